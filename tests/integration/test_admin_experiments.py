@@ -86,18 +86,6 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         assert store.get("order").stopped is not None
 
 
-@pytest.mark.slow
-def test_cancelled_stop_leaves_the_experiment_running(browser: Browser, address: str, root: Path) -> None:
-    ExperimentStore(root).put(MERGING)
-    with visiting(browser, address) as visit:
-        visit.page.on("dialog", lambda dialog: dialog.dismiss())
-        visit.page.goto("/admin#experiments")
-        visit.page.get_by_role("button", name="Stop merging").click()
-        visit.page.reload()
-        row(visit, "merging").get_by_text("running").wait_for()
-        assert ExperimentStore(root).get("merging").stopped is None
-
-
 def refused(visit: Visit, field: Locator, message: str) -> None:
     visit.page.get_by_role("button", name="Save").click()
     expect(visit.page.get_by_role("alert")).to_contain_text(message)
@@ -193,13 +181,3 @@ def test_report_shows_result_in_words_and_figures(
         visit.settle()
         assert serious_faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-@pytest.mark.slow
-def test_report_without_derived_tables_shows_the_refresh_command(browser: Browser, address: str, root: Path) -> None:
-    ExperimentStore(root).put(MERGING)
-    with visiting(browser, address) as visit:
-        visit.page.goto("/admin#experiments")
-        visit.page.get_by_role("button", name="Report on merging").click()
-        visit.page.get_by_role("alert").filter(has_text="no derived tables yet").wait_for()
-        visit.faults = [each for each in visit.faults if "status of" not in each]

@@ -219,20 +219,6 @@ def test_pinned_products_are_picked_and_moved(browser: Browser, address: str, st
 
 
 @pytest.mark.slow
-def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: SearchEngine) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.on("dialog", lambda dialog: dialog.accept())
-        visit.page.goto("/admin#synonyms")
-        visit.page.get_by_label("Words, separated by commas").fill("zorbling, tent")
-        visit.page.get_by_role("button", name="Save").click()
-        visit.page.get_by_role("button", name="Switch off zorbling, tent").wait_for()
-        tents = store.search("zorbling", correct=False).total
-        assert tents >= store.search("tent", filters="category = Outdoor", size=0).total > 0
-        visit.page.get_by_role("button", name="Remove zorbling, tent").click()
-        visit.page.get_by_text("There are no synonyms yet").wait_for()
-
-
-@pytest.mark.slow
 def test_an_unanswered_question_is_answered_in_place(browser: Browser, address: str, store: SearchEngine) -> None:
     product = store.search("tent").hits[0].product
     queries = [PopularQuery("is it vegan?", 12, pages=((product.id, 12),)), PopularQuery("do you ship on sundays?", 9)]

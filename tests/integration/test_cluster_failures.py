@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import shutil
 import threading
@@ -131,12 +130,6 @@ def attempts(engine: SearchEngine, product_id: str) -> tuple[Callable[[], Applie
     )
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    started = time.monotonic()
-    work()
-    return time.monotonic() - started
-
-
 def vector_order(engine: SearchEngine) -> list[str]:
     """The merged order of an engine without its keyword index."""
     snapshot = engine.snapshot.without_cluster
@@ -186,24 +179,6 @@ class TestUnavailable:
 
 class TestSlow:
     DEADLINE = 2.0
-
-    @pytest.mark.slow
-    def test_search_waits_for_the_deadline_until_the_circuit_opens(self, served: Served) -> None:
-        with served.opened(deadline=self.DEADLINE) as engine:
-            assert eventually(lambda: is_whole(engine))
-            served.proxy.switch(Mode.SILENT)
-            pages: list[Page] = []
-            first = seconds_of(lambda: pages.append(engine.search(TEXT)))
-            assert pages[0].degraded == ("bm25",)
-            assert pages[0].hits
-            assert first < 5 * self.DEADLINE
-            for _ in range(2):
-                engine.search(TEXT)
-            # Some searches try the cluster again.
-            times = sorted(seconds_of(lambda: engine.search(TEXT)) for _ in range(9))
-            assert times[4] < self.DEADLINE
-            served.proxy.switch(Mode.FORWARD)
-            assert eventually(lambda: is_whole(engine))
 
     def test_change_fails_after_the_deadline_and_engine_opens(self, served: Served) -> None:
         with served.opened(deadline=self.DEADLINE) as engine:
@@ -402,54 +377,6 @@ def test_index_with_lost_shard_is_reloaded(
         assert len(counted) == 4
         assert made.count(counted[0]) == 3  # once to check that it is possible
         assert is_whole(engine)
-
-
-def test_engine_opens_without_cluster_and_recovers(served: Served, live: SearchEngine) -> None:
-    live.upsert([KETTLE])
-    served.proxy.switch(Mode.REFUSE)
-    with served.opened() as engine:
-        assert any("searches use vectors alone until the cluster responds" in notice for notice in engine.notices)
-        page = engine.search(TEXT)
-        assert page.degraded == ("bm25",)
-        assert page.hits
-        served.proxy.switch(Mode.FORWARD)
-        assert eventually(lambda: finds(engine, KETTLE))
-        assert eventually(lambda: is_whole(engine))
-
-
-@pytest.mark.slow
-def test_concurrent_pages_are_whole_or_marked_degraded(served: Served, engine: SearchEngine) -> None:
-    expected = {(): ids(engine.search(TEXT, stage="merged")), ("bm25",): vector_order(engine)}
-    with served.opened(deadline=0.5) as live:
-        pages = pages_during_outages(served.proxy, lambda: live.search(TEXT, facets=["brand"], stage="merged"))
-        for page in pages:
-            assert ids(page) == expected[page.degraded]
-        assert {page.degraded for page in pages} == {(), ("bm25",)}
-        assert eventually(lambda: is_whole(live))
-
-
-def pages_during_outages(proxy: Proxy, search: Callable[[], Page]) -> list[Page]:
-    """The pages of six threads while the cluster becomes unavailable and available in turn, at last available."""
-    stop = threading.Event()
-
-    def search_on() -> list[Page]:
-        return [search() for _ in itertools.takewhile(lambda _: not stop.is_set(), itertools.count())]
-
-    with ThreadPoolExecutor(6) as threads:
-        running = [threads.submit(search_on) for _ in range(6)]
-        try:
-            for mode in (Mode.REFUSE, Mode.FORWARD, Mode.SILENT, Mode.FORWARD, Mode.SILENT, Mode.REFUSE, Mode.FORWARD):
-                proxy.switch(mode)
-                assert eventually(partial(_answers, search, is_whole=mode is Mode.FORWARD))
-                time.sleep(0.5)
-        finally:
-            stop.set()
-            proxy.switch(Mode.FORWARD)
-    return [page for each in running for page in each.result()]
-
-
-def _answers(search: Callable[[], Page], *, is_whole: bool) -> bool:
-    return is_whole is not bool(search().degraded)
 
 
 SHARDS = "filter_path=routing_table.indices.*.shards.*.node,routing_table.indices.*.shards.*.primary,nodes.*.name"

@@ -19,7 +19,6 @@ from shelfwise.retrieval.elasticsearch.client import Cluster
 from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.updates.changes import Patch
 from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import ElasticsearchSettings, Settings
@@ -201,15 +200,6 @@ class TestReadOnlyUser:
         assert served.named() == []
         served.opened().close()
         assert served.named() == [served.name]
-
-    def test_changes_missing_from_the_cluster_are_reported(self, served: Served) -> None:
-        with served.opened(served.reader) as reading, Journal(served.index) as journal:
-            journal.append([Patch(reading.snapshot.products.id_of(3), {"price": 1.25})])
-        with served.opened(served.reader) as reading:
-            assert any(
-                notice.startswith("live changes are not loaded: ") and "user [reader]" in notice
-                for notice in reading.notices
-            )
 
 
 class LogRecorder(logging.Handler):

@@ -301,13 +301,6 @@ class TestRebuild:
             for name in others:
                 assert served.ask("GET", f"/{name}/_doc/1")["_source"] == {"title": "not ours"}
 
-    def test_running_engine_follows_each_version(self, served: Shop, products: list[Product]) -> None:
-        with served.open() as engine:
-            served.rebuild(priced(products, 1.25), keep=1)
-            assert eventually(lambda: engine.manifest.version == V3)
-            assert ids(engine, "", filters="price = 1.25") == [products[0].id]
-            assert engine.notices == ()
-
     def test_new_alias_replaces_the_old_one_and_its_versions(self, served: Shop, products: list[Product]) -> None:
         before = served.alias
         served.alias = f"{before}-b"
@@ -563,27 +556,6 @@ class TestMoving:
         assert orders[0] == orders[1] == orders[2]
         assert shop.store.current() == V3
 
-    def test_live_changes_before_and_after_a_move_are_in_both_backends(
-        self, shop: Shop, products: list[Product]
-    ) -> None:
-        with shop.open() as engine:
-            changed_before(engine, products)
-            before = answers(engine)
-        shop.move()
-        with shop.open() as engine:
-            assert answers(engine) == before
-            changed_after(engine, products)
-            after = answers(engine)
-        assert after != before
-        for embedded in (True, False):
-            shop.move(embedded=embedded)
-            with shop.open() as engine:
-                assert answers(engine) == after
-        found = after[0]
-        assert isinstance(found, dict)
-        assert set(found) == {each.id for each in (*products[:3], *products[5:], KETTLE, LADLE)}
-        assert found[KETTLE.id] == dataclasses.replace(KETTLE, price=3.25)
-
     @pytest.mark.parametrize("embedded", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_pending_updates_survive_a_rebuild_after_a_move(
         self, shop: Shop, built: Path, products: list[Product], tmp_path: Path, embedded: bool
@@ -752,14 +724,3 @@ def test_concurrent_alias_moves_end_with_one_index(cluster: Cluster, made: tuple
             assert len(cluster.states(alias)) >= 1
     cluster.point_alias(alias, names[0])
     assert [state.name for state in cluster.states(alias)] == [names[0]]
-
-
-def test_alias_is_removed_from_a_deleted_index(cluster: Cluster, made: tuple[str, list[str]]) -> None:
-    alias, names = made
-    with ThreadPoolExecutor(2) as executor:
-        for before, after in itertools.pairwise(names):
-            cluster.point_alias(alias, before)
-            removing = executor.submit(cluster.delete, [before])
-            cluster.point_alias(alias, after)
-            removing.result()
-            assert [state.name for state in cluster.states(alias)] == [after]

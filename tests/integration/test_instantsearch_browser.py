@@ -12,8 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from shelfwise.retrieval.records import EventKind, Hit, Product, RelationKind
-from shelfwise.service.curation.relations import RelationCorrection
+from shelfwise.retrieval.records import EventKind, Hit, Product
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
 from shelfwise.service.settings import ServiceSettings, Settings
@@ -148,44 +147,6 @@ def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> 
     assert page.evaluate("window.failed") is None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("client", CLIENTS)
-def test_facet_values_are_searched_while_typing(shop: Shop, client: str) -> None:
-    page = shop.open(client)
-    page.wait_for_load_state("networkidle")  # recommendations that arrive during typing would render the widgets again
-    brand = page.locator("#brand li").nth(3).locator(".ais-RefinementList-labelText").inner_text()
-    page.locator("#brand input[type=search]").fill(brand[:4].lower())
-    expect(page.locator("#brand li mark").first).to_have_text(brand[:4])
-    expect(page.locator("#brand li").first).to_contain_text(brand)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("client", CLIENTS)
-def test_queries_are_suggested_while_typing(shop: Shop, client: str) -> None:
-    page = shop.open(client)
-    page.locator("#searchbox input").press_sequentially("dri")
-    queries = [each.text for each in shop.engine.suggest("dri", size=4).queries]
-    assert queries
-    expect(page.locator("#suggestions i")).to_have_text(queries)
-    expect(page.locator("#suggestions i mark").first).to_have_text("dri")
-
-
-@pytest.mark.slow
-def test_dynamic_widgets_use_facets_of_the_store(shop: Shop) -> None:
-    page = shop.open("v5")
-    page.evaluate(
-        """() => {
-            const other = instantsearch({ indexName: 'products', searchClient });
-            const fallbackWidget = ({ container, attribute }) => widgets.refinementList({ container, attribute });
-            other.addWidgets([widgets.dynamicWidgets({ container: '#dynamic', widgets: [], fallbackWidget })]);
-            other.start();
-        }"""
-    )
-    brand = page.locator("#brand li .ais-RefinementList-labelText").first.inner_text()
-    expect(page.locator("#dynamic").get_by_text(brand, exact=True)).to_be_visible()
-    page.locator("#dynamic .ais-RefinementList >> nth=5").wait_for(state="attached")
-
-
 def test_a_question_is_answered_by_the_widget_of_the_manual(shop: Shop) -> None:
     """The snippet of docs/answers.md works unchanged in an ordinary page."""
     manual = (Path(__file__).parents[2] / "docs/answers.md").read_text("utf-8")
@@ -209,26 +170,6 @@ def test_a_question_is_answered_by_the_widget_of_the_manual(shop: Shop) -> None:
         expect(page.locator("#hits article h2 mark").first).to_be_visible()
         expect(page.locator("#answer *")).to_have_count(0)
         assert page.evaluate("window.failed") is None
-
-
-@pytest.mark.slow
-def test_related_and_trending_products_are_shown(shop: Shop) -> None:
-    page = shop.open("v5")
-    product = shop.engine.search("lamp").hits[0].product.id
-    expect(page.locator("#related b[data-id]")).to_have_count(4)
-    shown = page.locator("#related b[data-id]").evaluate_all("each => each.map(one => one.dataset.id)")
-    near = [hit.product.id for hit in shop.engine.similar(product, size=9).hits]
-    assert shown == near[:4]
-    expect(page.locator("#trending b[data-id]")).to_have_count(4)
-    added = RelationCorrection(RelationKind.SUBSTITUTE, product, near[8])
-    removed = RelationCorrection(RelationKind.SUBSTITUTE, product, near[0], removed=True)
-    shop.engine.relations.correct(added, removed)
-    page.reload()
-    expect(page.locator("#related b[data-id]").first).to_have_attribute("data-id", near[8])
-    shown = page.locator("#related b[data-id]").evaluate_all("each => each.map(one => one.dataset.id)")
-    assert shown == [near[8], *near[1:4]]
-    for each in (added, removed):
-        shop.engine.relations.withdraw(each)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -92,15 +92,6 @@ class TestReport:
         assert not list((learned / TRAINING_FOLDER).glob("users-*"))
         assert any(sentence.startswith(f"The user tower, {found.tower}, ") for sentence in report_of(learned).summary)
 
-    def test_report_shows_how_to_train_the_encoder(self, learned: Path) -> None:
-        report = report_of(learned)
-        assert report.towers is not None
-        assert report.towers.queries > 100
-        assert report.towers.next == (f"shelfwise learn {learned} --towers",)
-        (step,) = report.stages[STAGES.index("towers")].steps
-        assert step.did.startswith(f"{report.towers.queries:,} queries labelled by clicks could train it.")
-        assert step.did.endswith(f"only on request: shelfwise learn {learned} --towers")
-
     def test_report_has_the_promotion_decision_of_the_ranker(self, learned: Path) -> None:
         report, registry = report_of(learned), ranker_store(learned)
         made = registry.open(report.ranker)
@@ -140,10 +131,6 @@ class TestReport:
             assert each.before != each.after
             assert max(len(each.before), len(each.after)) <= 3
 
-    def test_tensorboard_curves_are_written(self, learned: Path) -> None:
-        curves = (learned / TRAINING_FOLDER / "tensorboard").glob("clicks-*/*/events.out.*")
-        assert {path.parent.name for path in curves} >= {"debiased", "naive"}
-
     def test_training_days_are_recorded(self, learned: Path) -> None:
         before = read_record(learned)
         assert before is not None
@@ -170,11 +157,6 @@ class TestNotEnoughEvents:
         done = CliRunner().invoke(app, ["learn", str(root), "--if-new", "1"])
         assert done.exit_code == 0, done.output
         assert "0 new events" in done.stdout
-
-    def test_folder_without_an_index_is_refused(self, tmp_path: Path) -> None:
-        done = CliRunner().invoke(app, ["learn", str(tmp_path / "nothing"), "--if-new", "1"])
-        assert isinstance(done.exception, StoreMissingError)
-        assert not (tmp_path / "nothing").exists()
 
 
 class TestRefused:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-import httpx2
 import polars as pl
 import pytest
 
 from shelfwise.rerank.sessions.cleaning import RejectReason
 from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.rerank.sessions.tables import DerivedTables, open_derived
-from shelfwise.rerank.training.click_dataset import click_lists, fit_evidence, queries_with_clicks, split_by_time
 from shelfwise.retrieval.records import Product, Variant
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.event_log import EventLog
-from shelfwise.service.http.auth import TOKEN_FILE
 from shelfwise.service.settings import Settings
 from shelfwise.service.training.derived_tables import DerivedTablesManager
-from shelfwise.service.training.ranker_dataset import candidate_lists
 from tests.browsers import Visit, served, visiting
 from tests.machine import within
 
@@ -36,9 +28,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SETTINGS = Settings(backend="embedded")
-VISITS = 300
-PREFERRED, FIRST = 4, 1
-"""Positions of the product that most shoppers choose, and of the one that some choose because it is first."""
 
 
 @pytest.fixture
@@ -231,69 +220,3 @@ def test_long_query_is_recorded(browser: Browser, address: str, store: SearchEng
         shown = visit.ids()
         visit.page.locator(".hits .card .add").first.click()
         assert within(60, lambda: recorded(store) == {"query": 1, "impression": len(shown), "cart": 1})
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    search: Mapping[str, Any]
-    events: Sequence[Mapping[str, Any]]
-    """Events of the first chosen product."""
-
-
-def recording(visit: Visit) -> Recording:
-    body = next(each for each in visit.bodies("/v1/multi-search") if each["searches"][0].get("shopper"))
-    return Recording(body, sent_events(visit, "click", "consultation", "cart", "purchase"))
-
-
-def replayed(client: httpx2.Client, made: Recording, number: int) -> None:
-    """Replays the visit as another shopper, who chooses the preferred product, or, one in five, the first one."""
-    names = {"shopper": uuid4().hex, "session": uuid4().hex}
-    searches = [each | (names if each.get("shopper") else {}) for each in made.search["searches"]]
-    answer = client.post("/v1/multi-search", json={"searches": searches}).raise_for_status().json()["results"][0]
-    place = FIRST if number % 5 == 0 else PREFERRED
-    of = {"query_id": answer["query_id"], "product_id": answer["hits"][place - 1]["product"]["id"]}
-    kinds = ("click", "consultation") if place == FIRST else ("click", "consultation", "cart", "purchase")
-    begin = datetime.now(UTC)
-    events = [
-        {**each, **names, **of, "position": place, "event_id": uuid4().hex, "time": (begin + wait).isoformat()}
-        for each, wait in zip(made.events, (timedelta(seconds=second) for second in (0, 0.1, 40, 80)), strict=True)
-        if each["kind"] in kinds
-    ]
-    client.post("/v1/events", json={"events": events}).raise_for_status()
-
-
-@pytest.mark.slow
-def test_labels_follow_the_preference_of_three_hundred_shoppers(
-    browser: Browser, address: str, store: SearchEngine
-) -> None:
-    with visiting(browser, address, consent=True) as visit:
-        loved = chosen_and_bought(visit, "tent", PREFERRED)
-        first = store.search("tent", group="variants").hits[FIRST - 1].product.id
-        assert within(60, lambda: recorded(store)["purchase"] == 1)
-        made = recording(visit)
-        assert [each["kind"] for each in made.events] == ["click", "consultation", "cart", "purchase"]
-    # As the store's own server, since one address counts as one shopper.
-    owner = {"X-API-Key": (store.root / TOKEN_FILE).read_text().strip()}
-    with httpx2.Client(base_url=address, headers=owner, timeout=60) as client, ThreadPoolExecutor(2) as shoppers:
-        list(shoppers.map(lambda number: replayed(client, made, number), range(VISITS)))
-    assert within(60, lambda: recorded(store)["query"] == VISITS + 1)
-    refreshed, derived = tables(store, after=timedelta(minutes=2))
-    assert refreshed.rejected == {}
-    assert refreshed.flagged_sessions == 0
-    assert derived.sessions.height == VISITS + 1
-    asked = derived.queries.filter(pl.col("query") == "tent").row(0, named=True)
-    assert (asked["searches"], asked["clicks"]) == (VISITS + 1, VISITS + 1)
-    assert asked["purchases"] == VISITS - VISITS // 5 + 1
-    labels = derived.labels.filter(pl.col("query") == "tent").sort("label", descending=True)
-    assert labels["product_id"][0] == loved
-    evidence = fit_evidence(split_by_time(derived.lists()).training)
-    queries = queries_with_clicks(evidence, 10)
-    assert queries == ("tent",)
-    snapshot = store.snapshot
-    found = candidate_lists(snapshot, queries, time.time(), depth=40)
-    lists = click_lists(evidence, found, snapshot.products.row_of, least=1)
-    ids = [snapshot.products.id_of(row) for row in lists.lists.rows.tolist()]
-    gains = dict(zip(ids, lists.gains.tolist(), strict=True))
-    assert max(gains, key=lambda each: gains[each][0]) == loved
-    assert all(of_loved > of_first for of_loved, of_first in zip(gains[loved], gains[first], strict=True))
-    assert lists.excluded.counts()["lost_candidates"] == 0

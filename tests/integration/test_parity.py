@@ -8,21 +8,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from shelfwise.benchmarks.quality import compare, varied_requests
-from shelfwise.indexer.feeds.mapping import FeedMapping
-from shelfwise.indexer.feeds.reader import read_products
-from shelfwise.retrieval.elasticsearch.client import Cluster
-from shelfwise.retrieval.elasticsearch.keyword import ElasticsearchIndex
-from shelfwise.retrieval.elasticsearch.versions import load_keyword
-from shelfwise.retrieval.filters.schema import FieldCatalog, FieldCounter
-from shelfwise.retrieval.index.keyword import DetailsRequest, KeywordIndex, Sort, SortKey
-from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from shelfwise.retrieval.judgments import read_judgments
-from shelfwise.retrieval.store.products import keyword_document, product_to_json
-from shelfwise.retrieval.text.analysis import Analyzer
 from shelfwise.service.curation.rules import Boost, Bury, Hide, Match, Pin, Restrict, Rule, When
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind
 from shelfwise.service.demo import DemoFiles
@@ -33,8 +22,6 @@ from tests.clusters import ids, moved, settings_for
 from tests.servers.server import Server
 
 pytestmark = pytest.mark.elasticsearch
-
-ICECAT = Path(__file__).parents[2].parent / "shared" / "data" / "icecat"
 
 
 FACETS = ("brand", "availability")
@@ -178,51 +165,3 @@ def test_corrections_completions_and_suggestions_are_the_same(
     assert begun[0] == begun[1]
     assert suggested[0] == suggested[1]
     assert bool(suggested[0]) == (visible != "price < 0")
-
-
-@contextlib.contextmanager
-def icecat(cluster: Cluster, folder: Path) -> Iterator[tuple[KeywordIndex, KeywordIndex, Analyzer, FieldCatalog]]:
-    rows = read_products([str(ICECAT / "products.jsonl.gz")], FeedMapping(), lambda _: None)
-    products = sorted((row.product for row in rows), key=lambda product: product.id.encode())
-    counter, analyzer = FieldCounter(), Analyzer()
-    for product in products:
-        counter.add(product)
-    catalog = counter.catalog()
-    builder = TantivyBuilder(folder, catalog)
-    builder.add(keyword_document(row, product, analyzer, catalog) for row, product in enumerate(products))
-    builder.finish()
-    name = f"{cluster.settings.alias}-icecat"
-    load_keyword(
-        cluster, name, folder, lambda: ((b"", product_to_json(each)) for each in products), {"catalog": "icecat"}
-    )
-    try:
-        there = ElasticsearchIndex(cluster, name, catalog, len(products), {"catalog": "icecat"})
-        yield TantivyIndex(folder, catalog), there, analyzer, catalog
-    finally:
-        cluster.delete([name])
-
-
-@pytest.mark.slow
-@pytest.mark.data
-@pytest.mark.skipif(not ICECAT.is_dir(), reason="the real catalogs are not beside the checkout")
-def test_queries_of_a_real_catalog_are_equal(cluster: Cluster, tmp_path: Path) -> None:
-    queries = list(read_judgments(ICECAT / "judgments.tsv").grades)
-    by = Sort((SortKey("rating_count", descending=True), SortKey("price")), limit=50)
-    with icecat(cluster, tmp_path) as (here, there, analyzer, catalog):
-        commonest = sorted(catalog.fields.values(), key=lambda info: -info.products)
-        facets = tuple(info.name for info in commonest if info.name != "id")[:12]
-        swapped = 0
-        for text in queries:
-            groups = analyzer.groups(text)
-            one, other = (index.retrieve(groups, text, 1_000) for index in (here, there))
-            swapped += one.matches.rows.tolist() != other.matches.rows.tolist()
-            assert set(one.matches.rows.tolist()) == set(other.matches.rows.tolist()), text
-            assert np.abs(one.matches.scores - other.matches.scores).max(initial=0.0) <= 1e-4, text
-            assert one.matches.total == other.matches.total
-            wanted = DetailsRequest(np.arange(0, 19_000, 400), groups, None, facets, 100, by)
-            ours, theirs = here.fetch_details(wanted), there.fetch_details(wanted)
-            assert ours.facets == theirs.facets, text
-            assert ours.candidates.scores.tolist() == pytest.approx(theirs.candidates.scores.tolist(), abs=1e-4)
-            assert ours.ordered is not None and theirs.ordered is not None
-            assert ours.ordered.rows.tolist() == theirs.ordered.rows.tolist(), text
-    assert swapped <= 0.03 * len(queries)

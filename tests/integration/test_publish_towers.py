@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +14,8 @@ from typer.testing import CliRunner
 
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.indexer.targets import ReencodeReport, reencode
-from shelfwise.rerank.evaluation.promotion import MERGED_GAIN, SERVED_GAIN, TEXT_TOWERS_GATE, rejection_reasons
-from shelfwise.rerank.evaluation.statistics import Difference
 from shelfwise.rerank.text_towers.artifacts import read_towers
-from shelfwise.rerank.text_towers.dataset import JUDGING_SHARE, JudgedQuery, Opinion, is_validation_query, judged_gains
+from shelfwise.rerank.text_towers.dataset import JUDGING_SHARE, is_validation_query
 from shelfwise.rerank.text_towers.options import TextTowerOptions
 from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.encoders.registry import open_encoder
@@ -30,7 +27,6 @@ from shelfwise.retrieval.store.manifest import VECTORS_FOLDER
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.main import app
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.snapshot import serving_snapshot
 from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
 from shelfwise.service.training.text_towers_promotion import MOST_LOST, PrecisionComparison, judging
 from tests.catalogs import write_feed
@@ -121,12 +117,6 @@ class TestBetterTowers:
             assert len(vector) == engine.manifest.dimension
             assert engine.similar("new", size=3).hits[0].product.title.startswith("red lamp")
 
-    def test_no_leftovers_and_all_checksums_match(self, published: Path) -> None:
-        index = published / "index"
-        assert not list((index / "training").glob("towers-*"))
-        assert not Store(index).staging.exists()
-        run("index", "verify", index)
-
     def test_rollback_restores_the_previous_encoder(self, published: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(published, tmp_path / "store"))
         run("index", "rollback", root / "index")
@@ -168,17 +158,6 @@ class TestRejectedTowers:
         assert serving(root) == "v000001"
         assert [path.name for path in (root / "index" / "versions").iterdir()] == ["v000001"]
 
-    def test_rejection_gives_a_reason(self) -> None:
-        sure, unsure = Difference(0.02, 0.01, 0.03, 1.0, 90), Difference(0.02, -0.01, 0.03, 0.8, 90)
-        worse = Difference(-0.01, -0.02, 0.01, 0.1, 90)
-
-        def reasons(*found: Difference) -> tuple[str, ...]:
-            return rejection_reasons(TEXT_TOWERS_GATE, dict(zip((MERGED_GAIN, SERVED_GAIN), found, strict=False)))
-
-        assert reasons(sure) == reasons(sure, unsure) == ()
-        assert reasons(unsure)[0].startswith("not surely better: nDCG@10 +0.0200 (-0.0100 to +0.0300)")
-        assert "with its ranker is better" in reasons(sure, worse)[0]
-
     @pytest.mark.parametrize(("int8", "is_close"), [(0.41, True), (0.3971, True), (0.3969, False)])
     def test_int8_serves_with_little_loss(self, int8: float, is_close: bool) -> None:
         assert PrecisionComparison(fp32=0.4, int8=int8).is_close == is_close
@@ -202,22 +181,6 @@ def test_run_killed_after_training_does_not_train_again(root: Path, cache: Path,
     assert done.published is not None
     assert done.published.serves
     assert (serving(root), kept.exists()) == ("v000002", False)
-
-
-@pytest.mark.slow
-def test_run_killed_after_training_resumes_in_the_given_folder(root: Path, cache: Path) -> None:
-    out = root / "mine"
-    request = replace(asked(root, cache), publish=True, out=out)
-    with pytest.raises(KilledError):
-        train_text_towers(root / "index", SETTINGS, request, StoppedProgress(0, KilledError, of="encode"))
-    other, watched = replace(request, options=replace(SHORT, seed=1)), StoppedProgress(of="encode")
-    for refused in (other, replace(other, tune=2)):
-        with pytest.raises(SettingError, match="mine exists; name a new folder"):
-            train_text_towers(root / "index", SETTINGS, refused, watched)
-    assert not [name for name in watched.phases if name.startswith(("part ", "trial"))]
-    assert train_text_towers(root / "index", SETTINGS, request, NullProgress()).folder == out
-    with pytest.raises(SettingError, match="mine exists; name a new folder"):
-        train_text_towers(root / "index", SETTINGS, request, NullProgress())
 
 
 @pytest.mark.parametrize(
@@ -246,17 +209,6 @@ def test_run_killed_before_writing_does_not_reuse_other_towers(
     assert done.whole.is_dir()
 
 
-@pytest.mark.slow
-def test_user_folder_among_training_folders_is_not_removed(root: Path, cache: Path) -> None:
-    out = root / "index" / "training" / "towers-of-ours"
-    request = replace(asked(root, cache), out=out)
-    train_text_towers(root / "index", SETTINGS, request, NullProgress())
-    os.utime(out, (0, 0))
-    other = replace(request, out=None, options=replace(SHORT, seed=1))
-    train_text_towers(root / "index", SETTINGS, other, NullProgress())
-    assert out.is_dir()
-
-
 def test_missing_serving_model_is_named(root: Path, cache: Path) -> None:
     moved = str(make_encoder(root / "moved"))
     reencode(root / "index", open_encoder(moved, "onnx-fp32", cache), moved, NullProgress())
@@ -273,16 +225,6 @@ def test_a_runtime_that_does_not_exist_is_refused_before_the_training(root: Path
     with pytest.raises(SettingError, match="runtime 'onnx' does not exist"):
         train_text_towers(root / "index", SETTINGS, request, watched)
     assert not watched.phases
-
-
-def test_query_in_two_files_has_the_judgments_of_both(root: Path) -> None:
-    with serving_snapshot(root / "index") as snapshot:
-        first = JudgedQuery("Red  lamp", {"p000": Opinion(0.5), "p001": Opinion(1.0)})
-        second = JudgedQuery("red lamp", {"p000": Opinion(1.0)})
-        nothing = JudgedQuery("none", {"p000": Opinion(0.0), "gone": Opinion(1.0)})
-        assert judged_gains([first, second, nothing], snapshot.products.row_of) == {
-            "Red  lamp": {"p000": 1.0, "p001": 1.0}
-        }
 
 
 class TestReencoding:
@@ -304,11 +246,6 @@ class TestReencoding:
         assert 0.9 < (one * other).sum(axis=1).min() < 1
         with SearchEngine.open(root / "index") as engine:
             assert engine.search("new lamp").hits[0].product.id == "new"
-
-    def test_the_same_encoder_changes_nothing(self, root: Path, cache: Path) -> None:
-        self.again(root, root / "tiny", cache)
-        report = self.again(root, root / "tiny", cache)
-        assert (report.version, report.published, report.encoded) == ("v000002", False, 0)
 
     def test_reencoding_holds_the_writer_lock(self, root: Path, cache: Path) -> None:
         with Store(root / "index").lock(), pytest.raises(StoreLockedError):
@@ -338,15 +275,6 @@ class TestFromCatalog:
         options = RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-fp32")
         rebuild(root / "blind-index", options)
         return root / "blind-index"
-
-    @pytest.mark.slow
-    def test_judged_queries_are_used_for_testing_only(self, root: Path, untrained_index: Path) -> None:
-        asked = ("--from-catalog", "300", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
-        document: Any = msgspec.json.decode(run("train", "towers", untrained_index, *asked))
-        assert document["towers"]["source"] == "catalog"
-        assert document["published"]["report"]["queries"] == len(every_query())
-        assert document["published"]["serves"] == (document["published"]["report"]["difference"]["low"] > 0)
-        assert Store(untrained_index).current() == document["published"]["version"]
 
     def test_synthetic_queries_are_not_used_for_testing(self, untrained_index: Path) -> None:
         with pytest.raises(SettingError, match="name judged ones with --judgments"):

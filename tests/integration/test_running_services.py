@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -32,100 +31,6 @@ from tests.deploy.documents import ALERTS, DEPLOY, Document, alerts, documents, 
 from tests.machine import within
 from tests.servers.skips import program_or_skip
 from tests.services import Service, Shoppers, add_key, service
-
-QUERIES = ("cordless drill", "red mug", "gift for a gardener", "耳机", "steel")
-_THREADS, _QUEUE = 1, 6
-_SECONDS = 4.0
-_CLIENTS = 2 * (_THREADS + _QUEUE)
-"""Twice as many clients as there are places; each repeats its request as soon as it has a response."""
-_MOST_MEMORY = 100_000_000
-
-
-@pytest.fixture
-def running(demo_index: Path, tmp_path: Path) -> Iterator[Service]:
-    settings = {"threads": _THREADS, "queue": _QUEUE, "requests_per_minute_address": 10_000_000, "body_seconds": 2}
-    with service(demo_index, tmp_path / "log", **settings) as started:
-        yield started
-
-
-class Pressure:
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self.statuses: Counter[int] = Counter()
-        self.ready: list[int] = []
-        self.longest = 0.0
-        """Longest time of a response in seconds."""
-        self.without_retry = 0
-
-    async def apply(self) -> None:
-        until = time.monotonic() + _SECONDS
-        limits = httpx2.Limits(max_connections=2 * _CLIENTS)
-        async with httpx2.AsyncClient(base_url=self._address, limits=limits, timeout=30) as client:
-            await asyncio.gather(
-                self._watch(client, until), *(self._search(client, until, number) for number in range(_CLIENTS))
-            )
-
-    async def _search(self, client: httpx2.AsyncClient, until: float, number: int) -> None:
-        for query in islice(cycle(QUERIES), number, None):
-            if time.monotonic() > until:
-                return
-            started = time.monotonic()
-            answer = await client.get("/v1/search", params={"q": query, "size": 50, "facets": "brand"})
-            self.longest = max(self.longest, time.monotonic() - started)
-            self.statuses[answer.status_code] += 1
-            self.without_retry += answer.status_code != 200 and "Retry-After" not in answer.headers
-
-    async def _watch(self, client: httpx2.AsyncClient, until: float) -> None:
-        while time.monotonic() < until:
-            self.ready.append((await client.get("/health/ready")).status_code)
-            await asyncio.sleep(0.2)
-
-
-@pytest.mark.slow
-def test_double_load_is_answered_or_refused(running: Service) -> None:
-    before = running.memory()
-    pressure = Pressure(running.address)
-    asyncio.run(pressure.apply())
-    assert set(pressure.statuses) == {200, 503}, pressure.statuses
-    assert pressure.statuses[200] > 20
-    assert pressure.without_retry == 0
-    assert pressure.longest < 5
-    # Under lasting overload it is not ready; it is ready again afterwards.
-    assert pressure.ready[0] == 200
-    assert 503 in pressure.ready[3:]
-    assert within(60, running.is_ready)
-    assert running.memory() - before < _MOST_MEMORY
-    output = running.metrics()
-    (refused,) = [line for line in output.splitlines() if line.startswith("shelfwise_requests_refused_total ")]
-    assert float(refused.split()[1]) == pressure.statuses[503]
-    assert running.get("/v1/search?q=drill").status_code == 200
-
-
-def test_slow_clients_do_not_block_others(running: Service) -> None:
-    before = running.memory()
-    heads = [b"", b"GET /v1/search HTTP/1.1\r\nX-Slow: ", b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\n"]
-    body = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n{"
-    slow = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(200)]
-    for client, part in zip(slow, cycle((*heads, body)), strict=False):
-        client.sendall(part)
-    started = time.monotonic()
-    for number in range(20):
-        assert running.get(f"/v1/search?q=drill&size={number}").status_code == 200
-    assert time.monotonic() - started < 10
-    # After the time limits of heads and bodies, and of idle connections, all are closed.
-    assert within(60, lambda: _open(running) < 20)
-    assert running.memory() - before < _MOST_MEMORY
-    for client in slow:
-        client.close()
-
-
-def _open(running: Service) -> int:
-    count = 0
-    for link in Path(f"/proc/{running.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed in the meantime
-            count += link.readlink().as_posix().startswith("socket:")
-    return count
-
 
 SHOPPED = ("cordless drill", "red mug", "gift", "", "耳机")
 _MORE = 10_000.0

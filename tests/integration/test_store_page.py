@@ -172,16 +172,6 @@ def test_store_has_the_name_and_texts_of_the_settings(browser: Browser, store: S
 
 
 @pytest.mark.slow
-def test_store_without_a_name_is_not_a_demo(browser: Browser, address: str) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.goto("/")
-        visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
-        expect(visit.page).to_have_title("Store")
-        visit.settle()
-        expect(visit.page.locator("body")).not_to_contain_text("invented")
-
-
-@pytest.mark.slow
 def test_numeric_facet_shows_its_unit(browser: Browser, address: str, store: SearchEngine) -> None:
     product = next(hit.product for hit in store.search("drill").hits if "voltage_v" in hit.product.attributes)
     for language, name in (("en-US", "Voltage, V"), ("zh-CN", "电压（伏）")):

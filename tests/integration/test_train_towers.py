@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import optuna
 import pytest
 from typer.testing import CliRunner
 
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.rerank.text_towers.artifacts import read_towers
-from shelfwise.rerank.text_towers.dataset import from_labels
 from shelfwise.rerank.text_towers.options import TextTowerOptions
 from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.errors import (
@@ -27,8 +25,7 @@ from shelfwise.retrieval.progress import NullProgress
 from shelfwise.service.cli.main import app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
-from shelfwise.service.training.training_session import fresh_tables
-from tests.learning_stores import SETTINGS, with_events
+from tests.learning_stores import SETTINGS
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import judged, make_index, write_judgments
 
@@ -111,19 +108,6 @@ def _found(engine: SearchEngine) -> int:
     return found
 
 
-@pytest.mark.slow
-def test_training_is_deterministic_and_gets_a_new_name(trained: Path) -> None:
-    shown = run(trained)
-    folder = trained / "index" / "training" / "towers"
-    first, second = folder / "towers-0001", folder / "towers-0002"
-    use = f"To use it: shelfwise rebuild {trained / 'index'} --encoder {second}"
-    assert use in " ".join(shown.split("\n"))
-    names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
-    assert names == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
-    dated = {Path("card.md")}
-    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in {*names} - dated)
-
-
 def test_pruned_and_full_towers_are_written(root: Path, tmp_path: Path) -> None:
     given = ("--layers", "1", "--out", str(tmp_path / "fewer"))
     shown = " ".join(run(root, *given).split())
@@ -160,16 +144,6 @@ def test_killed_training_resumes_and_damaged_state_is_reported(root: Path) -> No
     assert not kept.exists()
 
 
-def test_clicks_are_the_default_training_data(demo_index: Path, tmp_path: Path) -> None:
-    root = with_events(demo_index, tmp_path)
-    with fresh_tables(root, SETTINGS, NullProgress()) as tables:
-        judged_by_clicks = from_labels(tables.derived.labels)
-    assert len(judged_by_clicks) > 30
-    for each in judged_by_clicks:
-        assert max(opinion.gain for opinion in each.opinions.values()) == 1.0
-        assert all(0 < opinion.weight <= opinion.gain <= 1 for opinion in each.opinions.values())
-
-
 @pytest.mark.slow
 def test_unsearched_products_add_synthetic_queries(root: Path) -> None:
     lines = (root / "judgments.tsv").read_text().splitlines()
@@ -180,26 +154,6 @@ def test_unsearched_products_add_synthetic_queries(root: Path) -> None:
     assert 10 < beside["synthetic queries"] <= 30
     assert beside["training queries"] == alone["training queries"] + beside["synthetic queries"]
     assert beside["validation queries"] == alone["validation queries"]
-
-
-@pytest.mark.slow
-def test_no_synthetic_queries_where_every_product_is_searched(root: Path) -> None:
-    document = run(root, "--synthetic", "30", "--json")
-    assert document["towers"]["trained_on"]["synthetic queries"] == 0
-
-
-@pytest.mark.slow
-def test_tuning_runs_short_trainings_first(root: Path) -> None:
-    document = run(root, "--tune", "2", "--json")
-    training = root / "index" / "training"
-    (study,) = training.glob("tuning-*.db")
-    trials = optuna.load_study(study_name="towers", storage=f"sqlite:///{study}").get_trials()
-    assert len(trials) == 2
-    best = max((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0.0)
-    options = document["towers"]["options"]
-    assert (options["learning_rate"], options["epochs"]) == (best.params["learning_rate"], 2)
-    assert options["loss"]["margin"] == best.params["margin"]
-    assert options["negatives"]["count"] == best.params["negatives"]
 
 
 @pytest.mark.parametrize(

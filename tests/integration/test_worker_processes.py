@@ -103,23 +103,6 @@ def clients(running: Service, keys: dict[str, str]) -> Iterator[dict[int, httpx2
     opened.close()
 
 
-def test_both_workers_answer_and_agree(running: Service, clients: dict[int, httpx2.Client]) -> None:
-    assert len(set(pids(running))) == WORKERS
-    assert set(clients) == {0, 1}
-    answers = [client.get("/v1/search", params={"q": "cordless drill"}).json() for client in clients.values()]
-    one, two = ([hit["product"]["id"] for hit in answer["hits"]] for answer in answers)
-    assert one == two
-
-
-def test_a_change_through_one_worker_is_found_through_the_other(clients: dict[int, httpx2.Client]) -> None:
-    one, two = clients.values()
-    product = one.get("/v1/search", params={"q": "drill", "size": 1}).json()["hits"][0]["product"]["id"]
-    for writer, reader, price in ((one, two, 4_321.25), (two, one, 1_234.5)):
-        assert writer.patch(f"/v1/products/{product}", json={"price": price}).status_code == 200
-        filters = {"q": "", "filters": f"price = {price}"}
-        assert within(10, lambda: reader.get("/v1/search", params=filters).json()["total"] == 1)  # noqa: B023 - called now
-
-
 def test_a_task_of_the_protocol_is_published_when_both_workers_show_it(clients: dict[int, httpx2.Client]) -> None:
     one, two = clients.values()
     written = one.put("/1/indexes/store/w1", json={"title": "enamel kettle of workers", "price": 7})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from shelfwise.benchmarks.quality import run_stage
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.retrieval.errors import QueryError, RuleError
 from shelfwise.retrieval.progress import NullProgress
-from shelfwise.retrieval.records import Product, ReasonKind
+from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.product_types import TypeNames
 from shelfwise.service.cli.verify import verify_version
@@ -81,12 +80,6 @@ def test_other_engines_follow_within_a_second(live: SearchEngine, root: Path) ->
         assert within(1.0, lambda: live.search("drill").redirect == wanted)  # noqa: B023  # asked within this turn
 
 
-def test_engine_without_reload_keeps_its_rules(root: Path) -> None:
-    RuleStore(root).put([Rule("it", (Redirect("/a"),), DRILL)])
-    with SearchEngine.open(root, follow=False) as opened:
-        assert opened.search("drill").redirect == "/a"
-
-
 def test_rule_applies_once_its_field_exists(live: SearchEngine, root: Path) -> None:
     product = ids(live.search("drill", size=30))[-1]
     with pytest.raises(RuleError, match="no field 'campaign'"):
@@ -100,32 +93,6 @@ def test_rule_applies_once_its_field_exists(live: SearchEngine, root: Path) -> N
     assert ids(live.search("drill", size=1)) == [product]
     assert live.rules.faults == {}
     assert live.notices == ()
-
-
-def test_exposure_rule_raises_its_products_until_the_floor_is_reached(live: SearchEngine) -> None:
-    plain = live.search("drill", size=20, rules=False)
-    brand = next(hit.product.brand for hit in reversed(plain.hits) if hit.product.brand != plain.hits[0].product.brand)
-    filters = f"brand = '{brand}'"
-    live.rules.put([Rule("fair", (Exposure(filters, at_least=0.9),), DRILL)])
-    page = live.search("drill", size=20)
-    assert ids(page) == ids(plain)
-    assert page.rules == ("fair",)
-    (unmoved,) = page.exposure_goals
-    assert (unmoved.strength, unmoved.pinned) == (0, ())
-    assert set(unmoved.products) == {hit.product.id for hit in page.hits if hit.product.brand == brand}
-    assert not any(hit.rule for hit in page.hits)
-    for _ in range(5):
-        live.rules.exposure.count(page)
-    (now,) = live.rules.exposure_goals()
-    assert (now.searches, now.strength > 1, 0 < now.share < 0.9) == (5, True, True)
-    page = live.search("drill", size=20, explain=True, reasons="en")
-    assert page.hits[0].product.brand == brand
-    assert (page.hits[0].rule, page.hits[0].reasons[-1].kind) == ("fair", ReasonKind.BOOSTED)
-    assert "moved up by the store" in page.hits[0].reason_line.lower()
-    # The rule moves candidates, and adds none.
-    everything = live.search("drill", size=500, rules=False)
-    assert set(ids(live.search("drill", size=500))) == set(ids(everything))
-    assert not live.search("zzqx qqv").hits
 
 
 def test_exposure_is_counted_in_ranked_searches_only(live: SearchEngine) -> None:
@@ -355,14 +322,6 @@ def test_sort_order_overrides_pins(engine: SearchEngine, query: str) -> None:
     assert not any(hit.rule for hit in page.hits)
 
 
-def test_redirect_is_returned_with_the_hits(engine: SearchEngine) -> None:
-    page = engine.search("drill", rules=one(Redirect("/drills")))
-    assert page.redirect == "/drills"
-    assert ids(page) == ids(engine.search("drill", rules=False))
-    assert engine.search("mug", rules=one(Redirect("/drills"))).redirect == ""
-    assert engine.search("!!!", rules=one(Redirect("/help"), when=When("!!!", Match.EXACT))).redirect == "/help"
-
-
 def test_rule_of_a_context_adds_its_data(engine: SearchEngine) -> None:
     rules = one(Data({"banner": "New here"}), when=When("drill", Match.CONTAINS, contexts=("mobile", "app")))
     assert engine.search("cordless drill", rules=rules, contexts=["app"]).data == ({"banner": "New here"},)
@@ -577,25 +536,3 @@ def test_a_phrase_with_synonyms_counts_as_all_of_its_words(live: SearchEngine) -
     assert "p1" in found_by(live, "heliotrope quartz zagg blurp")
     after = {hit.product.id: hit.stages["bm25"].score for hit in live.search("zagg blurp", stage="bm25").hits}
     assert after["p1"] == pytest.approx(scores["p1"], rel=1e-4)
-
-
-def test_searches_work_while_synonyms_change(live: SearchEngine) -> None:
-    drills, failures, over = found_by(live, "drill"), list[str](), threading.Event()
-
-    def search() -> None:
-        while not over.is_set():
-            if found_by(live, "zorb") not in (drills, set()):
-                failures.append("neither with nor without")
-
-    threads = [threading.Thread(target=search) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for _ in range(5):
-        live.synonyms.put([ZORB])
-        assert found_by(live, "zorb") == drills
-        live.synonyms.delete(["zorb"])
-        assert not found_by(live, "zorb")
-    over.set()
-    for thread in threads:
-        thread.join()
-    assert not failures

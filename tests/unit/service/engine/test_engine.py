@@ -26,11 +26,10 @@ from shelfwise.retrieval.errors import (
     UnknownProductError,
 )
 from shelfwise.retrieval.index.fusion import METHODS
-from shelfwise.retrieval.index.keyword import NO_ROWS, Rows
 from shelfwise.retrieval.records import Page
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.demo import DemoFiles
-from shelfwise.service.engine.candidates import EncodedQuery, ResolvedRequest, Stages
+from shelfwise.service.engine.candidates import EncodedQuery
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import STAGES, SearchRequest, apply_operators
 from shelfwise.service.engine.snapshot import Connection, open_snapshot
@@ -143,13 +142,6 @@ def test_hits_have_the_score_of_each_stage(engine: SearchEngine) -> None:
         assert hit.stages["merged"].score == hit.score
         assert hit.stages["bm25"].score == 0 or hit.stages["bm25"].rank is not None
     assert {"bm25", "dense", "encode", "merge"} <= set(page.timings)
-
-
-@pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
-def test_hits_are_ordered_by_their_stage(engine: SearchEngine, stage: str) -> None:
-    scores = [hit.stages[stage].score for hit in engine.search("steel", size=100, stage=stage).hits]
-    assert scores == sorted(scores, reverse=True)
-    assert len(scores) > 10
 
 
 @pytest.mark.parametrize("merge", METHODS)
@@ -370,46 +362,12 @@ def test_few_hits_of_a_filter_come_with_other_near_products(engine: SearchEngine
     assert offered
 
 
-def test_later_pages_look_for_no_offers(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[str] = []
-
-    def near_others(_stages: Stages, request: ResolvedRequest, *_: object) -> Rows:
-        looks.append(request.text)
-        return NO_ROWS
-
-    monkeypatch.setattr(Stages, "_near_others", near_others)
-    found = []
-    for page in (1, 2):
-        for text, bound in product(("something to carry books", "cordless drill"), (5, 10, 20, 60)):
-            engine.search(text, filters=f"price < {bound}", page=page)
-        found.append(len(looks))
-    assert found[0] == found[1] > 0
-
-
 def test_nearly_all_strings_of_random_letters_have_no_hits(engine: SearchEngine) -> None:
     dice = random.Random(11)
     words = ["".join(dice.choices(string.ascii_lowercase, k=dice.randint(5, 9))) for _ in range(60)]
     assert sum(engine.search(word, size=0).nothing_fits for word in words) >= 54
     cutoff = engine.manifest.cutoff
     assert -1 < cutoff.known <= cutoff.unknown < 1
-
-
-@pytest.mark.parametrize("query", ["cordless drill", "running shoes", "red mug 350ml", "耳机", "cordless drll"])
-def test_a_query_of_the_catalog_fits(engine: SearchEngine, query: str) -> None:
-    page = engine.search(query)
-    assert page.total > 0
-    assert (page.nothing_fits, page.nearest) == (False, ())
-
-
-def test_query_for_a_kind_ranks_it_before_accessories(engine: SearchEngine) -> None:
-    for query, kind in (
-        ("cordless drill", "drill"),
-        ("drill bits for cordless drill", "drill bit"),
-        ("backpack", "backpack"),
-    ):
-        first = engine.search(query, size=3, stage="merged").hits
-        named = [engine.snapshot.types.name_of(engine.snapshot.products.row_of(hit.product.id) or 0) for hit in first]
-        assert all(kind in each or each.startswith(kind) for each in named), (query, named)
 
 
 def test_a_hit_shows_the_type_of_its_product(engine: SearchEngine) -> None:

@@ -274,14 +274,6 @@ def test_off_applies_to_all_rankers_until_a_rollback(choosing: SearchEngine, two
     assert order(choosing, ranker="ranker-0001") == turned
 
 
-def test_loaded_ranker_is_kept_after_deletion_from_disk(choosing: SearchEngine, two: Path) -> None:
-    turned = order(choosing, ranker="ranker-0001")
-    shutil.rmtree(two / "rankers" / "ranker-0001")
-    publish(two, spec_for(choosing.snapshot), weighted_graph(**STRAIGHT))
-    choosing.reload_if_changed()
-    assert order(choosing, ranker="ranker-0001") == turned
-
-
 def test_number_of_loaded_rankers_is_limited(
     choosing: SearchEngine, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

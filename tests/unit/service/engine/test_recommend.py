@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.sessions.tables import open_derived
 from shelfwise.rerank.user_tower.files import SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
 from shelfwise.rerank.user_tower.histories import Histories
@@ -36,7 +35,6 @@ from shelfwise.retrieval.records import (
     RelationKind,
     StageScore,
 )
-from shelfwise.retrieval.store.files import SEAL_FILE
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.service.curation.relations import RelationCorrection
 from shelfwise.service.curation.rules import Hide, Rule
@@ -551,19 +549,6 @@ def test_other_encoder_and_damaged_report_are_reported(
     assert ids(live.recommend(acts, size=5)) == ids(live.similar(acts[0].product_id, size=5))
 
 
-@pytest.mark.parametrize("name", [MODEL_FILE, TABLE_FILE, SPEC_FILE, SEAL_FILE])
-def test_damaged_tower_is_reported_and_not_served(root: Path, tower: UserTower, name: str) -> None:
-    with SearchEngine.open(root, follow=False) as engine:
-        folder = publish(root, engine.snapshot, tower).folder
-        content = bytearray((folder / name).read_bytes())
-        content[len(content) // 2] ^= 1
-        (folder / name).write_bytes(content)
-        engine.reload_if_changed()
-        assert engine.user_tower == ""
-        assert str(folder) in engine.notices[0]
-        assert engine.recommend(acts_on(engine, 3)).hits
-
-
 def test_failing_tower_is_reported_as_degraded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_arrays: object) -> None:
         raise ModelError("it failed")
@@ -625,15 +610,3 @@ class TestCommands:
         listed = commands.document("models", "list", three)["user_towers"]
         assert listed["serving"] == "tower-0002"
         assert [each["serves"] for each in listed["towers"]] == [False, True, False]
-
-    def test_index_without_a_tower_shows_the_training_command(self, demo_index: Path) -> None:
-        assert "No user tower yet. To train one: shelfwise train users" in output_of("list", demo_index)
-
-    def test_tower_is_shown(self, three: Path) -> None:
-        result = output_of("show", three, "tower-0003")
-        assert "trained on shoppers 120" in result
-        assert "item neighbours: weight 3, times" in result
-        assert "was rejected: not surely better" in result
-        assert commands.document("models", "show", three, "tower-0002")["serves"] is True
-        assert output_of("show", three, "tower-0002").rstrip().endswith("shoppers, serves")
-        assert output_of("show", three, "tower-0001").rstrip().endswith("shoppers, served before")

@@ -15,7 +15,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
-from rich.console import Console
 
 from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.ranker.features import Candidates
@@ -25,10 +24,9 @@ from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import StoredRanker
 from shelfwise.retrieval.encoders.base import Tokens, as_token_encoder
 from shelfwise.retrieval.errors import ModelError, RankerLateError
-from shelfwise.service.cli import output, search
 from shelfwise.service.engine.candidates import ResolvedRequest, Stages
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.ranking import Ranking, reorder_head, sort_by_merged_score
+from shelfwise.service.engine.ranking import Ranking
 from shelfwise.service.engine.reranking import DEPTH, MOST_TOGETHER, Reranker, Reranking
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.settings import RankerSettings, Settings
@@ -166,22 +164,6 @@ def test_close_completes_pending_requests(held: HeldRanker, workers: ThreadPoolE
     assert len(reranker.score(candidates(3), LONG)) == 3
 
 
-def test_no_request_is_lost_during_close(held: HeldRanker, workers: ThreadPoolExecutor) -> None:
-    held.released.set()
-    for _ in range(30):
-        reranker = Reranker(held)
-        begun = threading.Barrier(9)
-
-        def ask(reranker: Reranker = reranker, begun: threading.Barrier = begun) -> int:
-            begun.wait(LONG)
-            return sum(len(reranker.score(candidates(2), LONG)) for _ in range(3))
-
-        asked = [workers.submit(ask) for _ in range(8)]
-        begun.wait(LONG)
-        reranker.close()
-        assert [future.result(LONG) for future in asked] == [6] * 8
-
-
 QUERIES = ("cordless drill", "stainless pan", "steel", "无线 耳机")
 REVERSED = {"merged": -1.0}
 """Weights that reverse the head of the merged order."""
@@ -289,19 +271,6 @@ class TestOrder:
             scores = [hit.score for hit in page.hits[named:]]
             assert scores == sorted(scores, reverse=True)
 
-    def test_low_scoring_identifier_does_not_raise_products_after_the_head(self, engine: SearchEngine) -> None:
-        snapshot = engine.snapshot
-        ranking = _merged(snapshot, "steel")
-        count = 20
-        last = int(ranking.rows[-1])
-        ranking.identified = frozenset([last])
-        sort_by_merged_score(ranking)
-        assert int(ranking.rows[0]) == last
-        reorder_head(ranking, np.linspace(5, 1, count))
-        assert int(ranking.rows[0]) == last
-        assert ranking.scores[count:].max() <= ranking.scores[:count].min()
-        assert (np.diff(ranking.scores[1:]) <= 0).all()
-
     def test_filter_without_candidates_keeps_the_merged_result(self, ranked: SearchEngine) -> None:
         filters = "price > 700"
         page, merged = (ranked.search("cordless drill", filters=filters, stage=stage) for stage in ("ranked", "merged"))
@@ -316,16 +285,6 @@ class TestHits:
             assert set(hit.stages) == {"bm25", "dense", "merged", "ranked"}
             assert (hit.stages["ranked"].rank, hit.stages["ranked"].score) == (place, hit.score)
             assert hit.stages["merged"] == merged[hit.product.id].stages["merged"]
-
-    def test_explain_line_shows_both_positions(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-        console = Console(width=200)
-        monkeypatch.setattr(output, "out", console)
-        page = ranked.search("steel", size=1)
-        with console.capture() as result:
-            search.show_page(page, explain=True)
-        (hit,) = page.hits
-        merged = f"merged {hit.stages['merged'].score:.3f} #{DEPTH}"
-        assert f"{merged}, ranked {hit.score:.3f} #1" in result.get()
 
     @pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
     def test_earlier_stage_can_be_requested(self, ranked: SearchEngine, engine: SearchEngine, stage: str) -> None:

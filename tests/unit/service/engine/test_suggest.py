@@ -26,12 +26,7 @@ from shelfwise.service.curation.rules import Hide, Match, Pin, Restrict, Rule, W
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.spelling import QuerySource, Suggestions, TypedText
 from shelfwise.service.engine.suggest import MOST_SUGGESTIONS
-from shelfwise.service.events.popular_queries import (
-    PopularQueries,
-    PopularQuery,
-    read_popular_queries,
-    write_popular_queries,
-)
+from shelfwise.service.events.popular_queries import PopularQuery, read_popular_queries, write_popular_queries
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.unit.service.cli import commands
@@ -429,36 +424,7 @@ def test_rules_match_the_typed_and_the_corrected_text(ruled: SearchEngine) -> No
     assert suggested(ruled, "impact dri") == ["driver"]
 
 
-@pytest.mark.parametrize(
-    ("typed", "text", "queries"),
-    [
-        ("cordless dri", "Cordless Drill driver", ("cordless drill", "cordless driver")),
-        ("dri ", "Drill", ()),
-        ("hammer", "Drill", ()),
-        ("d", "da db dc dd de", ("da", "db", "dc", "dd")),
-        ("线电", "无线电钻充电", ("线电钻",)),
-        ("", "Drill", ()),
-    ],
-)
-def test_completions_of_corrected_text(typed: str, text: str, queries: tuple[str, ...]) -> None:
-    assert TypedText(typed).completed_by(text) == queries
-
-
-QUERIES = (
-    PopularQuery("Cordless Drill", 90, has_purchases=True, is_suggested=True, related=(1,)),
-    PopularQuery("drill bits", 40, is_suggested=True),
-    PopularQuery("drill cordless", 3, is_suggested=True),
-)
-
-
 class TestPopularFile:
-    def test_popular_queries_round_trip(self, tmp_path: Path) -> None:
-        write_popular_queries(tmp_path, QUERIES, MADE)
-        found = read_popular_queries(tmp_path)
-        assert found == PopularQueries(QUERIES)
-        assert found.places == {("cordless", "drill"): 0, ("bits", "drill"): 1}
-        assert found.purchase_words == {"cordless", "drill"}
-
     def test_missing_related_queries_are_damage(self, tmp_path: Path) -> None:
         write_popular_queries(tmp_path, [PopularQuery("drill", 9, related=(1,))], MADE)
         with pytest.raises(StoreDamagedError, match="refers to related queries that it does not contain"):
@@ -576,7 +542,3 @@ class TestPopularQueries:
             with SearchEngine.open(visited) as engine:
                 suggested = engine.suggest("wirel", size=8).queries
                 assert {each.text for each in suggested if each.source is QuerySource.POPULAR} == expected
-
-
-def test_no_related_queries_without_events(engine: SearchEngine) -> None:
-    assert engine.related("drill") == ()
