@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -150,21 +149,6 @@ class TestHelp:
 
 
 class TestOneJsonDocument:
-    def test_live_changes_print_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
-        index = Path(shutil.copytree(built.index, tmp_path / "index"))
-        feed = write_feed(tmp_path / "more.jsonl", [Product("9", "enamel kettle", price=30.0)])
-        upserted = run("index", "upsert", index, feed, "--json").document()
-        assert upserted == {"sequence": 1, "products": 1, "rejected": {}}
-        assert run("index", "patch", index, "9", "price=19.5", "--json").document() == {"sequence": 2, "products": 1}
-        assert run("index", "delete", index, "1", "nope", "--json").document() == {"sequence": 3, "products": 1}
-        hits = run("search", index, "", "--json").document()["hits"]
-        prices = {hit["product"]["id"]: hit["product"].get("price") for hit in hits}
-        assert prices == {"2": 129.0, "3": 25.5, "4": 75.0, "9": 19.5}
-        report = run("rebuild", index, built.feed, "--encoder", ENCODER, "--force", "--json").document()
-        assert (report["published"], report["products"], report["live"]) == (True, 4, 2)
-        assert report["changes"] == {"previous_version": "v000001", "added": 1, "changed": 0, "removed": 1}
-        assert run("index", "verify", index, "--all").code == 0
-
     def test_search_prints_one_json_document(self, run: Run, built: Built) -> None:
         arguments = ("search", built.index, "cordless drill", "--filter", "price < 100", "--facet", "brand", "--json")
         page = run(*arguments).document()
@@ -207,21 +191,6 @@ class TestText:
         assert "无线电钻" in done.out
         assert "75.00" in done.out
         assert all(stage in done.out for stage in ("bm25", "dense", "merged"))
-
-    def test_unchanged_rebuild_prints_a_message(self, run: Run, built: Built, tmp_path: Path) -> None:
-        index = shutil.copytree(built.index, tmp_path / "index")
-        done = run("rebuild", index, built.feed, "--encoder", ENCODER, "--runtime", "onnx-int8", "--force")
-        assert done.code == 0
-        assert "Nothing changed since v000001, which still serves." in done.out
-        assert "4 of 5 rows read" in done.out
-
-    def test_damaged_version_is_skipped_with_a_warning(self, program: Run, built: Built, tmp_path: Path) -> None:
-        index = Path(shutil.copytree(built.index, tmp_path / "index"))
-        shutil.copytree(index / "versions" / "v000001", index / "versions" / "v000002")
-        (index / "CURRENT").write_text("v000002\n")
-        done = program("search", index, "drill", "--json")
-        assert done.document()["version"] == "v000001"
-        assert done.err.startswith("warning: version v000002 is damaged")
 
 
 class TestErrors:

@@ -20,8 +20,6 @@ from shelfwise.retrieval.errors import (
 )
 from shelfwise.retrieval.events.stored import StoredEvent
 from shelfwise.service.curation.document_store import to_microseconds
-from shelfwise.service.curation.synonym_mining import Example, Proposal, write_proposals
-from shelfwise.service.curation.synonyms import SynonymKind
 from shelfwise.service.sponsored.campaign import CampaignStore
 from shelfwise.service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
 from tests.learning_stores import record_searches
@@ -90,29 +88,6 @@ def test_shown_rule_can_be_saved_again(root: Path, file: Path, tmp_path: Path) -
     assert (last["revision"], last["before"]["priority"], last["after"]["priority"]) == (2, 5, 1)
 
 
-def test_exposure_goal_is_listed(root: Path, tmp_path: Path) -> None:
-    file = tmp_path / "fair.toml"
-    file.write_text('id = "fair"\nactions = [{ kind = "exposure", filters = "brand = Bosch", at_least = 0.04 }]')
-    shown("curate", "put", "rules", root, file)
-    listed = " ".join(shown("curate", "list", "rules", root).split())
-    assert "show brand = Bosch at least 4.00% of attention" in listed
-    assert "fair: brand = Bosch: 0.00% of attention today (0 counted), at least 4.00%; offset +0.00" in listed
-    (found,) = document("curate", "list", "rules", root)["exposure_goals"]
-    assert (found["rule"], found["at_least"], found["searches"]) == ("fair", 0.04, 0)
-
-
-def test_a_preview_changes_nothing(root: Path, file: Path) -> None:
-    result = shown("curate", "preview", "rules", root, "drills", file, "--size", "5")
-    assert "+  → 2" in result
-    assert "rules before: none; after: drills" in result
-    assert document("curate", "list", "rules", root)["revision"] == 0
-    found = document("curate", "preview", "rules", root, "return an order", file)
-    assert (found["before"]["redirect"], found["after"]["redirect"]) == ("", "/returns")
-    assert "The page would not change." in shown("curate", "preview", "rules", root, "mug", file)
-    redirected = shown("curate", "preview", "rules", root, "return an order", file)
-    assert "redirect: none before, /returns after" in redirected
-
-
 def test_relevance_settings_are_saved_shown_and_restored(root: Path, tmp_path: Path) -> None:
     settings, saved = tmp_path / "relevance.toml", tmp_path / "saved.json"
     settings.write_text('cutoff = 0.5\ntypo_tolerance = "off"\nsignals = [{ field = "price", weight = 10 }]')
@@ -155,34 +130,6 @@ def test_invalid_rule_is_refused(root: Path, tmp_path: Path) -> None:
     assert not (root / "rules.sqlite").exists()
 
 
-EXAMPLE = Example("grey divano", "grey sofa", 7, 0.5, 0.61)
-PROPOSAL = Proposal("0a1b2c3d4e5f", SynonymKind.ONE_WAY, ("divano",), ("sofa",), 7, 0.5, 0.61, (EXAMPLE,))
-
-
-def test_synonyms_are_saved_listed_and_deleted(root: Path) -> None:
-    assert "No synonyms." in shown("curate", "list", "synonyms", root)
-    assert "Revision 1: 1 synonym is stored." in shown("synonyms", "add", root, "sofa, divano", "--by", "m7")
-    assert "Nothing changed since revision 1" in shown("synonyms", "add", root, "sofa,  divano")
-    assert document("synonyms", "add", root, "hdd => hard disk", "--id", "disk", "--off") == {
-        "before": 1,
-        "revision": 2,
-    }
-    lines = [line.split() for line in shown("curate", "list", "synonyms", root).splitlines()[1:]]
-    assert lines == [["disk", "(off)", "hdd", "=>", "hard", "disk"], ["sofa-divano", "sofa,", "divano"]]
-    listed = document("curate", "list", "synonyms", root)
-    assert (listed["revision"], [each["enabled"] for each in listed["synonyms"]]) == (2, [False, True])
-    shown("synonyms", "add", root, "hdd => hard disk", "--id", "disk")
-    shown("synonyms", "add", root, "hdd => hard drive", "--id", "disk")
-    assert "Revision 5: 1 synonym is deleted." in shown("curate", "delete", "synonyms", root, "disk")
-    history = [line.split(maxsplit=4)[-1] for line in shown("curate", "history", "synonyms", root).splitlines()[1:]]
-    assert "deleted: hdd => hard drive" in history[0]
-    assert "hdd => hard disk became hdd => hard drive" in history[1]
-    assert "turned on" in history[2]
-    assert "added: hdd => hard disk" in history[3]
-    (first,) = document("curate", "history", "synonyms", root, "sofa-divano")
-    assert (first["revision"], first["who"], first["before"]) == (1, "m7", None)
-
-
 def test_exported_synonyms_can_be_imported(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "synonyms.txt"
     path.write_text("# ours\nsofa, divano\nhdd => hard disk\n移动电源, 充电宝\n", encoding="utf-8")
@@ -191,20 +138,6 @@ def test_exported_synonyms_can_be_imported(root: Path, tmp_path: Path) -> None:
     assert sorted(exported.splitlines()) == ["hdd => hard disk", "sofa, divano", "移动电源, 充电宝"]
     path.write_text(exported, encoding="utf-8")
     assert document("curate", "put", "synonyms", root, path) == {"before": 1, "revision": 1}
-
-
-def test_proposals_are_accepted_and_declined(root: Path) -> None:
-    assert "No proposals." in shown("synonyms", "proposals", root)
-    write_proposals(root, [PROPOSAL], datetime(2026, 11, 20, tzinfo=UTC))
-    result = shown("synonyms", "proposals", root)
-    assert '"grey divano", "grey sofa"; 50% chose a product after it; similarity of choices 0.61' in result
-    assert document("synonyms", "proposals", root)[0]["id"] == PROPOSAL.id
-    assert "Revision 1: divano => sofa, with the id divano-to-sofa." in shown("synonyms", "accept", root, PROPOSAL.id)
-    assert document("synonyms", "proposals", root) == []
-    shown("curate", "delete", "synonyms", root, "divano-to-sofa")
-    assert len(document("synonyms", "proposals", root)) == 1, "it is proposed again"
-    assert "It will not be proposed again." in shown("synonyms", "decline", root, PROPOSAL.id, "--by", "m7")
-    assert document("synonyms", "proposals", root) == []
 
 
 def test_invalid_synonym_is_refused(root: Path, tmp_path: Path) -> None:
@@ -257,15 +190,6 @@ def test_invalid_experiment_is_refused(root: Path, tmp_path: Path) -> None:
             run(*arguments)
     with pytest.raises(ShelfwiseError):
         run("curate", "list", "experiments", tmp_path / "nowhere")
-
-
-def test_a_ranker_that_the_index_lacks_is_refused(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "ranker-0001"'))
-    with pytest.raises(ExperimentError, match=r"ranker: .* has no ranker 'ranker-0001'"):
-        run("curate", "put", "experiments", root, tmp_path / "order.toml")
-    (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "off"'))
-    assert "merging is stored" in shown("curate", "put", "experiments", root, tmp_path / "order.toml")
-    assert "rrf (ranker off)" in shown("curate", "list", "experiments", root)
 
 
 def test_report_shows_the_outcome(root: Path, tmp_path: Path) -> None:

@@ -159,18 +159,6 @@ def test_directory_without_events_is_reported_and_unchanged(command: list[str], 
     assert not (tmp_path / "typo").exists()
 
 
-def test_erased_shopper_of_interleaved_logs_is_in_no_file(filled: Path, tmp_path: Path) -> None:
-    for part in range(2):
-        rows: list[dict[str, object]] = [
-            {"kind": "click", "product_id": f"p{n}", "shopper": f"u{n % 97}", "time": START + timedelta(seconds=n)}
-            for n in range(part, 6_000, 2)
-        ]
-        imported(filled, write_log(tmp_path / f"{part}.jsonl", rows))
-    for number in range(20):
-        done = document("events", "forget", filled, f"u{number}")
-        assert (done["events"] > 0, done["found_in"]) == (True, [])
-
-
 def test_events_without_pseudonym_keys_are_reported(filled: Path) -> None:
     (filled / EVENTS_FOLDER / "keys.json").unlink()
     for command, argument in (("forget", "shopper-1"), ("import", "nothing.jsonl")):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.benchmarks.load import HttpReport, Load
-from shelfwise.benchmarks.tables import show_http
 from shelfwise.service.cli.output import TableConsole, plain_table
 
 FIGURES = st.lists(st.floats(-1e9, 1e9).map(lambda number: f"{number:,.4f}"), min_size=1, max_size=12)
@@ -49,16 +46,3 @@ def test_columns_that_do_not_fit_follow_below() -> None:
         ["stage", "recall@100"],
         ["merged", "0.9000"],
     ]
-
-
-def test_benchmark_shows_all_figures_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    console = TableConsole(file=io.StringIO(), width=80)
-    monkeypatch.setattr("shelfwise.service.cli.output.out", console)
-    statuses = {"200": 1_585, "503": 11_128}
-    show_http(
-        HttpReport(19_406, 86.0, (Load("searches, twice too many", 171.0, 12_713, statuses, 1787.2, 9.9, 368.2),))
-    )
-    assert isinstance(console.file, io.StringIO)
-    shown = console.file.getvalue()
-    assert "…" not in shown
-    assert all(each in shown for each in ("12,713", "200: 1,585, 503: 11,128", "1787.2", "368.2"))

@@ -21,8 +21,6 @@ from shelfwise.rerank.ranker.network import RankerNetwork
 from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.retrieval.records import Availability, Contribution, Explanation, Hit, Product, TermMatch
-from shelfwise.service.cli.output import out
-from shelfwise.service.cli.search import show_page
 from shelfwise.service.curation.relevance import Relevance, Signal
 from shelfwise.service.engine.engine import DEGRADED, SearchEngine
 from shelfwise.service.engine.explain import DESCRIPTIONS, OF_PREFERENCES, HitFacts
@@ -130,15 +128,6 @@ def test_unranked_hit_has_no_explanation(explaining: SearchEngine, monkeypatch: 
     assert explaining.search("drill", size=0, explain=True).hits == ()
 
 
-@pytest.mark.usefixtures("without_default")
-def test_no_explanation_without_a_ranker(demo_index: Path) -> None:
-    with SearchEngine.open(demo_index, follow=False) as engine:
-        page = engine.search("drill", explain=True)
-    assert page.hits
-    assert page.degraded == ()
-    assert all(hit.explanation is None for hit in page.hits)
-
-
 def test_query_words_match_the_title(explaining: SearchEngine) -> None:
     page = explaining.search("cordless drill", filters="language = en", explain=True)
     titled = [hit for hit in page.hits if {"cordless", "drill"} <= set(hit.product.title.casefold().split())]
@@ -148,14 +137,6 @@ def test_query_words_match_the_title(explaining: SearchEngine) -> None:
             (each.query_word, each.product_word.casefold(), each.exact) for each in explanation_of(hit).matches
         } == {("cordless", "cordless", True), ("drill", "drill", True)}
         assert " = " in by_name(hit)["its words, in context"].value
-
-
-def test_chinese_words_match(explaining: SearchEngine) -> None:
-    page = explaining.search("充电电钻", size=100, explain=True)
-    titled = [hit for hit in page.hits if "电钻" in hit.product.title]
-    assert titled
-    for hit in titled:
-        assert "电钻" in {each.product_word for each in explanation_of(hit).matches if each.exact}
 
 
 def test_a_query_of_many_words_is_explained(explaining: SearchEngine) -> None:
@@ -188,23 +169,6 @@ def test_page_reports_a_failed_explanation(root: Path, engine: SearchEngine) -> 
     assert (plain.degraded, page.degraded) == ((), (EXPLANATION,))
     assert page.hits == plain.hits
     assert DEGRADED.labels(EXPLANATION)._value.get() == before + 1
-
-
-def test_explanation_fits_80_columns(
-    explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(out, "width", 80)
-    page = explaining.search("cordless drill", size=12, explain=True)
-    show_page(page, explain=True)
-    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert max(map(len, lines)) <= 80
-    for hit in page.hits:
-        assert sum(line.endswith(hit.product.id) for line in lines) == 1
-        for each in explanation_of(hit).contributions:
-            shown = f"{each.contribution:+.2f} {each.name}"
-            assert any(shown in line for line in lines) == (abs(each.contribution) >= 0.005)
-    show_page(page, explain=False)
-    assert "similar in meaning" not in capsys.readouterr().out
 
 
 def hit_of(product: Product = Product("1", "drill"), **features: float) -> HitFacts:  # noqa: B008 - frozen

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import shelfwise.service.engine.candidates
 from shelfwise.retrieval.errors import QueryError, StoreDamagedError, UnknownFieldError
-from shelfwise.retrieval.filters.ast import value_text
-from shelfwise.retrieval.filters.schema import FieldCounter, fold_value
-from shelfwise.retrieval.index.grouping import VARIANTS, CandidateGroups, ProductGroups, StoredGroups, diversify
-from shelfwise.retrieval.index.keyword import Selection
-from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
-from shelfwise.retrieval.records import Page, Product
-from shelfwise.retrieval.store.products import keyword_document
-from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.index.grouping import VARIANTS, StoredGroups, diversify
+from shelfwise.retrieval.records import Page
 from shelfwise.service.curation.rules import Pin, Rule
 from shelfwise.service.engine.engine import SearchEngine
-from tests import catalogs
 from tests.catalogs import ids
 
-ANALYZER = Analyzer()
 QUERIES = ("drill", "running shoes", "耳机", "red backpack", "")
 GROUPS = (VARIANTS, "brand", "color", "category", "price")
 
@@ -125,37 +112,6 @@ def test_facet_count_equals_groups_filtered_by_value(
             assert chosen.total == len(chosen.hits) == each.count
 
 
-@given(catalogs.products(minimum=2), st.lists(st.integers(0, 4), min_size=12, max_size=12))
-def test_facets_count_groups_in_any_catalog(products: list[Product], numbers: list[int]) -> None:
-    fields, keys = ("brand", "category", "price", "created", "attributes.colour"), np.array(numbers)
-    counter = FieldCounter()
-    for product in (
-        *products,
-        Product("", "", attributes={"colour": "red"}),
-        Product("", "", attributes={"colour": 1.0}),
-    ):
-        counter.add(product)
-    catalog, rows = counter.catalog(), np.arange(len(products))
-    with TemporaryDirectory() as folder:
-        builder = TantivyBuilder(Path(folder), catalog)
-        builder.add(keyword_document(row, each, ANALYZER, catalog) for row, each in enumerate(products))
-        index = TantivyIndex(builder.finish(), catalog)
-        counted = index.facets(Selection(everything=True), fields, 100)
-        groups, stored = CandidateGroups(rows, lambda some: keys[some]), ProductGroups(StoredGroups(Path(folder), 9))
-        repeated = partial(stored.repeated, product_of=products.__getitem__)
-        found = groups.facets(counted, 100, repeated)
-        alone = [index.facets(Selection(rows=np.array([row])), fields, 100) for row in rows]
-    for name in fields:
-        having: dict[str, set[int]] = defaultdict(set)
-        for row, facets in enumerate(alone):
-            for each in facets[name].counts:
-                having[fold_value(value_text(each.value))].add(numbers[row])
-        assert {fold_value(value_text(each.value)): each.count for each in found[name].counts} == {
-            value: len(groups_of) for value, groups_of in having.items()
-        }
-    assert groups.total == len(set(numbers[: len(products)]))
-
-
 def test_exact_identifier_represents_its_group(engine: SearchEngine) -> None:
     page = engine.search("backpack", group=VARIANTS)
     hit = next(hit for hit in page.hits if hit.siblings)
@@ -208,20 +164,6 @@ def test_group_by_must_be_a_field(engine: SearchEngine) -> None:
         engine.search("drill", group="colr")
     with pytest.raises(QueryError, match="group is bool, it must be str"):
         engine.search("drill", group=True)  # type: ignore[arg-type]
-
-
-def test_groups_are_fetched_until_a_page_is_full() -> None:
-    keys = np.array([0, 0, 0, 0, 4, 4, 6, 7])
-    groups = CandidateGroups(np.arange(8), lambda rows: keys[rows])
-    fetched: list[int] = []
-
-    def fetch(count: int) -> np.ndarray:
-        fetched.append(count)
-        return np.arange(8)[:count]
-
-    assert groups.first(fetch, 2).tolist() == [0, 4, 6, 7]
-    assert fetched == [2, 8]
-    assert groups.first(fetch, 3, np.array([5])).tolist() == [0, 5, 6, 7]
 
 
 def test_diversity_is_maximal_marginal_relevance() -> None:

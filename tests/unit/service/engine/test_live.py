@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 import shelfwise.service.engine.live
 from shelfwise.indexer.build import RebuildOptions, rebuild
-from shelfwise.indexer.cleaning.cleaner import Cleaner
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker.network import RankerNetwork, save_network
 from shelfwise.rerank.ranker.onnx_export import export_network
@@ -28,22 +27,20 @@ from shelfwise.retrieval.errors import (
     ChangeError,
     EncoderError,
     EncoderUnavailableError,
-    QueryError,
     SettingError,
     UnknownProductError,
 )
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.index.token_states import DIMENSION, PADDING, ProductTokens, quantise_tokens
-from shelfwise.retrieval.records import AttributeValue, Availability, Product
+from shelfwise.retrieval.records import Availability, Product
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.updates.changes import Patch, apply_change
 from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
 from shelfwise.service.demo import DemoFiles
 from shelfwise.service.engine.candidates import ResolvedRequest, Stages
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.live import LiveSnapshot, add_measures
+from shelfwise.service.engine.live import LiveSnapshot
 from shelfwise.service.engine.models import ServedRanker
 from shelfwise.service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
 from tests import catalogs, oracle
@@ -95,13 +92,6 @@ class TestPatch:
                 broken.patch(product.id, title="another title")
             assert broken.product(product.id).title == product.title
             assert Journal(store.root).last() == 1
-
-    def test_attribute_is_patched_by_dotted_name(self, live: SearchEngine) -> None:
-        product = live.snapshot.products[7]
-        live.patch(product.id, **{"attributes.shelf": "A7", "description": None})
-        assert ids(live.search("", filters="shelf = a7")) == [product.id]
-        assert live.product(product.id).attributes == {**product.attributes, "shelf": "A7"}
-        assert live.product(product.id).description == ""
 
     def test_numeric_value_follows_the_patched_quantity(self, live: SearchEngine) -> None:
         """Regression: the old number remained, so filters and sorting used the previous weight."""
@@ -230,11 +220,6 @@ class TestDelete:
         with pytest.raises(UnknownProductError):
             live.product(product.id)
 
-    def test_deleting_a_missing_product_is_no_change(self, live: SearchEngine) -> None:
-        assert live.delete(["nope"]).products == 0
-        with pytest.raises(QueryError, match="a list of product ids"):
-            live.delete("nope")
-
 
 class TestOtherEngines:
     def test_other_engine_sees_the_change_within_a_second(self, live: SearchEngine, root: Path) -> None:
@@ -292,32 +277,6 @@ def test_random_changes_match_a_rebuilt_index(
             for product in there.values():
                 nearest = engine.search(product.title, stage="dense", size=100)
                 assert sorted(ids(nearest)) == sorted(there)
-
-
-@pytest.mark.parametrize(
-    ("attributes", "values", "expected"),
-    [
-        ({"weight": "1,5 kg"}, {"weight": "2 kg"}, {"weight": "2 kg", "weight_g": 2_000.0}),
-        ({"size": "16 GB"}, {"size": "3 m"}, {"size": "3 m", "size_mm": 3_000.0}),
-        ({"weight": "1,5 kg", "colour": "red"}, {"weight": "heavy"}, {"weight": "heavy", "colour": "red"}),
-        ({"weight": "1,5 kg"}, {"weight": 2.0}, {"weight": 2.0}),
-        ({"weight": "1,5 kg"}, {"weight": None}, {}),
-        ({"weight": "1,5 kg"}, {"weight": "1.500 kg"}, {"weight": "1.500 kg"}),
-        ({}, {"weight": "2 kg"}, {"weight": "2 kg", "weight_g": 2_000.0}),
-        # A number in the feed itself stays; a number in the patch wins.
-        ({"weight": "1 kg", "weight_g": 1_480.0}, {"weight": "2 kg"}, {"weight": "2 kg", "weight_g": 1_480.0}),
-        ({"weight": "1 kg"}, {"weight": "2 kg", "weight_g": 1_990.0}, {"weight": "2 kg", "weight_g": 1_990.0}),
-        ({"weight": "1 kg"}, {"weight": "2 kg", "weight_g": None}, {"weight": "2 kg"}),
-    ],
-)
-def test_numeric_value_of_a_patched_attribute(
-    attributes: dict[str, AttributeValue], values: dict[str, object], expected: dict[str, object]
-) -> None:
-    (product,) = Cleaner().clean([Product("1", "hammer drill", language="en", attributes=attributes)]).products
-    change = Patch("1", add_measures(product, {f"attributes.{name}": value for name, value in values.items()}))
-    made = apply_change(product, change)
-    assert made is not None
-    assert made.attributes == expected
 
 
 def gathered(snapshot: Snapshot, *rows: int) -> ProductTokens:
@@ -378,18 +337,6 @@ def test_a_price_keeps_states_and_changes_signals(live: SearchEngine) -> None:
     assert same(gathered(live.snapshot, 7), gathered(before, 7))
     assert live.snapshot.signals.at(np.array([7])).price.tolist() == [12345.5]
     assert before.signals.at(np.array([7])).price[0] != 12345.5
-
-
-def test_deleted_product_has_no_tokens_until_it_returns(live: SearchEngine) -> None:
-    before = live.snapshot
-    product = before.products[7]
-    live.delete([product.id])
-    result = gathered(live.snapshot, 7, 8)
-    assert (result.ids[0] == PADDING).all()
-    assert not result.states[0].any()
-    assert np.isnan(live.snapshot.signals.at(np.array([7])).price).all()
-    live.upsert([product])
-    assert same(gathered(live.snapshot, 7), gathered(before, 7))
 
 
 TITLES = ("cordless drill", "hammer drill", "steel frying pan", "drill bits for steel", "desk lamp", "two-man tent")

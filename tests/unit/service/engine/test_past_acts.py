@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,7 @@ from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import StoredRanker
 from shelfwise.retrieval.errors import QueryError
-from shelfwise.retrieval.records import EventKind, Page, PastAct, Product
+from shelfwise.retrieval.records import EventKind, Page, PastAct
 from shelfwise.service.cli.main import app
 from shelfwise.service.engine.candidates import ResolvedRequest, Stages
 from shelfwise.service.engine.engine import SearchEngine
@@ -185,30 +184,6 @@ class TestPastActs:
         undated = acts(snapshot, 51)
         assert _same(read_history(snapshot, undated, 0.0), read_history(snapshot, undated[1:], 0.0))
 
-    def test_unknown_products_are_not_counted(self, engine: SearchEngine) -> None:
-        snapshot = engine.snapshot
-        known = acts(snapshot, 10)
-        given = [*known, *(PastAct(f"gone-{number}") for number in range(990))]
-        assert _same(read_history(snapshot, given, 0.0), read_history(snapshot, known, 0.0))
-
-    def test_live_products_count(self, root: Path, tmp_path: Path) -> None:
-        copied = Path(shutil.copytree(root, tmp_path / "live"))
-        with SearchEngine.open(copied) as opened:
-            gone = opened.snapshot.products.id_of(3)
-            opened.upsert([Product("pan-1", "enamel frying pan")])
-            opened.delete([gone])
-            found = read_history(opened.snapshot, [PastAct(gone), PastAct("pan-1", CART)], time.time())
-            assert found.kinds.tolist() == [2]
-            row = opened.snapshot.products.row_of("pan-1")
-            assert row is not None
-            assert np.array_equal(found.vectors[0], opened.snapshot.vectors.vector(row))
-            rows = np.array([row, 5, row, 0])
-            vectors = opened.snapshot.vectors.gather(rows)
-            assert np.array_equal(vectors, np.stack([opened.snapshot.vectors.vector(each) for each in rows.tolist()]))
-            page = opened.search("enamel pan", history=[PastAct(gone), PastAct("pan-1")])
-            assert page.degraded == ()
-            assert scores(page) != scores(opened.search("enamel pan"))
-
 
 class TestExplanation:
     def test_history_contribution_is_the_score_difference(self, personal: SearchEngine) -> None:
@@ -226,11 +201,6 @@ class TestExplanation:
             assert row is not None
             nearest = float((liked @ vectors.vector(row)).max())
             assert part.value == f"4 acts; the product nearest in meaning: {nearest:.2f}"
-
-    def test_no_history_has_no_contribution(self, personal: SearchEngine) -> None:
-        for hit in personal.search("steel pan", explain=True).hits:
-            assert hit.explanation is not None
-            assert VIEWED_BEFORE not in {each.name for each in hit.explanation.contributions}
 
 
 class TestRefused:

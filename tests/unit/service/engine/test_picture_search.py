@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from shelfwise.retrieval.encoders.folder import Vectors
-from shelfwise.retrieval.encoders.pictures import PictureEncoder, load_picture_encoder
+from shelfwise.retrieval.encoders.pictures import load_picture_encoder
 from shelfwise.retrieval.encoders.torch import gpu_ready
 from shelfwise.retrieval.errors import PictureError, QueryError, UnknownProductError
 from shelfwise.retrieval.index.faiss import FaissIndex, gpu_count
@@ -67,22 +66,6 @@ def test_text_finds_products_by_their_pictures(root: Path, monkeypatch: pytest.M
     with SearchEngine.open(root, follow=False) as engine:
         assert set(ids(engine, "striped t-shirt", 2)) == {"t1", "t4"}
         assert set(ids(engine, "polka dot backpack", 2)) == {"b2", "b5"}
-
-
-def test_text_is_encoded_once_among_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded_texts: list[str] = []
-    encode = PictureEncoder.encode_queries
-
-    def encode_queries(own: PictureEncoder, texts: Sequence[str]) -> Vectors:
-        encoded_texts.extend(texts)
-        return encode(own, texts)
-
-    monkeypatch.setattr(PictureEncoder, "encode_queries", encode_queries)
-    with SearchEngine.open(root, follow=False) as engine:
-        pages = [engine.search("striped t-shirt", size=3, page=number) for number in (1, 2)]
-        engine.search("striped t-shirt", filters="id IN (t1, b1)")
-    assert encoded_texts == ["striped t-shirt"]
-    assert all("pictures" in page.timings for page in pages)
 
 
 def test_hit_that_its_picture_moved_up_says_so(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, product_hashes
-from shelfwise.retrieval.records import Hit, Product, Reason, ReasonKind
+from shelfwise.retrieval.records import Hit, Reason, ReasonKind
 from shelfwise.service.curation.relevance import Relevance, Signal
 from shelfwise.service.curation.rules import Boost, Bury, Pin, Rule
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.reasons import reason_line
 from shelfwise.service.events.signals import write_memory, write_popularity
-from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE
 
 QUERY = "cordless drill"
@@ -142,26 +142,11 @@ def test_merged_order_has_reasons(ranked: SearchEngine) -> None:
     assert {ReasonKind.TYPE, ReasonKind.WORDS} <= {kind for hit in page.hits for kind in kinds(hit)}
 
 
-def test_page_names_failed_reasons(root: Path, engine: SearchEngine) -> None:
-    publish(root, spec_for(engine.snapshot), failing(candidates=100))
-    with SearchEngine.open(root) as opened:
-        page = opened.search("lamp for the desk", reasons="en")
-    assert page.degraded == ("explanation",)
-
-
 def test_chinese_query_has_chinese_reasons(ranked: SearchEngine) -> None:
     page = ranked.search("充电电钻", reasons="auto")
     lines = [hit.reason_line for hit in page.hits if ReasonKind.WORDS in kinds(hit)]
     assert lines
     assert all(line.startswith("匹配 ") for line in lines)
-
-
-def test_live_product_has_reasons(ranked: SearchEngine) -> None:
-    ranked.upsert([Product("live-1", "Enamel whistling kettle", rating=4.9, rating_count=900)])
-    hits = ranked.search("kettle", reasons="en", size=50).hits
-    ranked.delete(["live-1"])
-    (hit,) = (each for each in hits if each.product.id == "live-1")
-    assert kinds(hit) & {ReasonKind.WORDS, ReasonKind.TYPE}
 
 
 def test_line_names_what_matches_once_and_three_others() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -254,14 +253,6 @@ def experiments_of(found: MarkedPage) -> list[str]:
     return [part.experiment for part in read_marks(found.query_id, KEY) if not isinstance(part, ExplorationMark)]
 
 
-def check_picks(found: MarkedPage, first: list[str], second: list[str]) -> None:
-    """Asserts that each hit is the best remaining one of its team's list."""
-    taken: set[str] = set()
-    for product, team in zip(ids(found), draft_mark(found).teams, strict=True):
-        assert product == next(each for each in {"a": first, "b": second}[team] if each not in taken)
-        taken.add(product)
-
-
 def test_query_id_names_the_variant_of_the_shopper(engine: SearchEngine) -> None:
     result = set()
     for number in range(12):
@@ -306,18 +297,6 @@ def test_pages_of_an_interleaved_result_continue(engine: SearchEngine) -> None:
     assert (whole.page.page, whole.page.size, pages[2].page.page) == (1, 60, 3)
     assert whole.page.facets["brand"].counts
     assert whole.page.total == pages[0].page.total == engine.search("steel").total
-
-
-def test_group_is_shown_once_in_an_interleaved_list(engine: SearchEngine) -> None:
-    found = answer_search(engine, running(DRAFT), varied(DRILL, size=60, group="brand"))
-    brands = [hit.product.brand for hit in found.page.hits]
-    assert len(brands) == len(set(brands)) == found.page.total
-    assert draft_mark(found).teams
-
-
-def test_each_hit_is_the_best_remaining_of_its_team(engine: SearchEngine) -> None:
-    found = answer_search(engine, running(DRAFT), DRILL)
-    check_picks(found, ordered(engine), ordered(engine, merge="rrf"))
 
 
 def test_pinned_product_keeps_its_position(live: SearchEngine) -> None:
@@ -396,11 +375,6 @@ def test_shopper_gets_the_ranker_of_the_variant(ranked: SearchEngine) -> None:
     assert result == wanted.keys()
 
 
-def test_two_rankers_are_interleaved(ranked: SearchEngine) -> None:
-    found = answer_search(ranked, running(experiment("ranker-0002", "ranker-0001", mode=Mode.INTERLEAVE)), DRILL)
-    check_picks(found, ordered(ranked), ordered(ranked, "ranker-0001"))
-
-
 @pytest.mark.parametrize("mode", list(Mode))
 def test_no_participation_if_a_ranker_is_unavailable(ranked: SearchEngine, root: Path, mode: Mode) -> None:
     compared = experiment("ranker-0001", "ranker-0099", mode=mode)
@@ -449,14 +423,6 @@ def test_other_experiments_continue(ranked: SearchEngine) -> None:
     rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))))
     found = answer_search(ranked, running(experiment(None, "ranker-0099"), rules), DRILL)
     assert experiments_of(found) == ["rules"]
-
-
-def test_deleted_ranker_fails_no_search(ranked: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = experiment("ranker-0001", "ranker-0001")
-    shutil.rmtree(root / "rankers" / "ranker-0001")
-    monkeypatch.setattr(SearchEngine, "ranker_problem", lambda _engine, _name="": "")
-    found = answer_search(ranked, running(compared), DRILL)
-    assert (ids(found), found.query_id.isalnum()) == (ordered(ranked), True)
 
 
 def test_stored_ranker_problem_equals_that_of_the_engine(ranked: SearchEngine, root: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from fastapi import FastAPI, Request, Response
 
 from shelfwise.service.app import DrainingServer, server_config
-from shelfwise.service.http.connections import ConnectionLimiter, ConnectionLimits, refuse_new_connections
+from shelfwise.service.http.connections import ConnectionLimiter, ConnectionLimits
 from shelfwise.service.http.errors import handle_errors
 from shelfwise.service.http.limits import WorkerThreads
 from shelfwise.service.http.middleware import EarlyRefusals, RequestLimits, RequestMiddleware
@@ -326,21 +326,6 @@ def is_listening(served: Served) -> bool:
     except ConnectionRefusedError:
         return False
     return True
-
-
-def test_listener_keeps_its_queue_and_gets_no_new_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as late:
-        address = listener.getsockname()
-        with socket.create_connection(address) as queued:
-            refuse_new_connections(listener)
-            late.setblocking(False)
-            late.connect_ex(address)
-            listener.settimeout(0.2)
-            accepted, peer = listener.accept()
-            accepted.close()
-            assert peer == queued.getsockname()
-            with pytest.raises(TimeoutError):
-                listener.accept()
 
 
 def test_two_lengths_of_a_body_end_the_connection(served: Served) -> None:

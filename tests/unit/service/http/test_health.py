@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
@@ -11,12 +10,10 @@ import structlog
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
-from shelfwise.retrieval.records import Event, Page
 from shelfwise.service.app import create_app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.auth import KeyFile, Scope
 from shelfwise.service.http.health import readiness_error
-from shelfwise.service.http.impressions import ImpressionRecorder
 from shelfwise.service.settings import ServiceSettings
 from shelfwise.service.worker_group import READY, WorkerGroup
 from tests.machine import within
@@ -26,14 +23,6 @@ from tests.services import add_key, local_client
 def value(client: TestClient, name: str) -> float:
     (line,) = [each for each in client.get("/metrics").text.splitlines() if each.startswith(f"{name} ")]
     return float(line.split()[1])
-
-
-def test_applications_in_one_process_have_separate_metrics(store: SearchEngine) -> None:
-    for threads in (2, 5):
-        app = create_app(store, ServiceSettings(threads=threads, queue=7))
-        with local_client(app) as client:
-            assert value(client, "shelfwise_threads") == threads
-            assert value(client, "shelfwise_requests_places") == threads + 7
 
 
 def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None:
@@ -47,13 +36,6 @@ def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None
         assert value(client, "shelfwise_ready") == 0
     finally:
         client.app.state.draining.clear()  # type: ignore[attr-defined]
-
-
-def test_refusals_and_search_outcomes_are_counted(client: TestClient) -> None:
-    client.app.state.shared.threads.refused = 41  # type: ignore[attr-defined]
-    assert value(client, "shelfwise_requests_refused_total") == 41
-    for outcome in ("answered", "nothing", "degraded"):
-        assert value(client, f'shelfwise_searches_total{{outcome="{outcome}"}}') >= 0
 
 
 def test_unknown_paths_and_methods_create_no_series(client: TestClient) -> None:
@@ -145,27 +127,6 @@ def test_live_change_metric_exists_once_changes_exist(client: TestClient, store:
     occupied = value(client, name)
     store.patch(product.id, price=2.5)
     assert value(client, name) == occupied
-
-
-def test_event_lag_lasts_until_the_event_is_written() -> None:
-    writing, written = threading.Event(), threading.Event()
-
-    def slow(*_events: Event) -> None:
-        writing.set()
-        written.wait(10)
-
-    recorder = ImpressionRecorder(slow)
-    assert recorder.lag == 0
-    recorder.record_page("q1", "drill", Page((), 0, 1, 20), session="s")
-    assert writing.wait(10)
-    assert recorder.waiting == 1
-    first = recorder.lag
-    assert first > 0
-    assert within(60, lambda: recorder.lag > first)
-    written.set()
-    assert within(60, lambda: recorder.lag == 0)
-    assert recorder.waiting == 0
-    recorder.close()
 
 
 def test_metrics_of_workers_are_summed_and_those_of_an_ended_one_stay(store: SearchEngine, tmp_path: Path) -> None:

@@ -25,22 +25,6 @@ def held() -> Iterator[threading.Event]:
     event.set()
 
 
-def test_result_or_error_of_the_work_is_returned() -> None:
-    workers = WorkerThreads(1, 1)
-
-    def failing() -> None:
-        raise KeyError("nosuch")
-
-    async def both() -> int:
-        with pytest.raises(KeyError):
-            await workers.run(failing)
-        return await workers.run(lambda: 7)
-
-    assert asyncio.run(both()) == 7
-    assert workers.in_progress == 0
-    workers.close()
-
-
 def test_full_queue_refuses_at_once(held: threading.Event) -> None:
     workers = WorkerThreads(1, 1)
 
@@ -57,23 +41,6 @@ def test_full_queue_refuses_at_once(held: threading.Event) -> None:
     assert isinstance(refused, RequestError)
     assert (refused.status, refused.retry_after) == (503, 1)
     assert (workers.refused, workers.in_progress) == (1, 0)
-    workers.close()
-
-
-def test_slot_is_freed_when_the_work_ends(held: threading.Event) -> None:
-    workers = WorkerThreads(1, 0)
-
-    async def given_up() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(workers.run(held.wait), 0.02)
-        with pytest.raises(RequestError):
-            await workers.run(lambda: None)
-        held.set()
-        while workers.in_progress:
-            await asyncio.sleep(0.01)
-        await workers.run(lambda: None)
-
-    asyncio.run(given_up())
     workers.close()
 
 
@@ -202,27 +169,6 @@ def test_cancelled_work_waits_no_longer(held: threading.Event) -> None:
 )
 def test_large_search_counts_as_several(size: int, page: int, facets: int, characters: int, cost: int) -> None:
     assert search_cost(hits=size, page=page, facets=facets, characters=characters) == cost
-
-
-def test_room_is_checked_as_the_queue_would_give_it(held: threading.Event) -> None:
-    workers = WorkerThreads(1, 2)
-    flood, other = Client("flood"), Client("other")
-
-    async def both() -> None:
-        workers.check_room(flood)
-        CURRENT_CLIENT.set(flood)
-        running = [asyncio.ensure_future(workers.run(held.wait)) for _ in range(3)]
-        await asyncio.sleep(0)
-        with pytest.raises(RequestError) as refused:
-            workers.check_room(flood)
-        assert (refused.value.status, refused.value.retry_after) == (503, 1)
-        workers.check_room(other)
-        assert workers.refused == 1
-        held.set()
-        await asyncio.gather(*running)
-
-    asyncio.run(both())
-    workers.close()
 
 
 def test_rate_slides_from_minute_to_minute(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from shelfwise.retrieval.encoders import registry
 from shelfwise.retrieval.errors import StoreError, StoreMissingError
 from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.service.app import create_app
@@ -71,16 +69,6 @@ def sent(key: str) -> dict[str, str]:
 
 def refresh(client: TestClient) -> None:
     client.app.state.indexes.refresh()  # type: ignore[attr-defined]
-
-
-def test_an_index_is_chosen_by_the_path(client: TestClient, whole: dict[str, str]) -> None:
-    found = client.get("/v1/indexes/shop-a/search", params={"q": "drill", "size": 2}, headers=whole).json()
-    product = found["hits"][0]["product"]["id"]
-    changed = client.patch(f"/v1/indexes/shop-a/products/{product}", json={"price": 1.5}, headers=whole)
-    assert changed.status_code == 200
-    paths = [f"/v1/indexes/{name}/products/{product}" for name in ("shop-a", "shop-b")]
-    one, other = (client.get(path, headers=whole).json()["product"]["price"] for path in paths)
-    assert one == 1.5 != other
 
 
 def test_a_task_is_of_its_index(client: TestClient, whole: dict[str, str]) -> None:
@@ -531,25 +519,6 @@ def test_a_write_to_an_index_that_does_not_exist_makes_one(
     for name in ("articles", "new-articles"):
         shutil.rmtree(stores / name)
     refresh(client)
-
-
-def test_an_index_is_created_after_removal_of_the_index_with_its_encoder(
-    demo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "_SHARED", WeakValueDictionary())
-    for name in ("first", "second"):
-        shutil.copytree(demo_index, tmp_path / name)
-    with local_client(create_app(tmp_path, ServiceSettings(keys=tmp_path / KEYS_FILE))) as calling:
-        shutil.rmtree(tmp_path / "first")
-        refresh(calling)
-        key = sent(add_key(calling.app.state.shared.keys, Scope.ADMIN))  # type: ignore[attr-defined]
-        body = {"objectID": "a1", "name": "Cordless drill"}
-        added = calling.post("/1/indexes/third", json=body, headers=key)
-        assert added.status_code == 200, added.text
-        with calling.app.state.indexes.use("third") as context:  # type: ignore[attr-defined]
-            assert context.engine.wait_for(added.json()["taskID"] // 2, 60)
-        found = calling.post("/1/indexes/third/query", json={"query": "drill"}, headers=key).json()
-        assert [each["objectID"] for each in found["hits"]] == ["a1"]
 
 
 def test_the_first_write_to_a_new_index_only_renames_the_spare(

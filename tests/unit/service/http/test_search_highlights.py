@@ -77,22 +77,6 @@ def test_matches_are_marked_and_text_is_escaped(calling: TestClient) -> None:
     }
 
 
-def test_response_without_highlighting_is_otherwise_equal(calling: TestClient) -> None:
-    plain = calling.get("/v1/search", params={"q": "drill"}).json()["hits"]
-    params = calling.get("/v1/search", params={"q": "drill", "highlight": "title"}).json()["hits"]
-    assert [hit["highlights"] for hit in plain] == [{}] * len(plain)
-    assert plain == [{**hit, "highlights": {}} for hit in params]
-
-
-def test_long_text_is_cut_around_the_matches(calling: TestClient) -> None:
-    found = marked(calling, "drill", q="battery", highlight="description", highlight_words=6)
-    assert found == {"description": "…With a spare <mark>battery</mark> and a…"}
-    found = marked(calling, "drill", q="drill", highlight="description", highlight_words=4)
-    assert found == {"description": "Made for wood. Made…"}
-    whole = marked(calling, "drill", q="battery", highlight="description", highlight_words=1_000)
-    assert whole["description"] == LONG.strip().replace("battery", "<mark>battery</mark>")
-
-
 def test_highlighted_fields_have_facet_names(calling: TestClient) -> None:
     params = ["colour", "attributes.colour", "identifiers.mpn"]
     assert marked(calling, "drill", q="dcd771 blue drill", highlight=params) == {

@@ -12,7 +12,6 @@ import pytest
 
 from shelfwise.retrieval.errors import InputError, TaskFailedError, UnknownTaskError
 from shelfwise.service.http.tasks import (
-    TASKS_FILE,
     UPLOADS,
     RunningTask,
     Task,
@@ -29,15 +28,6 @@ from tests.machine import within
 def over(book: TaskQueue, identity: str) -> Task:
     assert within(60, lambda: book.get(identity).state not in (TaskState.WAITING, TaskState.RUNNING))
     return book.get(identity)
-
-
-def test_no_tasks_at_first(tmp_path: Path) -> None:
-    book = TaskQueue(tmp_path)
-    assert book.list() == ()
-    assert book.claim() is None
-    with pytest.raises(UnknownTaskError, match="nosuch"):
-        book.get("nosuch")
-    assert not (tmp_path / TASKS_FILE).exists()
 
 
 def test_waiting_task_is_not_added_twice(tmp_path: Path) -> None:
@@ -154,10 +144,6 @@ def test_error_of_a_task_names_a_feed_without_its_folder(tmp_path: Path) -> None
     with pytest.raises(TaskFailedError, match=r"^lamps\.csv") as caught:
         run_command(command, Running(), tmp_path)
     assert str(tmp_path) not in str(caught.value)
-
-
-def test_cancelled_task_ends_its_command(tmp_path: Path) -> None:
-    assert run_command(task_command("learn", {}, tmp_path, None), Running(is_over=True)) is None
 
 
 def test_waiting_and_running_tasks_are_cancelled(tmp_path: Path) -> None:

@@ -114,13 +114,6 @@ def test_distinct_returns_several_hits_per_group_with_their_rank(store: SearchEn
     assert [hit["_distinctSeqID"] for hit in rest].count(0) == 2
 
 
-def test_failed_search_fails_for_all_waiting_requests(store: SearchEngine) -> None:
-    batch = SearchBatch(store, HookRecorder().hooks)
-    for _ in range(2):
-        with pytest.raises(QueryError):
-            batch.answer({"query": "x" * 10_000 + "y", "indexName": "a"})
-
-
 @pytest.mark.parametrize(
     ("parameters", "group"),
     [
@@ -217,12 +210,6 @@ def test_typo_tolerance_can_be_turned_off(store: SearchEngine, tolerance: object
     assert ("searched for cordless drill" in str(batch.search(payload, "a").message)) is finds
 
 
-@pytest.mark.parametrize(("kind", "finds"), [({}, True), ({"queryType": "prefixNone"}, False)])
-def test_last_word_is_a_prefix(store: SearchEngine, kind: JsonObject, finds: bool) -> None:
-    found = SearchBatch(store, HookRecorder().hooks).search({"query": "backpa", **kind}, "a")
-    assert ("<em>" in str([hit["_highlightResult"] for hit in found.hits])) is finds
-
-
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -233,25 +220,6 @@ def test_last_word_is_a_prefix(store: SearchEngine, kind: JsonObject, finds: boo
 def test_an_invalid_parameter_is_named(store: SearchEngine, parameters: JsonObject, message: str) -> None:
     with pytest.raises(QueryError, match=message):
         SearchBatch(store, HookRecorder().hooks).search({"query": "lamp", **parameters}, "a")
-
-
-def test_zero_hits_per_page_gives_the_same_counts(store: SearchEngine) -> None:
-    batch = SearchBatch(store, HookRecorder().hooks)
-    shown, counted = (
-        batch.search({"query": "lamp", "facets": ["brand"], "hitsPerPage": size}, "a") for size in (20, 0)
-    )
-    assert (shown.nb_hits, shown.facets) == (counted.nb_hits, counted.facets)
-
-
-@pytest.mark.parametrize("most", [1, 3, 150])
-def test_facet_has_the_requested_number_of_values(store: SearchEngine, most: int) -> None:
-    every = store.search("", size=0, facets=["id", "category"], facet_values=10_000)
-    names = ["objectID", "categories.lvl2"]
-    params: JsonObject = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0}
-    found = SearchBatch(store, HookRecorder().hooks).search(params, "a")
-    deepest = [each.value for each in every.facets["category"].counts if str(each.value).count(" > ") == 2]
-    assert list(found.facets["objectID"]) == [each.value for each in every.facets["id"].counts[:most]]
-    assert list(found.facets["categories.lvl2"]) == deepest[:most]
 
 
 PURCHASES = ("kind", "product_id", "neighbour_id", "similarity", "rank")

@@ -54,13 +54,6 @@ def test_custom_ranking_orders_the_products_of_a_type_and_moves_no_other_before_
         assert prices == sorted(prices)
 
 
-def test_custom_ranking_orders_the_empty_query(client: TestClient) -> None:
-    set_up(client, customRanking=["desc(rating)", "asc(price)"])
-    found = [(-each["rating"], each["price"]) for each in hits(client, "") if "rating" in each]
-    assert found == sorted(found)
-    assert len(found) == 100, "those without a rating come last"
-
-
 def test_a_product_with_a_value_of_the_query_stays_before_those_without(client: TestClient) -> None:
     plain = hits(client, "cordless drill 18V", getRankingInfo=True)
     set_up(client, customRanking=["desc(price)"])
@@ -71,15 +64,6 @@ def test_a_product_with_a_value_of_the_query_stays_before_those_without(client: 
     for score in set(scores):
         prices = [each["price"] for each, own in zip(ranked, scores, strict=True) if own == score and "price" in each]
         assert prices == sorted(prices, reverse=True)
-
-
-def test_orders_before_the_textual_criteria_sort(client: TestClient) -> None:
-    assert "one criterion" in set_up(client, ranking=["asc(price)", "custom"], customRanking=["desc(rating)"])
-    found = [(each["price"], -each.get("rating", 0)) for each in hits(client, "drill") if "price" in each]
-    assert found == sorted(found)
-    set_up(client, ranking=["typo", "geo", "words", "filters", "proximity", "attribute", "exact"])
-    assert client.get(f"{INDEX}/settings").json()["ranking"][-1] == "exact"
-    assert [each["objectID"] for each in hits(client, "drill")] != [each["objectID"] for each in hits(client, "")]
 
 
 def test_an_attribute_that_no_product_has_yet_is_named_and_has_no_effect(client: TestClient) -> None:
@@ -151,9 +135,3 @@ def test_parameters_without_effect_are_named_in_every_response(client: TestClien
     parameters = {"queryParameters": {"ignorePlurals": True}, "fallbackParameters": {"facetFilters": []}}
     answer = client.post("/1/indexes/*/recommendations", json={"requests": [body | parameters]}).json()
     assert answer["results"][0]["ignoredParameters"] == ["fallbackParameters", "ignorePlurals"]
-
-
-def test_settings_without_effect_are_named(client: TestClient) -> None:
-    settings = {"primary", "replicas", *client.get(f"{INDEX}/settings").json()}
-    for name in sorted(WITHOUT_EFFECT - settings):
-        assert set_up(client, **{name: True}) == f"not applied: {name}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shelfwise.retrieval.errors import QueryError, UnknownFieldError
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
@@ -12,7 +10,6 @@ from shelfwise.service.instantsearch.request import (
     JsonObject,
     ProtocolSearch,
     RecordView,
-    is_suggestions_index,
     merge_params,
     parse_body,
     parse_search,
@@ -112,46 +109,7 @@ def test_invalid_parameter_is_refused_by_name(name: str, value: object) -> None:
         parse_search({name: value})
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
-NAMES = ("query", "page", "hitsPerPage", "offset", "length", "facets", "facetFilters", "numericFilters", "tagFilters")
-MORE = ("filters", "maxValuesPerFacet", "clickAnalytics", "userToken", "attributesToRetrieve", "attributesToSnippet")
-
-
-@given(st.dictionaries(st.sampled_from((*NAMES, *MORE)), JSON, max_size=4))
-def test_arbitrary_values_are_accepted_or_refused(payload: JsonObject) -> None:
-    try:
-        wanted = parse_search(payload)
-    except QueryError:
-        return
-    assert 0 <= wanted.size <= 1_000
-
-
-@pytest.mark.parametrize(
-    ("index", "sort"),
-    [
-        ("products", ""),
-        ("price_asc", "price"),
-        ("my_shop_price_desc", "-price"),
-        ("shop_rating_count_desc", "-rating_count"),
-        ("shop_net weight_asc", "attributes.net weight"),
-        ("shop_price", ""),
-    ],
-)
-def test_index_name_gives_the_sort_order(index: str, sort: str) -> None:
-    assert parse_sort(index, CATALOG) == sort
-
-
 def test_sort_by_a_text_field_is_refused() -> None:
     for index in ("shop_brand_asc", "shop_nosuch_desc", "shop__asc"):
         with pytest.raises(UnknownFieldError):
             parse_sort(index, CATALOG)
-
-
-def test_index_name_selects_query_suggestions() -> None:
-    assert is_suggestions_index("query_suggestions")
-    assert is_suggestions_index("shop_query_suggestions")
-    assert not is_suggestions_index("shop_query_suggestions_price_asc")

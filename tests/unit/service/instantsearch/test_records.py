@@ -5,22 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shelfwise.retrieval.records import Product, Variant
 from shelfwise.retrieval.text.analysis import Analyzer
 from shelfwise.retrieval.text.highlight import Marks, Matcher
-from shelfwise.service.instantsearch.request import RecordView
-from shelfwise.service.instantsearch.response import (
-    Record,
-    highlight,
-    product_record,
-    select_attributes,
-    snippets,
-    view_record,
-)
-from tests.catalogs import products
+from shelfwise.service.instantsearch.response import highlight, product_record, select_attributes, snippets
 
 MARKS = Marks("[", "]")
 DRILL = Product(
@@ -100,17 +89,6 @@ def test_highlighted_words_are_the_matched_ones(text: str, query: str, value: st
     assert marked(text, query) == value
 
 
-def test_match_level_is_given() -> None:
-    shown: Any = highlight(product_record(DRILL), ("name", "brand"), matcher("cordless drill"), MARKS)
-    assert set(shown) == {"name", "brand"}
-    assert shown["name"]["matchLevel"] == "full"
-    assert shown["name"]["matchedWords"] == ["cordless", "drill"]
-    assert shown["name"]["fullyHighlighted"] is False
-    assert shown["brand"] == {"value": "Bosch", "matchLevel": "none", "matchedWords": []}
-    partial: Any = highlight({"name": "drill"}, ("*",), matcher("cordless drill"), MARKS)
-    assert (partial["name"]["matchLevel"], partial["name"]["fullyHighlighted"]) == ("partial", True)
-
-
 @pytest.mark.parametrize(
     ("query", "wanted", "value"),
     [
@@ -124,39 +102,3 @@ def test_match_level_is_given() -> None:
 def test_snippets_are_cut_around_the_matches(query: str, wanted: str, value: str) -> None:
     found: Any = snippets(product_record(DRILL), (wanted,), matcher(query), MARKS)
     assert found[wanted.partition(":")[0]]["value"] == value
-
-
-def leaves(value: object) -> list[object]:
-    """The values of highlighted texts, at any depth."""
-    if isinstance(value, list):
-        return [leaf for each in value for leaf in leaves(each)]
-    if isinstance(value, dict) and "value" not in value:
-        return [leaf for each in value.values() for leaf in leaves(each)]
-    return [value]
-
-
-def texts(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    inner = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
-    return [text for each in inner for text in texts(each)]
-
-
-@given(products(), st.text(max_size=20), st.text(max_size=60))
-def test_every_text_has_a_valid_highlight_entry(found: list[Product], query: str, title: str) -> None:
-    odd = Product("odd", title or "-", description=title, attributes={"a": (title, query), "b": True, "c": 1.5})
-    for product in (*found, odd):
-        record = view_record(product_record(product), RecordView(snippets=("*:3",)), matcher(query))
-        plain: Record = {name: value for name, value in record.items() if name not in ("objectID", "_tags")}
-        made = leaves(record.pop("_highlightResult"))
-        plain.pop("_highlightResult")
-        cut = leaves(record["_snippetResult"])
-        plain.pop("_snippetResult")
-        assert len(made) == len(cut) == len(texts(plain))
-        for leaf in (*made, *cut):
-            assert isinstance(leaf, dict)
-            assert isinstance(leaf["value"], str)
-            assert leaf["matchLevel"] in ("none", "partial", "full")
-        kept = [str(leaf["value"]) for leaf in made if isinstance(leaf, dict)]
-        if "<em>" not in title + query and "</em>" not in title + query:
-            assert [each.replace("<em>", "").replace("</em>", "") for each in kept] == texts(plain)

@@ -66,22 +66,6 @@ def test_mismatched_id_and_invalid_value_are_named(client: TestClient, store: Se
     assert product in answer.json()["error"]["message"]
 
 
-def test_events_are_counted_once(client: TestClient, store: SearchEngine) -> None:
-    product = store.search("drill").hits[0].product.id
-    click = {"kind": "click", "product_id": product, "query_id": "q1", "session": "s", "event_id": "e1", "position": 1}
-    click["time"] = "2026-05-01T00:00:00Z"
-    assert client.post("/v1/events", json={"events": [click]}).json() == {
-        "stored": 1,
-        "repeated": 0,
-        "ignored": ["position", "time"],
-    }
-    assert client.post("/v1/events", json={"events": [click]}).json() == {
-        "stored": 0,
-        "repeated": 1,
-        "ignored": ["position", "time"],
-    }
-
-
 @pytest.mark.parametrize(
     ("event", "result"),
     [

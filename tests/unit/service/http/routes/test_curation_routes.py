@@ -108,16 +108,6 @@ def test_relevance_settings_are_previewed_saved_applied_and_restored(client: Tes
     assert (half.status_code, half.json()["error"]["field"]) == (400, "body")
 
 
-def test_suggestions_mark_the_completed_part(client: TestClient) -> None:
-    found = client.get("/v1/suggest", params={"q": "dri"}).json()
-    first = found["queries"][0]
-    start, end = first["spans"][0]
-    assert first["text"][start:end].lower() == "dri"
-    assert found["products"][0]["product"]["id"]
-    assert client.get("/v1/suggest").status_code == 200
-    assert client.get("/v1/related", params={"q": "drill"}).json() == {"queries": []}
-
-
 def test_suggestions_respect_a_narrowed_key(store: SearchEngine, keys: KeyFile) -> None:
     everything = store.suggest("d", size=20)
     brand = store.search("drill").hits[0].product.brand
@@ -212,20 +202,6 @@ def test_proposals_are_accepted_and_declined(client: TestClient, store: SearchEn
     assert [each["phrases"] for each in client.get("/v1/synonyms/proposals").json()["proposals"]] == [["snick"]]
     assert client.post("/v1/synonyms/proposals/nowhere/accept").status_code == 400
     client.delete("/v1/synonyms/glorp-to-drill")
-
-
-def test_only_an_administrator_may(store: SearchEngine, keys: KeyFile) -> None:
-    searching, ruling = add_key(keys, Scope.SEARCH), add_key(keys, Scope.ADMIN)
-    with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
-        for key, status in (("", 401), (searching, 403), (ruling, 200)):
-            headers = {"X-API-Key": key} if key else {}
-            for path in ("/v1/synonyms", "/v1/synonyms/history", "/v1/synonyms/proposals"):
-                assert calling.get(path, headers=headers).status_code == status
-        revision = calling.put("/v1/synonyms", json={"synonyms": [ZORB]}, headers={"X-API-Key": ruling}).json()
-        (change,) = store.synonyms.history(limit=1)
-        assert change.revision == revision["revision"]
-        assert change.who, "the key's id is written down"
-        calling.delete("/v1/synonyms/zorb", headers={"X-API-Key": ruling})
 
 
 SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}

@@ -46,14 +46,6 @@ def test_operators_are_read_with_advanced_syntax(client: TestClient, store: Sear
     assert client.get("/v1/search", params=parameters).json()["total"] == page.total > 0
 
 
-def test_multi_search_keeps_the_order(client: TestClient) -> None:
-    request = {"searches": [{"q": "drill", "size": 1}, {"q": "", "size": 0, "facets": ["brand"]}]}
-    drill, everything = client.post("/v1/multi-search", json=request).json()["results"]
-    assert len(drill["hits"]) == 1
-    assert everything["hits"] == []
-    assert everything["total"] > drill["total"]
-
-
 @pytest.mark.parametrize(
     ("parameters", "field"),
     [
@@ -130,13 +122,6 @@ def test_related_products_name_their_relation(client: TestClient, store: SearchE
     assert client.get("/v1/products/nosuch/related").status_code == 404
     (store.root / "relations.bin").unlink()
     store.reload_if_changed()
-
-
-def test_similar_products_exclude_the_product(client: TestClient, store: SearchEngine) -> None:
-    product = store.search("drill").hits[0].product
-    hits = client.get(f"/v1/products/{product.id}/similar", params={"size": 3}).json()["hits"]
-    assert len(hits) == 3
-    assert product.id not in {hit["product"]["id"] for hit in hits}
 
 
 def test_only_the_named_fields_are_returned(client: TestClient, store: SearchEngine) -> None:
