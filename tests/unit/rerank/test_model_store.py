@@ -15,7 +15,7 @@ from subprocess import PIPE, Popen
 import msgspec
 import pytest
 
-from shelfwise.rerank.model_store import MODEL_FILE, surplus, sweep
+from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.ranker.spec import KEEP, SPEC_FILE, AddedRanker, RankerStore, ranker_store
 from shelfwise.retrieval.errors import (
     InputError,
@@ -327,36 +327,6 @@ class TestDisk:
         assert (registry.folder / "ranker-0004" / MODEL_FILE).exists()
 
 
-@pytest.mark.parametrize(
-    ("names", "able", "current", "keep", "removed"),
-    [
-        (NAMES, NAMES, NAMES[-1], 3, NAMES[:5]),
-        (NAMES[:3], NAMES[:3], NAMES[2], 3, []),
-        ([], [], "", 3, []),
-        (NAMES, NAMES, NAMES[0], 2, NAMES[1:6]),
-        (NAMES, NAMES[:3], NAMES[2], 2, [NAMES[0], *NAMES[3:6]]),
-    ],
-    ids=["newest stay", "few", "none", "current stays", "failures leave a way back"],
-)
-def test_surplus_lists_removable_rankers(
-    names: list[str], able: list[str], current: str, keep: int, removed: list[str]
-) -> None:
-    assert surplus(names, able, current, keep) == tuple(removed)
-
-
-def test_leftovers_are_removed(tmp_path: Path) -> None:
-    kept = tmp_path / "ranker-0001"
-    kept.mkdir()
-    (kept / "model.onnx").write_bytes(b"1")
-    (tmp_path / ".ranker-0002.x1").mkdir()
-    (tmp_path / ".ranker-0002.x1" / "part").write_bytes(b"1")
-    (tmp_path / ".removed-ranker-0000").symlink_to(kept)
-    (tmp_path / ".ranker-0003.x2").write_bytes(b"1")
-    sweep(tmp_path, "ranker")
-    assert [path.name for path in tmp_path.iterdir()] == ["ranker-0001"]
-    assert (kept / "model.onnx").exists()
-
-
 class TestPointer:
     @pytest.fixture
     def store(self, tmp_path: Path) -> RankerStore:
@@ -367,24 +337,6 @@ class TestPointer:
     def test_pointer_without_a_checksum_is_accepted(self, store: RankerStore) -> None:
         (store.folder / CURRENT).write_text("ranker-0003\n")
         assert store.current() == "ranker-0003"
-
-    @pytest.mark.parametrize(
-        "content",
-        [b"", b"ranker-1", b"../ranker-0001", b"off 0000000000000000", b"\xff" * 120, b"ranker-0001 " * 1_000_000],
-        ids=range(6),
-    )
-    def test_invalid_pointer_is_refused_with_the_remedy(self, store: RankerStore, content: bytes) -> None:
-        (store.folder / CURRENT).write_bytes(content)
-        message = r"CURRENT names no ranker, it contains .*: shelfwise models rollback"
-        with pytest.raises(ModelDamagedError, match=message) as raised:
-            store.current()
-        assert len(str(raised.value)) < 1_000
-        assert not store.is_off()
-
-    def test_a_folder_in_its_place_is_refused(self, store: RankerStore) -> None:
-        (store.folder / CURRENT).mkdir()
-        with pytest.raises(ModelDamagedError, match="cannot be read"):
-            store.current()
 
     def test_flipped_bit_in_the_pointer_is_detected(self, store: RankerStore) -> None:
         write_pointer(store.folder / CURRENT, "ranker-0001")

@@ -10,12 +10,11 @@ import pytest
 from scipy.special import expit
 
 from shelfwise.rerank.click_models.base import FitOptions, PairPrior
-from shelfwise.rerank.click_models.click_log import ClickLog, click_log, held_out
+from shelfwise.rerank.click_models.click_log import ClickLog, held_out
 from shelfwise.rerank.click_models.evaluation import ClickLikelihood, compare, evaluate, evaluate_later
 from shelfwise.rerank.click_models.labels import LabelOptions
-from shelfwise.rerank.click_models.models import BASELINES, PositionRate, ProductRate
+from shelfwise.rerank.click_models.models import PositionRate, ProductRate
 from shelfwise.rerank.training.click_dataset import split_by_time
-from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
 from tests.unit.rerank.training.clicked_shop import shop
 
@@ -38,18 +37,6 @@ def test_likelihood_and_perplexity_by_arithmetic() -> None:
     assert made.perplexity == pytest.approx((first + second) / 2)
 
 
-def test_empty_positions_do_not_count() -> None:
-    made = evaluate(model_of(0.5, 0.25), log_of([[1, -1]], [[1, 0]]))
-    assert made.log_likelihood == pytest.approx(math.log(0.25))
-    assert made.position_perplexity[0] == pytest.approx(4)
-    assert math.isnan(made.position_perplexity[1])
-    assert made.perplexity == pytest.approx(4)
-
-
-def test_impossible_click_has_a_finite_cost() -> None:
-    assert evaluate(model_of(0.0, 0.5), log_of([[0, 1]], [[1, 0]])).log_likelihood < -20
-
-
 def test_best_model_comes_first() -> None:
     train = log_of([[0, 1]] * 50 + [[1, 0]] * 50, [[1, 0]] * 100)
     table = compare(train, train, models={"ctr": ProductRate, "position": PositionRate})
@@ -69,17 +56,6 @@ def test_click_model_predicts_better_than_rates_under_position_bias(tmp_path: Pa
     assert all(each.perplexity and each.perplexity > 1 for each in result.values())
     assert min(result, key=lambda name: result[name].perplexity or 9) == "ubm"
     assert max(result, key=lambda name: result[name].log_likelihood or -9) == "ubm"
-
-
-def test_only_later_lists_are_predicted(tmp_path: Path) -> None:
-    events = shop(tmp_path, queries=20).events(500)
-    periods = split_by_time(events)
-    result = {each.model: each for each in evaluate_later(periods.training, periods.validation, OPTIONS)}
-    log, _ = click_log(events)
-    cut, end = (click_log(part)[0].size for part in (periods.training, periods.validation))
-    expected = evaluate(BASELINES["position"].fit(log.rows(slice(0, cut))), log.rows(slice(cut, cut + end)))
-    assert result["position"].perplexity == pytest.approx(expected.perplexity)
-    assert result["position"].log_likelihood == pytest.approx(expected.log_likelihood)
 
 
 def test_unshown_pairs_are_unknown(tmp_path: Path) -> None:
@@ -106,17 +82,6 @@ def test_formula_matches_manual_calculation() -> None:
     assert found == pytest.approx([np.log(first) + np.log(1 - second), np.log(1 - alone)])
 
 
-def test_interpolation_bounds_a_confident_error() -> None:
-    made = ClickLikelihood(np.ones(1), np.array([0.2]), interpolation=0.1)
-    wrong = made.of(log([[0]], [[1]]), np.array([[-1e6]]), (1.0, 0.0))
-    assert wrong[0] == pytest.approx(np.log(0.1 * 0.2))
-
-
-def test_click_without_earlier_clicks_has_finite_loss() -> None:
-    made = ClickLikelihood(np.zeros(1), np.zeros(1))
-    assert made.of(log([[0]], [[1]]), np.zeros((1, 1)), (1.0, 0.0))[0] == pytest.approx(np.log(1e-10))
-
-
 def test_true_relevance_predicts_better_than_noise_and_logged_order() -> None:
     simulation = simulated("pbm")
     earlier, later = held_out(simulation.log)
@@ -132,15 +97,6 @@ def test_true_relevance_predicts_better_than_noise_and_logged_order() -> None:
     order = float(logged.of(later, np.zeros(later.pairs.shape), (0.0, 0.0)).mean())
     assert mean(np.log(truth / (1 - truth))) > mean(drawn) + 0.02
     assert mean(np.log(truth / (1 - truth))) > order + 0.02
-
-
-def test_calibration_recovers_attraction() -> None:
-    simulation = simulated("pbm")
-    made = ClickLikelihood.fit(simulation.log)
-    truth = np.clip(small_store().attractiveness, 1e-6, 1 - 1e-6)
-    logits = np.log(truth / (1 - truth))[np.maximum(simulation.log.pairs, 0)]
-    slope, _ = made.calibration(simulation.log, logits * 5 + 3)
-    assert slope == pytest.approx(1 / 5, rel=0.15)
 
 
 def test_reversed_ranker_is_not_inverted_by_calibration() -> None:
@@ -166,11 +122,3 @@ def test_empty_log_gives_nothing() -> None:
     scores = np.empty((0, DEPTH))
     assert made.calibration(nothing, scores) == (0.0, 0.0)
     assert made.of(nothing, scores, (0.0, 0.0)).shape == (0,)
-
-
-def test_mismatched_shapes_are_refused() -> None:
-    made = ClickLikelihood(np.ones(1), np.zeros(1))
-    with pytest.raises(InputError, match="one score a place"):
-        made.of(log([[0]], [[0]]), np.zeros((1, 2)), (1.0, 0.0))
-    with pytest.raises(InputError, match="the log has 2 positions, examination was fitted to 1"):
-        made.of(log([[0, 1]], [[0, 0]]), np.zeros((1, 2)), (1.0, 0.0))

@@ -66,15 +66,6 @@ class TestPriorStrength:
         found = prior_strength(hits, trials, trials, np.full(len(trials), 0.2))
         assert found == pytest.approx(strength, rel=0.1)
 
-    def test_strength_with_fractional_trials(self) -> None:
-        random = np.random.default_rng(2)
-        count, seen = 30, 0.3
-        rate = random.beta(2.0, 8.0, 60_000)
-        hits = random.binomial(count, seen * rate).astype(float)
-        looks = np.full(len(rate), count * seen)
-        found = prior_strength(hits, looks, looks * seen, np.full(len(rate), 0.2))
-        assert found == pytest.approx(10.0, rel=0.1)
-
     def test_binomial_counts_give_the_strongest_prior(self) -> None:
         trials = np.full(5_000, 20.0)
         hits = np.full(5_000, 4.0)
@@ -94,15 +85,6 @@ class TestRankPrior:
         assert np.all(np.diff(mean, axis=1) < 0)
         assert mean.mean(axis=0) == pytest.approx([0.7 * 0.6, 0.7 * 0.3, 0.7 * 0.1], abs=0.03)
         assert mean[1::2].mean() > 1.5 * mean[::2].mean()
-
-    def test_products_missing_from_the_list_rank_last(self) -> None:
-        # Product 2 was shown once, first, and never again; products 0 and 1 keep their ranks.
-        pairs = np.array([[2, 0]] + [[0, 1]] * 99, np.int32)
-        clicks = np.zeros(pairs.shape, np.bool_)
-        clicks[1::2, 0], clicks[1::9, 1] = True, True
-        log = ClickLog(pairs, clicks, 3)
-        mean = rank_prior(log, ProductRate.fit(log), np.zeros(3, np.int32)).mean
-        assert mean[0] > mean[1] >= mean[2]
 
     @pytest.mark.parametrize("name", list(MODELS))
     def test_log_without_clicks_or_lists_has_a_prior(self, name: str) -> None:
@@ -140,30 +122,11 @@ class TestWeights:
         assert np.isnan(found.errors).all()
         assert not fit_weights(replace(later, examinations=np.zeros(len(later.examinations)))).fitted
 
-    def test_carts_and_purchases_improve_prediction(self) -> None:
-        made = cross_validate(self.later((0.01, 0.05, 0.8)))
-        assert made
-        assert made.rank_correlation
-        assert made.clicks_rank_correlation
-        assert made.log_likelihood > made.clicks_log_likelihood
-        assert made.rank_correlation > made.clicks_rank_correlation + 0.2
-
-    def test_prediction_where_only_clicks_matter(self) -> None:
-        made = cross_validate(self.later((0.1, 0.0, 0.0)))
-        assert made
-        assert made.log_likelihood == pytest.approx(made.clicks_log_likelihood, abs=0.01)
-
     @pytest.mark.parametrize("column", ["examinations", "purchases"])
     def test_prediction_is_undefined_if_one_fold_has_all_queries(self, column: str) -> None:
         later = self.later((0.01, 0.05, 0.8))
         alone = np.where(later.query % 5 == 2, getattr(later, column), 0.0)
         assert cross_validate(replace(later, **{column: alone})) is None
-
-    def test_constant_values_have_no_rank_correlation(self) -> None:
-        later = self.later((0.1, 0.0, 0.0))
-        made = cross_validate(replace(later, purchases=later.examinations))
-        assert made
-        assert (made.rank_correlation, made.clicks_rank_correlation) == (None, None)
 
 
 class TestLabels:

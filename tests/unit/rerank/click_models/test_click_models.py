@@ -8,16 +8,9 @@ import numpy as np
 import pytest
 
 from shelfwise.rerank.click_models.base import ClickModel, FitOptions, PairPrior
-from shelfwise.rerank.click_models.click_log import ClickLog, Floats, held_out
+from shelfwise.rerank.click_models.click_log import ClickLog, held_out
 from shelfwise.rerank.click_models.evaluation import compare, evaluate
-from shelfwise.rerank.click_models.models import (
-    BASELINES,
-    MODELS,
-    DependentClick,
-    SimplifiedDBN,
-    UserBrowsing,
-    last_click,
-)
+from shelfwise.rerank.click_models.models import BASELINES, MODELS, DependentClick, SimplifiedDBN, UserBrowsing
 from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.click_models.click_simulation import falling_gamma
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
@@ -56,12 +49,6 @@ class TestContract:
         made = model.fit(log).estimates
         assert made.impressions.tolist() == [1, 2, 1, 0]
         assert made.clicks.tolist() == [0, 1, 1, 0]
-
-    def test_the_same_log_gives_the_same_model(self, model: type[ClickModel]) -> None:
-        log = simulated("ubm").log
-        one, other = model.fit(log), model.fit(log)
-        assert np.array_equal(one.estimates.attractiveness, other.estimates.attractiveness)
-        assert np.array_equal(one.examination, other.examination)
 
     def test_a_weight_counts_as_so_many_sessions(self, model: type[ClickModel]) -> None:
         log = simulated("dcm").log.rows(slice(0, 300))
@@ -104,11 +91,6 @@ class TestContract:
         assert not fitted.click_probabilities(log)[empty].any()
         assert not fitted.conditional_click_probabilities(log)[empty].any()
 
-    def test_progress_is_reported(self, model: type[ClickModel]) -> None:
-        result: list[int] = []
-        model.fit(simulated("pbm").log, FitOptions(iterations=3), lambda iteration, _: result.append(iteration))
-        assert result == ([] if model.name in BASELINES else [1, 2, 3])
-
     def test_log_with_other_pairs_or_more_positions_is_refused(self, model: type[ClickModel]) -> None:
         fitted = model.fit(one_list([0, 1], [1, 0]))
         with pytest.raises(InputError, match="3 pairs"):
@@ -127,13 +109,6 @@ def test_click_probabilities_sum_to_1_over_all_outcomes(name: str) -> None:
     weight = np.where(ways, each, 1.0 - each).prod(axis=1)
     assert weight.sum() == pytest.approx(1.0)
     assert weight @ ways == pytest.approx(fitted.click_probabilities(log)[0])
-
-
-@pytest.mark.parametrize("name", [*MODELS, "position"])
-def test_mean_clicks_of_a_position_are_predicted(name: str) -> None:
-    log = simulated(name if name in MODELS else "pbm").log
-    expected = ALL[name].fit(log).click_probabilities(log).mean(axis=0)
-    assert expected == pytest.approx(log.clicks.mean(axis=0), abs=0.01)
 
 
 @pytest.mark.parametrize("name", [*MODELS, "ctr"])
@@ -188,18 +163,6 @@ class TestRecovery:
         assert fitted.gamma == pytest.approx(falling_gamma(0.7, DEPTH), abs=0.12)
         assert not fitted.gamma[~np.tri(DEPTH, dtype=np.bool_)].any()
 
-    @pytest.mark.parametrize("name", ["dcm", "sdbn"])
-    def test_iteration_removes_the_bias_of_the_published_estimators(self, name: str) -> None:
-        log, truth = simulated(name).log, small_store().attractiveness
-        enough = MODELS[name].fit(log).estimates.impressions >= 500
-
-        def bias(iterations: int) -> float:
-            made = MODELS[name].fit(log, FitOptions(iterations=iterations)).estimates
-            return float((made.attractiveness - truth)[enough].mean())
-
-        assert bias(0) > 0.01
-        assert abs(bias(1_000)) < bias(0) / 3
-
     @pytest.mark.parametrize("name", ["pbm", "ubm"])
     def test_examination_is_unbiased_with_a_good_ranking_and_few_impressions(self, name: str) -> None:
         log = simulated("pbm").log
@@ -208,41 +171,3 @@ class TestRecovery:
         scattered = np.where(log.shown, log.pairs + log.count * copies, -1).astype(np.int32)
         fitted = MODELS[name].fit(ClickLog(scattered, log.clicks, log.count * 100))
         assert fitted.examination == pytest.approx(1.0 / np.arange(1, DEPTH + 1), abs=0.03)
-
-
-def test_last_click_counts_positions_from_one() -> None:
-    log = one_list([0, 1, 2, 3], [1, 0, 1, 0])
-    assert last_click(log).tolist() == [[0, 1, 1, 3]]
-
-
-def test_dcm_by_hand() -> None:
-    """With one click and nothing below it, the tail's share of looks is lambda Q / (1 - lambda + lambda Q)."""
-    log = one_list([0, 1], [1, 0], times=100)
-    fitted = DependentClick.fit(log, FitOptions(tolerance=1e-13, iterations=100_000))
-    first, second = fitted.estimates.attractiveness
-    on = fitted.continuation[0]
-    looked = on * (1 - second) / (1 - on + on * (1 - second))
-    assert fitted.estimates.examinations == pytest.approx([100, 100 * looked])
-    mean = (100 / 102 + 1) / (100 / 102 + 100 * looked / (100 * looked + 2) + 2)
-    assert [first, second] == pytest.approx([(100 + 2 * mean) / 102, 2 * mean / (100 * looked + 2)])
-    assert float(on) == pytest.approx(_pulled(100 * looked, 100, fitted.continuation))
-
-
-def _pulled(onward: float, trials: float, continuation: Floats) -> float:
-    """The posterior of a share if the other position, which was never clicked, has the prior's mean."""
-    return float((onward + continuation[1]) / (trials + 1))
-
-
-def test_effective_examinations_by_hand() -> None:
-    """Under the PBM the information on attractiveness a is c / a^2 + misses t^2 / (1 - t a)^2; without a prior, a (1 -
-    a) times that is the effective count."""
-    log = simulated("pbm").log
-    fitted = MODELS["pbm"].fit(log, FitOptions(strength=1e-9, tolerance=1e-13, iterations=100_000))
-    looked = np.broadcast_to(fitted.examination, log.pairs.shape)
-    for pair in (3, 50):
-        here = log.pairs == pair
-        attracted, clicked = fitted.estimates.attractiveness[pair], log.clicks[here]
-        missed = looked[here][~clicked]
-        information = clicked.sum() / attracted**2 + ((missed / (1 - missed * attracted)) ** 2).sum()
-        expected = attracted * (1 - attracted) * information
-        assert fitted.estimates.effective[pair] == pytest.approx(expected, rel=1e-4)

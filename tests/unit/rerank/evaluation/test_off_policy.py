@@ -16,7 +16,6 @@ from shelfwise.rerank.evaluation.off_policy import (
     SNIPS,
     LoggedSearches,
     OutcomeEstimate,
-    bounds_quantile,
     evaluate_rankings,
     logged_searches,
 )
@@ -141,13 +140,6 @@ def test_few_clicks_are_refused(simulated: tuple[LoggedSearches, Floats]) -> Non
     nothing = replace(searches, evaluated=np.zeros(searches.log.size, np.bool_))
     (found,) = evaluate_rankings(nothing, [ordered(searches, attractiveness)])
     assert found.refusal == "there is no search to evaluate it on"
-
-
-@pytest.mark.parametrize(("width", "quantile"), [(0.0, 1.959964), (1.0, 1.681), (100.0, 1.644854)])
-def test_the_ends_of_an_interval_lie_between_the_two_sided_and_the_one_sided_quantile(
-    width: float, quantile: float
-) -> None:
-    assert bounds_quantile(width, 1.0) == pytest.approx(quantile, abs=0.03)
 
 
 def test_rankings_must_fit_the_log(simulated: tuple[LoggedSearches, Floats]) -> None:

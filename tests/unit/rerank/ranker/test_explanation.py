@@ -83,15 +83,6 @@ def test_contributions_equal_rescoring(exported: Exported) -> None:
     assert all(np.abs(each).max() > 1e-3 for each in found.values())
 
 
-def test_product_without_states_has_no_word_contribution(exported: Exported) -> None:
-    whole = candidates(20)
-    has_states = whole.products.has_any
-    assert 0 < has_states.sum() < 20
-    found = contributions(explaining_ranker(exported), whole)[Factor.WORDS]
-    np.testing.assert_allclose(found[~has_states], 0, atol=1e-5)
-    assert (np.abs(found[has_states]) > 1e-3).all()
-
-
 def test_history_is_explained_if_the_ranker_reads_it(exported: Exported) -> None:
     ranker = explaining_ranker(exported)
     whole = candidates(6, events=3)
@@ -100,20 +91,6 @@ def test_history_is_explained_if_the_ranker_reads_it(exported: Exported) -> None
     if ranker.reads_history:
         without, with_it = ranker.score([dataclasses.replace(whole, history=History.none(DIMENSION)), whole])
         np.testing.assert_allclose(found[Factor.HISTORY], with_it - without, atol=1e-5)
-
-
-def test_unread_features_are_not_explained(tmp_path: Path) -> None:
-    some = msgspec.structs.replace(SPEC, features=("cosine", "words", "rating"), neutral=(0.5, 1.0, 2.0), mix=0.0)
-    assert set(contributions(linear(tmp_path, some), candidates(3))) == {Factor.MEANING, Factor.RATING}
-    usual = neutral_features(some)
-    assert (usual[FEATURES.index("rating")], usual[FEATURES.index("cosine")], usual.sum()) == (2, 0.5, 3.5)
-
-
-def test_fusion_only_ranker_explains_the_merged_score(tmp_path: Path) -> None:
-    mixed = msgspec.structs.replace(SPEC, features=("cosine",), neutral=(0.5,))
-    whole = candidates(3)
-    found = contributions(linear(tmp_path, mixed), whole)
-    np.testing.assert_allclose(found[Factor.MERGED], SPEC.mix * whole.features[:, MERGED], atol=1e-5)
 
 
 def test_ranker_without_means_is_explained_against_0(tmp_path: Path) -> None:
@@ -143,19 +120,6 @@ def test_words_match_their_nearest_and_rare_words_come_first() -> None:
     met = [(each.query_word, each.product_word, each.exact) for each in found]
     assert met == [("drill", "screwdriver", False), ("for", "saw", False)]
     assert abs(found[0].similarity - 3 / 5) < 0.01
-
-
-def test_similarity_of_a_word_is_the_mean_of_its_tokens() -> None:
-    asked = query(("dcd771",), [0, 0], [[1, 0], [0, 1]], [2, 2])
-    (found,) = term_matches(asked, product(("dcd", "x"), [0, 0, 1]), stored([[1, 0], [3, 4], [0, -1]]))
-    assert found.product_word == "dcd"
-    assert abs(found.similarity - (1 + 4 / 5) / 2) < 0.01
-
-
-def test_punctuation_has_no_match() -> None:
-    asked = query(("drill",), [-1, 0], [[1, 0], [0, 1]], [9, 1])
-    (found,) = term_matches(asked, product(("saw",), [-1, 0]), stored([[1, 0], [3, 4]]))
-    assert abs(found.similarity - 4 / 5) < 0.01
 
 
 def test_without_words_there_are_no_matches() -> None:

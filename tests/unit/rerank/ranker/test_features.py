@@ -10,7 +10,6 @@ import pytest
 
 from shelfwise.rerank.ranker.features import (
     FEATURES,
-    MOST_QUERY_TOKENS,
     PADDING,
     FirstStage,
     RankerInputs,
@@ -22,7 +21,7 @@ from shelfwise.rerank.ranker.features import (
 )
 from shelfwise.rerank.ranker.network import Inputs
 from shelfwise.retrieval.store.signals import SignalColumns
-from tests.unit.rerank.ranker.random_candidates import STATE_DIMENSION, candidates
+from tests.unit.rerank.ranker.random_candidates import candidates
 from tests.versions import DIMENSION
 
 _NAN = math.nan
@@ -107,26 +106,6 @@ def test_query_without_matching_words_has_share_0() -> None:
         assert column(name, nothing) == [0, 0, 0]
 
 
-def test_no_candidates_have_no_rows() -> None:
-    none = np.empty(0)
-    unknown = np.empty(0, np.float32)
-    result = SignalColumns(unknown, unknown, unknown, unknown, unknown)
-    first = FirstStage(none, none, none, none, none, 2, 3.0)
-    assert feature_matrix(first, Signals(result, unknown, np.empty(0, bool), 1.0), 10).shape == (0, len(FEATURES))
-
-
-def test_a_candidates_features_do_not_depend_on_the_others() -> None:
-    whole = feature_matrix(FIRST, SIGNALS, 100)
-    columns = SignalColumns(*(getattr(SIGNALS.catalog, each.name)[1:2] for each in dataclasses.fields(SignalColumns)))
-    arrays = ("merged", "bm25", "cosine", "similarity", "of_type")
-    first = dataclasses.replace(FIRST, **{name: getattr(FIRST, name)[1:2] for name in arrays})
-    signals = dataclasses.replace(
-        SIGNALS, catalog=columns, popularity=SIGNALS.popularity[1:2], has_states=SIGNALS.has_states[1:2]
-    )
-    np.testing.assert_array_equal(feature_matrix(first, signals, 100), whole[1:2])
-    assert np.isfinite(whole).all()
-
-
 def test_network_inputs_are_in_order() -> None:
     assert tuple(field.name for field in dataclasses.fields(RankerInputs)) == Inputs._fields
     assert tuple(pad_batch([candidates(1)], DIMENSION).arrays()) == Inputs._fields
@@ -156,24 +135,3 @@ def test_lists_are_padded_at_the_end() -> None:
             padding = PADDING if np.issubdtype(found.dtype, np.int64) else 0
             outside[filled] = padding
             assert (outside == padding).all()
-
-
-def test_query_of_ten_thousand_words_is_truncated() -> None:
-    whole = candidates(3, words=10_000)
-    batch = pad_batch([whole], DIMENSION)
-    assert batch.query_ids.shape == (1, MOST_QUERY_TOKENS)
-    np.testing.assert_array_equal(batch.query_ids[0], whole.query.ids[:MOST_QUERY_TOKENS])
-    np.testing.assert_array_equal(batch.query_states[0], whole.query.states[:MOST_QUERY_TOKENS])
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_batch_has_no_empty_axis(count: int) -> None:
-    batch = pad_batch([candidates(count, words=0, tokens=0)], DIMENSION)
-    lengths = {length for array in batch.arrays().values() for length in array.shape}
-    assert lengths == {1, STATE_DIMENSION, DIMENSION, batch.features.shape[2]}
-    assert {array.item() for array in (batch.query_ids, batch.product_ids, batch.history_kinds)} == {PADDING}
-
-
-def test_vectors_are_omitted_if_history_is_not_read() -> None:
-    without = dataclasses.replace(candidates(3), vectors=np.empty((3, 0), np.float32))
-    assert not pad_batch([without], DIMENSION).candidate_vectors.any()

@@ -76,17 +76,6 @@ def test_unknown_products_and_queries_are_0() -> None:
     assert memory.features("drill", product_hashes([])).shape == (0, len(MEMORY))
 
 
-def test_a_ratio_of_0_stays_finite() -> None:
-    assert remembered(memory_of(ROWS), "drill", "c")["words_product"] == pytest.approx(-3.0)
-
-
-def test_features_of_a_product_do_not_depend_on_the_others() -> None:
-    memory, names = memory_of(ROWS), ["c", "a", "new", "b", "elsewhere", "a"]
-    together = memory.features("red drill", product_hashes(names))
-    alone = [memory.features("red drill", product_hashes([name]))[0] for name in names]
-    np.testing.assert_array_equal(together, alone)
-
-
 keys = st.tuples(st.sampled_from([scope.value for scope in Scope]), st.sampled_from("xyz"), st.sampled_from("abcdef"))
 
 

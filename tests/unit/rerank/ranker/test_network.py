@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from shelfwise.rerank.ranker.features import FEATURES, HAS_STATES, Candidates, History
 from shelfwise.rerank.ranker.network import RankerNetwork, load_network, save_network
-from shelfwise.retrieval.encoders.base import empty_tokens
 from shelfwise.retrieval.errors import ModelDamagedError, ModelMismatchError
 from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
 from tests.unit.rerank.ranker.random_candidates import (
@@ -22,16 +21,11 @@ from tests.unit.rerank.ranker.random_candidates import (
     network,
     scored,
     shape,
-    some_of,
     tensors,
 )
 from tests.versions import DIMENSION
 
 LAYERS = pytest.mark.parametrize("layers", [0, 1])
-
-
-def without_tokens(whole: Candidates) -> Candidates:
-    return dataclasses.replace(whole, query=empty_tokens(STATE_DIMENSION), query_idf=np.empty(0, np.float32))
 
 
 def without_states(whole: Candidates) -> Candidates:
@@ -56,16 +50,6 @@ def test_scores_do_not_depend_on_longer_lists_in_the_batch(layers: int) -> None:
         assert np.isfinite(alone).all()
 
 
-@LAYERS
-def test_score_does_not_depend_on_other_candidates(layers: int) -> None:
-    by, whole = network(layers), candidates(12, words=5, tokens=9, events=3)
-    (expected,) = scored(by, whole)
-    assert expected.std(axis=0).min() > 0.05
-    for places in ([0], [11, 3], [4, 4, 5, 1]):
-        (found,) = scored(by, some_of(whole, places))
-        assert near(found, expected[places])
-
-
 def test_similarities_match_their_definitions() -> None:
     by, whole = network(0), candidates(9, words=4, tokens=6)
     torch.nn.init.eye_(by.query_map.weight)
@@ -84,19 +68,6 @@ def test_similarities_match_their_definitions() -> None:
 
 
 @LAYERS
-def test_weighted_similarity_is_between_minimum_and_maximum(layers: int) -> None:
-    by, inputs = network(layers), tensors(candidates(30, words=6, tokens=8))
-    with torch.inference_mode():
-        matching = by.match(inputs)
-        found = by.similarities(inputs, matching)
-        weights = torch.stack(by.token_weights(inputs))
-    assert weights.sum(dim=-1).numpy() == pytest.approx(1)
-    assert bool((found[..., 0] >= matching.best.amin(dim=-1) - 1e-5).all())
-    assert bool((found[..., 0] <= matching.best.amax(dim=-1) + 1e-5).all())
-    assert bool((found[..., 1] <= matching.covered.amax(dim=-1) + 1e-5).all())
-
-
-@LAYERS
 def test_products_without_states_are_scored_by_their_features(layers: int) -> None:
     by, with_states = network(layers), candidates(20, words=4)
     whole = without_states(with_states)
@@ -107,26 +78,6 @@ def test_products_without_states_are_scored_by_their_features(layers: int) -> No
     is_lost = ~with_states.products.has_any
     assert is_lost.any()
     assert near(found[is_lost], beside[is_lost])
-
-
-def test_features_head_ignores_query_tokens_without_product_states() -> None:
-    by = network(0)
-    one, other = without_states(candidates(6, words=3)), without_states(candidates(6, words=8, seed=1))
-    other = dataclasses.replace(other, features=one.features)
-    assert near(scored(by, one)[0], scored(by, other)[0])
-
-
-@LAYERS
-def test_a_query_without_tokens_matches_nothing(layers: int) -> None:
-    by, whole = network(layers), without_tokens(candidates(6))
-    inputs = tensors(whole)
-    with torch.inference_mode():
-        matching = by.match(inputs)
-        assert not by.similarities(inputs, matching).any()
-        assert not by.attended(inputs, matching).any()
-    # The same scores as for products without states, as there are no differences.
-    (found,), (expected,) = scored(by, whole), scored(by, dataclasses.replace(whole, products=ProductTokens.none(6, 8)))
-    assert near(found, expected)
 
 
 @LAYERS

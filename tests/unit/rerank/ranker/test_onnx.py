@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -12,16 +11,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.ranker.features import FEATURES, MERGED
-from shelfwise.rerank.ranker.network import Inputs, save_network
+from shelfwise.rerank.ranker.network import Inputs
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker, write_ranker
+from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker
 from shelfwise.retrieval.errors import ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, near, scored, some_of
-from tests.versions import DIMENSION
 
 
 def opened(folder: Path, graph: onnx.ModelProto | None = None, spec: RankerSpec = SPEC) -> OnnxRanker:
@@ -108,11 +106,6 @@ def test_unrelated_graph_is_refused(tmp_path: Path, kind: str, name: str) -> Non
         opened(tmp_path, graph)
 
 
-def test_history_is_not_looked_up_if_not_read(tmp_path: Path) -> None:
-    assert not opened(tmp_path).reads_history
-    assert not opened(tmp_path).reads_states
-
-
 CLICKS = msgspec.structs.replace(SPEC, mix=0.0, event_weights=(1.0, 0.0, 0.0))
 
 
@@ -156,14 +149,3 @@ def test_graph_inputs_equal_network_inputs(exported: Exported) -> None:
     ranker = opened_export(exported.folder)
     assert ranker.reads_history is reads_history
     assert ranker.reads_states
-
-
-def test_an_export_is_a_ranker_that_can_be_stored(exported: Exported, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(exported.folder, tmp_path / "made"))
-    save_network(exported.network, folder / WEIGHTS_FILE)
-    layers = exported.network.shape.layers
-    assert write_ranker(folder, msgspec.structs.replace(CLICKS, layers=layers), REPORT).vector_dimension == DIMENSION
-
-
-def test_graph_contains_no_local_paths(exported: Exported) -> None:
-    assert b".py" not in (exported.folder / MODEL_FILE).read_bytes()

@@ -118,15 +118,6 @@ def test_pruned_layer_is_replaced_by_its_mean(by: RankerNetwork, found: PartImpo
         assert same_scores(made, by)
 
 
-def test_means_are_those_of_all_tokens_and_candidates(by: RankerNetwork, found: PartImportance) -> None:
-    whole = tensors(*LISTS)
-    with torch.inference_mode():
-        pooled = by.attended(whole, by.match(whole))
-    given = torch.cat([pooled[place, : len(each.features)] for place, each in enumerate(LISTS)])
-    torch.testing.assert_close(found.pooled, given.mean(dim=0), rtol=1e-4, atol=1e-5)
-    assert len(given) == 9 + 4 + 13
-
-
 def test_constant_part_has_no_importance_and_is_pruned_first(by: RankerNetwork) -> None:
     made = network(1)
     layer = layer_of(made)
@@ -143,34 +134,6 @@ def test_constant_part_has_no_importance_and_is_pruned_first(by: RankerNetwork) 
     smaller = prune_network(made, found, PruningTarget(heads=3, feed_forward=10))
     assert smaller.shape.kept_heads == (0, 1, 3)
     assert same_scores(smaller, made)
-
-
-def test_importance_is_the_effect_of_a_small_step_to_the_mean(by: RankerNetwork, found: PartImportance) -> None:
-    layer, step, spread = layer_of(by), 1e-2, []
-    mean = found.read
-
-    def towards(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        changed = given[0].clone()
-        changed[..., 2:4] += step * (mean[2:4] - changed[..., 2:4])
-        return (changed,)
-
-    for each in LISTS:
-        before = scored(by, each)[0] @ np.array(WEIGHTS)
-        handle = layer.output.register_forward_pre_hook(towards)
-        after = scored(by, each)[0] @ np.array(WEIGHTS)
-        handle.remove()
-        spread.append(float(np.std((after - before) / step)))
-    assert found.heads[1] == pytest.approx(np.mean(spread), rel=0.05)
-
-
-def test_pruned_network_can_be_pruned_down_to_the_features_head(by: RankerNetwork, found: PartImportance) -> None:
-    once = prune_network(by, found, PruningTarget(heads=3, feed_forward=5))
-    again = prune_network(once, measure_importance(once, sample(), WEIGHTS), PruningTarget(heads=1, feed_forward=0))
-    assert again.shape.kept_heads[0] in once.shape.kept_heads
-    last = measure_importance(again, sample(), WEIGHTS)
-    assert (len(last.heads), len(last.units)) == (1, 0)
-    assert prune_network(again, last, PruningTarget(layers=0)).shape.layers == 0
-    assert same_scores(prune_network(again, last, PruningTarget()), again)
 
 
 @pytest.mark.slow

@@ -10,23 +10,16 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.rerank.model_store import DEFAULT_MODEL, MODEL_FILE, WEIGHTS_FILE, Encoding
 from shelfwise.rerank.ranker.features import FIRST_STAGE, SIGNALS
 from shelfwise.rerank.ranker.network import load_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, read_report, shipped_ranker, verify_ranker
 from shelfwise.retrieval.errors import ModelDamagedError, UnknownModelError
-from shelfwise.retrieval.progress import NullProgress
 from shelfwise.service.cli.main import app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.models import encoding_of
-from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
-from tests.catalogs import write_feed
-from tests.encoders import word_table
-from tests.learning_stores import SETTINGS
 from tests.rankers import REPORT, building
-from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, irrelevant_lines, write_judgments
 from tests.unit.service.engine.demo_rankers import spec_for
 
 MINI = Encoding("all-MiniLM-L6-v2-onnx-int8-128-0123456789abcdef", 384, 96)
@@ -78,40 +71,6 @@ def test_shipped_ranker_is_for_encoders_trained_from_the_model() -> None:
     for origin, serves in (("all-MiniLM-L6-v2", True), ("static-all-MiniLM-L6-v2", True), ("all-MiniLM-L12-v2", False)):
         found = shipped_ranker(dataclasses.replace(trained, origin=origin))
         assert (found is not None and found[1].encoder == trained.encoder) == serves
-
-
-@pytest.mark.slow
-def test_shipped_ranker_serves_with_trained_towers(cache: Path, tmp_path: Path, one_thread: None) -> None:
-    feed, index = write_feed(tmp_path / "feed.jsonl", PRODUCTS), tmp_path / "index"
-    base = word_table(tmp_path / "all-MiniLM-L6-v2", cache)
-    rebuild(index, RebuildOptions((str(feed),), cache, encoder=str(base)))
-    with SearchEngine.open(index, follow=False) as engine:
-        untrained = engine.snapshot
-    ranker_store(index).publish(building(1), spec_for(untrained), REPORT)
-    write_judgments(tmp_path / "judgments.tsv", every_query(), *irrelevant_lines(PRODUCTS[0], every_query()))
-    options = dataclasses.replace(TRAINING, epochs=1, parts=1, learning_rate=0.0)
-    request = TextTowersRequest((tmp_path / "judgments.tsv",), cache=cache, options=options, publish=True)
-    published = train_text_towers(index, SETTINGS, request, NullProgress()).published
-    assert published is not None
-    assert published.report is not None
-    assert published.serves
-    assert published.report.orders[-1].after is not None
-    for _ in range(2):
-        with SearchEngine.open(index, follow=False) as engine:
-            snapshot = engine.snapshot
-            assert snapshot.manifest.encoder_origin == "all-MiniLM-L6-v2"
-            assert "ranked" in engine.search("red lamp", explain=True).hits[0].stages
-            assert "ranker-0001 cannot serve" in engine.notices[0]
-            assert engine.notices[0].endswith("default serves in its place")
-    # A ranker of the index serves only with the encoder of its training.
-    registry = ranker_store(index)
-    registry.publish(building(2), spec_for(snapshot), REPORT)
-    for each, name in ((untrained, "ranker-0001"), (snapshot, "ranker-0002")):
-        served = registry.serving(encoding_of(each)).model
-        assert served is not None
-        assert served.name == name
-    registry.off()
-    assert registry.serving(encoding_of(snapshot)).model is None
 
 
 def test_shipped_ranker_serves_until_the_index_has_its_own(root: Path) -> None:

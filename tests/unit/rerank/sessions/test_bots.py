@@ -21,16 +21,13 @@ from shelfwise.rerank.sessions.bots import (
     BotOptions,
     SessionFeatures,
     Signal,
-    coordinated_accounts,
     fit_baseline,
     score_sessions,
     session_features,
     signals,
     sums_by,
-    suspect_products,
 )
 from shelfwise.rerank.sessions.cleaning import clean
-from shelfwise.rerank.sessions.crowds import bans
 from shelfwise.retrieval.records import EventKind
 from tests.unit.rerank.sessions.session_logs import at, event, log, shown
 
@@ -115,13 +112,6 @@ class Session:
 NOBODY = pl.Series("session_number", [], dtype=pl.UInt32)
 
 
-def test_evidence_of_a_tail_follows_sellke_bayarri_and_berger() -> None:
-    assert bans(np.array([0.01]))[0] == pytest.approx(-math.log10(-math.e * 0.01 * math.log(0.01)))
-    assert bans(np.array([1.0, 1 / math.e])) == pytest.approx([0.0, 0.0])
-    assert np.all(np.diff(bans(np.logspace(-320, 0, 50))) <= 0)
-    assert np.isfinite(bans(np.array([0.0])))
-
-
 def sources(acts: SessionFeatures) -> pl.DataFrame:
     return acts.sessions.select("source").unique().sort("source")
 
@@ -163,14 +153,6 @@ def test_view_after_a_click_does_not_end_its_dwell_time() -> None:
     assert row["dwell_sum"] == pytest.approx(math.log(8_000))
 
 
-def test_position_steps_are_within_one_answer() -> None:
-    shop = Shop()
-    session = shop.session("ann")
-    session.visit(0, (1, 2, 5), 10.0)
-    session.visit(1, (6,), 10.0)
-    assert session_features(shop.cleaned()).steps["next"].to_list() == [True, False]
-
-
 def test_baseline_is_fitted_to_shoppers() -> None:
     shop = Shop(seed=3)
     shop.honest(300)
@@ -183,18 +165,6 @@ def test_baseline_is_fitted_to_shoppers() -> None:
     assert found.answers == pytest.approx(1 / 0.6, abs=0.1)
 
 
-def test_single_busy_source_does_not_change_the_baseline() -> None:
-    shop = Shop(seed=3)
-    shop.honest(60)
-    before = usual_of(session_features(shop.cleaned()))
-    session = shop.session("bot")
-    for query in range(200):
-        session.visit(query % 30, PAGE, 0.2, 0.2)
-    after = usual_of(session_features(shop.cleaned()))
-    assert after.rates == pytest.approx(before.rates, abs=0.03)
-    assert after.pace == pytest.approx(before.pace, abs=0.1)
-
-
 def test_suspects_are_excluded_from_the_baseline() -> None:
     shop = Shop(seed=3)
     shop.honest(20)
@@ -205,12 +175,6 @@ def test_suspects_are_excluded_from_the_baseline() -> None:
     without, expected = fit_baseline(acts, bots), usual_of(honest)
     assert (without.pace, without.purchases, without.answers) == (expected.pace, expected.purchases, expected.answers)
     assert without.rates.tolist() == expected.rates.tolist()
-
-
-def test_empty_log_uses_the_default_baseline() -> None:
-    found = usual_of(session_features(Shop().cleaned()))
-    assert found.pace == pytest.approx(math.log(20_000))
-    assert found.rates == pytest.approx(np.full(LAST_POSITION + 1, 0.1))
 
 
 NORMAL = BotBaseline(
@@ -252,20 +216,6 @@ def test_low_positions_give_a_likelihood_ratio_against_uniform_clicks() -> None:
     assert judged((1, 2), 20.0)[Signal.DEEP] == 0
 
 
-def test_even_pauses_and_sweeps_need_several_clicks() -> None:
-    few, many = (judged(tuple(places), 20.0) for places in ((1, 2), PAGE))
-    assert few[Signal.EVEN] == 0
-    assert many[Signal.EVEN] > 3
-    assert few[Signal.SWEEP] < 0.5 < many[Signal.SWEEP]
-
-
-def test_evidence_grows_with_the_number_of_clicks() -> None:
-    weights = [judged(tuple(range(1, count + 1)), 20.0)[Signal.MUCH] for count in range(1, RESULTS + 1)]
-    assert weights[0] == 0
-    assert weights == sorted(weights)
-    assert weights[-1] > 0.5
-
-
 def test_usual_purchases_reduce_the_bot_score() -> None:
     shop = Shop()
     for shopper in ("buyer", "bot"):
@@ -280,46 +230,6 @@ def test_usual_purchases_reduce_the_bot_score() -> None:
     assert found[source_of(acts, "buyer")] == pytest.approx(-4.0)
     tail = 1 / (1 + 0.05 * 150)  # no purchase, although 0.05 per click are expected, by a geometric distribution
     assert found[source_of(acts, "bot")] == pytest.approx(-math.log10(-math.e * tail * math.log(tail)))
-
-
-def copies(others: int) -> SessionFeatures:
-    """Features of two accounts that click the same low positions, one that clicks everything, and shoppers."""
-    shop = Shop(seed=5)
-    shop.honest(others)
-    for account, places in (("one", (6, 9)), ("two", (6, 9)), ("all", PAGE)):
-        for query in range(10):
-            shop.session(account).visit(query, places)
-    return session_features(shop.cleaned())
-
-
-def test_copied_sessions_are_similar_and_clicking_everything_is_not() -> None:
-    acts = copies(100)
-    found = coordinated_accounts(sources(acts), acts)
-    one, two, everything = (source_of(acts, name) for name in ("one", "two", "all"))
-    assert found[one] == pytest.approx(found[two])
-    assert found[one] > 4
-    assert np.delete(found, [one, two]).max() < 2
-    assert found[everything] < 2
-
-
-def test_coordination_is_clicking_the_same_as_suspects() -> None:
-    acts = copies(100)
-    suspects = acts.sessions.filter(pl.col("shopper") == "one")["session_number"]
-    found = suspect_products("source", sources(acts), acts, usual_of(acts), suspects)
-    two = source_of(acts, "two")
-    assert found[two] > 1
-    assert found[two] == found.max()
-    assert suspect_products("source", sources(acts), acts, usual_of(acts), NOBODY).max() == pytest.approx(0.0)
-
-
-def test_session_is_not_coordinated_with_itself() -> None:
-    shop = Shop(seed=5)
-    shop.honest(50)
-    shop.session("lone").visit(1_000, PAGE)
-    acts = session_features(shop.cleaned())
-    lone = acts.sessions.filter(pl.col("shopper") == "lone")["session_number"]
-    found = suspect_products("source", sources(acts), acts, usual_of(acts), lone)
-    assert found[source_of(acts, "lone")] == pytest.approx(0.0)
 
 
 SCHEMA = {

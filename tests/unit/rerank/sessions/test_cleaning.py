@@ -28,22 +28,6 @@ from tests.unit.rerank.sessions.session_logs import at, event, in_order, log, sh
 ANSWER: dict[str, Any] = {"session": "s", "query_id": "q", "query": "drill"}
 
 
-def test_events_are_grouped_into_sessions_and_invalid_ones_rejected() -> None:
-    clicks = [event(time, product_id="b", position=2, **ANSWER) for time in (5.2, 5)]
-    cleaned = clean(log([*clicks, *shown(0, "ab", **ANSWER)]), None)
-    assert cleaned.events["kind"].to_list() == ["impression", "impression", "click"]
-    assert cleaned.events.select("session_number", "need").unique().rows() == [(0, 0)]
-    assert cleaned.rejected.select("key", "reason", "detail").rows() == [(b"0", "duplicate", "0.2 s after the same")]
-
-
-def test_corrected_clock_orders_clicks_after_their_answer() -> None:
-    page = shown(7_200, "abc", late=1, **ANSWER)
-    clicks = [event(20 * n, product_id="abc"[n], late=7_230, **ANSWER) for n in range(3)]
-    cleaned = clean(log([*page, *clicks]), None)
-    assert cleaned.rejected.is_empty()
-    assert cleaned.events["session_number"].unique().to_list() == [0]
-
-
 ids = st.sampled_from(["", "a", "b"])
 kinds = st.sampled_from([kind.value for kind in EventKind])
 numbers = st.sampled_from([None, 0, 1, 2, 20_000])
@@ -211,12 +195,6 @@ def test_impossible_event_order_is_rejected() -> None:
     assert reasons(*bought, nowhere) == [None, RejectReason.IMPOSSIBLE, RejectReason.IMPOSSIBLE]
 
 
-def test_rejection_reasons_include_the_values() -> None:
-    events = [*shown(0, "ab", **ANSWER), event(5, product_id="c", **ANSWER), event(-60, product_id="a", **ANSWER)]
-    details = in_order(find_faults(sessionize(log(events)), None), "detail")
-    assert details == [None, None, "q did not show c", "60.0 s before it was shown"]
-
-
 def surplus(table: pl.DataFrame) -> dict[str, int]:
     """The number of surplus events by kind."""
     rejected = clean(table, None).rejected.filter(pl.col("reason") == str(RejectReason.SURPLUS))
@@ -252,13 +230,6 @@ def test_address_has_few_answers_of_one_shopper_to_a_query_and_loses_the_others_
 def test_address_has_a_largest_number_of_acts_and_answers() -> None:
     acts = [event(number, product_id=f"p{number}", session="s", address="home") for number in range(150)]
     assert surplus(log(acts)) == {"click": 50}
-
-
-def test_surplus_does_not_depend_on_the_names_or_the_order_of_arrival() -> None:
-    acts = [event(number * 2_000, product_id="a", session=f"s{number}", address="carrier") for number in range(8)]
-    first, second = (clean(log(acts).sample(fraction=1, shuffle=True, seed=seed), None) for seed in (1, 2))
-    assert first.rejected.sort("key").equals(second.rejected.sort("key"))
-    assert first.events.height == 1
 
 
 def test_click_without_a_position_has_that_of_the_recorded_list() -> None:

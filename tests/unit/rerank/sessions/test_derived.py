@@ -28,12 +28,6 @@ def opened(tmp_path: Path) -> DerivedTables:
     return refreshed(tmp_path)
 
 
-def test_every_table_has_its_name_and_creation_time(opened: DerivedTables) -> None:
-    for name in opened.manifest.tables:
-        assert getattr(opened, name).equals(opened.table(name))
-    assert (opened.made, opened.window.last) == (NOW, NOW)
-
-
 def test_missing_tables_raise(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match="no derived tables yet; refresh"):
         open_derived(tmp_path / "nowhere")
@@ -77,11 +71,6 @@ def test_lists_of_replaced_days_raise(opened: DerivedTables, tmp_path: Path) -> 
     for read in (found.lists, found.acts):
         with pytest.raises(StoreMissingError, match="open them again"):
             read()
-
-
-def test_unknown_table_error_lists_the_tables(opened: DerivedTables) -> None:
-    with pytest.raises(StoreMissingError, match=r"no table 'nowhere', only daily_products"):
-        opened.table("nowhere")
 
 
 def test_replaced_generation_raises(opened: DerivedTables, tmp_path: Path) -> None:

@@ -67,16 +67,6 @@ def test_session_across_midnight_belongs_to_its_first_day(tmp_path: Path) -> Non
     assert second.events()["session_number"].to_list() == [0]
 
 
-def test_rejected_events_across_midnight_belong_to_the_first_day(tmp_path: Path) -> None:
-    before = view(MIDNIGHT - timedelta(milliseconds=100))
-    double = view(MIDNIGHT + timedelta(milliseconds=100))
-    day, after = maker(tmp_path, MemoryEvents([before, double])).days()
-    assert day.events()["key"].to_list() == [before.key]
-    assert rejected(day).select("key", "reason").rows() == [(double.key, "duplicate")]
-    assert day.facts.rejected == {"duplicate": 1}
-    assert keys([after]) == [[]]
-
-
 def test_anonymous_event_after_midnight_is_joined_by_query_id(tmp_path: Path) -> None:
     before = view(MIDNIGHT - timedelta(minutes=2), session="s1")
     searched = search("", MIDNIGHT + timedelta(minutes=1), "lamp", ["a"], session="s1")
@@ -84,12 +74,6 @@ def test_anonymous_event_after_midnight_is_joined_by_query_id(tmp_path: Path) ->
     day, after = maker(tmp_path, MemoryEvents([before, *searched, click])).days()
     assert click.key in keys([day])[0]
     assert (day.facts.sessions, after.facts.sessions) == (1, 0)
-
-
-def test_endless_session_is_split_without_loss(tmp_path: Path) -> None:
-    events = [view(MIDNIGHT - timedelta(days=4) + timedelta(minutes=20 * step), "ab"[step % 2]) for step in range(350)]
-    found = keys(list(maker(tmp_path, MemoryEvents(events)).days()))
-    assert sorted(key for of_day in found for key in of_day) == sorted(event.key for event in events)
 
 
 @pytest.mark.parametrize("minutes", [40, 20 * 60])
@@ -111,14 +95,6 @@ def test_answers_older_than_one_day_are_unknown(tmp_path: Path) -> None:
     others = search("u3", MIDNIGHT + timedelta(hours=1), "saw", ["a"])
     *_, day = maker(tmp_path, MemoryEvents([*asked, *between, click, *others])).days()
     assert day.facts.rejected == {"unknown query": 1}
-
-
-def test_corrected_times_are_counted_once_across_days(tmp_path: Path) -> None:
-    hour = timedelta(hours=1)
-    events = [view(MIDNIGHT + timedelta(minutes=step), "ab"[step % 2]) for step in (-4, -2, 2, 4)]
-    slow = [event._replace(received=event.received + 3_600_000) for event in events]
-    days = list(maker(tmp_path, MemoryEvents([*slow, view(MIDNIGHT + 9 * hour)])).days())
-    assert [day.facts.corrected for day in days] == [4, 0]
 
 
 moments = st.integers(-36 * 60, 36 * 60).map(lambda minutes: MIDNIGHT + timedelta(minutes=minutes / 2))
@@ -148,33 +124,6 @@ def test_every_event_is_in_one_day_once_and_sessions_are_numbered_from_0(events:
         assert {time.date() for time in table.group_by("session_number").agg(pl.col("time").min())["time"]} <= {
             datetime.fromtimestamp(day.number * DAY_MS / 1000, UTC).date()
         }
-
-
-any_events = st.builds(
-    lambda kind, time, session, query, product: stored(
-        kind, time, session=session, query_id=query, product_id="" if kind == "query" else product
-    ),
-    st.sampled_from(["query", "impression", "impression", "click", "click", "cart"]),
-    moments,
-    st.sampled_from(["s1", "s2"]),
-    st.sampled_from(["q1", "q2", "q3"]),
-    st.sampled_from("ab"),
-)
-
-
-@given(st.lists(any_events, min_size=1, max_size=25), st.data())
-def test_cached_days_equal_recomputed_days(events: list[StoredEvent], data: st.DataObject) -> None:
-    cut = data.draw(st.integers(0, len(events)))
-    with TemporaryDirectory() as folder:
-        store = MemoryEvents(events[:cut])
-        list(maker(Path(folder, "grown"), store).days())
-        store.append(events[cut:])
-        grown = list(maker(Path(folder, "grown"), store).days())
-        anew = list(maker(Path(folder, "anew"), store).days())
-        assert [day.facts for day in grown] == [day.facts for day in anew]
-        for one, other in zip(grown, anew, strict=True):
-            assert one.events().equals(other.events())
-            assert rejected(one).equals(rejected(other))
 
 
 def logged(days: int) -> MemoryEvents:
@@ -305,9 +254,3 @@ def test_day_ranges_are_aligned_powers_of_two(together: int, expected: list[list
 def test_every_day_is_in_one_range_in_order(sessions: dict[int, int], together: int) -> None:
     days = [day(number, sessions[number]) for number in sorted(sessions)]
     assert [each for stretch in stretches(days, together) for each in stretch] == days
-
-
-def test_new_day_keeps_earlier_ranges() -> None:
-    days = [day(number, 10) for number in range(32, 60)]
-    before, after = stretches(days[:-1], 40), stretches(days, 40)
-    assert numbers(after)[: len(before) - 1] == numbers(before)[:-1]

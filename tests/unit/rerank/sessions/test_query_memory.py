@@ -12,7 +12,7 @@ import pytest
 from shelfwise.rerank.ranker.memory import Scope, memory_key, memory_words
 from shelfwise.rerank.sessions.options import DeriveOptions
 from shelfwise.rerank.sessions.query_memory import QUERY_MEMORY
-from shelfwise.rerank.sessions.refresh import RefreshResult, Steps, refresh
+from shelfwise.rerank.sessions.refresh import Steps, refresh
 from shelfwise.rerank.sessions.tables import open_derived
 from shelfwise.retrieval.events.stored import StoredEvent
 from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, derived, flag_nothing, search
@@ -118,10 +118,6 @@ def test_an_earlier_memory_knows_nothing_of_later_lists(tmp_path: Path) -> None:
     assert whole["shoppers"].max() == 39
 
 
-def test_a_log_without_lists_gives_an_empty_table(tmp_path: Path) -> None:
-    assert derived(tmp_path, QUERY_MEMORY, [], ANY).is_empty()
-
-
 @pytest.mark.parametrize(
     ("one", "other", "is_same"),
     [("Red Lamp", " lamp  red", True), ("red lamp", "red lamps", False), ("无线 耳机", "耳机 无线", True)],
@@ -133,35 +129,3 @@ def test_queries_of_the_same_words_have_one_key(one: str, other: str, is_same: b
 def test_words_are_folded_and_in_the_singular() -> None:
     assert memory_words("Glass Lamps for the lamp") == ["glass", "lamp", "for", "the"]
     assert memory_words("无线耳机") == ["无线", "线耳", "耳机"]
-
-
-def refreshed(folder: Path, events: Sequence[StoredEvent], products: pl.DataFrame | None = None) -> RefreshResult:
-    return refresh(MemoryEvents(events), folder, products, ANY, now=NOW, steps=Steps(score_sessions=flag_nothing))
-
-
-def test_clocks_that_run_back_or_ahead_count_no_more_than_others(tmp_path: Path) -> None:
-    """An act before its answer is rejected, and the list counts without it; future events wait for their time."""
-    back = [
-        event._replace(time=event.time - 3_600_000) if event.kind == "click" else event
-        for event in shopping(6, name="back")
-    ]
-    ahead = shopping(6, begun=NOW + timedelta(hours=3), name="ahead")
-    result = refreshed(tmp_path / "clocks", [*shopping(12), *back, *ahead])
-    assert result.rejected == {"out of order": 6}
-    table = open_derived(tmp_path / "clocks").query_memory
-    lists = table.filter((pl.col("scope") == "query") & (pl.col("kind") == "product"))
-    assert lists["shoppers"].to_list() == [18] * 3
-    assert lists["looks"].is_between(0, 18, closed="right").all()
-    assert table["evidence"].is_between(0, 1).all()
-
-
-def test_products_that_the_catalog_no_longer_has_are_counted_and_left_out(tmp_path: Path) -> None:
-    names = ["bad", "other"]
-    rows = [(name, "", None, "", None) for name in names]
-    types = (pl.String, pl.String, pl.Datetime("ms", "UTC"), pl.String, pl.Float64)
-    columns = ("product_id", "category", "created", "brand", "price")
-    products = pl.DataFrame(rows, schema=dict(zip(columns, types, strict=True)), orient="row")
-    result = refreshed(tmp_path, shopping(9), products)
-    assert result.rejected == {"unknown product": 9 * 2 + 3 * 2}
-    memory = open_derived(tmp_path).query_memory.filter(pl.col("kind") == "product")
-    assert set(memory["member"]) == set(names)

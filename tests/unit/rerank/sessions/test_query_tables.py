@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shelfwise.rerank.click_models.labels import DEFAULT_WEIGHTS, LEAST_PURCHASES, SIGNALS
+from shelfwise.rerank.click_models.labels import LEAST_PURCHASES, SIGNALS
 from shelfwise.rerank.sessions.options import DeriveOptions
 from shelfwise.rerank.sessions.query_tables import LABELS, PAGE_QUESTIONS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
 from shelfwise.retrieval.events.stored import StoredEvent
@@ -147,15 +147,6 @@ def test_category_of_too_few_shoppers_is_left_out(tmp_path: Path) -> None:
     assert derived(tmp_path, QUERY_CATEGORIES, events, products=None).is_empty()
 
 
-def test_changed_category_is_used_without_cleaning_again(tmp_path: Path) -> None:
-    events = search("u1", START, "lamp", ["a"], ("click", "a"))
-    options = DeriveOptions(least_shoppers=1)
-    derived(tmp_path, QUERY_CATEGORIES, events, options, PRODUCTS)
-    moved = catalog({"a": "Living room"})
-    table = derived(tmp_path, QUERY_CATEGORIES, events, options, moved)
-    assert table["category"].to_list() == ["Living room"]
-
-
 BEGUN = NOW - timedelta(days=3)
 
 
@@ -201,27 +192,12 @@ def test_repeated_query_ids_of_different_days_are_separate(tmp_path: Path) -> No
     assert counted == [("lamp", "a", 1, 1), ("saw", "b", 1, 1)]
 
 
-def test_act_of_the_next_day_belongs_to_the_answer_of_its_query_id(tmp_path: Path) -> None:
-    events = search("u1", BEGUN, "lamp", ["a", "b"], ("click", "b"))
-    bought = stored("purchase", BEGUN + timedelta(days=1), shopper="u1", product_id="b", query_id=events[0].query_id)
-    table = derived(tmp_path, LABELS, [*events, bought])
-    assert table.filter(pl.col("product_id") == "b")["purchases"].to_list() == [1]
-
-
 def test_weights_report_acts_without_a_list(tmp_path: Path) -> None:
     events = search("u1", BEGUN, "lamp", ["a"], ("click", "a"))
     bought = stored("purchase", BEGUN + timedelta(minutes=1), shopper="u1", product_id="z", query_id=events[0].query_id)
     weights = derived(tmp_path, LABELS, [*events, bought], table="label_weights")
     assert weights["unattributed"].to_list() == [1] * len(SIGNALS)
     assert weights["error"].to_list() == [None] * len(SIGNALS)
-
-
-def test_weights_report_too_few_purchases(tmp_path: Path) -> None:
-    weights = derived(tmp_path, LABELS, shopping(40), table="label_weights")
-    assert weights["signal"].to_list() == list(SIGNALS)
-    assert weights["weight"].to_list() == DEFAULT_WEIGHTS.tolist()
-    assert not weights["fitted"].any()
-    assert weights["log_likelihood"].null_count() == len(SIGNALS)
 
 
 def test_weights_are_fitted_to_later_purchases(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shelfwise.rerank.sessions.options import ActWeights, DeriveOptions
-from shelfwise.rerank.sessions.partitions import SUFFIX, Context, DailyPartial, PartialReader, TableMaker, write_folder
+from shelfwise.rerank.sessions.partitions import SUFFIX, Context, PartialReader, TableMaker, write_folder
 from shelfwise.rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
 from shelfwise.rerank.sessions.tables import FIRST, LAST, count_of, open_derived
 from shelfwise.retrieval.errors import SettingError, StoreLockedError, StoreMissingError
@@ -106,21 +106,6 @@ def some_days() -> list[StoredEvent]:
     ]
 
 
-@pytest.mark.slow
-def test_new_day_is_added_without_reading_the_history(tmp_path: Path) -> None:
-    store = MemoryEvents(some_days())
-    first = refreshed(tmp_path, store)
-    assert (first.days_made, first.days_kept, first.parts_made, first.sessions_scored) == (DAYS, 0, DAYS, 10 * DAYS)
-    store.append(search("shopper1", NOW - timedelta(hours=2), "lamp", ["a"]))
-    store.read_days.clear()
-    second = refreshed(tmp_path, store, replace(ANY, sessions_per_batch=10))
-    assert (second.days_made, second.days_kept, second.parts_made) == (2, DAYS - 1, 2)
-    assert len(store.read_days) == 3
-    store.append(search("shopper2", NOW - timedelta(hours=1), "lamp", ["a"]))
-    third = refreshed(tmp_path, store, replace(ANY, sessions_per_batch=10))
-    assert (third.days_made, third.sessions, third.sessions_scored) == (2, 10 * DAYS + 2, 10 + 2)
-
-
 def test_report_has_counts_and_files_have_their_window(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     store.append([stored("click", NOW - timedelta(hours=1), product_id="x", query_id="q", shopper="u1")])
@@ -135,20 +120,6 @@ def test_report_has_counts_and_files_have_their_window(tmp_path: Path) -> None:
     for name in opened.manifest.tables:
         result = pl.read_parquet_metadata(tmp_path / opened.manifest.folder / f"{name}{SUFFIX}")
         assert (result[FIRST], result[LAST]) == ("2026-11-11T00:00:00+00:00", "2026-11-20T12:00:00+00:00")
-
-
-def test_events_after_until_are_ignored(tmp_path: Path) -> None:
-    events = some_days()
-    until = NOW - timedelta(days=3, hours=4)
-    options = replace(ANY, until=until)
-    refreshed(tmp_path / "all", MemoryEvents(events), options)
-    before = [event for event in events if event.time <= until.timestamp() * 1000]
-    assert 0 < len(before) < len(events)
-    refreshed(tmp_path / "before", MemoryEvents(before), options)
-    opened = open_derived(tmp_path / "all")
-    assert all_tables(opened) == all_tables(open_derived(tmp_path / "before"))
-    assert opened.window.last == until
-    assert opened.sessions["first"].max() <= until  # type: ignore[operator]
 
 
 def test_bots_are_only_in_the_sessions_table(tmp_path: Path) -> None:
@@ -293,20 +264,6 @@ def test_retention_applies_to_derived_tables(tmp_path: Path) -> None:
     # The first remaining day is rebuilt: the answers of the day before it are gone.
     assert (report.sessions, report.days_made) == (2 * 10, 1)
     assert len(list((tmp_path / "days").iterdir())) == 2
-
-
-def test_custom_table_is_built_from_cached_days(tmp_path: Path) -> None:
-    store = MemoryEvents(some_days())
-    refreshed(tmp_path, store, steps=HONEST)
-    kinds = DailyPartial("kinds", lambda events: events.group_by("kind").len().sort("kind"))
-
-    def total(read: PartialReader, _: Context) -> pl.DataFrame:
-        return read(kinds).group_by("kind").agg(pl.col("len").sum())
-
-    own = replace(HONEST, tables=(*TABLES, TableMaker("kinds", (kinds,), total)))
-    report = refreshed(tmp_path, store, steps=own)
-    assert (report.days_made, report.parts_made) == (0, DAYS)
-    assert dict(open_derived(tmp_path).table("kinds").iter_rows())["click"] == 10 * DAYS
 
 
 @pytest.mark.parametrize("values", [{"days": 0}, {"days": 36_501}, {"half_life": -1}, {"until": datetime(2026, 1, 1)}])

@@ -75,11 +75,6 @@ def test_session_longer_than_a_day_is_split_at_midnight() -> None:
     assert [found.count(0), found.count(1)] == [15 * 3, 15 * 3]
 
 
-def test_session_across_midnight_is_one_session() -> None:
-    times = range(14 * HOUR, 16 * HOUR, 20 * MINUTE)
-    assert set(sessions_of(*(event(time, shopper="ann") for time in times))) == {0}
-
-
 ids = st.sampled_from(["", "a", "b"])
 rows = st.lists(st.tuples(st.integers(0, 5 * HOUR), ids, ids, ids), max_size=25)
 

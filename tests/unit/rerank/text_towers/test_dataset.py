@@ -44,15 +44,6 @@ def test_split_keeps_every_query() -> None:
     assert (np.diff(made.query_of) >= 0).all()
 
 
-def test_split_depends_on_the_normalised_text_only() -> None:
-    for query in ("Red  Lamp", "red lamp", "RED LAMP ", "ｒｅｄ lamp"):
-        assert normalize_query(query) == "red lamp"
-        assert is_validation_query(query, 0.5, 3) == is_validation_query("red lamp", 0.5, 3)
-    sides = {is_validation_query(f"query {number}", 0.3, 1) for number in range(50)}
-    assert sides == {True, False}
-    assert sum(is_validation_query(f"query {number}", 0.3) for number in range(2_000)) == pytest.approx(600, abs=60)
-
-
 class TestSplits:
     def test_validation_query_is_not_trained_on(self) -> None:
         chosen = [JudgedQuery(each.query.upper(), each.opinions) for each in judged()[:7]]
@@ -85,11 +76,6 @@ class TestRemovedProducts:
         made = build_dataset(TowerSources(with_gone), row_of)
         assert made.dropped.gone == len(with_gone)
         assert made.rows.max() < 120
-
-    def test_query_with_only_removed_products_is_left_out(self) -> None:
-        made = build_dataset(TowerSources([*judged(), asked("kettle", p900=1.0), asked("jug", p000=0.1)]), row_of)
-        assert made.dropped.without_positive == 2
-        assert made.dropped.gone == 1
 
 
 @pytest.mark.parametrize(
@@ -182,22 +168,6 @@ def test_own_labels_are_kept() -> None:
     assert made.paraphrases == 1
 
 
-def test_query_with_enough_positives_gets_no_others() -> None:
-    own = JudgedQuery(NEW, {f"p{row:03}": Opinion(1.0) for row in (70, 75, 80)})
-    made = learned([Paraphrase(NEW, KNOWN, 0.5)], own)
-    assert labels_of(made, NEW).keys() == {70, 75, 80}
-    assert made.paraphrases == 0
-
-
-def test_reformulation_with_the_largest_weight_is_used() -> None:
-    opinions = {f"p{right()[0]:03}": Opinion(1.0, 0.5), "p070": Opinion(0.5, 0.5)}
-    other = JudgedQuery(unseen_query(trains=True, words="good thing"), opinions)
-    made = learned([Paraphrase(NEW, KNOWN, 0.1), Paraphrase(NEW, other.query, 0.6)], other)
-    one, two = right()
-    expected = {one: (1.0, 0.3), two: (1.0, 0.1), 70: (0.5, 0.3)}
-    assert labels_of(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
-
-
 def test_propagated_positives_are_not_propagated_again() -> None:
     last = unseen_query(trains=True, words="lit thing")
     made = learned([Paraphrase(NEW, KNOWN, 0.5), Paraphrase(last, NEW, 0.5)])
@@ -230,18 +200,6 @@ def test_nothing_is_propagated_between_splits(paraphrase: Paraphrase, held_out: 
     assert made.queries == without.queries
     assert np.array_equal(made.weights, without.weights)
     assert not made.paraphrases
-
-
-def test_validation_queries_neither_receive_nor_propagate_positives() -> None:
-    choosing = judged()[:7]
-    names = [each.query for each in choosing]
-    other = judged()[20].query
-    paraphrases = [Paraphrase("any thing", names[0], 0.9), Paraphrase(names[1], other, 0.9)]
-    made = build_dataset(TowerSources(judged(), choosing, paraphrases=paraphrases), row_of)
-    assert made.paraphrases == 0
-    # If a file splits the queries, other texts do not determine the side of a query.
-    free = [Paraphrase(unseen_query(trains=trains), other, 0.9) for trains in (True, False)]
-    assert build_dataset(TowerSources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
 
 
 def test_shares_are_of_all_shoppers_of_the_query() -> None:
@@ -284,13 +242,6 @@ def test_units_get_other_spellings() -> None:
 )
 def test_brand_of_the_positive_is_removed_from_the_query(query: str, read: str) -> None:
     assert Augmentation(AugmentOptions(brands=1.0), "1").query(query, DRILL) == read
-
-
-def test_two_word_brand_is_removed_as_a_whole_or_kept() -> None:
-    augmentation, tap = Augmentation(AugmentOptions(brands=1.0), "1"), Product("t", "Tap", brand="American Standard")
-    assert augmentation.query("american standard tap", tap) == "tap"
-    assert augmentation.query("standard tap", tap) == "standard tap"
-    assert augmentation.query("standard tap", Product("t", "Tap")) == "standard tap"
 
 
 def test_fields_are_dropped_except_the_title() -> None:

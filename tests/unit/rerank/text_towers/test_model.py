@@ -14,17 +14,7 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from shelfwise.rerank.text_towers import model
-from shelfwise.rerank.text_towers.model import (
-    ADAPTER_FOLDER,
-    SHARES,
-    TextTower,
-    freeze,
-    mix,
-    open_text_tower,
-    set_dropout,
-    trains_in_bfloat16,
-)
+from shelfwise.rerank.text_towers.model import ADAPTER_FOLDER, SHARES, TextTower, mix, open_text_tower, set_dropout
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
 from shelfwise.rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
 from shelfwise.rerank.text_towers.training import average, train_towers
@@ -86,42 +76,9 @@ def test_only_adapters_are_trained_and_then_merged(encoder: ModelSource, tmp_pat
     np.testing.assert_allclose(read, tower.encode_queries(QUERIES), atol=1e-5)
 
 
-@pytest.mark.slow
-def test_killed_run_resumes_to_the_same_weights(encoder: ModelSource, tmp_path: Path) -> None:
-    whole, again = opened(encoder), opened(encoder)
-    trained(whole, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        trained(opened(encoder), tmp_path / "killed", after=9)
-    trained(again, tmp_path / "killed")
-    np.testing.assert_array_equal(again.encode_queries(QUERIES), whole.encode_queries(QUERIES))
-
-
 def test_layers_and_rank_exclude_each_other(encoder: ModelSource, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="exclude each other"):
         trained(opened(encoder), tmp_path, replace(OPTIONS, train_layers=1))
-
-
-class _Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList([nn.Linear(1, 1, bias=False) for _ in range(2)])
-
-
-class _BlockModel(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(2, 1)
-        self.block = nn.ModuleList([_Block() for _ in range(3)])
-        self.norm = nn.LayerNorm(1, bias=False)
-
-
-def test_nested_layer_lists_are_not_model_layers() -> None:
-    model = nn.Sequential(_BlockModel())
-    freeze(model, 1)
-    learns = [name for name, weight in model.named_parameters() if weight.requires_grad]
-    assert learns == ["0.block.2.layer.0.weight", "0.block.2.layer.1.weight", "0.norm.weight"]
-    with pytest.raises(SettingError, match="4 layers cannot be trained; the model has 3"):
-        freeze(model, 4)
 
 
 @pytest.fixture
@@ -146,38 +103,6 @@ def test_saved_model_keeps_its_own_dropout(tower: TextTower, tmp_path: Path) -> 
     tower.save(tmp_path / "saved")
     saved = opened(ModelSource("saved", tmp_path / "saved"))
     assert {module.p for module in saved.model.modules() if isinstance(module, nn.Dropout)} == {0.3}
-
-
-class _OwnNumber(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention_dropout = 0.2
-
-
-def test_numeric_dropout_is_set() -> None:
-    module, number = nn.Dropout(0.1), _OwnNumber()
-    set_dropout(nn.Sequential(module, number), 0.5)
-    assert (module.p, number.attention_dropout) == (0.5, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("is_able", "seconds", "expected"),
-    [
-        pytest.param(True, 1.0, True, id="faster"),
-        pytest.param(True, 3.0, False, id="slower"),
-        pytest.param(False, 1.0, False, id="no instructions"),
-    ],
-)
-def test_cpu_trains_in_bfloat16_if_faster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_able: bool, seconds: float, expected: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": is_able})
-    monkeypatch.setattr(model, "_matrix_seconds", {torch.bfloat16: seconds, torch.float32: 2.0}.__getitem__)
-    model._bfloat16_is_faster.cache_clear()
-    try:
-        assert trains_in_bfloat16(opened(ModelSource("tiny", make_encoder(tmp_path / "tiny")))) is expected
-    finally:
-        model._bfloat16_is_faster.cache_clear()
 
 
 class CountingModule(nn.Module):
@@ -250,11 +175,3 @@ def test_average_that_is_not_worse_is_kept() -> None:
     assert (members, reached) == (3, 0.5)
     assert mean == pytest.approx(4.0)
     assert result.judged == pytest.approx([3.0, 4.0])
-
-
-def test_counts_are_those_of_the_newest_weights() -> None:
-    network, state = nn.BatchNorm1d(1), RunState()
-    for count in (1, 2):
-        network.num_batches_tracked = torch.tensor(count)
-        average(network, state, 0.5, lambda: 0.6)
-    assert state.averaged["num_batches_tracked"].item() == 2

@@ -89,10 +89,6 @@ class TestNearMisses:
         _, negatives = self.drawn(1.0, {row: np.array([row ^ 1]) for row in range(len(PRODUCTS))})
         assert np.array_equal(negatives, without)
 
-    def test_no_near_misses_without_negatives(self) -> None:
-        pairs, negatives = self.drawn(1.0, {row: np.array([(row + 60) % 120]) for row in range(120)}, count=0)
-        assert negatives.shape == (len(pairs), 0)
-
 
 def test_nearest_equals_a_full_sort() -> None:
     rng = np.random.default_rng(2)

@@ -75,12 +75,6 @@ def test_kept_layers_are_spread_from_first_to_last(
     assert len(stack(tower.model)) == 4
 
 
-def test_all_kept_layers_are_trained(tower: TextTower) -> None:
-    tower.model.requires_grad_(False)
-    model = keep_layers(tower, 1).model
-    assert all(weight.requires_grad for weight in model.parameters())
-
-
 def test_pruned_model_learns_the_vectors_of_the_full_model(tower: TextTower, tmp_path: Path) -> None:
     before = weights(tower)
     student, curve = prune_layers(task(tower, tmp_path), 2)

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from shelfwise.rerank.text_towers.batches import ExamplePart, build_part
 from shelfwise.rerank.text_towers.dataset import Floats
 from shelfwise.rerank.text_towers.losses import LossOptions, TowerLoss
-from shelfwise.rerank.text_towers.model import TextTower, WeightMixture, open_text_tower
+from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
 from shelfwise.rerank.text_towers.options import Score, TextTowerOptions, TextTowerTask, TrainedTowers
 from shelfwise.rerank.text_towers.training import train_towers
@@ -98,13 +98,6 @@ def test_training_learns_the_positives(uninterrupted: Uninterrupted) -> None:
     assert done.mixed.validation >= done.best.validation
 
 
-def test_interpolation_can_be_disabled(encoder: ModelSource, tmp_path: Path) -> None:
-    tower, progress = open_tower(encoder), watched()
-    done = trained(tower, tmp_path, progress, replace(OPTIONS, mix=False, epochs=1))
-    assert done.mixed == WeightMixture(1.0, done.best.validation)
-    assert "mixing" not in progress.phases
-
-
 # In the first part, in the second, and in the first after negatives were mined again.
 @pytest.mark.parametrize("after", [*(pytest.param(after, marks=pytest.mark.slow) for after in (1, 5)), 9])
 def test_killed_run_resumes_to_the_same_weights(
@@ -117,19 +110,6 @@ def test_killed_run_resumes_to_the_same_weights(
     assert again.curve == uninterrupted.trained.curve
     assert torch.equal(weights(tower), weights(uninterrupted.tower))
     assert progress.done < uninterrupted.progress.done or after < 3
-
-
-@pytest.mark.slow
-def test_killed_bfloat16_run_resumes(encoder: ModelSource, tmp_path: Path) -> None:
-    options, towers = replace(OPTIONS, precision="bf16"), [open_tower(encoder) for _ in range(2)]
-    done = trained(towers[0], tmp_path / "one", options=options)
-    with pytest.raises(KilledError):
-        trained(open_tower(encoder), tmp_path / "two", watched(9), options)
-    again = trained(towers[1], tmp_path / "two", options=options)
-    assert again.curve[:4] == done.curve[:4]
-    # Matrix products are rounded differently in a program that resumes.
-    assert torch.allclose(weights(towers[0]), weights(towers[1]), atol=0.01)
-    assert done.improved
 
 
 def test_finished_run_is_not_repeated(encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from shelfwise.rerank.training.datasets import ListData, full_batches
 from shelfwise.rerank.training.evaluation import scores_of
 from shelfwise.rerank.training.trainer import LoopOptions, State
 from shelfwise.retrieval.errors import TrainingError
-from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, row_of, shop
 from tests.unit.rerank.training.teacher_lists import SHAPE
 
@@ -76,24 +75,6 @@ def test_every_position_correction_beats_naive_training(made: Shop, events: pl.D
     assert reached(made, start(made)) < naive
     for way in ("debiased", "propensity"):
         assert 1 - trained(way) < 0.7 * (1 - naive), way
-
-
-@pytest.mark.slow
-def test_killed_run_gives_the_same_result(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
-    data = click_data(made, learned_lists(made, events))
-    one, curve = train_on_clicks(start(made), data, validation(made), "propensity", OPTIONS, tmp_path / "whole")
-    with pytest.raises(KilledError):
-        train_on_clicks(start(made), data, validation(made), "propensity", OPTIONS, tmp_path / "killed", killed_at(13))
-    other, again = train_on_clicks(start(made), data, validation(made), "propensity", OPTIONS, tmp_path / "killed")
-    assert again == curve
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
-
-
-def test_initial_network_is_not_modified(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
-    data, network = click_data(made, learned_lists(made, events)), start(made)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    train_on_clicks(network, data, validation(made), "debiased", ClickOptions(loop=LoopOptions(epochs=1)), tmp_path)
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_newly_varying_feature_does_not_change_scores(made: Shop) -> None:

@@ -8,15 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.rerank.ranker.features import HAS_STATES, MERGED, PADDING
-from shelfwise.rerank.training.datasets import (
-    CandidateLists,
-    ListData,
-    drop_states,
-    full_batches,
-    merged_scores,
-    shuffled_batches,
-)
+from shelfwise.rerank.ranker.features import HAS_STATES, PADDING
+from shelfwise.rerank.training.datasets import CandidateLists, ListData, drop_states, shuffled_batches
 from tests.unit.rerank.training.teacher_lists import teacher_data
 
 
@@ -44,13 +37,6 @@ def test_sampled_lists_keep_head_order_and_limit(lengths: list[int], most: int, 
         head = length if length <= most else most // 2
         assert rows[:head] == lists.rows[lists.place(number)].tolist()[:head]
     assert thinned.features[:, 0].tolist() == thinned.rows.tolist()
-
-
-def test_sample_of_a_query_does_not_depend_on_others() -> None:
-    lists = _lists([40, 30, 35])
-    alone = CandidateLists(lists.queries[2:], np.array([0, 35]), lists.rows[70:], lists.features[70:], lists.bonus[70:])
-    assert lists.sample(10, 3).rows[20:].tolist() == alone.sample(10, 3).rows.tolist()
-    assert lists.sample(10, 3).rows.tolist() != lists.sample(10, 4).rows.tolist()
 
 
 LENGTHS = [3, 0, 12, 1, 5]
@@ -90,11 +76,6 @@ def test_epoch_has_every_list_once_in_its_own_order(data: ListData) -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_complete_lists_are_unchanged_and_in_order(data: ListData) -> None:
-    counts = [batch.is_candidate.sum(dim=1).tolist() for batch in full_batches(data, np.array([0, 1, 2]), lists=2)]
-    assert counts == [[3, 0], [12]]
-
-
 def test_dropped_states_clear_tokens_and_the_flag(data: ListData) -> None:
     batch, kept = data.batch([2], dropped=0.5, seed=3), data.batch([2], dropped=0.0, seed=3)
     has_tokens = (batch.inputs.product_ids >= 0).any(dim=-1)[0]
@@ -110,15 +91,6 @@ def test_dropped_states_clear_tokens_and_the_flag(data: ListData) -> None:
     assert torch.equal(again.inputs.features, kept.inputs.features)
 
 
-def test_features_are_those_of_training(data: ListData) -> None:
-    shown = data.shown_features(0.5, 3)
-    before = data.lists.features[:, HAS_STATES]
-    assert 0 < shown[:, HAS_STATES].sum() < before.sum()
-    assert (shown[:, HAS_STATES] <= before).all()
-    np.testing.assert_array_equal(data.shown_features(0.0, 3), data.lists.features)
-    np.testing.assert_array_equal(shown[:, MERGED], merged_scores(data.lists))
-
-
 def test_products_without_states_have_only_padding(data: ListData) -> None:
     products = data.states.gather(np.arange(4))
     found = drop_states(products, np.array([False, True, False, True]))
@@ -126,9 +98,3 @@ def test_products_without_states_have_only_padding(data: ListData) -> None:
     assert (found.ids[1] == PADDING).all()
     assert not found.states[[1, 3]].any()
     np.testing.assert_array_equal(found.states[0], products.states[0])
-
-
-def test_serving_list_has_no_history(data: ListData) -> None:
-    asked = data.candidates(0)
-    assert asked.vectors.shape == (3, 0)
-    assert len(asked.history.kinds) == 0

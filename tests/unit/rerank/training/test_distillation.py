@@ -16,8 +16,6 @@ from shelfwise.rerank.ranker.network import EVENTS, RankerNetwork
 from shelfwise.rerank.training import distillation
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
 from shelfwise.rerank.training.distillation import (
-    GRADING,
-    TEACHING,
     DistillationCatalog,
     DistilOptions,
     ListSplit,
@@ -26,7 +24,6 @@ from shelfwise.rerank.training.distillation import (
     distil,
     mix_targets,
     split_lists,
-    usual_deviation,
 )
 from shelfwise.rerank.training.evaluation import scores_of
 from shelfwise.rerank.training.trainer import LoopOptions
@@ -70,10 +67,6 @@ class TestSplit:
         assert sorted(together.tolist()) == np.flatnonzero(data.lists.lengths > 1).tolist()
         assert all((np.diff(part) > 0).all() for part in (parts.training, parts.validation, parts.held_out))
 
-    def test_split_depends_on_the_seed(self, data: ListData, parts: ListSplit) -> None:
-        assert split_lists(data.lists, seed=5).held_out.tolist() == parts.held_out.tolist()
-        assert split_lists(data.lists, seed=6).held_out.tolist() != parts.held_out.tolist()
-
     def test_split_of_many_lists_is_a_share(self) -> None:
         parts = split_lists(lists_of([2] * 4_000, [0.0] * 8_000), share=0.05)
         assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [3_600, 200, 200]
@@ -92,14 +85,6 @@ class TestTargets:
         expected = teacher + 1.5 * scale * np.array([1, 3, 2, 6])
         assert mix_targets(lists, teacher).tolist() == pytest.approx(expected.tolist())
         assert mix_targets(lists, teacher, weight=0.0).tolist() == teacher.tolist()
-
-    def test_single_candidate_lists_do_not_affect_the_scale(self) -> None:
-        lists = lists_of([1, 2, 0], [9.0, 1.0, 3.0])
-        assert usual_deviation(np.array([100, 0, 4], np.float32), lists) == 2
-        assert usual_deviation(np.array([7], np.float32), lists_of([1, 0], [1.0])) == 0
-
-    def test_constant_first_stage_leaves_the_teacher_scores(self) -> None:
-        assert mix_targets(lists_of([2], [0.0, 0.0]), np.array([1, 2], np.float32)).tolist() == [1, 2]
 
 
 class TestAgreement:
@@ -135,16 +120,6 @@ class TestDistillation:
         with_states, without = (seen.scaled(torch.full((len(FEATURES),), result))[HAS_STATES] for result in (1.0, 0.0))
         assert float(with_states - without) > 2
 
-    def test_the_same_seed_gives_the_same_weights(
-        self, data: ListData, parts: ListSplit, distilled: RankerNetwork, tmp_path: Path
-    ) -> None:
-        again, curve = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path / "again")
-        assert [epoch.number for epoch in curve] == [0, 1, 2, 3, 4]
-        assert all(torch.equal(value, again.state_dict()[name]) for name, value in distilled.state_dict().items())
-        options = dataclasses.replace(OPTIONS, seed=6)
-        other, _ = distil([DistillationCatalog(data, parts)], SHAPE, options, tmp_path / "other")
-        assert not torch.equal(other.linear.weight, distilled.linear.weight)
-
     def test_several_catalogs_train_one_network_each_by_its_own_lists(
         self, data: ListData, parts: ListSplit, tmp_path: Path
     ) -> None:
@@ -165,20 +140,6 @@ class TestDistillation:
         # Two complete epochs of eight steps were stored.
         assert steps == [16, *[1] * 16]
         assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in distilled.state_dict().items())
-
-    def test_teachers_loss_is_0_for_its_own_order(self, data: ListData) -> None:
-        batch = data.batch([0, 3], dropped=0.0, seed=0)
-        assert float(TEACHING.loss(batch.targets + 7, batch)) == pytest.approx(0, abs=1e-5)
-        assert float(TEACHING.loss(-batch.targets, batch)) > 0.1
-
-    def test_objective_of_grades_prefers_relevant_products(self, data: ListData) -> None:
-        gains = (data.lists.features[:, MERGED] < 0).astype(np.float32)
-        graded = dataclasses.replace(data, targets=gains)
-        batch, numbers = graded.batch([0, 3], dropped=0.0, seed=0), np.array([0, 3])
-        assert float(GRADING.loss(batch.targets, batch)) < float(GRADING.loss(-batch.targets, batch))
-        scores = gains[graded.lists.places(numbers)]
-        assert GRADING.quality(graded, numbers, scores).tolist() == [1, 1]
-        assert GRADING.quality(graded, numbers, -scores).max() < 1
 
 
 class CountingTeacher:

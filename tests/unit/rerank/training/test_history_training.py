@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +19,12 @@ from shelfwise.rerank.training.history_training import (
     Acts,
     HistoryData,
     HistoryEvaluation,
-    HistoryOptions,
     HistoryTraining,
     ShopperDisplays,
     split_by_shopper,
     train_history,
 )
-from shelfwise.rerank.training.trainer import LoopOptions
 from shelfwise.retrieval.encoders.base import unit_rows
-from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 
 DEPTH, DIMENSION, PRODUCTS, BRANDS = 10, 32, 300, 6
@@ -110,22 +106,6 @@ class TestLearning:
             attention, _ = train_history(start(), training, tmp_path / str(seed))
             assert training.judges.gain(attention).low <= 0
 
-    def test_untrained_attention_changes_no_score(self, preferences: Preferences) -> None:
-        judges = preferences.training().judges
-        gain = judges.gain(start())
-        assert (gain.mean, gain.low, gain.high) == (0, 0, 0)
-
-    @pytest.mark.slow
-    def test_killed_training_gives_the_same_result(self, preferences: Preferences, tmp_path: Path) -> None:
-        options = HistoryOptions(loop=LoopOptions(epochs=3, learning_rate=3e-3))
-        training = dataclasses.replace(preferences.training(), options=options)
-        whole, curve = train_history(start(), training, tmp_path / "whole")
-        with pytest.raises(KilledError):
-            train_history(start(), training, tmp_path / "killed", killed_at(training.steps + 3))
-        other, again = train_history(start(), training, tmp_path / "killed")
-        assert again == curve
-        assert all(torch.equal(value, other.state_dict()[name]) for name, value in whole.state_dict().items())
-
 
 class TestHistories:
     def test_history_contains_only_earlier_acts(self) -> None:
@@ -141,11 +121,6 @@ class TestHistories:
         past = Acts(np.zeros(count, np.int64), np.arange(count), np.ones(count, np.int64), np.arange(count))
         first, behind = past.before(np.array([0, 0]), np.array([count, 60]))
         assert (first.tolist(), behind.tolist()) == ([30, 10], [count, 60])
-
-    def test_no_acts_give_an_empty_history(self) -> None:
-        nothing = np.empty(0, np.int64)
-        first, behind = Acts(nothing, nothing, nothing, nothing).before(np.array([0, 3]), np.array([0, 7]))
-        assert (first.tolist(), behind.tolist()) == ([0, 0], [0, 0])
 
     def test_displays_without_history_act_or_choice_are_skipped(self) -> None:
         past = Acts(np.array([0]), np.array([7]), np.array([1]), np.array([10]))

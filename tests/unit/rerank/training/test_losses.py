@@ -8,11 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from shelfwise.rerank.evaluation.metrics import ndcg
-from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
 from shelfwise.rerank.ranker.onnx_export import example_inputs
 from shelfwise.rerank.training.click_dataset import ClickBatch
 from shelfwise.rerank.training.click_training import displayed_loss, labelled_loss
@@ -131,26 +128,3 @@ def test_acts_are_weighted_by_examination() -> None:
     mean = (1 + 1 + 1 + 3) / (3 + 2 * 0.25)
     expected = [(1 + 2 * mean) / (1 + 0.25 + 1 + 2), (1 + 1 + 3 + 2 * mean) / (0.25 + 1 + 2), math.nan]
     assert gains.tolist() == pytest.approx(expected, nan_ok=True)
-
-
-def test_debiased_gains_prefer_relevant_order_over_shown_order() -> None:
-    rng, queries, candidates, lists = np.random.default_rng(1), 300, 20, 6
-    chances = 1 / np.arange(1, 9)
-    relevance = rng.random((queries, candidates))
-    shown = rng.normal(size=relevance.shape) + 0.3 * relevance
-    order = np.argsort(-(shown + 0.3 * rng.normal(size=(lists, *shown.shape))), axis=2)[..., : len(chances)]
-    pairs = (order + candidates * np.arange(queries)[:, None]).reshape(-1, len(chances)).astype(np.int32)
-    acts = np.zeros((*pairs.shape, 3), np.bool_)
-    acts[..., 0] = rng.random(pairs.shape) < chances * (0.05 + 0.6 * relevance.reshape(-1)[pairs])
-    relevant = relevance + 0.2 * rng.normal(size=shown.shape)
-
-    def gained(gains: NDArray[np.float64], is_candidate: NDArray[np.bool_]) -> Difference:
-        by_order = (ndcg(gains, scores, is_candidate) for scores in (relevant, shown))
-        better, worse = (values[~np.isnan(values)] for values in by_order)
-        return paired_bootstrap(better, worse)
-
-    clicks = np.bincount(pairs[acts[..., 0]], minlength=relevance.size).reshape(shown.shape)
-    assert gained(clicks / lists, np.ones(shown.shape, np.bool_)).high < 0
-    gains = unbiased_gains(pairs, acts, chances, np.array([1.0, 3.0, 5.0]), relevance.size).reshape(shown.shape)
-    assert gained(np.nan_to_num(gains), ~np.isnan(gains)).low > 0
-    assert paired_bootstrap(*(ndcg(relevance, scores, ~np.isnan(gains)) for scores in (relevant, shown))).low > 0

@@ -25,7 +25,7 @@ from shelfwise.rerank.training.query_generation import (
     respell,
     synthetic_queries,
 )
-from shelfwise.rerank.training.query_text import WordKind, phrase, read_words
+from shelfwise.rerank.training.query_text import WordKind, read_words
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import contains_chinese, fold
@@ -76,34 +76,6 @@ def shopper_for(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> Que
 )
 def test_kinds_of_words(text: str, kind: WordKind) -> None:
     assert [word.kind for word in read_words(text)] == [kind]
-
-
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (("claw", "hammer"), "claw hammer"),
-        (("松下", "剃须刀"), "松下剃须刀"),
-        (("松下", "es9167", "剃须刀"), "松下 es9167 剃须刀"),
-        (("", "hammer"), "hammer"),
-        ((), ""),
-    ],
-)
-def test_words_become_a_query(words: tuple[str, ...], text: str) -> None:
-    assert phrase(words) == text
-
-
-@pytest.mark.parametrize(
-    ("brand", "words"),
-    [
-        ("Acme", ("acme",)),
-        ("Acme Tools Inc.", ("acme", "tools")),
-        ("", ()),
-        ("A B C D", ("a", "b", "c")),
-        ("松下", ("松下",)),
-    ],
-)
-def test_brand_of_the_product_is_used(brand: str, words: tuple[str, ...]) -> None:
-    assert read_brand(Product("p", "Drill", brand=brand)) == words
 
 
 @pytest.mark.parametrize(

@@ -75,13 +75,6 @@ def test_calibration_curve_is_recovered(slope: float, intercept: float) -> None:
     assert found == pytest.approx((slope, intercept), rel=0.01, abs=0.01)
 
 
-def test_calibration_of_soft_labels_matches_their_values() -> None:
-    labels = (np.random.default_rng(3).random(2_000) < expit(1.5 * SCORES - 4)).astype(np.float64)
-    slope, intercept = fit_calibration(SCORES, labels)
-    assert (slope, intercept) == pytest.approx((1.5, -4), rel=0.15)
-    assert expit(slope * SCORES + intercept).mean() == pytest.approx(labels.mean(), abs=0.01)
-
-
 def test_separable_labels_give_a_steep_finite_curve() -> None:
     slope, intercept = fit_calibration(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 0.0, 1.0, 1.0]))
     assert expit(slope * np.array([2.0, 2.5, 3.0]) + intercept) == pytest.approx([0, 0.5, 1], abs=0.01)
@@ -109,9 +102,3 @@ def test_decreasing_labels_give_the_mean() -> None:
 def test_constant_labels_give_the_mean(scores: list[float], probabilities: list[float], mean: float) -> None:
     found = fit_calibration(np.array(scores), np.array(probabilities))
     assert found == pytest.approx((0, logit(mean)))
-
-
-def test_extreme_scores_are_calibrated() -> None:
-    found = fit_calibration(1e6 + 1e3 * SCORES, expit(SCORES - 3))
-    assert found[0] * 1e3 == pytest.approx(1, rel=0.03)
-    assert found[0] * (1e6 + 3e3) + found[1] == pytest.approx(0, abs=0.05)

@@ -89,18 +89,6 @@ def test_single_visits_have_no_transitions() -> None:
     assert pairs(find_neighbours(HISTORIES, ROWS, options, least_shoppers=1))
 
 
-def test_older_choices_have_less_weight() -> None:
-    options = (NeighbourOptions(0.5, life) for life in (1.0, None))
-    strengths = [pairs(find_neighbours(TIMED, ROWS, each, least_shoppers=1))[0, 2] for each in options]
-    assert strengths[0] != pytest.approx(strengths[1], abs=1e-3)
-
-
-def test_self_weight_is_0_unless_repeat_choices_are_allowed() -> None:
-    found = pairs(find_neighbours(HISTORIES, ROWS, NeighbourOptions(), least_shoppers=1))
-    assert len(found) == 6
-    assert not any((place, place) in found for place in range(3))
-
-
 def test_unknown_times_cannot_be_decayed() -> None:
     with pytest.raises(TrainingError, match="cannot be computed"):
         find_neighbours(HISTORIES, ROWS, NeighbourOptions(half_life=60.0), least_shoppers=1)
@@ -131,12 +119,6 @@ def test_strongest_neighbours_are_kept_in_order() -> None:
 def test_scores_are_summed_over_the_history_with_decay() -> None:
     result, known = FOUND.scores(np.array([-1, 2, 0]), 0.5), pairs(FOUND)
     assert result.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
-
-
-def test_repeated_products_of_a_history_are_counted() -> None:
-    counted = FOUND.scores(np.array([0] * 3 + [2] * 200), 1.0)
-    expected = 3 * FOUND.scores(np.array([0]), 1.0) + 200 * FOUND.scores(np.array([2]), 1.0)
-    assert counted == pytest.approx(expected, rel=1e-5)
 
 
 def test_empty_history_and_unknown_products_have_no_neighbours() -> None:

@@ -97,13 +97,6 @@ def test_network_reads_the_newest_fifty_acts_and_neighbours_all_that_are_counted
     assert np.abs(counted[1] - counted[0]).max() > 1
 
 
-def test_scores_do_not_depend_on_the_batch(learned: UserTower) -> None:
-    given = Histories.of([[1, 9], [4], list(range(40))])
-    together = learned.scores(given)
-    for number in range(3):
-        assert learned.scores(given.some(np.array([number])))[0] == pytest.approx(together[number], abs=1e-4)
-
-
 @pytest.mark.slow
 def test_killed_run_gives_the_same_result(tmp_path: Path) -> None:
     vectors, histories = _given()
@@ -146,13 +139,6 @@ def test_newest_product_is_known_without_an_improving_epoch() -> None:
     tower = fit(vectors, late, replace(TINY, epochs=1, learning_rate=3.0), judged=judged.append)
     assert judged[1].validation < judged[0].validation
     assert newest in tower.learned.rows
-
-
-def test_batches_without_new_choices_change_nothing() -> None:
-    vectors, _ = catalog()
-    again = Histories.of([[each, each] for each in range(30)])
-    held = HeldOutActs(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]), np.arange(2))
-    assert np.isfinite(fit(vectors, again, replace(TINY, epochs=1), validation=held).bias).all()
 
 
 def test_non_finite_loss_stops_training() -> None:
