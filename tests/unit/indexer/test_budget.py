@@ -138,14 +138,3 @@ def test_a_first_build_takes_a_static_encoder_and_later_ones_change_nothing_sile
     later = fresh.rebuild(more, encoder="", runtime="auto")
     assert (later.encoder, later.encoder_reason) == (report.encoder, "as for the previous version")
     assert len(PRODUCTS) < FEWEST
-
-
-def test_memory_is_refused_before_products_are_indexed(fresh: Shop) -> None:
-    progress = StoppedProgress()
-    with pytest.raises(SettingError, match="--memory 10 bytes cannot be met"):
-        fresh.rebuild(PRODUCTS, budget=Budget(memory=10), progress=progress)
-    assert "index" not in progress.phases
-    fresh.rebuild(PRODUCTS)
-    with pytest.raises(SettingError, match="--memory 10 bytes cannot be met"):
-        fresh.rebuild(PRODUCTS, budget=Budget(memory=10))
-    assert not fresh.rebuild(PRODUCTS, budget=Budget(memory=10**9)).published

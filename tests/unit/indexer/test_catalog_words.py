@@ -80,11 +80,6 @@ def test_memory_is_bounded_and_common_phrases_are_kept(tmp_path: Path, monkeypat
     assert dict(made(tmp_path, titled(*rare)).entries.phrases)["cordless drill"] > 90
 
 
-def test_an_empty_catalog_has_no_words(tmp_path: Path) -> None:
-    words = made(tmp_path, [])
-    assert len(words.postings) == words.entries.bounds[-1] == 0
-
-
 @pytest.mark.parametrize("name", ["entries.json", "words.txt", "ends.npy", "rows.npy", ""])
 def test_damage_is_reported(tmp_path: Path, name: str) -> None:
     made(tmp_path, titled("cordless drill", "hammer drill"))

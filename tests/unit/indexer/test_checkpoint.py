@@ -80,14 +80,6 @@ def test_finished_phases_are_reused(
     assert not fresh.store.staging.exists()
 
 
-def test_report_counts_rows_of_the_stopped_run(fresh: Shop, feed: Path) -> None:
-    stop(fresh, feed, "types")
-    report = fresh.rebuild(feed, force=True)
-    assert (report.read, report.products, report.encoded) == (9, 8, 8)
-    assert list(report.rejected.values()) == [1]
-    assert set(report.seconds) == {"read", "index", "report", "encode", "vectors", "types", "publish"}
-
-
 def test_refusal_is_repeated_without_force(fresh: Shop, feed: Path) -> None:
     stop(fresh, feed, "types")
     with pytest.raises(Exception, match=r"1 of 9 rows .* were rejected"):
@@ -122,12 +114,6 @@ def test_other_feeds_and_settings_begin_anew(fresh: Shop, feed: Path, tmp_path: 
 
 
 _TEXT = "billfold => wallet\n"
-
-
-def _synonyms(folder: Path) -> Path:
-    path = folder / "synonyms.txt"
-    path.write_text(_TEXT)
-    return path
 
 
 def test_standard_input_and_old_checkpoints_are_of_no_use(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import shelfwise.indexer.embedding
 from shelfwise.retrieval.encoders.registry import open_encoder, store_encoder
 from shelfwise.retrieval.errors import EncoderError
-from shelfwise.retrieval.records import Availability, Product
+from shelfwise.retrieval.records import Product
 from shelfwise.service.engine.engine import SearchEngine
 from tests.conftest import ENCODER
 from tests.unit.indexer.conftest import Encoded, Shop, replaced
@@ -33,21 +32,6 @@ def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_encoder(tmp_path_factory.mktemp("models") / "trained")
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"price": 1.0, "currency": "EUR"},
-        {"availability": Availability.OUT_OF_STOCK, "attributes": {"stock": 0.0}},
-        {"rating": 4.5, "rating_count": 10, "identifiers": {"ean": ("4006381333931",)}},
-    ],
-)
-def test_prices_stock_and_ratings_encode_nothing(built: Shop, encoded: Encoded, values: dict[str, Any]) -> None:
-    before = built.vectors
-    report = built.rebuild(replaced(CATALOG, **values))
-    assert (report.published, report.encoded, encoded.texts) == (True, 0, [])
-    assert np.array_equal(built.vectors, before)
 
 
 def test_only_changed_text_is_encoded_and_old_vectors_are_found_again(built: Shop, encoded: Encoded) -> None:
@@ -93,32 +77,10 @@ def test_truncated_vectors_stay_truncated_in_later_rebuilds(
         assert engine.search("band saw").hits[0].product.id == "p00"
 
 
-def test_an_open_engine_serves_the_old_encoder_until_it_is_refreshed(built: Shop, other_encoder: Path) -> None:
-    with SearchEngine.open(built.root) as engine:
-        assert engine.manifest.version == "v000001"
-        built.rebuild(CATALOG, encoder=str(other_encoder))
-        engine.refresh()
-        assert (engine.manifest.version, engine.snapshot.encoder.identity) == ("v000002", "other")
-        assert engine.search("drill 4", stage="dense").hits[0].product.id == "p04"
-
-
 class TestInterruptedEncoding:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 2)
-
-    def test_resumed_run_encodes_only_the_rest(self, built: Shop, encoded: Encoded, other_encoder: Path) -> None:
-        encoded.most = 6
-        with pytest.raises(EncoderError, match="the device is gone"):
-            built.rebuild(CATALOG, encoder=str(other_encoder))
-        assert built.store.current() == "v000001"
-        with SearchEngine.open(built.root) as engine:
-            assert engine.snapshot.encoder.identity != "other"
-            assert engine.search("drill 4").hits[0].product.id == "p04"
-        done, encoded.most = list(encoded.texts), None
-        report = built.rebuild(CATALOG, encoder=str(other_encoder))
-        assert (len(done), report.encoded, report.version) == (6, 4, "v000002")
-        assert sorted(encoded.texts) == sorted(product.title for product in CATALOG)
 
     def test_checkpoints_are_not_shared_between_encoders(
         self, built: Shop, encoded: Encoded, other_encoder: Path

@@ -175,11 +175,6 @@ class TestMerge:
         known = replaced(feed, id="1") if feed else None
         assert folded(PendingUpdate("1", None, DRILL), known) == (replaced(expected, id="1"), stands)
 
-    def test_unchanged_product_is_the_line_of_the_feed(self) -> None:
-        folding, line = UpdateMerge({"1": PendingUpdate("1", DRILL, None)}, 1), product_to_json(HOSE)
-        assert folding.merge(b"2", line) is line
-        assert folding.merge(b"3", None) is None
-
     def test_product_without_pending_update_is_the_line_of_the_feed(self) -> None:
         line = product_to_json(replaced(DRILL, brand="BOSCH"))
         folding = UpdateMerge({"1": PendingUpdate("1", DRILL, DRILL)}, 1)
@@ -212,21 +207,6 @@ def pending(shop: Shop) -> int:
 
 
 class TestRebuilds:
-    def test_feed_with_the_live_value_ends_the_update(self, built: Shop) -> None:
-        built.change(Patch("1", {"price": 79.0}))
-        assert built.rebuild(CATALOG, force=True).live == 1
-        report = built.rebuild([CHEAP, HOSE], force=True)
-        assert (report.published, report.encoded, report.live) == (True, 0, 0)
-        built.rebuild(CATALOG, force=True)
-        assert built.products == [DRILL, HOSE]
-
-    def test_feed_without_the_deleted_product_ends_the_update(self, built: Shop) -> None:
-        built.change(Delete("1"))
-        assert built.rebuild(CATALOG, force=True).live == 1
-        assert built.rebuild([HOSE], force=True).published
-        built.rebuild(CATALOG, force=True)
-        assert built.products == [DRILL, HOSE]
-
     def test_category_from_a_live_change_lasts_while_the_update_is_pending(self, built: Shop) -> None:
         garden = replaced(HOSE, category=("Garden",))
         built.rebuild([DRILL, garden], force=True)

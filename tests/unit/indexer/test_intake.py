@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -128,15 +127,6 @@ def test_batch_size_and_workers_do_not_change_the_result(
     assert take_in(feeds, tmp_path / "work", workers) == usual
 
 
-def test_row_order_only_decides_between_equal_ids(tmp_path: Path) -> None:
-    lines = [product_to_json(Product(f"p{number}", f"drill {number}")) for number in range(50)]
-    paths = [tmp_path / "one.jsonl", tmp_path / "other.jsonl"]
-    for path, order in zip(paths, (lines, lines[::-1]), strict=True):
-        path.write_bytes(b"\n".join(order))
-    one, other = (take_in([path], tmp_path / path.stem) for path in paths)
-    assert one.products == other.products
-
-
 def test_first_of_equal_ids_is_kept_across_feeds(tmp_path: Path) -> None:
     made = [Product("1", "from the first"), Product("1", "from the second")]
     paths = [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
@@ -146,18 +136,6 @@ def test_first_of_equal_ids_is_kept_across_feeds(tmp_path: Path) -> None:
     assert [product_from_json(line).title for line in taken.products] == ["from the first"]
     (row,) = map(msgspec.json.decode, taken.rejected.splitlines())
     assert (row["file"], row["line"], row["reason"], row["detail"]) == (str(paths[1]), 1, "duplicate id", "'1'")
-
-
-def test_truncated_feed_error_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import gzip
-
-    monkeypatch.setattr(shelfwise.indexer.pipeline, "ROWS", 10)
-    path = tmp_path / "feed.jsonl.gz"
-    lines = [product_to_json(dataclasses.replace(Product("", f"drill {n * 7919}"), id=f"p{n}")) for n in range(9_000)]
-    packed = gzip.compress(b"\n".join(lines))
-    path.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(FeedError, match=r"cannot be read after line [1-9][\d,]*"):
-        take_in([path], tmp_path / "work", workers=2)
 
 
 CHECKED = datetime(2024, 6, 15, tzinfo=UTC)
@@ -176,23 +154,6 @@ def test_check_reports_the_same_as_rebuild(tmp_path: Path, cache: Path, name: st
     built = msgspec.json.decode((root / QUALITY_FILE).read_bytes(), type=QualityReport)
     checked = check_feeds(FeedOptions((path,)), now=built.created)
     assert msgspec.json.decode(checked.to_json(), type=QualityReport) == built
-
-
-def test_rejected_rows_are_written_to_the_given_file(tmp_path: Path) -> None:
-    options = feed(tmp_path, '{"id": "1", "title": "drill"}', "{", '{"id": "2"}', '{"id": "1", "title": "saw"}')
-    report = check_feeds(options, tmp_path / "rejected.jsonl", now=CHECKED)
-    rows = [msgspec.json.decode(line) for line in (tmp_path / "rejected.jsonl").read_bytes().splitlines()]
-    assert [(row["line"], row["reason"]) for row in rows] == [(2, "not JSON"), (3, "no title"), (4, "duplicate id")]
-    assert {reason: each.count for reason, each in report.rejected.items()} == {row["reason"]: 1 for row in rows}
-    assert (report.read, report.products) == (4, 1)
-
-
-def test_rejects_file_can_be_the_next_feed_and_output(tmp_path: Path) -> None:
-    rows = tmp_path / "rejected.jsonl"
-    check_feeds(feed(tmp_path, '{"id": "2"}', '{"id": "1", "title": "drill"}'), rows, now=CHECKED)
-    rows.write_text(rows.read_text().replace('"id":"2"', '"id":"2","title":"saw"'))
-    report = check_feeds(FeedOptions((str(rows),)), rows, now=CHECKED)
-    assert (report.read, report.products, rows.read_bytes()) == (1, 1, b"")
 
 
 def test_a_feed_without_usable_rows_has_a_report_and_no_other_file(

@@ -18,7 +18,6 @@ from shelfwise.indexer.rejects import EXAMPLES, REJECTED_FILE, ReasonCounts, Rej
 from shelfwise.retrieval.errors import FeedError, PublishRefusedError, StoreError
 from shelfwise.retrieval.events.privacy import Masker
 from tests.unit.indexer.conftest import Shop
-from tests.unit.indexer.feeds.feed_outcome import FEEDS
 
 
 def rejected(line: int, reason: str = "no title", row: object = None, file: str = "feed.csv") -> RejectedRow:
@@ -42,12 +41,6 @@ class TestFile:
             counted = reject_log.reasons
         assert counted.counts == {"no id": 67, "no title": 33}
         assert [each.line for each in counted.examples["no title"]] == [3 * place for place in range(1, EXAMPLES + 1)]
-
-    def test_run_without_rejected_rows_empties_the_file(self, tmp_path: Path) -> None:
-        for rows in ([rejected(1)], []):
-            with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
-                reject_log.reject(rows)
-        assert (tmp_path / REJECTED_FILE).read_bytes() == b""
 
     def test_old_file_is_kept_until_the_new_one_is_complete(self, tmp_path: Path) -> None:
         path = tmp_path / REJECTED_FILE
@@ -119,25 +112,6 @@ class TestRepairing:
         drill, saw = fresh.products
         assert (drill.title, saw.title, saw.attributes) == ("drill", "saw", {"colour": "red"})
 
-    def test_the_file_itself_may_be_the_feed_of_the_next_rebuild(self, tmp_path: Path, fresh: Shop) -> None:
-        path = tmp_path / "feed.jsonl"
-        path.write_text('{"id": "1", "title": "drill"}\n{"id": "2"}\n')
-        fresh.rebuild(path, force=True)
-        before = (fresh.root / REJECTED_FILE).read_bytes()
-        report = fresh.rebuild(path, fresh.root / REJECTED_FILE, force=True)
-        assert (report.products, report.rejected) == (1, {"no title": 2})
-        assert before.count(b"\n") == 1
-
-    @pytest.mark.parametrize("name", ["shopify.csv", "google-rss.xml", "products.json"])
-    def test_unrepaired_rows_of_any_format_are_rejected_again(self, tmp_path: Path, fresh: Shop, name: str) -> None:
-        first = fresh.rebuild(FEEDS / name, force=True)
-        reject_log = tmp_path / "rejected.jsonl"
-        reject_log.write_bytes((fresh.root / REJECTED_FILE).read_bytes())
-        second = fresh.rebuild(FEEDS / name, reject_log, force=True)
-        assert first.rejected
-        assert sum(second.rejected.values()) == 2 * sum(first.rejected.values())
-        assert (second.products, second.published) == (first.products, False)
-
 
 KILLED = """
 import os, signal, sys
@@ -201,14 +175,6 @@ def test_only_files_of_killed_imports_are_removed(tmp_path: Path) -> None:
     assert len((tmp_path / "rejected" / "later.jsonl").read_bytes().splitlines()) == 2
     remove_unfinished(tmp_path / "never made")
     assert not (tmp_path / "never made").exists()
-
-
-def test_file_of_a_killed_import_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "rejected").mkdir()
-    (tmp_path / "rejected" / ".a.jsonl.new").write_bytes(b"half a li")
-    with open_rejects(tmp_path) as log:
-        add(log, 3)
-    assert line_of(tmp_path) == 3
 
 
 def test_concurrent_imports_cannot_share_a_file(tmp_path: Path) -> None:

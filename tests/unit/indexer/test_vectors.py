@@ -82,12 +82,6 @@ def filled(known: VectorCache, texts: Sequence[str]) -> NDArray[np.float32]:
     return into
 
 
-def test_a_key_has_sixteen_bytes_for_any_text() -> None:
-    assert len({text_key(text) for text in ("", "a", "A", "a ", "\ud800", "电钻")}) == 6
-    assert key_array([text_key("a"), text_key("\ud800")]).shape == (2, 16)
-    assert key_array([]).shape == key_array(b"").shape == (0, 16)
-
-
 class TestKnownVectors:
     @given(sources=st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=4), data=st.data())
     def test_fill_copies_exactly_the_requested_vectors(self, sources: list[list[str]], data: st.DataObject) -> None:
@@ -98,13 +92,6 @@ class TestKnownVectors:
         assert [text for text in "abcdefgh" if is_known(known, text)] == there
         asked = data.draw(st.lists(st.sampled_from(there), max_size=10)) if there else []
         assert np.array_equal(filled(known, asked), vectors_of(asked))
-
-    def test_first_vector_of_a_key_is_kept(self) -> None:
-        known = VectorCache(VECTOR_COLUMNS)
-        keys = keys_of("a")
-        known.add(keys, vectors_of(["a"]))
-        known.add(keys, np.zeros((1, VECTOR_COLUMNS), dtype=np.float32))
-        assert np.array_equal(filled(known, ["a"]), vectors_of(["a"]))
 
     def test_key_without_a_vector_is_reported(self) -> None:
         known = VectorCache(VECTOR_COLUMNS)
@@ -135,10 +122,6 @@ class TestChunkFolder:
         known = VectorCache(VECTOR_COLUMNS)
         assert EncodingCheckpoints(tmp_path / "chunks", VECTOR_COLUMNS).load(known) == 3
         assert np.array_equal(filled(known, "cab"), vectors_of("cab"))
-
-    def test_partial_chunk_is_ignored(self, chunks: EncodingCheckpoints, tmp_path: Path) -> None:
-        (tmp_path / "chunks" / ".chunk-0123.npz.new").write_bytes(b"PK\x03\x04")
-        assert chunks.load(VectorCache(VECTOR_COLUMNS)) == 0
 
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"garbage" * 100, b"\x93NUMPY\x01\x00"])
     def test_invalid_chunks_are_removed_and_others_kept(
@@ -175,13 +158,6 @@ class TestChunkFolder:
 
 
 class TestMissingRows:
-    def test_missing_rows_are_the_first_of_each_text_without_a_vector(self) -> None:
-        known = VectorCache(VECTOR_COLUMNS)
-        known.add(keys_of("b"), vectors_of("b"))
-        assert missing_rows(keys_of("abcacb"), known).tolist() == [0, 2]
-        assert missing_rows(keys_of("bb"), known).tolist() == []
-        assert missing_rows(keys_of(""), known).tolist() == []
-
     @given(texts=st.lists(st.sampled_from("abcdef"), max_size=12))
     def test_vectors_are_copied_to_rows_with_the_same_text(self, texts: list[str]) -> None:
         keys = keys_of(texts)
@@ -353,14 +329,6 @@ class TestInterruption:
         assert report.reused == len(CATALOG) - report.encoded
         assert interrupted.states == first.states
         assert not interrupted.store.staging.exists()
-
-    def test_chunks_without_tokens_are_encoded_again(self, first: Shop, interrupted: Shop) -> None:
-        for path in interrupted.store.staging.glob("vectors-*/chunk-*.npz"):
-            with np.load(path) as chunk:
-                kept = {name: chunk[name] for name in ("keys", "vectors")}
-            np.savez(path, allow_pickle=False, **kept)
-        assert interrupted.rebuild(CATALOG).encoded == len(set(TITLES))
-        assert interrupted.states == first.states
 
 
 class TestOpening:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.indexer.cleaning import cleaner
-from shelfwise.indexer.cleaning.cleaner import (
-    Cleaner,
-    clean_currency,
-    clean_identifier,
-    clean_image,
-    clean_language,
-    digits_only,
-    is_broken,
-)
+from shelfwise.indexer.cleaning.cleaner import Cleaner, clean_identifier, clean_image, digits_only, is_broken
 from shelfwise.indexer.cleaning.measures import parse_quantity
 from shelfwise.indexer.cleaning.text import is_placeholder
 from shelfwise.retrieval.records import Product, Variant
@@ -78,13 +69,6 @@ def test_cleaning_is_idempotent(made: list[Product]) -> None:
     for product in once.products:
         assert product.title
         product_to_json(product)
-
-
-@given(made=dirty_products, cut=st.integers(0, 4))
-def test_batching_does_not_change_products_or_counts(made: list[Product], cut: int) -> None:
-    whole, first, rest = (Cleaner().clean(part) for part in (made, made[:cut], made[cut:]))
-    assert first.products + rest.products == whole.products
-    assert Counter(first.counts) + Counter(rest.counts) == Counter(whole.counts)
 
 
 def test_clean_product_is_returned_unchanged() -> None:
@@ -287,13 +271,3 @@ NO_QUANTITIES = (
 @pytest.mark.parametrize("text", NO_QUANTITIES.split("|"))
 def test_ambiguous_or_other_text_gets_no_number(text: str) -> None:
     assert parse_quantity(text) is None
-
-
-@pytest.mark.parametrize(("text", "expected"), [("eur", "EUR"), (" usd ", "USD"), ("€", "EUR"), ("$", "$"), ("", "")])
-def test_currencies(text: str, expected: str) -> None:
-    assert clean_currency(text) == expected
-
-
-@pytest.mark.parametrize(("text", "expected"), [("EN", "en"), ("de_AT", "de"), ("zh-Hans-CN", "zh"), ("deu", "deu")])
-def test_languages(text: str, expected: str) -> None:
-    assert clean_language(text) == expected

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import gzip
 import json
 import tempfile
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from shelfwise.indexer.events.mapping import (
@@ -17,7 +14,6 @@ from shelfwise.indexer.events.mapping import (
     EventRule,
     FieldRule,
     SkipRule,
-    event_mapping,
     load_event_mapping,
     shipped_mappings,
 )
@@ -129,11 +125,6 @@ def test_missing_file_error_suggests_a_shipped_mapping() -> None:
         load_event_mapping("retrotec")
 
 
-def test_json_that_is_not_an_object_is_refused() -> None:
-    with pytest.raises(FeedError, match="expected a table"):
-        event_mapping([1], "mapping")
-
-
 def load(content: str) -> EventMapping:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shop.toml"
@@ -141,7 +132,6 @@ def load(content: str) -> EventMapping:
         return load_event_mapping(path)
 
 
-DATA = Path(__file__).parents[4].parent / "shared" / "data"
 RETROTECH = """sess_id,query,rank,clicked_doc_id,clicked
 2,ipad,0.0,92636260712,False
 2,ipad,1.0,635753493559,True
@@ -182,41 +172,3 @@ def test_rejected_rows_carry_the_pseudonym_of_the_events(tmp_path: Path) -> None
     report = log.take(log.write(table, "retail.csv"), mapping=load_event_mapping("online_retail"))
     assert list(report.rejected) == ["bad time"]
     assert log.rejects[0]["event"]["shopper"] == log.intake.pseudonyms.shopper("17850")
-
-
-@pytest.mark.slow
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real logs are not beside this checkout")
-def test_the_real_sessions_of_retrotech(tmp_path: Path) -> None:
-    path = DATA / "retrotech" / "sessions" / "transformers_dark_of_the_moon.csv.gz"
-    rows = pl.read_csv(path, infer_schema=False)
-    catalog = _first_column(DATA / "retrotech" / "products.csv.gz")
-    log = Log(tmp_path)
-    report = log.take(path, mapping=load_event_mapping("retrotech"), batch=50_000)
-    clicked = (rows["clicked"] == "True").sum()
-    assert report.events == {"impression": rows.height, "query": rows["sess_id"].n_unique(), "click": clicked}
-    assert (report.rejected_count, report.repeated) == (0, 0)
-    products = {event["product_id"] for event in log.stored if event["kind"] == "impression"}
-    assert products <= catalog
-
-
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real logs are not beside this checkout")
-def test_the_real_transactions_of_online_retail(tmp_path: Path) -> None:
-    path = DATA / "online_retail" / "transactions.csv.gz"
-    head = tmp_path / "head.csv"
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        head.write_text("".join(line for _, line in zip(range(40_001), file, strict=False)), encoding="utf-8")
-    rows = pl.read_csv(head, infer_schema=False)
-    log = Log(tmp_path)
-    report = log.take(head, mapping=load_event_mapping("online_retail"), batch=50_000)
-    assert (report.rows, report.rejected_count) == (rows.height, 0)
-    assert report.added + report.repeated + sum(report.skipped.values()) == rows.height
-    kinds = Counter(event["kind"] for event in log.stored)
-    assert kinds.keys() == {"purchase", "removal"}
-    assert not {"POST", "D", "M"} & {event["product_id"] for event in log.stored}
-
-
-def _first_column(path: Path) -> set[str]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return {line.partition(",")[0].strip('"') for line in file}

@@ -15,7 +15,6 @@ from shelfwise.indexer.events.row_parser import (
     EventRowParser,
     KeyedIds,
     SkipError,
-    add_impressions,
     stars,
     text_reader,
     time_reader,
@@ -176,10 +175,6 @@ def test_rejected_row_shows_pseudonyms(field: str, rule: object, row: dict[str, 
     assert rows.event_values({**whole, "time": "soon"})[field] == getattr(event, field) != ""
 
 
-def test_invalid_shopper_id_is_not_shown() -> None:
-    assert reader().event_values({**CLICK, "shopper": ["ann"]})["shopper"] == ""
-
-
 def test_unused_field_names_are_reported() -> None:
     rows = reader({"fields": {"query": "serch", "session": ["visit", "session"]}, "events": [{"when": "shwon"}]})
     for row in ({**CLICK, "search": "x", "shown": 1}, {**CLICK, "visit": "v"}):
@@ -217,18 +212,6 @@ def test_ubi_query_gives_a_query_and_impressions() -> None:
     assert [one.event_id for one in events({**UBI_QUERY, "event_id": "e"})] == ["e", "e:1", "e:2", "e:3"]
 
 
-def test_mapping_overrides_ubi_fields() -> None:
-    from_zero = {"position": {"field": "event_attributes.position.ordinal", "first": 0}}
-    assert events(UBI_EVENT, fields=from_zero)[0].position == 4
-
-
-def test_single_hit_needs_no_list() -> None:
-    query = Event(EventKind.QUERY, query_id="q1", query="lamp", session="s1")
-    search, shown = add_impressions(query, "B1")
-    assert (search.results, shown.product_id, shown.position) == (1, "B1", 1)
-    assert add_impressions(query, None) == [query]
-
-
 LONDON = FieldRule(zone="Europe/London")
 
 
@@ -261,10 +244,6 @@ def test_whole_numbers(value: object, expected: int) -> None:
     assert whole_reader("position")(value) == expected
     assert whole_reader("position", 1)(value) == expected + 1
     assert whole_reader("quantity", is_absolute=True)(value) == abs(expected)
-
-
-def test_ratings() -> None:
-    assert (stars("4.5"), stars(3)) == (4.5, 3.0)
 
 
 NO_NUMBERS = ("x", "1.5", 1.5, True, [1], "nan", "inf", "1e999", "9" * 5_000)

@@ -17,8 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.indexer.events import importer
-from shelfwise.indexer.events.importer import BatchParser, ImportCounts, ImportOptions, ParsedBatch, import_events
+from shelfwise.indexer.events.importer import ImportOptions, import_events
 from shelfwise.indexer.feeds.io import MAX_LINE
 from shelfwise.retrieval.errors import FeedError, StoreError
 from shelfwise.retrieval.events.sqlite import SqliteEvents
@@ -211,12 +210,6 @@ def test_table_without_a_required_column_is_refused(log: Log, header: str, missi
     assert missing in log.take_broken(log.write(f"{header}\n1,2,3,4\n", "events.csv"))
 
 
-def test_error_suggests_a_similar_column(log: Log) -> None:
-    message = log.take_broken(log.write("kind,time,session,prod_id\nclick,1,2,3\n", "events.csv"))
-    assert message.endswith("its columns are kind, time, session, prod_id; name it in a mapping, such as "
-                            "product_id = 'prod_id'")  # fmt: skip
-
-
 ROWS_WITHOUT_HEADER = (
     "2025-01-01T00:00:00Z,jo.doe@example.com,192.168.1.10,jo doe|20250101T000000Z,jo doe|01.12.2010 08:26,jo doe|"
     "jo doe,9:05 PM|17850.0,jo doe|1e5,jo doe|10.1.2.3,jo doe|jo.doe@example.com,jo doe"
@@ -323,16 +316,6 @@ def test_log_without_usable_rows_is_refused_with_reason(log: Log, content: bytes
     assert (report.added, log.stored) == (0, [])
 
 
-def test_unknown_format_error_lists_known_formats(log: Log) -> None:
-    with pytest.raises(FeedError, match="there is no such format; did you mean json"):
-        log.take(log.write(clicks(1)), format="jsons")
-
-
-def test_misspelled_mapping_name_is_reported(log: Log) -> None:
-    report = log.take(log.write([{**CLICK, "term": "drill"}]), mapping={"fields": {"query": "trem"}})
-    assert any("did you mean term" in note for note in report.notes)
-
-
 def test_import_resumes_after_a_store_failure(log: Log) -> None:
     class Filling(SqliteEvents):
         def append(self, events: Sequence[StoredEvent]) -> AppendResult:
@@ -368,19 +351,6 @@ def test_unwritable_rejects_file_is_refused(log: Log) -> None:
         log.take(log.write([CLICK]))
 
 
-def test_long_rows_are_sent_in_smaller_batches(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    made = BatchParser.parse
-
-    def noted(self: BatchParser, batch: tuple[str, Sequence[object]]) -> ParsedBatch:
-        sizes.append(len(batch[1]))
-        return made(self, batch)
-
-    monkeypatch.setattr(BatchParser, "parse", noted)
-    report = log.take(log.write([{**row, "note": "x" * 900_000} for row in clicks(12)]))
-    assert (report.added, sizes) == (12, [5, 5, 2])
-
-
 def test_worker_processes_give_the_same_result(log: Log, tmp_path: Path) -> None:
     rows = [{**row, "time": "soon"} if number % 1_000 == 7 else row for number, row in enumerate(clicks(11_000))]
     rows.append({**CLICK, "event_id": "e1", "product_id": "other"})
@@ -401,24 +371,6 @@ def test_worker_processes_give_the_same_result(log: Log, tmp_path: Path) -> None
 def event(number: int, time: int) -> StoredEvent:
     key = number.to_bytes(16, "big")
     return StoredEvent(key, "click", time, 0, "u1", "", "q1", "", f"B{number}", None, None, None, None)
-
-
-def test_rejected_events_are_not_counted() -> None:
-    counts = ImportCounts()
-    counts.add([event(1, 50), event(2, 10), event(3, 70)], AppendResult(1, 1, (1,)))
-    counts.add([event(4, 40)], AppendResult(0, 0, (0,)))
-    counts.add([event(5, 60)], AppendResult(1, 0))
-    assert (counts.added, counts.repeated, counts.kinds) == (2, 1, {"click": 3})
-    assert (counts.first, counts.last) == (50, 70)
-    assert (counts.products.count, counts.shoppers.count, counts.sessions.count) == (3, 1, 0)
-
-
-def test_distinct_counts_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importer, "MOST_COUNTED", 3)
-    counts = ImportCounts()
-    for number in range(5):
-        counts.add([event(number, 0)], AppendResult(1, 0))
-    assert (counts.products.count, counts.shoppers.count) == (None, 1)
 
 
 _NAME_LIST = "rating quantity results _source query_response_hit_ids event_attributes index ip"
@@ -456,14 +408,6 @@ def test_valid_row_among_arbitrary_rows_is_imported(rows: list[dict[str, Any]]) 
         report = log.take(log.write([*rows, GOOD, *rows]))
         assert report.rows == 2 * len(rows) + 1
         assert log.intake.pseudonyms.key("good") in [event["key"] for event in log.stored]
-
-
-@given(st.binary(max_size=60).filter(lambda line: b"\n" not in line))
-def test_valid_row_after_an_arbitrary_line_is_imported(line: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        log = Log(Path(folder))
-        log.take(log.write(b'{"a": 1}\n' + line + b"\n" + json.dumps(GOOD).encode()))
-        assert [event["key"] for event in log.stored] == [log.intake.pseudonyms.key("good")]
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=25), st.integers(0, 2**32))

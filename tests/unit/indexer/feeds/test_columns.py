@@ -10,7 +10,6 @@ import pytest
 from shelfwise.indexer.feeds.io import MAX_LINE
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
-DATA = Path(__file__).parents[4].parent / "shared" / "data"
 HEAD = b"id,title,price\n"
 
 
@@ -40,18 +39,6 @@ def test_table_without_an_id_column_suggests_a_mapping() -> None:
     assert read(FEEDS / "maschinen.csv", flags=["id=Artikel", "title=Product_Name"]).error.endswith(
         "name it with --map 'title=Product Name' --map price=Preis"
     )
-
-
-def test_table_without_an_id_and_a_title_names_both_at_once(tmp_path: Path) -> None:
-    assert read_bytes(tmp_path, b"StockCode,description\nA1,Lantern\n").error.endswith(
-        ": no column is the id (known: id, product_id, sku, asin), and no column is the title (known: title, name); "
-        "its columns are StockCode, description; name them with --map id=StockCode --map title=COLUMN"
-    )
-
-
-def test_mapped_column_that_is_missing_is_called_mapped() -> None:
-    error = read(FEEDS / "maschinen.csv", flags=["id=Artikel", "title=Titel"]).error
-    assert "no column is the title (mapped: Titel); its columns are Artikel, Product Name" in error
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
@@ -92,11 +79,6 @@ def test_only_the_bad_row_is_rejected(tmp_path: Path, row: bytes, line: int, rea
     outcome = read_bytes(tmp_path, HEAD + b"first,a,5\n" + row + b"\n" + good)
     assert outcome.ids == ["first", "good 0", "good 1", "good 2"]
     assert outcome.reasons == [(line, reason)]
-
-
-def test_extra_empty_cells_are_accepted(tmp_path: Path) -> None:
-    outcome = read_bytes(tmp_path, b"id,title,,\n1,a,,\n2,b,,,\n,,,\n")
-    assert (outcome.ids, outcome.rejected) == (["1", "2"], [])
 
 
 def test_unnamed_and_duplicate_columns_stay_separate(tmp_path: Path) -> None:
@@ -144,19 +126,6 @@ def test_undecodable_row_is_rejected(tmp_path: Path) -> None:
     content = ("id,title\n" + "1,a\n" * 20 + "2,b\n").encode("utf-16-le").replace(b"b\0", b"\x00\xdc")
     outcome = read_bytes(tmp_path, content)
     assert (outcome.ids, outcome.reasons) == (["1"], [*((n, "duplicate id") for n in range(3, 22)), (22, "not UTF-8")])
-
-
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real catalogs are not beside this checkout")
-class TestRetroTech:
-    PATH = DATA / "retrotech" / "products.csv.gz"
-
-    def test_retrotech_is_read_and_its_bad_rows_are_reported(self) -> None:
-        outcome = read(self.PATH, flags=["id=upc"])
-        assert (len(outcome.rows), len(outcome.rejected), outcome.error) == (46_156, 2_038, "")
-        assert {rejected.reason for rejected in outcome.rejected} == {"duplicate id"}
-        assert outcome.products["634878802406"].title.endswith('TVs Up to 70"')
-        assert outcome.products["634878802406"].brand == "Salamander Designs"
 
 
 def test_json_elements_have_their_start_lines() -> None:

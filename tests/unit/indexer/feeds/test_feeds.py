@@ -100,10 +100,6 @@ class TestFiles:
         packed[len(packed) // 2] ^= 0xFF
         assert "cannot be read after line" in read_bytes(tmp_path, bytes(packed)).error
 
-    def test_trailing_bytes_after_gzip_are_refused(self, tmp_path: Path) -> None:
-        outcome = read_bytes(tmp_path, gzip.compress(lines(3)) + b"rubbish")
-        assert (len(outcome.rows), "cannot be read after line 3" in outcome.error) == (3, True)
-
     @pytest.mark.parametrize(
         ("content", "fault"),
         [
@@ -283,9 +279,6 @@ class TestFields:
         assert outcome.rows[0].product.price == 20
         assert [noted.field for noted in outcome.noted] == ["sale_period"]
 
-    def test_currency_field_takes_precedence(self, tmp_path: Path) -> None:
-        assert product(tmp_path, price="12 USD", currency="eur").currency == "EUR"
-
     @pytest.mark.parametrize(
         ("name", "value", "expected"),
         [
@@ -340,15 +333,6 @@ class TestFields:
         read = product(tmp_path, identifiers={"ean": "1"}, ean="4", image="a.jpg", images=["a.jpg", {"url": "b.jpg"}])
         assert (read.identifiers, read.images) == ({"ean": ("1", "4")}, ("a.jpg", "b.jpg"))
 
-    @pytest.mark.parametrize("name", ["id", "product_id", "sku", "asin"])
-    def test_field_names_of_an_id(self, tmp_path: Path, name: str) -> None:
-        (row,) = read_rows(tmp_path, {name: 17, "name": "Drill"}).rows
-        assert (row.product.id, row.product.title) == ("17", "Drill")
-
-    def test_name_field_in_addition_to_title(self, tmp_path: Path) -> None:
-        assert product(tmp_path, name="drill").attributes == {}, "the title says it"
-        assert product(tmp_path, name="Power tool").attributes == {"name": "Power tool"}
-
     def test_attributes_keep_their_types_and_objects_are_flattened(self, tmp_path: Path) -> None:
         listed = [{"name": "colour", "value": " red "}, {"name": "voltage", "value": 18}]
         assert product(tmp_path, attributes=listed).attributes == {"colour": "red", "voltage": 18.0}
@@ -363,10 +347,6 @@ class TestFields:
             "material": "steel",
             "weight": 2.0,
         }
-
-    def test_unused_known_field_is_kept_unless_equal(self, tmp_path: Path) -> None:
-        read = product(tmp_path, brand="Bosch", manufacturer="Bosch", vendor="Tools Ltd")
-        assert (read.brand, read.attributes) == ("Bosch", {"vendor": "Tools Ltd"})
 
     def test_nested_variants_are_read(self, tmp_path: Path) -> None:
         small = {"id": "1-S", "options": {"Size": "S", "Fit": None}, "price": "12,50 €", "sku": "S1", "image": "s.jpg"}
@@ -447,12 +427,6 @@ class TestMapping:
         (one,) = read_rows(tmp_path, row, flags=[*flags, 'currency={value = "EUR"}']).rows
         expected = Product("1", "Drill", price=2.5, currency="EUR", attributes={"colour": "rot", "title": "other"})
         assert one.product == expected
-
-    def test_mapping_supports_dotted_names_and_default_values(self, tmp_path: Path) -> None:
-        flags = ("brand=maker.name", 'currency={field = "unit", value = "EUR"}')
-        read = mapped(tmp_path, {"maker.name": "Bosch", "unit": "USD"}, *flags)
-        assert (read.brand, read.currency) == ("Bosch", "USD")
-        assert mapped(tmp_path, {}, *flags).currency == "EUR"
 
     def test_unused_mapped_name_is_reported_with_similar_names(self, tmp_path: Path) -> None:
         rows = ({"id": "1", "title": "a", "brnd": "x"}, {"id": "2", "title": "b", "cost": None})

@@ -58,12 +58,6 @@ def test_rss_item_becomes_a_complete_product() -> None:
     assert not outcome.noted
 
 
-def test_sale_price_outside_its_period_is_ignored() -> None:
-    late = read(FEEDS / "google-rss.xml", now=datetime(2024, 7, 1, tzinfo=UTC)).products["TV-1"]
-    assert late.price == 25.0
-    assert "regular_price" not in late.attributes
-
-
 def test_atom_entry_becomes_a_product() -> None:
     (row,) = read(FEEDS / "google-atom.xml").rows
     assert (row.line, row.product.id, row.product.title) == (6, "A1", "Garden Hose")
@@ -94,11 +88,6 @@ def test_xml_encoding_declaration_is_used(tmp_path: Path, encoding: str) -> None
     content = f'<?xml version="1.0" encoding="{declared}"?>\n' + RSS.format(item(1, title))
     (row,) = read_bytes(tmp_path, content.encode(encoding)).rows
     assert row.product.title == title
-
-
-def test_undeclared_xml_encoding_is_detected(tmp_path: Path) -> None:
-    content = RSS.format(item("x", "Säge für Bäume, größte Auswahl") * 20)
-    assert read_bytes(tmp_path, content.encode("cp1252")).rows[0].product.title == "Säge für Bäume, größte Auswahl"
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,6 @@ def test_compressed_and_piped_files_are_read(tmp_path: Path, monkeypatch: pytest
     assert read("-").ids == ["0", "1", "2", "3", "4"]
 
 
-def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:
-    size = len(CONTENT)
-    assert read_bytes(tmp_path, CONTENT).read_bytes == [size]
-
-
 def test_file_without_an_id_suggests_a_mapping(tmp_path: Path) -> None:
     content = packed({"code": "1", "title": "a"})
     assert "no column is the id" in read_bytes(tmp_path, content).error

@@ -69,10 +69,6 @@ def test_a_price_on_request_is_no_title() -> None:
     assert proposed(rows) == {"id": "Artikelnummer", "title": "Bezeichnung", "price": "Preis"}
 
 
-def test_no_rows_have_no_proposals() -> None:
-    assert proposed([]) == {}
-
-
 def test_numbers_and_chinese_titles_of_json_are_recognised() -> None:
     rows: list[Row] = [{"编号": f"c{at}", "名称": f"无线电钻{at}", "价格": 199 + at / 10} for at in range(9)]
     assert proposed(rows) == {"id": "编号", "title": "名称", "price": "价格"}

@@ -184,15 +184,6 @@ def test_repaired_rows_become_products(tmp_path: Path, name: str, wrong: bytes, 
     assert read_bytes(tmp_path, content.replace(wrong, right), flags).ids == ids
 
 
-def test_row_is_valid_after_removing_extra_cells(tmp_path: Path) -> None:
-    row = msgspec.json.decode(read(FEEDS / "maschinen.csv", flags=MAPPED).rejected_file.split(b"\n")[0])
-    assert row["row"].pop("") == ["da"]
-    row["row"]["Preis"] = "5"
-    row["row"]["Lager"] = "ja"
-    (repaired,) = read_bytes(tmp_path, msgspec.json.encode(row), MAPPED).rows
-    assert (repaired.product.id, repaired.product.price) == ("3", 5.0)
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
-
-import pytest
 
 from shelfwise.retrieval.records import Availability, Product, Variant
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
@@ -76,12 +73,6 @@ def test_headers_of_newer_exports_are_read() -> None:
     ]
 
 
-def test_mapping_overrides_the_columns() -> None:
-    flags = ["brand=Type", 'currency={value = "EUR"}', "attributes.maker=Vendor"]
-    mug = read(FEEDS / "shopify.csv", flags=flags).products["mug"]
-    assert (mug.brand, mug.currency, mug.attributes) == ("Kitchen", "EUR", {"maker": "Potter"})
-
-
 def test_only_the_bad_row_of_a_product_is_rejected(tmp_path: Path) -> None:
     content = b"Handle,Title,Option1 Name,Option1 Value,Variant Price\na,A,Size,S,1\na,,,M\na,,,L,2\n"
     outcome = read_bytes(tmp_path, content)
@@ -132,12 +123,6 @@ def test_simple_product_has_list_cells() -> None:
     assert (tee.attributes["Tags"], tee.attributes["Material"]) == (("cotton", "summer"), "Cotton, organic")
     assert tee.identifiers == {"sku": ("TEE",), "gtin": ("4006381333931",)}
     assert tee.availability is Availability.BACKORDER
-
-
-@pytest.mark.parametrize("now", [datetime(2024, 5, 31, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)])
-def test_sale_price_outside_its_dates_is_ignored(now: datetime) -> None:
-    tee = read(WOO, now=now).products["101"]
-    assert (tee.price, "regular_price" in tee.attributes) == (18.0, False)
 
 
 def test_unpublished_product_is_skipped_and_orphan_variation_is_rejected() -> None:

@@ -98,7 +98,3 @@ def test_groups_do_not_depend_on_batches(tmp_path: Path) -> None:
     checks = [rule("product", QualityCheck.NO_COPIES)]
     whole, parts = (judged(products, checks, tmp_path / str(size), batch=size)[1].siblings for size in (100, 7))
     assert whole.tolist() == parts.tolist() == [at % 7 for at in range(40)]
-
-
-def test_no_products_have_no_groups(tmp_path: Path) -> None:
-    assert groups([], tmp_path) == []
