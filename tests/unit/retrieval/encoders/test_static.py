@@ -44,14 +44,6 @@ def test_vectors_equal_those_of_sentence_transformers(table: Path, cache: Path) 
     assert (exact * rounded).sum(axis=1).min() > 0.999
 
 
-def test_one_text_has_the_vector_that_it_has_among_many(table: Path, cache: Path) -> None:
-    encoder = open_encoder(str(table), "auto", cache)
-    many = encoder.encode_products([f"{text} {place}" for place in range(1_000) for text in TEXTS])
-    for place, text in ((0, TEXTS[0]), (4_321 // 5, TEXTS[1]), (999, TEXTS[4])):
-        row = place * len(TEXTS) + TEXTS.index(text)
-        assert np.array_equal(encoder.encode_queries([f"{text} {place}"])[0], many[row])
-
-
 def test_a_table_runs_without_torch(table: Path, cache: Path) -> None:
     open_encoder(str(table), "auto", cache)
     program = (

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stdnum import ean, isbn, luhn
 
 from shelfwise.retrieval.errors import StoreDamagedError, StoreError
-from shelfwise.retrieval.events.privacy import Masker, Pseudonyms, is_region
+from shelfwise.retrieval.events.privacy import Masker, Pseudonyms
 
 MASKER = Masker()
 
@@ -131,11 +131,6 @@ def test_phone_numbers_need_a_configured_region_or_a_country_prefix(
     regions: list[str], query: str, masked: str
 ) -> None:
     assert Masker(regions).mask(query) == masked
-
-
-def test_region_codes_are_recognised() -> None:
-    assert is_region("CN")
-    assert not is_region("XX")
 
 
 WHOLE_PIECES = "4111111111111111 13812345678 212 555 2368 10.0.0.1 a@b.co ::1"

@@ -10,22 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import shelfwise.retrieval.filters.schema
-from shelfwise.retrieval.errors import FilterError, UnknownFieldError, close_names, suggest_names
+from shelfwise.retrieval.errors import FilterError, UnknownFieldError
 from shelfwise.retrieval.filters import conditions
-from shelfwise.retrieval.filters.ast import (
-    And,
-    Comparison,
-    Exists,
-    Filter,
-    In,
-    Not,
-    Or,
-    Value,
-    format_filter,
-    leaves,
-    value_text,
-)
-from shelfwise.retrieval.filters.conditions import AllOf, AnyOf, HasNumber, HasText, NotThat, NumberWithin, TextIn
+from shelfwise.retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, format_filter, leaves
 from shelfwise.retrieval.filters.parser import parse_filter, resolve_field
 from shelfwise.retrieval.filters.schema import CORE_KINDS, FieldCounter, field_values, fold_value, product_columns
 from shelfwise.retrieval.records import Product
@@ -189,13 +176,6 @@ def test_unknown_field_error_lists_similar_or_known_fields(
     assert len(error.value.close) == close
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(100001.0, "100001"), (-0.5, "-0.5"), (True, "true"), ("True", "True"), (1e22, "1e+22")]
-)
-def test_number_matches_the_spelling_of_a_text_field(value: Value, text: str) -> None:
-    assert value_text(value) == text
-
-
 NAMES = st.one_of(st.sampled_from(["price", "attributes.colour", "in", "12", "true"]), st.text(min_size=1, max_size=8))
 VALUES = st.one_of(
     st.text(max_size=10),
@@ -297,12 +277,6 @@ def test_filter_semantics(text: str, expected: bool) -> None:
     assert oracle.matches(parsed(text), lambda name: get(name if name in known else f"attributes.{name}")) is expected
 
 
-def test_fields_of_a_filter_are_listed() -> None:
-    parts = (NotThat(TextIn("brand", ("bosch",))), AnyOf((HasText("category"), HasNumber("price"))))
-    assert conditions.fields_of(AllOf((*parts, NumberWithin("price", 1)))) == {"brand", "category", "price"}
-    assert conditions.fields_of(AllOf(())) == set()
-
-
 @given(products=catalogs.products(), tree=catalogs.filters())
 def test_unrelated_fields_do_not_affect_the_filter(products: list[Product], tree: Filter) -> None:
     coloured = [Product("", "", attributes={"colour": value}) for value in ("red", 12.0, True)]
@@ -351,10 +325,3 @@ def test_kept_field_keeps_its_position(before: list[Product], after: list[Produc
     assert all(later.fields[name].slot == earlier.fields[name].slot for name in both)
     places = [info.slot for info in later.fields.values()]
     assert len(set(places)) == len(places)
-
-
-def test_similar_names_are_suggested() -> None:
-    assert close_names("pric", ["price", "colour", "Price_Cents"]) == ("price",)
-    assert close_names("x", []) == ()
-    assert suggest_names("pric", ["price", "prices", "colour"], "look it up") == "did you mean price or prices?"
-    assert suggest_names("pric", ["colour"], "look it up") == "look it up"

@@ -70,12 +70,3 @@ def test_truncated_file_is_damaged(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(StoreDamagedError, match=r"lines\.zst cannot be read .*rebuild the index"):
             list(read_lines(tmp_path))
-
-
-def test_unterminated_last_line_is_damage(tmp_path: Path) -> None:
-    writer = LineWriter(tmp_path)
-    writer.write(b"first")
-    writer._packed.write((9).to_bytes(4, "little") + b"sec")
-    writer.close()
-    with pytest.raises(StoreDamagedError, match="is truncated"):
-        list(read_lines(tmp_path))

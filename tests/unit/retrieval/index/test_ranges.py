@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shelfwise.retrieval.errors import InputError
 from shelfwise.retrieval.index.ranges import quantile_bounds
-from shelfwise.retrieval.records import Facet, FacetCount, RangeCount
+from shelfwise.retrieval.records import Facet, FacetCount
 from shelfwise.service.engine.engine import SearchEngine
 
 PRICES = st.one_of(st.integers(1, 40).map(float), st.floats(0.01, 1e6), st.floats(-1e300, 1e300))
@@ -52,14 +52,6 @@ def test_range_counts_equal_hits_filtered_by_the_range(
     for each in (*page.ranges["price"], *page.ranges["rating"]):
         chosen = f"({filters or 'id EXISTS'}) AND {each.filter}"
         assert engine.search(query, size=0, group=group, filters=chosen).total == each.count
-
-
-def test_ranges_of_no_hits_are_empty(engine: SearchEngine) -> None:
-    page = engine.search("", filters='brand = "no such brand"', ranges=["price:0,50", "rating"])
-    assert page.ranges == {
-        "price": (RangeCount(0, 50, 0, "price >= 0 AND price < 50"), RangeCount(50, None, 0, "price >= 50")),
-        "rating": (),
-    }
 
 
 @pytest.mark.parametrize(

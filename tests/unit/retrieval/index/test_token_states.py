@@ -61,17 +61,6 @@ def stored(tmp_path: Path) -> StoredStates:
 
 
 class TestQuantised:
-    def test_states_are_the_first_columns_scaled_to_127(self) -> None:
-        result = Tokens(np.array([5], np.int32), np.array([[0.6, 0.0, 0.8]], np.float32))
-        assert quantise_tokens([result], 2).states.tolist() == [[127, 0]]
-        assert quantise_tokens([result], 3).states.tolist() == [[round(0.6 * 127), 0, round(0.8 * 127)]]
-
-    def test_only_first_tokens_are_kept(self) -> None:
-        runs = quantise_tokens([tokens_of(range(40)), tokens_of([1])], D)
-        assert runs.lengths.tolist() == [MOST_TOKENS, 1]
-        assert runs.starts.tolist() == [0, MOST_TOKENS]
-        assert runs.ids.tolist() == [*range(MOST_TOKENS), 1]
-
     def test_quantisation_preserves_cosines(self) -> None:
         result = tokens_of(range(30), 128).narrowed(DIMENSION)
         states = quantise_tokens([result], DIMENSION).states.astype(np.float32) / 127
@@ -116,15 +105,6 @@ class TestStoredStates:
             assert padded == kept + [PADDING] * (len(padded) - len(kept))
         frequency = [sum(token in ids[:MOST_TOKENS] for ids in products) for token in range(VOCABULARY)]
         assert np.array_equal(stored.idf, inverse_frequency(np.array(frequency), len(products)))
-
-    def test_twenty_tokens_take_less_than_2048_bytes(self, tmp_path: Path) -> None:
-        writer = StatesWriter(tmp_path, "encoder-1", DIMENSION, VOCABULARY)
-        for _ in range(100):
-            runs = quantise_tokens([tokens_of(range(20), 128)], DIMENSION)
-            writer.add(runs.ids, runs.states, runs.lengths)
-        writer.finish()
-        size = sum((tmp_path / name).stat().st_size for name in (STATES_FILE, IDS_FILE, OFFSETS_FILE))
-        assert size / 100 < 2_048
 
     @pytest.mark.parametrize("name", STATES_FILES)
     @pytest.mark.parametrize("damage", ["missing", "short", "empty", "garbage"])

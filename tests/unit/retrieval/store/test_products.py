@@ -22,7 +22,7 @@ from shelfwise.retrieval.store.products import (
     product_from_json,
     product_to_json,
 )
-from shelfwise.retrieval.store.signals import SIGNALS_FILE, SignalsWriter, StoredSignals, signal_row
+from shelfwise.retrieval.store.signals import SIGNALS_FILE, SignalsWriter, StoredSignals
 from tests.catalogs import numbered, products
 from tests.versions import write_products
 
@@ -112,13 +112,6 @@ def test_id_is_found_if_and_only_if_present(
     store = ProductStore(folder)
     assert [store.row_of(each) for each in ordered] == list(range(len(ordered)))
     assert store.row_of(asked) == (ordered.index(asked) if asked in ordered else None)
-
-
-def test_lone_surrogate_and_out_of_range_row_are_not_found(tmp_path: Path) -> None:
-    write_products([Product(id="?", title="a")], tmp_path)
-    assert ProductStore(tmp_path).row_of("\ud800") is None
-    with pytest.raises(IndexError):
-        ProductStore(tmp_path)[1]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -213,12 +206,6 @@ def test_signals_are_read_by_row_with_nan_for_unknown(tmp_path: Path) -> None:
     }
     for name, values in expected.items():
         assert np.array_equal(getattr(result, name), np.array(values, np.float32), equal_nan=True), name
-
-
-def test_signals_of_a_product_equal_the_stored_ones(tmp_path: Path) -> None:
-    stored(tmp_path)
-    rows = np.array([signal_row(product) for product in SIGNALLED])
-    assert np.array_equal(np.load(tmp_path / SIGNALS_FILE), rows, equal_nan=True)
 
 
 @pytest.mark.parametrize("damage", ["short", "other columns", "other rows"])

@@ -15,7 +15,6 @@ from shelfwise.retrieval.text.vocabulary import (
     index_words,
     is_correctable,
     language_words,
-    letter_set,
     postings_of,
     words_of,
 )
@@ -93,14 +92,6 @@ def test_words_that_can_be_spell_checked(word: str, is_it: bool) -> None:
     assert is_correctable(word) is is_it
 
 
-@given(st.text("abcdefzé", min_size=1, max_size=8), st.data())
-def test_edit_changes_at_most_two_bits_of_the_letter_mask(word: str, data: st.DataObject) -> None:
-    at = data.draw(st.integers(0, len(word) - 1))
-    letter = data.draw(st.sampled_from("abxyzñ"))
-    for edited in (word[:at] + word[at + 1 :], word[:at] + letter + word[at:], word[:at] + letter + word[at + 1 :]):
-        assert (letter_set(word) ^ letter_set(edited)).bit_count() <= 2
-
-
 def words(text: str, *known: str) -> list[str]:
     return [text[start:end] for start, end in word_spans(text, known)]
 
@@ -148,9 +139,3 @@ def test_tokens_are_assigned_to_their_words() -> None:
     assert found.word_of.tolist() == [0, 0, 0, -1, 1]
     behind = token_words(places("a b c", (0, 1), (2, 3), (4, 5)), 2)
     assert (behind.words, behind.word_of.tolist()) == (("a", "b"), [0, 1])
-
-
-@pytest.mark.parametrize("text", ["", "?!"])
-def test_text_without_words_has_no_spans(text: str) -> None:
-    found = token_words(places(text, *((at, at + 1) for at in range(len(text)))), 9)
-    assert (found.words, found.word_of.tolist()) == ((), [-1] * len(text))

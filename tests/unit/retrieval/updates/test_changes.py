@@ -18,7 +18,6 @@ from shelfwise.retrieval.updates.changes import (
     Delete,
     Patch,
     Upsert,
-    apply_change,
     change_from_json,
     change_to_json,
     validate_change,
@@ -65,14 +64,6 @@ def test_format_on_disk() -> None:
         b'{"type":"patch","id":"a1","values":{"availability":"in_stock","category":["Tools"],'
         b'"expires":"2026-01-31T00:00:00Z","price":5.0}}'
     )
-
-
-def test_apply_change_returns_the_changed_product() -> None:
-    other = Product("a1", "Hammer drill")
-    assert apply_change(DRILL, Upsert(other)) == apply_change(None, Upsert(other)) == other
-    assert apply_change(DRILL, Delete("a1")) is apply_change(None, Delete("a1")) is None
-    assert apply_change(DRILL, Patch("a1", {"price": 5})) == dataclasses.replace(DRILL, price=5.0)
-    assert apply_change(None, Patch("a1", {"price": 5})) is None
 
 
 def test_a_change_over_a_megabyte_is_refused() -> None:
@@ -197,19 +188,6 @@ class TestMergeProducts:
         assert found is not None
         assert expected is not None
         assert getattr(found, name) == getattr(expected, name)
-
-
-class TestPendingUpdate:
-    def test_update_stays_pending_until_the_feed_value_changes(self) -> None:
-        update = PendingUpdate("a1", BASE, dataclasses.replace(BASE, price=79.0, brand="B"))
-        feeds = [dataclasses.replace(BASE, price=price, brand=brand) for price, brand in ((99.0, "C"), (89.0, "C"))]
-        assert not PendingUpdate("a1", BASE, BASE).is_pending
-        second = update.rebase(feeds[0])
-        assert second.is_pending
-        assert second.live == dataclasses.replace(BASE, price=79.0, brand="C")
-        third = second.rebase(feeds[1])
-        assert third.live == feeds[1]
-        assert not third.is_pending
 
 
 class TestFiles:
