@@ -6,26 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 
 import polars as pl
 
-from shelfwise.rerank.click_models.evaluation import HeldOutFit
-from shelfwise.rerank.evaluation.off_policy import ESTIMATORS, OffPolicyEstimate, OutcomeEstimate
-from shelfwise.rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
+from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate, OutcomeEstimate
+from shelfwise.rerank.evaluation.promotion import Decision
 from shelfwise.rerank.evaluation.statistics import Difference
-from shelfwise.rerank.ranker.spec import OrderResult
+from shelfwise.rerank.model_store import AddResult
+from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, StoredRanker
 from shelfwise.rerank.sessions.cleaning import CLEAN_SCHEMA, REJECTED_SCHEMA
 from shelfwise.rerank.sessions.options import Window
-from shelfwise.rerank.training.trainer import Epoch
 from shelfwise.rerank.user_tower.files import MethodResult, UserTowerReport
 from shelfwise.service.events.report_inputs import ReportInputs
 from shelfwise.service.reports.training import (
-    Curve,
-    EventCounts,
-    Findings,
-    Gain,
     LearnReport,
-    Position,
     RunDecision,
     Stage,
     StageOutcome,
@@ -166,40 +161,33 @@ def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> Report
     return ReportInputs(window=WINDOW, made=START, least_shoppers=5, threshold=0.5, **(empty | tables))
 
 
-BETTER, WORSE, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) for mean in (0.03, -0.03, 0.002))
+BETTER, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) for mean in (0.03, 0.002))
 
 
-def comparison(difference: Difference | None, measure: str = NDCG, part: str = "all queries") -> MeasureComparison:
-    return MeasureComparison(measure, part, 400, 0.53, 0.5, difference)
+def added_ranker(decision: Decision, *, serves: bool) -> AddedRanker:
+    """The ranker of a run, compared with ranker-0001."""
+    rejected = () if decision.publish else decision.reasons
+    report = RankerReport(
+        created="2026-10-02T03:12:00+00:00", against="ranker-0001", decision=decision, rejection_reasons=rejected
+    )
+    spec = RankerSpec(
+        encoder="tiny-1234",
+        state_dimension=8,
+        vector_dimension=8,
+        features=("bm25",),
+        layers=0,
+        precision="fp32",
+        mix=0.0,
+        event_weights=(1.0, 0.0, 0.0),
+        calibration=(1.0, 0.0),
+    )
+    return AddResult(StoredRanker("ranker-0002", Path("store/rankers/ranker-0002"), spec, report), serves)
 
 
 def off_policy(refusal: str = "") -> OffPolicyEstimate:
     """The off-policy estimate of a new ranker, or the reason why there is none."""
-    by_estimator = dict.fromkeys(ESTIMATORS, 0.02)
-    clicks = OutcomeEstimate("clicks", 0.5, 0.52, 0.02, 0.01, 0.03, 345.0, by_estimator)
+    clicks = OutcomeEstimate("clicks", 0.5, 0.52, 0.02, 0.01, 0.03, 345.0)
     return OffPolicyEstimate(2_000, 800, 10, 0.75, () if refusal else (clicks,), refusal)
-
-
-def findings(**values: object) -> Findings:
-    plain = Findings(
-        lists=7_000,
-        queries=900,
-        judging_lists=2_000,
-        left_out={"unclicked_queries": 12, "gone_products": 0},
-        borrowed=(),
-        models=(HeldOutFit("ubm", 1.2, -2.5), HeldOutFit("position", 1.3, None)),
-        positions=(Position(1, 7_000, 2_100, 1.0), Position(2, 6_900, 900, None)),
-        curves=tuple(
-            Curve(way, (Epoch(0, None, 0.3), Epoch(1, 2.5, 0.5), Epoch(2, 2.25, 0.4)), 0.51)
-            for way in ("debiased", "naive")
-        ),
-        orders=(OrderResult("merged", 0.5, 0.48, 0.52, 400), OrderResult("naive", 0.51, 0.5, 0.53, 400)),
-        above_naive=Gain(0.02, 0.01, 0.03),
-        comparisons=(comparison(BETTER), comparison(UNSURE, LIKELIHOOD), comparison(None, NDCG, "language zh")),
-        examples=(FirstHits("steel pan", 12, ("Pan lid", "Steel pan"), ("Steel pan", "Iron pan")),),
-        off_policy=off_policy(),
-    )
-    return replace(plain, **values)  # type: ignore[arg-type]
 
 
 def recommends(reason: str = "", **values: object) -> UserTowerResult:
@@ -218,16 +206,6 @@ def recommends(reason: str = "", **values: object) -> UserTowerResult:
 
 def learn_report(text: str = "nothing was clicked", **values: object) -> LearnReport:
     """A report in which every text of external origin is `text`; `values` replace fields of it."""
-    events = EventCounts(
-        first=datetime(2026, 5, 1, tzinfo=UTC),
-        last=datetime(2026, 10, 1, tzinfo=UTC),
-        events=200_000,
-        rejected={text: 3},
-        corrected=0,
-        sessions=9_000,
-        flagged_sessions=40,
-        flagged_clicks=700,
-    )
     plain = LearnReport(
         started=datetime(2026, 10, 2, 3, 12, tzinfo=UTC),
         seconds=75.0,
@@ -244,11 +222,8 @@ def learn_report(text: str = "nothing was clicked", **values: object) -> LearnRe
             Stage("towers", "They stay.", StageOutcome.LEFT, (Step("towers", text, 0.0),)),
             Stage("ranker", "It is trained.", StageOutcome.STOPPED, (Step("debiased", "", 71.0),)),
         ),
-        events=events,
-        findings=findings(
-            comparisons=(comparison(WORSE, NDCG, f"language {text}"),),
-            examples=(FirstHits(text, 5, (text,), ("new", text)),),
-        ),
+        events=None,
+        examples=(FirstHits(text, 5, (text,), ("new", text)),),
         shoppers=recommends(text),
         towers=TextTowers(312, (text,)),
     )

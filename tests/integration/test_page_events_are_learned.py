@@ -125,7 +125,7 @@ def test_page_events_of_a_shopper_are_read_by_learning(browser: Browser, address
     assert rows(acts.filter(pl.col("query") == "set"), "product_id", "position", "kind") == [
         (deeper[1], len(shown) + 2, "click")
     ]
-    history = derived.sequences.filter(pl.col("shopper") == name)
+    history = derived.acts().filter(pl.col("shopper") == name)
     assert rows(history, "product_id", "kind") == [
         (deeper[1], "click"),
         (deeper[1], "consultation"),
@@ -175,7 +175,7 @@ def test_old_search_is_not_attributed(browser: Browser, address: str, store: Sea
         assert ["query_id" in each for each in sent_events(visit, "cart")] == [False]
     refreshed, derived = tables(store)
     assert refreshed.rejected == {RejectReason.SURPLUS: 1}  # the product's page was opened twice
-    assert "cart" in derived.sequences["kind"].cast(pl.String).to_list()
+    assert "cart" in derived.acts()["kind"].cast(pl.String).to_list()
 
 
 @pytest.mark.parametrize("minutes", [-1, pytest.param(4_000, marks=pytest.mark.slow)], ids=["late", "ahead"])

@@ -1,19 +1,14 @@
-"""The interface of click models: attractiveness with its evidence, examination by position, click probabilities."""
+"""The interface of click models: attractiveness with its evidence, and examination by position."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import scipy  # loads each submodule at its first use: a service starts without them
 
 from shelfwise.rerank.click_models.click_log import ClickLog, Floats
-from shelfwise.retrieval.errors import InputError
-
-Progress = Callable[[int, float], None]
-"""Called after each iteration with its number, from 1, and the change."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +43,8 @@ class FitOptions:
     """The prior of attractiveness; None means the ordinary one."""
     strength: float = 2.0
     """The weight of the ordinary prior, in examinations."""
-    stop_strength: float = 1.0
-    """The same for stopping at a click; less, because most of what follows a click is hidden."""
     iterations: int = 200
-    """The most iterations. Models that fit the log need a third of them; the DCM and the SDBN converge slowly if
-    shoppers stop after no click at all."""
+    """The most iterations; a log needs a third of them."""
     tolerance: float = 1e-5
     """Iteration ends when no estimate changes by more, averaged over its observations."""
 
@@ -105,50 +97,13 @@ def pair_estimates(
 
 
 class ClickModel(Protocol):
-    """A fitted click model. All arrays are of float64 probabilities.
-
-    The methods raise InputError for a log of more pairs or positions than the model was fitted on.
-    """
-
-    name: ClassVar[str]
+    """A fitted click model; all arrays are of float64 probabilities."""
 
     @property
     def estimates(self) -> PairEstimates:
         """The estimates of all pairs."""
         ...
 
-    @property
-    def examination(self) -> Floats:
-        """(depth,): the mean examination of each position over the lists on which the model was fitted."""
-        ...
-
-    @classmethod
-    def fit(cls, log: ClickLog, options: FitOptions = ..., progress: Progress | None = None) -> Self:
-        """Fits the model to a log; the same log gives the same model."""
-        ...
-
-    def click_probabilities(self, log: ClickLog) -> Floats:
-        """(n, depth): the marginal probability of a click at each position; 0 if nothing was shown."""
-        ...
-
     def conditional_examination(self, log: ClickLog) -> Floats:
         """(n, depth): the probability that each position is examined, given the clicks above it."""
         ...
-
-    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
-        """(n, depth): the probability of a click, given the clicks above each position."""
-        ...
-
-
-def attraction(estimates: PairEstimates, log: ClickLog, depth: int) -> Floats:
-    """(n, depth): the attractiveness of the product at each position, 0 if there is none.
-
-    Raises InputError for a log of more pairs or positions than the model was fitted on.
-    """
-    known = len(estimates.attractiveness)
-    if log.count > known:
-        raise InputError(f"the log has {log.count:,} pairs, the model was fitted on {known:,}: number them alike")
-    if log.depth > depth:
-        raise InputError(f"the log has {log.depth} positions, the model was fitted on {depth}: fit it on as many")
-    # The pair -1 of an empty place reads the last entry, which is this 0.
-    return np.append(estimates.attractiveness, 0.0)[log.pairs]

@@ -92,12 +92,6 @@ class ClickLog:
         return ClickLog(self.pairs[chosen], self.clicks[chosen], self.count, weights)
 
 
-def held_out(log: ClickLog, share: float = 0.2) -> tuple[ClickLog, ClickLog]:
-    """The log without its last `share` of lists, and these lists."""
-    cut = log.size - round(log.size * share)
-    return log.rows(slice(0, cut)), log.rows(slice(cut, None))
-
-
 def query_texts(events: pl.DataFrame) -> pl.DataFrame:
     """The text of each `query_id` for which an event has one: query_id, query; ordered by query_id.
 

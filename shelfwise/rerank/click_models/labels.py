@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import scipy  # loads each submodule at its first use: a service starts without them
 
-from shelfwise.rerank.click_models.base import DEFAULTS, ClickModel, FitOptions, PairPrior
+from shelfwise.rerank.click_models.base import ClickModel, FitOptions, PairPrior
 from shelfwise.rerank.click_models.click_log import ClickLog, Floats, Ints, Outcomes, outcomes
-from shelfwise.rerank.click_models.models import BASELINES, MODELS
+from shelfwise.rerank.click_models.models import UserBrowsing
 from shelfwise.rerank.click_models.priors import prior_strength, rank_prior
 
 SIGNALS = ("attractiveness", "cart rate", "purchase rate")
@@ -18,7 +18,6 @@ SIGNALS = ("attractiveness", "cart rate", "purchase rate")
 DEFAULT_WEIGHTS = np.array([1.0, 10.0, 25.0]) / 36.0
 """Used if there are too few purchases to fit weights: a convention that has not been measured."""
 LEAST_PURCHASES = 50
-_FOLDS = 5
 _LEAST_RATE = 1e-9
 
 
@@ -28,26 +27,10 @@ class LabelWeights:
 
     values: Floats
     """(3,), none negative."""
-    errors: Floats
-    """(3,): standard errors; NaN if the weights were not fitted."""
     fitted: bool
     """False for `DEFAULT_WEIGHTS`, which are not rates: only their order has a meaning."""
     purchases: int
     """The number of later purchases to which they were fitted."""
-
-
-@dataclass(frozen=True, slots=True)
-class PurchasePrediction:
-    """Accuracy with which the weights, and clicks alone, predict purchases of queries to which they were not fitted.
-
-    Log-likelihoods are of Poisson counts, the mean over the pairs that were examined later, without the constant part.
-    Correlations are Spearman's, of predicted and actual rates over the same pairs, None if either does not vary.
-    """
-
-    log_likelihood: float
-    clicks_log_likelihood: float
-    rank_correlation: float | None
-    clicks_rank_correlation: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,55 +48,13 @@ class LaterPurchases:
 
 
 def fit_weights(later: LaterPurchases) -> LabelWeights:
-    """Non-negative weights by Poisson regression with an identity link, each in purchases per examination.
-
-    Standard errors are those of the expected information, widened by the square root of Pearson's dispersion if
-    purchases vary more than Poisson counts (McCullagh & Nelder 1989, Generalized Linear Models, section 6.2.3). With
-    fewer than `LEAST_PURCHASES`, or without examinations, returns the default weights, marked as not fitted.
-    """
+    """Non-negative weights by Poisson regression with an identity link, each in purchases per examination. With fewer
+    than `LEAST_PURCHASES`, or without examinations, returns the default weights, marked as not fitted."""
     purchases = round(float(later.purchases.sum()))
     if purchases < LEAST_PURCHASES or not later.examinations.any():
-        return LabelWeights(DEFAULT_WEIGHTS, np.full(len(SIGNALS), np.nan), fitted=False, purchases=purchases)
+        return LabelWeights(DEFAULT_WEIGHTS, fitted=False, purchases=purchases)
     weights = _regression(later.signals, later.examinations, later.purchases)
-    rate = np.maximum(later.signals @ weights, _LEAST_RATE)
-    information = (later.signals * (later.examinations / rate)[:, None]).T @ later.signals
-    seen = later.examinations > 0
-    expected = rate[seen] * later.examinations[seen]
-    dispersion = float((((later.purchases[seen] - expected) ** 2) / expected).sum()) / max(int(seen.sum()) - 3, 1)
-    errors = np.sqrt(np.diag(np.linalg.pinv(information)) * max(dispersion, 1.0))
-    return LabelWeights(weights, errors, fitted=True, purchases=purchases)
-
-
-def cross_validate(later: LaterPurchases) -> PurchasePrediction | None:
-    """Cross-validates the weights over five folds of the queries.
-
-    None if all later purchases of examined products are in one fold, so that no data is left to fit weights to.
-    """
-    fold = later.query % _FOLDS
-    seen = later.examinations > 0
-    bought = seen & (later.purchases > 0)
-    if not all(bool(bought[fold != number].any()) for number in range(_FOLDS)):
-        return None
-    joined, clicks = np.zeros(len(fold)), np.zeros(len(fold))
-    for number in range(_FOLDS):
-        out = fold == number
-        for predicted, columns in ((joined, slice(0, 3)), (clicks, slice(0, 1))):
-            signals = later.signals[:, columns]
-            weights = _regression(signals[~out], later.examinations[~out], later.purchases[~out])
-            predicted[out] = signals[out] @ weights
-    rate = later.purchases[seen] / later.examinations[seen]
-    return PurchasePrediction(
-        _mean_log_likelihood(joined[seen], later.examinations[seen], later.purchases[seen]),
-        _mean_log_likelihood(clicks[seen], later.examinations[seen], later.purchases[seen]),
-        _rank_correlation(joined[seen], rate),
-        _rank_correlation(clicks[seen], rate),
-    )
-
-
-def _rank_correlation(predicted: Floats, actual: Floats) -> float | None:
-    if not np.ptp(predicted) or not np.ptp(actual):
-        return None
-    return float(scipy.stats.spearmanr(predicted, actual)[0])
+    return LabelWeights(weights, fitted=True, purchases=purchases)
 
 
 def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
@@ -131,26 +72,14 @@ def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
     return np.asarray(found.x / scale)
 
 
-def _mean_log_likelihood(rate: Floats, looks: Floats, purchases: Floats) -> float:
-    rate = np.maximum(rate, _LEAST_RATE)
-    return float((purchases * np.log(rate * looks) - rate * looks).mean())
-
-
 _FIRST_STRENGTH = 20.0
 """The weight of the mean conversion, in clicks, before its strength is estimated."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelOptions:
-    """Options of `click_labels`."""
-
-    model: str = "ubm"
-    """The click model, by its name in MODELS or BASELINES. The user browsing model contains the position-based one."""
-    depth: int = 20
-    """Positions further down are left out."""
-    later: float = 0.3
-    """The share of lists, the last ones, to whose purchases the weights are fitted."""
-    fit: FitOptions = DEFAULTS
+LIST_DEPTH = 20
+"""Positions further down are left out."""
+_LATER_SHARE = 0.3
+"""The share of lists, the last ones, to whose purchases the weights are fitted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,42 +91,32 @@ class ClickLabels:
     interval), ctr (clicks by impressions), label (0 to 1: the weighted sum as a share of the highest), weight
     (0 to 1: how much of the attractiveness comes from clicks and not from the prior)."""
     weights: LabelWeights
-    prediction: PurchasePrediction | None
-    """The prediction; None if the weights were not fitted, or to too few queries to cross-validate them."""
     unattributed: int
     """Carts and purchases without a list, counted once per list and product; they are not in the table."""
 
 
-def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -> ClickLabels:
+def click_labels(events: pl.DataFrame) -> ClickLabels:
     """Makes labels from cleaned events (see `click_log` for the columns; kinds impression, click, cart, purchase).
 
     The weights are fitted to purchases of the last lists by signals of the earlier lists; the labels use all lists.
     """
-    happened = outcomes(events, options.depth)
-    later = _later(happened, options)
-    weights = fit_weights(later)
-    model = fit_twice(happened.log, happened, options)
+    happened = outcomes(events, LIST_DEPTH)
+    weights = fit_weights(_later(happened))
+    model = fit_twice(happened.log, happened)
     signals = signal_rates(happened, model, 0, happened.log.size)
-    return ClickLabels(
-        _table(happened, model, signals @ weights.values),
-        weights,
-        cross_validate(later) if weights.fitted else None,
-        happened.unattributed,
-    )
+    return ClickLabels(_table(happened, model, signals @ weights.values), weights, happened.unattributed)
 
 
-def fit_twice(log: ClickLog, happened: Outcomes, options: LabelOptions) -> ClickModel:
-    """The click model, fitted again with the prior from its first fit and the ranking."""
-    model = {**MODELS, **BASELINES}[options.model]
-    first = model.fit(log, options.fit)
-    return model.fit(log, replace(options.fit, prior=rank_prior(log, first, happened.query)))
+def fit_twice(log: ClickLog, happened: Outcomes) -> UserBrowsing:
+    """The user browsing model, fitted again with the prior from its first fit and the ranking."""
+    return UserBrowsing.fit(log, FitOptions(rank_prior(log, UserBrowsing.fit(log), happened.query)))
 
 
-def _later(happened: Outcomes, options: LabelOptions) -> LaterPurchases:
+def _later(happened: Outcomes) -> LaterPurchases:
     log = happened.log
-    cut = log.size - round(log.size * options.later)
+    cut = log.size - round(log.size * _LATER_SHARE)
     before, after = log.rows(slice(0, cut)), log.rows(slice(cut, None))
-    model = fit_twice(before, happened, options)
+    model = fit_twice(before, happened)
     looks = after.by_pair(after.shown, model.conditional_examination(after))
     signals = signal_rates(happened, model, 0, cut)
     return LaterPurchases(signals, looks, happened.purchases(cut, log.size), happened.query)

@@ -5,23 +5,16 @@ times attractiveness, so a ranking B of queries q, each searched n_q times, brin
 
     sum over q, k of  n_q * examination(B_q, k) * attractiveness(q, B_q[k])
 
-The first three estimators need lists that vary by exploration or by changes of the ranking; the last two do not:
-
-- IPS, SNIPS and DR by item and position (Li et al. 2018, Offline Evaluation of Ranking Policies with Click Models,
-  section 4): a click counts if the log had the product at its position in the new ranking, divided by the share of its
-  query's lists that had it there. Propensities estimated from the log vary less than known ones (Hirano, Imbens &
-  Ridder 2003, Efficient estimation of average treatment effects using the estimated propensity score). SNIPS divides by
-  the weights (Swaminathan & Joachims 2015), DR adds a direct model (Dudik, Langford & Li 2011).
-- CIPS (Tanaka et al. 2026, Off-Policy Evaluation for Ranking Policies under Deterministic Logging Policies, arXiv
-  2603.21485): a click is weighted by the ratio of the probabilities of clicking its product under the new ranking and
-  under the logged ones. Attractiveness cancels: what remains is the examination of the new position over the mean
-  examination that its query's lists gave the product.
-- CDR, its doubly robust form (for clicks: Oosterhuis 2023, Doubly robust estimation for correcting position bias in
-  click feedback for unbiased learning to rank). Weights that sum to one cancel the direct model wherever a product was
-  shown, so it matters only for products that never were.
+The estimate is CDR, which needs no lists that vary by exploration. A click is weighted by the ratio of the
+probabilities of clicking its product under the new ranking and under the logged ones (CIPS: Tanaka et al. 2026, Off-
+Policy Evaluation for Ranking Policies under Deterministic Logging Policies, arXiv 2603.21485). Attractiveness cancels:
+what remains is the examination of the new position over the mean examination that its query's lists gave the product. A
+direct model makes it doubly robust (for clicks: Oosterhuis 2023, Doubly robust estimation for correcting position bias
+in click feedback for unbiased learning to rank). Weights that sum to one cancel the direct model wherever a product was
+shown, so it matters only for products that never were.
 
 Examination is that of the user browsing model, by position and last click above; under a new ranking, the clicks above
-are expected ones. Intervals are for CDR. Shoppers are weighted by the Bayesian bootstrap (Rubin 1981), and examination
+are expected ones. Shoppers are weighted by the Bayesian bootstrap (Rubin 1981), and examination
 is fitted again each time. Clicks do not show how attractive a product is that was never shown: at the lower end it
 counts as nothing, at the upper end as much as the rest of its ranking. Both ends are as wide as such a range needs
 (Imbens & Manski 2004, Confidence intervals for partially identified parameters). No click model is exact, so both ends
@@ -52,7 +45,6 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("clicks", "carts", "purchases")
 """The last axis of `LoggedSearches.acts`."""
-IPS, SNIPS, DR, CIPS, CDR = ESTIMATORS = ("IPS", "SNIPS", "DR", "CIPS", "CDR")
 FIRST = 10
 """The number of positions that count."""
 LEAST_EFFECTIVE = 100.0
@@ -136,17 +128,15 @@ class OutcomeEstimate:
     outcome: str
     """One of `OUTCOMES`."""
     before: float
-    """The outcome per search of the reference: as observed, or by CDR for another ranking."""
+    """The outcome per search of the reference: as observed, or estimated for another ranking."""
     after: float
-    """The outcome per search of the new ranking, by CDR."""
+    """The outcome per search of the new ranking."""
     difference: float
     low: float
     high: float
     """Ends of the 95% interval of the difference."""
     effective: float
     """Effective acts (Kish 1965, Survey Sampling, section 11.7) that the estimate rests on."""
-    by_estimator: dict[str, float]
-    """The differences by each of `ESTIMATORS`."""
 
     @property
     def is_sure(self) -> bool:
@@ -239,8 +229,6 @@ class _Evidence:
     """(depth, depth): the examination of each position - 1 by the position of the last click above, 0 for none."""
     looks: Floats
     """(places,): examinations at each place of the evaluated lists, times the weight of the list."""
-    shown: Floats
-    """(cells,): the number of lists by pair and position."""
     acts: Floats
     """(cells, 3)"""
     examined: Floats
@@ -289,14 +277,14 @@ class _Counts:
         """The evidence with these weights (shoppers,)."""
         rows = weights[self._number]
         gamma = self._examination(rows)
-        shown, *acts = (sums(cell, rows[row], len(self.keys)) for cell, row in self._places)
+        acts = [sums(cell, rows[row], len(self.keys)) for cell, row in self._places[1:]]
         cell, row = self._places[0]
         looks = rows[row] * gamma.ravel()[self._slot]
         examined = sums(self.pair[cell], looks, self.pairs)
         totals = np.column_stack([sums(self.pair, each, self.pairs) for each in acts])
         rates = np.divide(totals, examined[:, None], out=np.zeros(totals.shape), where=examined[:, None] > 0)
         lists = sums(self._query[self._counted], rows[self._counted], self.queries)
-        return _Evidence(lists, gamma, looks, shown, np.column_stack(acts), examined, rates)
+        return _Evidence(lists, gamma, looks, np.column_stack(acts), examined, rates)
 
     def _examination(self, rows: Floats) -> Floats:
         """(depth, depth): `_Evidence.gamma` from all lists with the weights (n,)."""
@@ -355,16 +343,6 @@ class _Counts:
         return np.asarray(self.prior.mean[:, None] * (acts / max(acts[0], _TINY)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Figures:
-    """A ranking's figures by outcome, per search."""
-
-    before: Floats
-    """(3,)"""
-    differences: Floats
-    """(estimators, 3)"""
-
-
 class _Policy:
     """A ranking to evaluate, flattened: one entry for each of its places."""
 
@@ -372,13 +350,9 @@ class _Policy:
         self.counts, self._base, self._ranking, self.depth = counts, base, ranking, ranking.shape[1]
         self._query, self._position = np.nonzero(ranking != NOTHING)
         self._pair = ranking[self._query, self._position].astype(np.int64)
-        key = self._pair * counts.depth + self._position
-        self._cell = np.minimum(np.searchsorted(counts.keys, key), len(counts.keys) - 1)
-        self._is_placed = counts.keys[self._cell] == key
 
     def _looks(self, evidence: _Evidence) -> Floats:
-        """(places,): lists times examination by the user browsing model (see
-        `shelfwise.rerank.click_models.models.UserBrowsing.click_probabilities`)."""
+        """(places,): lists times examination by the user browsing model, averaged over all possible clicks above."""
         clicks = evidence.rates[:, 0] * evidence.examined
         attracted = np.append(self.counts.prior.posterior(clicks, evidence.examined).clip(0.0, 1.0), 0.0)[self._ranking]
         last = np.zeros((len(attracted), self.depth + 1))
@@ -412,20 +386,18 @@ class _Policy:
         return own if self._base is None else min(own, self._base.overlap(evidence))
 
     def effective(self, evidence: _Evidence) -> Floats:
-        """(3,): effective acts, each weighted as in CIPS."""
+        """(3,): effective acts, each weighted as in the estimate."""
         known = evidence.examined > 0
         weights = np.divide(self._examined(evidence), evidence.examined, out=np.zeros(len(known)), where=known)
         acts = evidence.rates * evidence.examined[:, None]
         return np.asarray((weights @ acts) ** 2 / np.maximum(weights**2 @ acts, _TINY))
 
-    def figures(self, evidence: _Evidence) -> _Figures:
-        """The figures by all estimators."""
+    def figures(self, evidence: _Evidence) -> tuple[Floats, Floats]:
+        """(3,) each: the outcomes of the reference per search, and the difference from them."""
         before, compared = self._compared(evidence)
-        by_position = before if self._base is None else self._base._by_position(evidence)
         moved, unseen = self._examined(evidence) - compared, self.counts.unseen
-        cips = moved @ evidence.rates / evidence.total
-        cdr = cips + moved[unseen] @ self.counts.direct_model[unseen] / evidence.total
-        return _Figures(before, np.vstack([self._by_position(evidence) - by_position, cips, cdr]))
+        known = moved @ evidence.rates / evidence.total
+        return before, np.asarray(known + moved[unseen] @ self.counts.direct_model[unseen] / evidence.total)
 
     def bounds(self, evidence: _Evidence) -> Floats:
         """(2, 3): the difference if products that were never shown count as nothing, and if they count as much as the
@@ -436,21 +408,6 @@ class _Policy:
         typical = examined @ evidence.rates / max(float(examined.sum() - examined[unseen].sum()), _TINY)
         ends = np.array([np.minimum(moved[unseen], 0.0).sum(), np.maximum(moved[unseen], 0.0).sum()])
         return np.asarray((moved @ evidence.rates + ends[:, None] * typical) / evidence.total)
-
-    def _by_position(self, evidence: _Evidence) -> Floats:
-        """(3, 3): IPS, SNIPS and DR by item and position, for each outcome per search."""
-        lists, counts = evidence.lists[self._query], self.counts
-        shown = np.where(self._is_placed, evidence.shown[self._cell], 0.0)
-        is_supported = shown > 0
-        acts = evidence.acts[self._cell] * is_supported[:, None]
-        gained = acts * (lists / np.where(is_supported, shown, 1.0))[:, None]
-        of_position = np.column_stack([sums(self._position, each, self.depth) for each in gained.T])
-        weights = np.maximum(sums(self._position, lists * is_supported, self.depth), _TINY)
-        share = sums(self._position, lists, self.depth) / weights
-        modelled = counts.direct_model[self._pair] * self._looks(evidence)[:, None]
-        robust = np.where(is_supported[:, None], gained, modelled)
-        found = gained.sum(axis=0), (of_position * share[:, None]).sum(axis=0), robust.sum(axis=0)
-        return np.stack(found) / evidence.total
 
 
 def _estimate(counts: _Counts, policy: _Policy, simpler: _Policy, drawn: Floats) -> OffPolicyEstimate:
@@ -480,13 +437,13 @@ def _refusal(counts: _Counts, overlap: float, effective: float) -> str:
 
 
 def _outcomes(
-    found: _Figures, ends: Floats, spread: Floats, model_error: Floats, effective: Floats
+    found: tuple[Floats, Floats], ends: Floats, spread: Floats, model_error: Floats, effective: Floats
 ) -> Iterator[OutcomeEstimate]:
-    """`ends`, their standard errors `spread` and their model errors are (2, 3)."""
+    """`found` are the figures of a policy; `ends`, their standard errors `spread` and their model errors are (2, 3)."""
     for at, outcome in enumerate(OUTCOMES):
         if at and effective[at] < LEAST_EFFECTIVE:
             continue
-        before, difference = float(found.before[at]), float(found.differences[ESTIMATORS.index(CDR), at])
+        before, difference = (float(each[at]) for each in found)
         reach = bounds_quantile(float(ends[1, at] - ends[0, at]), float(spread[:, at].max()))
         low, high = (float(each) for each in ends[:, at] + (reach * spread[:, at] + model_error[:, at]) * (-1, 1))
         yield OutcomeEstimate(
@@ -497,7 +454,6 @@ def _outcomes(
             min(low, difference),
             max(high, difference),
             float(effective[at]),
-            {name: float(each[at]) for name, each in zip(ESTIMATORS, found.differences, strict=True)},
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from shelfwise.rerank.sessions.bots import BotOptions
 from shelfwise.rerank.sessions.cleaning import CleaningOptions
@@ -64,16 +64,11 @@ class DeriveOptions:
     """The weight of a trend's prior, in acts."""
     weights: ActWeights = field(default_factory=ActWeights)
     neighbours: int = 50
-    """The largest number of neighbours, or next products, of a product."""
+    """The largest number of neighbours of a product."""
     shrinkage: float = 10.0
     """The number of common shoppers at which a similarity counts half."""
     category_prior: float = 10.0
     """The weight of the prior shares of categories in a query's shares, in acts."""
-    next_view_half_life: timedelta = timedelta(hours=1)
-    """The pause between two views after which the second counts half as the successor of the first."""
-    next_purchase_half_life: timedelta = timedelta(days=30)
-    sequence: int = 50
-    """The longest sequence of a shopper, in acts."""
     cleaning: CleaningOptions = field(default_factory=CleaningOptions)
     bots: BotOptions = field(default_factory=BotOptions)
     sessions_per_batch: int = 5_000
@@ -87,7 +82,6 @@ class DeriveOptions:
             "memory_half_life",
             "trend_half_life",
             "neighbours",
-            "sequence",
             "sessions_per_batch",
         )
         for name in positive:

@@ -1,4 +1,4 @@
-"""Derived tables of products: popularity, neighbours, next products and shoppers' sequences."""
+"""Derived tables of products: popularity and neighbours."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from shelfwise.rerank.sessions.decay import (
     VIEWS,
     add_trend,
     day_decay,
-    decay_at,
     exact_sum,
 )
 from shelfwise.rerank.sessions.options import ActWeights, Window
-from shelfwise.rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker, shopper_is_known
+from shelfwise.rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.store.products import ProductStore
 from shelfwise.retrieval.store.versions import Store
@@ -176,91 +175,6 @@ def _ranked(kind: str, pairs: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 
 NEIGHBOURS = TableMaker("neighbours", (ACT_PARTIAL,), neighbours)
-
-
-_LARGEST_BASKET = 50
-"""Larger baskets are left out: they have many pairs and little information."""
-
-
-def next_products(read: PartialReader, context: Context) -> pl.DataFrame:
-    """One row a pair, by kind ("view" or "purchase"), product and rank; pairs with too few shoppers are left out.
-
-    `probability` is the pair's share of the weight of all pairs of its product, including rare ones. A pair weighs less
-    the longer its pause was (half after `next_view_half_life` or `next_purchase_half_life`): a first-order Markov chain
-    over the acts of each shopper. Purchases of a session are one basket, followed by that of the shopper's next session
-    with a purchase (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains, section 4).
-    """
-    options = context.options
-    acts = read(ACT_PARTIAL)
-    views, purchases = _views(acts), _baskets(acts)
-    return pl.concat(
-        [
-            _ranked_next("view", views, options.next_view_half_life, context),
-            _ranked_next("purchase", purchases, options.next_purchase_half_life, context),
-        ]
-    )
-
-
-def _views(acts: pl.DataFrame) -> pl.DataFrame:
-    """Each view with the next view of another product: who, product_id, next_id, pause."""
-    views = acts.filter(pl.col("kind").is_in(VIEWS)).sort(WHO, "time", "product_id")
-    # A click and the page view that it led to are one view.
-    is_again = (pl.col("product_id") == pl.col("product_id").shift(1)).over(WHO).fill_null(False)
-    looks = views.filter(~is_again)
-    following = [pl.col("product_id").shift(-1).over(WHO).alias("next_id"), pl.col("time").shift(-1).over(WHO)]
-    paired = looks.select(WHO, "product_id", *following, began="time")
-    return paired.filter(pl.col("next_id").is_not_null()).select(*_PAIR, pause=pl.col("time") - pl.col("began"))
-
-
-def _baskets(acts: pl.DataFrame) -> pl.DataFrame:
-    """Each product of a basket with each other one of the shopper's next basket: who, product_id, next_id, pause."""
-    bought = acts.filter(pl.col("kind") == "purchase")
-    items = bought.group_by(WHO, "day", "session_number", "product_id").agg(pl.col("time").min())
-    began = pl.col("time").min().over(WHO, "day", "session_number")
-    items = items.with_columns(began=began, size=pl.len().over(WHO, "day", "session_number"))
-    items = items.filter(pl.col("size") <= _LARGEST_BASKET)
-    numbered = items.with_columns(
-        basket=pl.struct("began", "day", "session_number").rank("dense").over(WHO).cast(pl.Int64)
-    )
-    following = numbered.select(WHO, pl.col("basket") - 1, next_id="product_id", then="began")
-    pairs = numbered.join(following, on=[WHO, "basket"]).filter(pl.col("product_id") != pl.col("next_id"))
-    return pairs.select(*_PAIR, pause=pl.col("then") - pl.col("began"))
-
-
-_PAIR = (WHO, "product_id", "next_id")
-
-
-def _ranked_next(kind: str, pairs: pl.DataFrame, half_life: timedelta, context: Context) -> pl.DataFrame:
-    options = context.options
-    pause = pl.col("pause").dt.total_milliseconds()
-    weight = exact_sum(decay_at(pause, half_life / timedelta(milliseconds=1)))
-    table = pairs.group_by("product_id", "next_id").agg(
-        count=pl.len().cast(pl.UInt32), shoppers=pl.col(WHO).n_unique().cast(pl.UInt32), weight=weight
-    )
-    whole = pairs.group_by("product_id").agg(whole=weight)
-    # If all pauses are very long, all weights are close to 0.
-    share = pl.when(pl.col("whole") > 0).then(pl.col("weight") / pl.col("whole")).otherwise(0.0)
-    frequent = table.join(whole, on="product_id").filter(pl.col("shoppers") >= options.least_shoppers)
-    scored = frequent.with_columns(kind=pl.lit(kind), probability=share)
-    ordered = scored.sort("product_id", "probability", "count", "next_id", descending=[False, True, True, False])
-    ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("product_id"))
-    ranked = ranked.filter(pl.col("rank") <= options.neighbours)
-    return ranked.select("kind", "product_id", "next_id", "count", "shoppers", "weight", "probability", "rank")
-
-
-NEXT_PRODUCTS = TableMaker("next_products", (ACT_PARTIAL,), next_products)
-
-
-def sequences(read: PartialReader, context: Context) -> pl.DataFrame:
-    """The last acts of each known shopper, for the user tower: one row an act, by shopper and time, oldest first. `age`
-    counts back from 1, the shopper's last act."""
-    acts = read(ACT_PARTIAL).filter(shopper_is_known())
-    ordered = acts.sort("shopper", "time", "product_id", "kind")
-    aged = ordered.with_columns(age=pl.int_range(pl.len(), 0, -1, dtype=pl.UInt32).over("shopper"))
-    return aged.filter(pl.col("age") <= context.options.sequence).select("shopper", "age", "product_id", "kind", "time")
-
-
-SEQUENCES = TableMaker("sequences", (ACT_PARTIAL,), sequences)
 
 
 _PRODUCTS_SCHEMA = pl.Schema(

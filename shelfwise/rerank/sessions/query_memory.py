@@ -20,8 +20,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import Outcomes, outcomes, shown_places, sums
-from shelfwise.rerank.click_models.labels import LabelOptions
-from shelfwise.rerank.click_models.models import MODELS
+from shelfwise.rerank.click_models.labels import LIST_DEPTH
+from shelfwise.rerank.click_models.models import UserBrowsing
 from shelfwise.rerank.ranker.memory import RATIOS, Kind, Scope, memory_key, memory_words
 from shelfwise.rerank.sessions.decay import decay_at, exact_sum
 from shelfwise.rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker
@@ -34,7 +34,6 @@ _RATES = {"attraction": ("clicks", "looks"), "cart": ("carts", "clicks"), "purch
 _COUNTS = ("looks", "clicks", "carts", "purchases", "squares")
 _SUMS = (*_COUNTS, *(f"expected_{hits}" for hits, _ in _RATES.values()))
 _MEMBER = ["kind", "member"]
-_LABELS = LabelOptions()
 _DAY = timedelta(days=1)
 _STRENGTHS = (1.0, 200.0)
 _DOUBT = 1.0
@@ -74,7 +73,7 @@ def memory_of(lists: pl.DataFrame, end: datetime, context: Context) -> pl.DataFr
     """
     keys = {query: memory_key(query) for query in lists["query"].unique().to_list()}
     keyed = lists.with_columns(pl.col("query").replace_strict(keys, return_dtype=pl.String))
-    happened = outcomes(keyed, _LABELS.depth)
+    happened = outcomes(keyed, LIST_DEPTH)
     if not happened.log.size:
         return _EMPTY
     cells, shown = _cells(keyed, happened, end, context)
@@ -129,8 +128,8 @@ def _cells(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Counts of pairs: key, product_id and `_COUNTS`; and the shoppers who were shown them: key, product_id, who."""
     log = happened.log
-    examined = MODELS[_LABELS.model].fit(log, _LABELS.fit).conditional_examination(log)
-    rows = shown_places(lists, _LABELS.depth).select("row", "query_id", "query").unique("row").sort("row")
+    examined = UserBrowsing.fit(log).conditional_examination(log)
+    rows = shown_places(lists, LIST_DEPTH).select("row", "query_id", "query").unique("row").sort("row")
     seen = (
         lists.filter(pl.col("kind") == "impression").group_by("query_id").agg(pl.col(WHO).min(), pl.col("time").min())
     )

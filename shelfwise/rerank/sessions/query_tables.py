@@ -4,12 +4,11 @@ clicks, carts and purchases in them."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 
 import polars as pl
 
 from shelfwise.rerank.click_models.click_log import query_texts
-from shelfwise.rerank.click_models.labels import SIGNALS, ClickLabels, PurchasePrediction, click_labels
+from shelfwise.rerank.click_models.labels import SIGNALS, ClickLabels, click_labels
 from shelfwise.rerank.sessions.decay import ACT_COUNTS, COUNT_PARTIAL, add_trend, counted, exact_sum
 from shelfwise.rerank.sessions.partitions import WHO, Context, DailyPartial, PartialReader, TableMaker
 from shelfwise.rerank.sessions.product_tables import add_category, weighted
@@ -310,18 +309,10 @@ def add_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
 
 def _weights(made: ClickLabels) -> pl.DataFrame:
     weights = made.weights
-    quality = {each.name: getattr(made.prediction, each.name, None) for each in fields(PurchasePrediction)}
-    columns = {
-        "signal": pl.Series(SIGNALS, dtype=pl.String),
-        "weight": pl.Series(weights.values, dtype=pl.Float64),
-        "error": pl.Series(weights.errors, dtype=pl.Float64),
-    }
-    return pl.DataFrame(columns).with_columns(
-        pl.col("error").fill_nan(None),
+    return pl.DataFrame({"signal": SIGNALS, "weight": weights.values}).with_columns(
         fitted=pl.lit(weights.fitted),
         purchases=pl.lit(weights.purchases, pl.UInt32),
         unattributed=pl.lit(made.unattributed, pl.UInt32),
-        **{name: pl.lit(value, pl.Float64) for name, value in quality.items()},
     )
 
 

@@ -36,7 +36,7 @@ from shelfwise.rerank.sessions.partitions import (
     remove_others,
     session_table,
 )
-from shelfwise.rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES
+from shelfwise.rerank.sessions.product_tables import NEIGHBOURS, POPULARITY
 from shelfwise.rerank.sessions.query_memory import QUERY_MEMORY
 from shelfwise.rerank.sessions.query_tables import (
     DAILY,
@@ -59,8 +59,6 @@ TABLES: tuple[TableMaker, ...] = (
     REFORMULATIONS,
     QUERY_CATEGORIES,
     PAGE_QUESTIONS,
-    NEXT_PRODUCTS,
-    SEQUENCES,
     LABELS,
     QUERY_MEMORY,
     DAILY,

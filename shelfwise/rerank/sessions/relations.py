@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -19,7 +18,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shelfwise.rerank.sessions.decay import ACT_PARTIAL, VIEWS
-from shelfwise.rerank.sessions.options import Window
 from shelfwise.rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker
 from shelfwise.rerank.sessions.product_tables import neighbours
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -220,15 +218,6 @@ def _tables(catalog: RelationCatalog, read: PartialReader, context: Context) -> 
     ordered = products.sort("kind", "product_id", "strength", "other_id", descending=[False, False, True, False])
     types = pl.concat([work.types(), _text_types(catalog)]).sort("kind", "type", "strength", "other")
     return {"neighbours": near, RELATIONS: ordered, RELATION_TYPES: types}
-
-
-def relations_before(
-    acts: pl.DataFrame, end: datetime, context: Context, catalog: RelationCatalog
-) -> Mapping[str, pl.DataFrame]:
-    """The tables as of `end`, a time within the window: only from rows of `ACT_PARTIAL` before `end`."""
-    before = acts.filter(pl.col("time") < end)
-    window = Window(context.window.first, end - timedelta(milliseconds=1))
-    return _tables(catalog, lambda _part: before, replace(context, window=window))
 
 
 def _acts(acts: pl.DataFrame, catalog: RelationCatalog) -> pl.DataFrame:

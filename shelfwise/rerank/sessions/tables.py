@@ -31,7 +31,7 @@ from shelfwise.retrieval.errors import StoreDamagedError, StoreMissingError
 from shelfwise.retrieval.store.files import FileEntry, SealedFile, checksum, file_problem
 
 if TYPE_CHECKING:
-    from shelfwise.rerank.sessions.relations import RelationCatalog
+    pass
 
 
 class _TableField:
@@ -59,8 +59,6 @@ class DerivedTables:
     reformulations = _TableField()
     query_categories = _TableField()
     page_questions = _TableField()
-    next_products = _TableField()
-    sequences = _TableField()
     labels = _TableField()
     label_weights = _TableField()
     query_memory = _TableField()
@@ -112,13 +110,6 @@ class DerivedTables:
     def memory_of(self, lists: pl.DataFrame, end: datetime, products: pl.DataFrame | None = None) -> pl.DataFrame:
         """`query_memory` as of a time, made of some of the rows of `lists`."""
         return memory_before(lists, end, replace(self._context(), products=products))
-
-    def relations_before(self, end: datetime, catalog: RelationCatalog) -> Mapping[str, pl.DataFrame]:
-        """`neighbours`, `relations` and `relation_types` as of a time within the window. Raises like `lists`."""
-        # Imports matrix libraries, which code that only reads tables does not need.
-        from shelfwise.rerank.sessions.relations import relations_before
-
-        return relations_before(self._part(ACT_PARTIAL), end, self._context(), catalog)
 
     def _context(self) -> Context:
         """The context with which the tables were made, except for the catalog."""

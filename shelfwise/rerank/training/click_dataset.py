@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shelfwise.rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, outcomes, shown_places
-from shelfwise.rerank.click_models.labels import LabelOptions, fit_twice, signal_rates
+from shelfwise.rerank.click_models.labels import LIST_DEPTH, fit_twice, signal_rates
 from shelfwise.rerank.ranker.network import EVENTS, Inputs
 from shelfwise.rerank.sessions.partitions import WHO
 from shelfwise.rerank.training.datasets import FOLD, CandidateLists, ListData, query_of_fold
@@ -24,7 +24,6 @@ from shelfwise.retrieval.errors import TrainingError
 
 LEAST_ACTS = 50
 """Minimum carts, or purchases, for their own outputs; with fewer, the outputs are trained on clicks."""
-LABELS = LabelOptions()
 KINDS = ("clicks", "carts", "purchases")
 """The last axis of acts and gains, in the order of `shelfwise.rerank.ranker.network.EVENTS`."""
 
@@ -62,16 +61,16 @@ class ClickEvidence:
         return query_of
 
 
-def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS, *, by_shopper: bool = False) -> ClickEvidence:
+def fit_evidence(events: pl.DataFrame, *, by_shopper: bool = False) -> ClickEvidence:
     """Fits a click model to events (see `shelfwise.rerank.click_models.click_log.click_log` for the columns)."""
-    happened = outcomes(events, options.depth)
-    model = fit_twice(happened.log, happened, options)
+    happened = outcomes(events, LIST_DEPTH)
+    model = fit_twice(happened.log, happened)
     gains, acts = signal_rates(happened, model, 0, happened.log.size), happened.acts
     borrowed = tuple(name for at, name in enumerate(KINDS) if at and acts[..., at].sum() < LEAST_ACTS)
     for at in map(KINDS.index, borrowed):
         gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
     weights = model.estimates.click_share
-    shoppers = _shoppers_of(events, options.depth) if by_shopper else None
+    shoppers = _shoppers_of(events, LIST_DEPTH) if by_shopper else None
     return ClickEvidence(happened.pairs, happened.log, acts, gains, weights, model.examination, borrowed, shoppers)
 
 

@@ -13,7 +13,6 @@ import xxhash
 from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Outcomes, outcomes
-from shelfwise.rerank.click_models.evaluation import HeldOutFit, evaluate_later
 from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate
 from shelfwise.rerank.evaluation.statistics import Difference
 from shelfwise.rerank.ranker.features import MEMORY_COLUMNS
@@ -22,7 +21,6 @@ from shelfwise.rerank.ranker.network import HistoryAttention, RankerNetwork
 from shelfwise.rerank.ranker.spec import AddedRanker, StoredRanker
 from shelfwise.rerank.training.click_dataset import (
     FOLDS,
-    LABELS,
     LEAST_LISTS,
     ClickData,
     ClickEvidence,
@@ -279,8 +277,6 @@ class ClickTrainingSet:
     periods: Periods
     evidence: ClickEvidence
     """Evidence of the first period."""
-    predictions: tuple[HeldOutFit, ...]
-    """Fit of its click model to the clicks of the second period."""
     clicks: ClickLists
     data: ClickData
     validating: ClickTrial
@@ -343,8 +339,7 @@ def build_training_set(
     periods = split_by_time(events)
     folds = fold_by_shopper(periods.training)
     evidence = fit_evidence(folds, by_shopper=options.training.private is not None)
-    predictions = evaluate_later(periods.training, periods.validation, LABELS)
-    progress.end(f"of {evidence.log.size:,} lists; perplexity on later ones: {', '.join(map(str, predictions))}")
+    progress.end(f"of {evidence.log.size:,} lists")
     progress.begin("labels", None, "")
     folded = queries_with_clicks(evidence, FOLDS * options.queries)
     queries = tuple(dict.fromkeys(map(query_of_fold, folded)))[: options.queries]
@@ -369,9 +364,7 @@ def build_training_set(
     judging = TrialOptions(now, options.depth, popularity=popularity, memory=known)
     held_out = build_trial(snapshot, periods.held_out, chances, judging)
     progress.end(f"{len(validating.numbers):,} later queries for validation, {len(held_out.numbers):,} for the test")
-    return ClickTrainingSet(
-        snapshot, periods, evidence, predictions, clicks, data, validating, held_out, served, options
-    )
+    return ClickTrainingSet(snapshot, periods, evidence, clicks, data, validating, held_out, served, options)
 
 
 def _by_fold(

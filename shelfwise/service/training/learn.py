@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shelfwise.rerank.expansions import expansion_store
+from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.rerank.text_towers.dataset import from_labels
 from shelfwise.rerank.user_tower.training import UserTowerOptions
 from shelfwise.retrieval.errors import (
@@ -35,7 +36,6 @@ from shelfwise.service.reports.training import (
     EXPANSIONS,
     SHOPPERS,
     TOWERS,
-    EventCounts,
     ExpansionResult,
     LearnReport,
     RecordedSteps,
@@ -44,7 +44,6 @@ from shelfwise.service.reports.training import (
     StageOutcome,
     TextTowers,
     UserTowerResult,
-    findings,
 )
 from shelfwise.service.settings import Settings
 from shelfwise.service.training.click_dataset import ClickRankerOptions, ClickTraining
@@ -177,7 +176,7 @@ class _LearnRun:
     steps: RecordedSteps
     started: datetime
     began: float
-    events: EventCounts | None = None
+    events: RefreshResult | None = None
     """Counts of events, once the tables are up to date."""
     shoppers: UserTowerResult | None = None
     towers: TextTowers | None = None
@@ -189,7 +188,7 @@ class _LearnRun:
         if options.towers is not None:
             self.towers = train_encoder(root, settings, options.towers, self.steps)
         with fresh_tables(root, settings, self.steps) as tables:
-            self.events = EventCounts.of(tables.refreshed)
+            self.events = tables.refreshed
             acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
             if options.towers is None:
                 self.towers = leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
@@ -203,21 +202,19 @@ class _LearnRun:
             return done
 
     def succeeded(self, done: ClickTraining) -> LearnReport:
-        added, found = done.added, findings(done)
+        added = done.added
         made = added.model.report
-        if added.serves:
-            decision = RunDecision.SERVES
-        else:
-            decision = RunDecision.REJECTED if made.rejection_reasons else RunDecision.SWITCHED_OFF
-        summary = training.summarize(decision, added.model.name, made.against, found, self.events)
+        summary = training.summarize(added, done.off_policy)
         return replace(
-            self._report(decision, summary, self.steps.stages(is_over=True)),
+            self._report(training.decision_of(added), summary, self.steps.stages(is_over=True)),
             reasons=made.decision.reasons if made.decision else (),
             ranker=added.model.name,
             against=made.against,
             notices=added.notices,
             removed=added.removed,
-            findings=found,
+            report=made,
+            examples=done.examples,
+            off_policy=done.off_policy,
         )
 
     def refused(self, error: ShelfwiseError) -> LearnReport:
@@ -231,12 +228,7 @@ class _LearnRun:
             started=self.started,
             seconds=time.perf_counter() - self.began,
             decision=decision,
-            summary=(
-                *summary,
-                *training.expansions_summary(self.expansions),
-                *training.user_tower_summary(self.shoppers),
-                *training.encoder_summary(self.towers),
-            ),
+            summary=tuple(summary),
             stages=stages,
             events=self.events,
             shoppers=self.shoppers,

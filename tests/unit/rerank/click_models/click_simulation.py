@@ -211,26 +211,6 @@ class PositionShopper:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DependentShopper:
-    """Goes down the list, continuing after a click with a probability that depends on the position (the DCM)."""
-
-    continuation: Floats
-    """(depth,)"""
-
-    def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
-        ending = np.broadcast_to(1.0 - self.continuation[: view.attractiveness.shape[1]], view.attractiveness.shape)
-        return _down_the_list(view.attractiveness, ending, random)
-
-
-@dataclass(frozen=True, slots=True)
-class SatisfiedShopper:
-    """Goes down the list until a clicked product satisfies (the simplified DBN)."""
-
-    def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
-        return _down_the_list(view.attractiveness, view.satisfaction, random)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class BrowsingShopper:
     """Examines a position with a probability that depends on the last click (the UBM)."""
 
@@ -247,17 +227,6 @@ class BrowsingShopper:
             clicks[:, position] = examined[:, position] & attracted
             last[clicks[:, position]] = position + 1
         return clicks, examined
-
-
-def _down_the_list(attractiveness: Floats, ending: Floats, random: np.random.Generator) -> tuple[Flags, Flags]:
-    shape = attractiveness.shape
-    examined, clicks = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    going = np.ones(shape[0], np.bool_)
-    for position in range(shape[1]):
-        examined[:, position] = going
-        clicks[:, position] = going & (random.random(shape[0]) < attractiveness[:, position])
-        going = going & ~(clicks[:, position] & (random.random(shape[0]) < ending[:, position]))
-    return clicks, examined
 
 
 def falling_examination(strength: float, depth: int = 10) -> Floats:

@@ -12,9 +12,7 @@ import polars as pl
 from tests.unit.rerank.click_models.click_simulation import (
     BrowsingShopper,
     Conditions,
-    DependentShopper,
     PositionShopper,
-    SatisfiedShopper,
     SimulatedShopper,
     SimulatedStore,
     Simulation,
@@ -28,8 +26,6 @@ DEPTH = 6
 SESSIONS = 40_000
 SHOPPERS: Mapping[str, SimulatedShopper] = {
     "pbm": PositionShopper(falling_examination(1.0, DEPTH)),
-    "dcm": DependentShopper(np.linspace(0.8, 0.4, DEPTH)),
-    "sdbn": SatisfiedShopper(),
     "ubm": BrowsingShopper(falling_gamma(0.7, DEPTH)),
 }
 

@@ -17,13 +17,11 @@ from shelfwise.rerank.click_models.labels import (
     DEFAULT_WEIGHTS,
     LEAST_PURCHASES,
     ClickLabels,
-    LabelOptions,
     LaterPurchases,
     click_labels,
-    cross_validate,
     fit_weights,
 )
-from shelfwise.rerank.click_models.models import MODELS, ProductRate
+from shelfwise.rerank.click_models.models import PositionBased, UserBrowsing
 from shelfwise.rerank.click_models.priors import prior_strength, rank_prior
 from tests.unit.rerank.click_models.click_simulation import (
     Conditions,
@@ -53,7 +51,7 @@ def shop() -> tuple[pl.DataFrame, pl.DataFrame]:
 
 @cache
 def labels() -> ClickLabels:
-    return click_labels(shop()[0], LabelOptions(depth=DEPTH))
+    return click_labels(shop()[0])
 
 
 class TestPriorStrength:
@@ -72,6 +70,11 @@ class TestPriorStrength:
         assert prior_strength(hits, trials, trials, np.full(5_000, 0.2)) == 1_000.0
 
 
+def thorough(log: ClickLog) -> PositionBased:
+    """A model of shoppers who examine every position."""
+    return PositionBased(PositionBased.fit(log).estimates, np.ones(log.depth))
+
+
 class TestRankPrior:
     def test_prior_falls_with_rank_and_follows_the_query(self) -> None:
         random = np.random.default_rng(4)
@@ -81,17 +84,17 @@ class TestRankPrior:
         pairs = np.tile(lists, (20, 1))
         clicks = random.random(pairs.shape) < np.tile(level * (0.6, 0.3, 0.1), (20, 1))
         log = ClickLog(pairs, clicks, lists.size)
-        mean = rank_prior(log, ProductRate.fit(log), query).mean.reshape(400, 3)
+        mean = rank_prior(log, thorough(log), query).mean.reshape(400, 3)
         assert np.all(np.diff(mean, axis=1) < 0)
         assert mean.mean(axis=0) == pytest.approx([0.7 * 0.6, 0.7 * 0.3, 0.7 * 0.1], abs=0.03)
         assert mean[1::2].mean() > 1.5 * mean[::2].mean()
 
-    @pytest.mark.parametrize("name", list(MODELS))
-    def test_log_without_clicks_or_lists_has_a_prior(self, name: str) -> None:
+    @pytest.mark.parametrize("model", [PositionBased, UserBrowsing])
+    def test_log_without_clicks_or_lists_has_a_prior(self, model: type[PositionBased | UserBrowsing]) -> None:
         log = ClickLog(np.array([[0, 1]] * 9, np.int32), np.zeros((9, 2), np.bool_), 3)
         for each in (log, log.rows(slice(0, 0))):
-            prior = rank_prior(each, MODELS[name].fit(each), np.zeros(3, np.int32))
-            made = MODELS[name].fit(each, FitOptions(prior=prior)).estimates
+            prior = rank_prior(each, model.fit(each), np.zeros(3, np.int32))
+            made = model.fit(each, FitOptions(prior=prior)).estimates
             assert np.all((made.attractiveness > 0) & (made.attractiveness < 1))
 
 
@@ -104,12 +107,11 @@ class TestWeights:
         return LaterPurchases(signals, looks, bought, np.arange(pairs, dtype=np.int32) // 10)
 
     @pytest.mark.parametrize("planted", [(0.01, 0.05, 0.8), (0.0, 0.3, 0.0)])
-    def test_planted_weights_are_found_within_their_errors(self, planted: tuple[float, float, float]) -> None:
+    def test_planted_weights_are_found(self, planted: tuple[float, float, float]) -> None:
         found = fit_weights(self.later(planted))
         assert found.fitted
         assert np.all(found.values >= 0)
-        assert np.all(np.abs(found.values - planted) < 3 * found.errors)
-        assert np.all(found.errors < 0.03)
+        assert found.values == pytest.approx(planted, abs=0.05)
 
     def test_too_few_purchases_give_default_weights_and_a_note(self) -> None:
         later = self.later((0.01, 0.05, 0.8))
@@ -119,14 +121,7 @@ class TestWeights:
         assert not found.fitted
         assert found.purchases == LEAST_PURCHASES - 1
         assert np.array_equal(found.values, DEFAULT_WEIGHTS)
-        assert np.isnan(found.errors).all()
         assert not fit_weights(replace(later, examinations=np.zeros(len(later.examinations)))).fitted
-
-    @pytest.mark.parametrize("column", ["examinations", "purchases"])
-    def test_prediction_is_undefined_if_one_fold_has_all_queries(self, column: str) -> None:
-        later = self.later((0.01, 0.05, 0.8))
-        alone = np.where(later.query % 5 == 2, getattr(later, column), 0.0)
-        assert cross_validate(replace(later, **{column: alone})) is None
 
 
 class TestLabels:
@@ -144,15 +139,10 @@ class TestLabels:
         assert (table["lower"] <= table["attractiveness"]).all()
         assert (table["attractiveness"] <= table["upper"]).all()
 
-    def test_fitted_weights_are_reported_with_their_gain(self) -> None:
+    def test_weights_are_fitted_to_later_purchases(self) -> None:
         made = labels()
         assert made.weights.fitted
-        assert made.weights.values[2] > 3 * made.weights.errors[2]
-        assert made.prediction
-        assert made.prediction.rank_correlation
-        assert made.prediction.clicks_rank_correlation
-        assert made.prediction.log_likelihood > made.prediction.clicks_log_likelihood
-        assert made.prediction.rank_correlation > made.prediction.clicks_rank_correlation
+        assert made.weights.values[2] > made.weights.values[0]
 
     def test_purchased_products_have_higher_labels_than_clicked_ones(self) -> None:
         table = labels().table.join(shop()[1], on=["query", "product_id"]).filter(pl.col("grade") == 3)
@@ -172,14 +162,13 @@ class TestLabels:
 
     def test_log_without_purchases_has_labels(self) -> None:
         events = shop()[0].filter(pl.col("kind").is_in(["impression", "click"]))
-        made = click_labels(events, LabelOptions(depth=DEPTH))
+        made = click_labels(events)
         assert not made.weights.fitted
         assert made.weights.purchases == 0
-        assert made.prediction is None
         assert made.table["label"].max() == 1.0
 
     def test_log_without_events_has_no_labels(self) -> None:
-        assert click_labels(shop()[0].clear(), LabelOptions(depth=DEPTH)).table.is_empty()
+        assert click_labels(shop()[0].clear()).table.is_empty()
 
 
 def test_outcomes_count_once_per_list_for_shown_products() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, click_log, held_out, query_texts
+from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, click_log, query_texts
 from shelfwise.retrieval.errors import InputError
 
 START = datetime(2025, 3, 1)
@@ -91,15 +91,6 @@ class TestClickLog:
             for answer, places in lists.items()
         )
         assert sorted(zip(shown(log, pairs), log.clicks.tolist(), strict=True)) == expected
-
-
-class TestHeldOut:
-    def test_last_lists_are_held_out(self) -> None:
-        pairs = np.arange(10, dtype=np.int32)[:, None]
-        earlier, later = held_out(ClickLog(pairs, pairs > 5, 10), 0.3)
-        assert earlier.pairs.ravel().tolist() == [0, 1, 2, 3, 4, 5, 6]
-        assert later.pairs.ravel().tolist() == [7, 8, 9]
-        assert earlier.count == later.count == 10
 
 
 class TestRefusals:

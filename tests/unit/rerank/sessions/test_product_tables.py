@@ -1,4 +1,4 @@
-"""Popularity, neighbours, next products and sequences."""
+"""Popularity and neighbours."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from shelfwise.rerank.sessions.decay import exact_sum
 from shelfwise.rerank.sessions.options import DeriveOptions
-from shelfwise.rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES, product_table
-from shelfwise.rerank.sessions.relations import RelationCatalog
+from shelfwise.rerank.sessions.product_tables import NEIGHBOURS, POPULARITY, product_table
 from shelfwise.rerank.sessions.tables import open_derived
 from shelfwise.retrieval.errors import StoreMissingError
 from shelfwise.retrieval.events.stored import StoredEvent, milliseconds
@@ -185,81 +184,6 @@ def test_number_of_neighbours_is_limited(tmp_path: Path) -> None:
     table = derived(tmp_path, NEIGHBOURS, events, DeriveOptions(neighbours=2))
     assert table.filter(product_id="a")["neighbour_id"].to_list() == ["b", "c"]
     assert table.height == 6 * 2
-
-
-def test_neighbours_at_a_time_use_earlier_events_only(tmp_path: Path) -> None:
-    events = [view(f"u{number}", product, number) for number in range(8) for product in "ab"]
-    events += [view(f"v{number}", product) for number in range(5) for product in "ac"]
-    table = derived(tmp_path, NEIGHBOURS, events)
-    opened = open_derived(tmp_path)
-    none = RelationCatalog.empty()
-    assert opened.relations_before(NOW, none)["neighbours"].rows() == table.rows()
-    at = NOW - timedelta(days=2)
-    earlier = [event for event in events if event.time < milliseconds(at)]
-    expected = derived(tmp_path / "earlier", NEIGHBOURS, earlier, DeriveOptions(until=at - timedelta(milliseconds=1)))
-    assert opened.relations_before(at, none)["neighbours"].rows() == expected.rows()
-    assert set(expected["neighbour_id"]) == {"a", "b"}
-
-
-START = NOW - timedelta(days=100)
-ANY = DeriveOptions(least_shoppers=1)
-
-
-def seen(shopper: str, product: str, minutes: float, kind: str = "consultation") -> StoredEvent:
-    return stored(kind, START + timedelta(minutes=minutes), product_id=product, shopper=shopper)
-
-
-def bought(shopper: str, product: str, days: float) -> StoredEvent:
-    return stored("purchase", START + timedelta(days=days), product_id=product, shopper=shopper, quantity=1)
-
-
-def test_pair_weight_halves_after_an_hour(tmp_path: Path) -> None:
-    events = [seen("u1", "a", 0), seen("u1", "b", 60), seen("u2", "a", 0), seen("u2", "c", 120)]
-    table = derived(tmp_path, NEXT_PRODUCTS, events, ANY)
-    assert table.select("kind", "product_id", "next_id", "count", "shoppers", "rank").rows() == [
-        ("view", "a", "b", 1, 1, 1),
-        ("view", "a", "c", 1, 1, 2),
-    ]
-    assert table["weight"].to_list() == pytest.approx([0.5, 0.25], abs=1e-6)
-    assert table["probability"].to_list() == pytest.approx([0.5 / 0.75, 0.25 / 0.75], abs=1e-6)
-
-
-def test_click_and_following_view_are_one_act(tmp_path: Path) -> None:
-    click = stored("click", START, product_id="a", shopper="u1")
-    events = [click, seen("u1", "a", 0.1), seen("u1", "b", 60 * 24 * 3), seen("u2", "b", 60 * 24 * 3 + 1)]
-    table = derived(tmp_path, NEXT_PRODUCTS, events, ANY)
-    assert table.select("product_id", "next_id", "count").rows() == [("a", "b", 1)]
-
-
-def test_baskets_are_sequential_and_repurchases_are_no_pairs(tmp_path: Path) -> None:
-    events = [bought("u1", "a", 0), bought("u1", "b", 0.001), bought("u1", "b", 30), bought("u1", "c", 30)]
-    events += [bought("u1", "d", 60)]
-    table = derived(tmp_path, NEXT_PRODUCTS, events, ANY).filter(kind="purchase")
-    assert {*table.select("product_id", "next_id").rows()} == {tuple(pair) for pair in ("ab", "ac", "bc", "bd", "cd")}
-    assert table.filter(product_id="c")["weight"].to_list() == pytest.approx([0.5], abs=1e-6)
-
-
-def test_rare_pairs_are_omitted_but_counted_in_totals(tmp_path: Path) -> None:
-    events = [each for number in range(5) for each in (seen(f"u{number}", "a", 0), seen(f"u{number}", "b", 0.0))]
-    events += [seen("v", "a", 0), seen("v", "c", 60)]
-    table = derived(tmp_path, NEXT_PRODUCTS, events)
-    assert table.select("product_id", "next_id", "shoppers").rows() == [("a", "b", 5)]
-    assert table["probability"].to_list() == pytest.approx([5 / (5 + 0.5)], abs=1e-6)
-
-
-def test_number_of_pairs_is_limited(tmp_path: Path) -> None:
-    events = [each for next_id in "bcd" for each in (seen(f"u{next_id}", "a", 0), seen(f"u{next_id}", next_id, 1))]
-    table = derived(tmp_path, NEXT_PRODUCTS, events, DeriveOptions(least_shoppers=1, neighbours=2))
-    assert table.select("next_id", "rank").rows() == [("b", 1), ("c", 2)]
-
-
-def test_last_acts_are_kept_across_sessions_by_age(tmp_path: Path) -> None:
-    events = search("u1", NOW - timedelta(days=9), "lamp", ["a", "b"], ("click", "b"), ("cart", "b"))
-    events += [stored("consultation", NOW - timedelta(days=2), product_id="c", shopper="u1")]
-    events += [stored("consultation", NOW - timedelta(hours=1), product_id="a", session="of nobody known")]
-    table = derived(tmp_path, SEQUENCES, events, DeriveOptions(sequence=2))
-    kept = table.select("shopper", "age", "product_id", "kind").rows()
-    assert kept == [("u1", 2, "b", "cart"), ("u1", 1, "c", "consultation")]
 
 
 def test_tables_have_the_products_of_the_serving_version(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_report_has_counts_and_files_have_their_window(tmp_path: Path) -> None:
     opened = open_derived(tmp_path)
     assert report.tables == {name: opened.table(name).height for name in report.tables}
     assert opened.rejected["events"].to_list() == [1]
-    assert {"popularity", "neighbours", "queries", "sequences", "sessions"} < report.tables.keys()
+    assert {"popularity", "neighbours", "queries", "sessions"} < report.tables.keys()
     assert (report.window.first, report.window.last) == (datetime(2026, 11, 11, tzinfo=UTC), NOW)
     for name in opened.manifest.tables:
         result = pl.read_parquet_metadata(tmp_path / opened.manifest.folder / f"{name}{SUFFIX}")

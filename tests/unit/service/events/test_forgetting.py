@@ -77,7 +77,7 @@ def trained(
 def known(root: Path, derived: DerivedTables) -> Shared:
     parts = JudgedParts.by_time(derived, {})
     memory, relations = read_memory(root), read_relations(root)
-    tables = ("popularity", "neighbours", "queries", "reformulations", "next_products", "query_memory", "labels")
+    tables = ("popularity", "neighbours", "queries", "reformulations", "query_memory", "labels")
     return {
         **{name: derived.table(name).to_dicts() for name in (*tables, "relations")},
         "lists": derived.lists().sort("time", "query_id", "kind", "product_id").to_dicts(),

@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from shelfwise.rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
+from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate
+from shelfwise.rerank.evaluation.promotion import Decision
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.service.reports.training import (
     SHOPPERS,
-    Curve,
-    Findings,
-    Gain,
     LearnReport,
     RecordedSteps,
     RunDecision,
@@ -24,79 +22,30 @@ from shelfwise.service.reports.training import (
     refusal_summary,
     show_learned,
     summarize,
-    user_tower_summary,
 )
-from tests.reports import HOSTILE, UNSURE, WORSE, comparison, findings, learn_report, off_policy, recommends
+from shelfwise.service.training.click_dataset import FirstHits
+from tests.reports import HOSTILE, added_ranker, learn_report, off_policy
 
 
-def sentences(decision: RunDecision = RunDecision.REJECTED, found: Findings | None = None) -> str:
-    return " ".join(summarize(decision, "ranker-0002", "ranker-0001", found or findings(), None))
+def sentences(decision: Decision, *, serves: bool = False, estimate: OffPolicyEstimate | None = None) -> str:
+    return " ".join(summarize(added_ranker(decision, serves=serves), estimate))
 
 
-def test_serving_ranker_is_reported() -> None:
-    text = sentences(RunDecision.SERVES)
-    assert text.startswith("The new ranker, ranker-0002, serves from now on. It is better than ranker-0001")
-    assert "at 53.0% of the best possible order, ranker-0001 at 50.0% (nDCG@10)" in text
-    assert "would have reached 51.0%: surely less." in text
-    assert "rankers are switched off." in sentences(RunDecision.SWITCHED_OFF)
-
-
-@pytest.mark.parametrize(
-    ("comparisons", "why"),
-    [
-        (
-            (comparison(WORSE, LIKELIHOOD), comparison(WORSE, NDCG, "tail queries")),
-            "It is surely worse in click likelihood, nDCG@10 on tail queries.",
-        ),
-        ((comparison(UNSURE),), "It is not surely better: the difference may be chance."),
-        ((comparison(None),), "Only 400 queries of the last lists can test it: too few to decide."),
-        (
-            (MeasureComparison(NDCG, "all queries", 0),),
-            "Only 0 queries of the last lists can test it: too few to decide.",
-        ),
-    ],
-)
-def test_rejected_ranker_has_reasons(comparisons: tuple[MeasureComparison, ...], why: str) -> None:
-    text = sentences(found=findings(comparisons=comparisons))
-    assert text.startswith(f"The new ranker, ranker-0002, does not serve; ranker-0001 still serves. {why}")
-
-
-@pytest.mark.parametrize(
-    ("gain", "message"),
-    [
-        (Gain(0.02, 0.01, 0.03), "surely less"),
-        (Gain(-0.02, -0.03, -0.01), "surely more"),
-        (Gain(0.0, -0.01, 0.01), "no sure difference"),
-    ],
-)
-def test_comparison_with_naive_clicks_unless_trained_on_them(gain: Gain, message: str) -> None:
-    assert f"would have reached 51.0%: {message}." in sentences(found=findings(above_naive=gain))
-    only = (Curve("naive", findings().curves[1].epochs, 0.5),)
-    assert "Training on raw clicks" not in sentences(found=findings(above_naive=gain, curves=only))
+def test_decision_is_reported_with_its_reasons() -> None:
+    better, worse = Decision(True, ("better: nDCG@10",), ()), Decision(False, ("worse: MRR", "worse: nDCG@10"), ())
+    assert sentences(better, serves=True) == (
+        "The new ranker, ranker-0002, serves from now on in place of ranker-0001. better: nDCG@10"
+    )
+    assert "but does not serve: rankers are switched off. better: nDCG@10" in sentences(better)
+    assert sentences(worse) == (
+        "The new ranker, ranker-0002, does not serve; ranker-0001 still serves. worse: MRR; worse: nDCG@10"
+    )
 
 
 def test_refused_training_names_its_stage() -> None:
     assert refusal_summary("nothing was clicked", "labels") == (
         "No ranker was trained: nothing was clicked.",
         "It stopped at: labels. What served before still serves.",
-    )
-
-
-@pytest.mark.parametrize(
-    ("reason", "is_new", "message"),
-    [
-        ("", True, "recommends from now on"),
-        ("not surely better", True, "does not recommend: not surely better"),
-        ("", False, "was trained in an earlier run, and recommends"),
-        ("not surely better", False, "was trained in an earlier run, and does not recommend: not surely better"),
-    ],
-)
-def test_user_tower_is_reported(reason: str, is_new: bool, message: str) -> None:
-    assert user_tower_summary(None) == ()
-    (text,) = user_tower_summary(recommends(reason, is_new=is_new))
-    assert text == (
-        f"The user tower, tower-0003, {message}. What a shopper chose next is among its first ten for 25.0% of 400 "
-        "shoppers; by near to the last products, for 20.0% (nDCG@10 0.1250 and 0.1000)."
     )
 
 
@@ -156,7 +105,6 @@ def test_terminal_shows_a_summary() -> None:
     assert "left as it is" not in text  # the file says more
     assert text.count("nothing was clicked") >= 4
     assert "stopped here" in text
-    assert "merged order" in text
     assert text.splitlines()[-1] == "Full report: store/training/learn.json"
     assert not {"\x1b", "\x07"} & {*shown(learn_report(HOSTILE))}
     served = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
@@ -164,7 +112,7 @@ def test_terminal_shows_a_summary() -> None:
 
 
 def test_first_hits_before_and_after_are_shown_per_query() -> None:
-    report = learn_report(findings=findings())
+    report = learn_report(examples=(FirstHits("steel pan", 12, ("Pan lid", "Steel pan"), ("Steel pan", "Iron pan")),))
     lines = [line.split("  ") for line in shown(report).splitlines()]
     rows = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert rows[rows.index(["query", "first hits before", "with the new ranker"]) + 1 :][:2] == [
@@ -174,10 +122,11 @@ def test_first_hits_before_and_after_are_shown_per_query() -> None:
 
 
 def test_the_off_policy_estimate_of_the_new_ranker_is_reported() -> None:
+    better = Decision(True, ("better",), ())
     sentence = (
         "By the clicks of 2,000 searches, the new ranker would have brought 0.520 clicks a search and what was served "
         "0.500: +4.0% (95%: +2.0% to +6.0%), surely more"
     )
-    assert f"{sentence}. This estimate does not decide." in sentences(found=findings())
-    refused = findings(off_policy=off_policy("the log has shown 12% of it"))
-    assert "would have achieved: the log has shown 12% of it. This" in sentences(found=refused)
+    assert f"{sentence}. This estimate does not decide." in sentences(better, estimate=off_policy())
+    refused = off_policy("the log has shown 12% of it")
+    assert "would have achieved: the log has shown 12% of it. This" in sentences(better, estimate=refused)
