@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -104,7 +103,7 @@ def refresh(
 
 @command("events report store")
 def report(index: Index) -> None:
-    """Report shoppers' behaviour: funnel, clicks by position, queries, products, fraud, rejected rows."""
+    """Report shoppers' behaviour: funnel, clicks by position, failing queries, fraud, rejected rows."""
     found = stored_report(index)
     emit(found, show_report, output.out)
 
@@ -271,7 +270,6 @@ def show_exposure(report: ExposureReport) -> None:
             ("window", f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}, {report.lists:,} lists"),
             ("distance", f"{report.distance:.4f} between the groups' shares and those by merit (AWRF, 0 to 1)"),
             ("Gini", f"{report.gini_groups:.3f} over groups, {report.gini_products:.3f} over the products shown"),
-            ("expected", "loss {:.4f}, disparity {:.4f}, relevance {:.4f}".format(*astuple(report.expected))),
             ("examination", ", ".join(f"{each:.2f}" for each in report.examination[:10])),
         )
     )

@@ -1,1 +1,1 @@
-"""Reports of events and of training: in a terminal, as JSON and as one HTML page with plots."""
+"""Reports of events, exposure and training, in a terminal and as JSON."""

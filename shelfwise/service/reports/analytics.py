@@ -20,12 +20,13 @@ from shelfwise.retrieval.errors import InputError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.service.events.event_log import DERIVED_FOLDER
-from shelfwise.service.reports.event_sections import LEAST_RISE
 
 MOST_DAYS = 366
 _DEFAULT_DAYS = 30
 _MIN_HALF = 7
 _MOST_ROWS = 20
+_LEAST_RISE = 1.25
+"""Minimum ratio of the recent to the previous searches that counts as rising."""
 _PRIOR = 5.0
 """Pseudo-count added to both counts of searches when a rise is computed."""
 _EPOCH = date(1970, 1, 1)
@@ -174,7 +175,7 @@ def analytics(
         top=_best(queries, pl.col("searches")),
         empty=_best(queries, pl.col("empty")),
         unclicked=_best(queries, pl.col("unclicked")),
-        rising=_best(queries.filter(rise >= LEAST_RISE), rise),
+        rising=_best(queries.filter(rise >= _LEAST_RISE), rise),
         earning=_best(queries, pl.col("revenue")),
         products=_products(counts.filter(is_now), now[1], set(derived.popularity["product_id"]), find),
     )

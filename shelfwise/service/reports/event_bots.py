@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
@@ -12,9 +12,7 @@ import polars as pl
 from shelfwise.rerank.click_models.click_log import query_texts
 from shelfwise.rerank.sessions.query_tables import normalise_queries
 from shelfwise.service.events.report_inputs import ReportInputs
-from shelfwise.service.reports.event_sections import Titles, no_titles
 
-BINS = 20
 _MOST = 20
 _MOST_SUBJECTS = 3
 _SHOWN = 8
@@ -33,22 +31,11 @@ class ReasonCount:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreBin:
-    """Number of sessions with low <= score < high; the last bin includes 1."""
-
-    low: float
-    high: float
-    sessions: int
-
-
-@dataclass(frozen=True, slots=True)
 class Subject:
     """A query or product in a suspect's flagged clicks."""
 
     name: str
     """Text of the query, or id of the product."""
-    title: str
-    """Title of the product; empty if unknown, and for a query."""
     clicks: int
 
 
@@ -70,10 +57,8 @@ class Suspect:
     """Reasons, most frequent first; among equals, strongest first."""
     queries: tuple[Subject, ...]
     """At most three queries, most clicked first, without queries of too few unflagged shoppers."""
-    rare_queries: int
-    """Number of queries of too few unflagged shoppers."""
     products: tuple[Subject, ...]
-    rare_products: int
+    """At most three products, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +76,9 @@ class FraudReport:
     """Reasons, most frequent first."""
     suspects: tuple[Suspect, ...]
     """At most twenty suspects, highest score first."""
-    scores: tuple[ScoreBin, ...]
-    """Histogram of the scores of all sessions."""
 
 
-def fraud_found(inputs: ReportInputs, titles: Titles = no_titles) -> FraudReport:
+def fraud_found(inputs: ReportInputs) -> FraudReport:
     """Computes the section from the sessions' scores."""
     sessions = inputs.sessions.with_columns(_who=_who())
     flagged = sessions.filter("is_fraud")
@@ -107,8 +90,7 @@ def fraud_found(inputs: ReportInputs, titles: Titles = no_titles) -> FraudReport
         shoppers=flagged["_who"].n_unique(),
         threshold=inputs.threshold,
         reasons=_reasons(flagged),
-        suspects=tuple(_suspects(flagged, inputs, titles)),
-        scores=_scores(sessions),
+        suspects=tuple(_suspects(flagged, inputs)),
     )
 
 
@@ -125,14 +107,7 @@ def _reasons(flagged: pl.DataFrame) -> tuple[ReasonCount, ...]:
     return tuple(ReasonCount(*row) for row in ordered.iter_rows())
 
 
-def _scores(sessions: pl.DataFrame) -> tuple[ScoreBin, ...]:
-    # A score is Float32, so 0.3 is a little above the bin's edge.
-    place = (pl.col("score").cast(pl.Float64) * BINS + 1e-6).floor().clip(0, BINS - 1).cast(pl.Int64)
-    counts = dict(sessions.group_by(place).len().iter_rows())
-    return tuple(ScoreBin(at / BINS, (at + 1) / BINS, counts.get(at, 0)) for at in range(BINS))
-
-
-def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> Iterator[Suspect]:
+def _suspects(flagged: pl.DataFrame, inputs: ReportInputs) -> Iterator[Suspect]:
     grouped = flagged.group_by("_who").agg(
         score=pl.col("score").max(),
         sessions=pl.len(),
@@ -146,9 +121,7 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
     acts = _clicks_of(theirs, inputs.flagged)
     products = _subjects(acts, "product_id", {name: name for name in inputs.popularity["product_id"]})
     queries, reasons = _queries(acts, inputs.queries), _reasons_of(theirs)
-    named = titles({name for about in products.values() for name, _ in about.known})
     for who, score, sessions, clicks, first, last in worst.iter_rows():
-        searched, clicked = queries[who], products[who]
         yield Suspect(
             who=_shortened(who),
             score=score,
@@ -157,10 +130,8 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
             first=first,
             last=last,
             reasons=tuple(reasons.get(who, ())),
-            queries=tuple(Subject(name, "", count) for name, count in searched.known),
-            rare_queries=searched.rare,
-            products=tuple(Subject(name, named.get(name, ""), count) for name, count in clicked.known),
-            rare_products=clicked.rare,
+            queries=tuple(queries[who]),
+            products=tuple(products[who]),
         )
 
 
@@ -173,16 +144,6 @@ def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
     return dict(ordered.group_by("_who").agg("reasons").iter_rows())
 
 
-@dataclass(slots=True)
-class _Subjects:
-    """The queries or the products in a suspect's clicks."""
-
-    known: list[tuple[str, int]] = field(default_factory=list)
-    """The most clicked subjects that may be named, with their clicks; at most `_MOST_SUBJECTS`."""
-    rare: int = 0
-    """Number of subjects of too few shoppers."""
-
-
 def _clicks_of(sessions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Clicks of the sessions with `_who` and the query text of their answer, else of the click; null if unknown."""
     theirs = events.join(sessions.select("session_number", "_who"), on="session_number")
@@ -192,22 +153,20 @@ def _clicks_of(sessions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     return joined.select("_who", "product_id", query=pl.coalesce("_words", own))
 
 
-def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> defaultdict[str, _Subjects]:
+def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> defaultdict[str, list[Subject]]:
     texts = acts["query"].drop_nulls().unique().to_list()
     schema = {"query": pl.String, "plain": pl.String}
     plain = pl.DataFrame({"query": texts, "plain": normalise_queries(texts)}, schema=schema)
     return _subjects(acts.join(plain, on="query"), "plain", dict(known.select("query", "spelling").iter_rows()))
 
 
-def _subjects(acts: pl.DataFrame, column: str, names: Mapping[str, str]) -> defaultdict[str, _Subjects]:
-    """Values of a column by suspect, with names from `names`; values without a name there count as rare."""
-    found: defaultdict[str, _Subjects] = defaultdict(_Subjects)
+def _subjects(acts: pl.DataFrame, column: str, names: Mapping[str, str]) -> defaultdict[str, list[Subject]]:
+    """The most clicked values of a column by suspect, without those that have no name in `names`."""
+    found: defaultdict[str, list[Subject]] = defaultdict(list)
     counts = acts.group_by("_who", column).len().sort("len", column, descending=[True, False])
     for who, subject, clicks in counts.iter_rows():
-        if subject not in names:
-            found[who].rare += 1
-        elif len(found[who].known) < _MOST_SUBJECTS:
-            found[who].known.append((names[subject], clicks))
+        if subject in names and len(found[who]) < _MOST_SUBJECTS:
+            found[who].append(Subject(names[subject], clicks))
     return found
 
 

@@ -10,23 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from shelfwise.rerank.evaluation.statistics import Estimate
-from shelfwise.retrieval.html_report import (
-    NOTHING,
-    day_text,
-    minute_text,
-    number_text,
-    plural,
-    printable,
-    share_text,
-    times_text,
-)
+from shelfwise.retrieval.html_report import NOTHING, day_text, minute_text, plural, printable, share_text
 from shelfwise.service.events.report_inputs import RejectSummary, RowExample
 from shelfwise.service.reports.event_bots import FraudReport, Suspect
-from shelfwise.service.reports.event_sections import Funnel, Positions, ProductRow, Products, Queries, Traffic
-from shelfwise.service.reports.events import EventReport
-from shelfwise.service.reports.exposure import ExposureReport
-
-_MOST_GROUPS = 8
+from shelfwise.service.reports.events import EventReport, Funnel, Positions, Traffic
 
 
 def interval(estimate: Estimate) -> str:
@@ -64,9 +51,7 @@ def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
         yield from _traffic(report.traffic, width)
         yield from _funnel_table(report.funnel, width)
         yield from _positions(report.positions, width)
-        yield from _queries(report.queries, width)
-        yield from _products(report.products, width)
-        yield from _exposure(report.exposure, width)
+        yield from _queries(report, width)
         yield from _fraud(report.fraud, report.traffic, width)
     yield from _rejects(report.rejected, width)
 
@@ -143,62 +128,23 @@ def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
     yield _table(("position", "shown", "click rate", "examination", "debiased", "95%"), rows, width)
 
 
-def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
-    yield from _ranking(
-        "Top queries",
-        f"{queries.count:,} with enough shoppers",
-        ("query", "searches", "clicked", "click rate", "purchases"),
-        ((row.query, row.searches, row.clicked_share, row.ctr, row.purchases) for row in queries.top),
-        "No query has enough shoppers.",
-        width,
-    )
+def _queries(report: EventReport, width: int) -> Iterator[RenderableType]:
     yield from _ranking(
         "Failing queries",
         "by a lower bound of the failures above the average",
         ("query", "problem", "failed", "searches", "at least", "average"),
-        ((row.query, row.problem.value, row.failed, row.searches, row.lower, row.overall) for row in queries.failing),
+        ((row.query, row.problem.value, row.failed, row.searches, row.lower, row.overall) for row in report.failing),
         "No query fails more than the average.",
-        width,
-    )
-    yield from _ranking(
-        "Rising queries",
-        "recent rate / usual rate",
-        ("query", "trend", "searches", "shoppers"),
-        ((row.query, times_text(row.times), row.searches, row.shoppers) for row in queries.rising),
-        "No query rises.",
         width,
     )
     yield from _ranking(
         "Successful reformulations",
         "candidates for synonyms",
         ("from → to", "times", "successful", "bought"),
-        ((f"{row.query} → {row.to_query}", row.count, row.share, row.purchased) for row in queries.reformulations),
+        ((f"{row.query} → {row.to_query}", row.count, row.share, row.purchased) for row in report.reformulations),
         "No reformulation has enough shoppers.",
         width,
     )
-
-
-def _products(products: Products, width: int) -> Iterator[RenderableType]:
-    heads = ("product", "score", "trend", "clicks", "carts", "purchases")
-    popular, rising = map(_product, products.top), map(_product, products.rising)
-    yield from _ranking("Popular products", "", heads, popular, "No product has enough shoppers.", width)
-    yield from _ranking("Rising products", "", heads, rising, "No product rises.", width)
-
-
-def _product(row: ProductRow) -> tuple[_Cell, ...]:
-    name = f"{row.product_id} {row.title or row.category}".rstrip()
-    return name, number_text(row.score), times_text(row.times), row.clicks, row.carts, row.purchases
-
-
-def _exposure(reports: Sequence[ExposureReport], width: int) -> Iterator[RenderableType]:
-    for report in reports:
-        about = f"distance {report.distance:.3f} from merit; Gini {report.gini_groups:.3f}"
-        rows = [
-            (row.group, row.impressions, row.clicks, row.exposure, row.target, times_text(row.ratio.value))
-            for row in report.groups[:_MOST_GROUPS]
-        ]
-        heads = (report.by, "impressions", "clicks", "exposure", "by merit", "ratio")
-        yield from _ranking(f"Exposure by {report.by}", about, heads, rows, "Nothing was shown.", width)
 
 
 def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[RenderableType]:

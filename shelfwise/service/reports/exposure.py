@@ -78,7 +78,6 @@ class ExposureReport:
     gini_groups: float
     distance: float
     """AWRF: distance of the groups' shares of exposure from those by merit."""
-    expected: ExpectedExposure
     examination: tuple[float, ...]
     """Examination probability by position."""
 
@@ -188,7 +187,6 @@ def measure_exposure(read: ExposureLog, by: str) -> ExposureReport:
     carried = PairExposure(happened.query.astype(np.int64), group, exposure, clicks)
     purchases = happened.purchases(0, log.size)
     revenue = purchases * np.array([prices.get(each, 0.0) for each in pairs["product_id"].to_list()])
-    target = target_by_merit(carried)
     found = group_shares(carried, len(names))
     shown_times, clicked, bought, earned = (
         np.bincount(group, values, len(names)) for values in (impressions, clicks, purchases, revenue)
@@ -217,7 +215,6 @@ def measure_exposure(read: ExposureLog, by: str) -> ExposureReport:
         gini(np.bincount(product, exposure).astype(np.float64)) if pairs.height else 0.0,
         gini(np.array([each.exposure for each in rows])),
         attention_distance([each.exposure for each in rows], [each.target for each in rows]),
-        expected_exposure(carried.query, exposure, target),
         tuple(read.examination.tolist()),
     )
 
@@ -275,19 +272,6 @@ class GroupShare:
     """Exposure per unit of the target: 1 corresponds to merit; the interval is from a bootstrap over queries."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedExposure:
-    """Expected exposure of one or more queries (Diaz et al. 2020, Evaluating Stochastic Rankings with Expected
-    Exposure, section 3.2), as means over queries."""
-
-    loss: float
-    """The squared distance of exposure and target: disparity - 2 relevance + the square of the target."""
-    disparity: float
-    """The square of the exposure: lowest if all products of a query have the same."""
-    relevance: float
-    """The inner product of exposure and target."""
-
-
 def target_by_merit(pairs: PairExposure) -> Floats:
     """(p,): the exposure of each query, divided in proportion to merit: clicks per examined impression, shrunk to the
     mean rate."""
@@ -335,12 +319,3 @@ def attention_distance(shares: Sequence[float], target: Sequence[float]) -> floa
     Representation in Ranked Lists; AWRF in Raj & Ekstrand 2022, Measuring Fairness in Ranked Results): the total
     variation distance between the groups' shares of attention and a target; 0 if they are equal, at most 1."""
     return float(np.abs(np.asarray(shares) - np.asarray(target)).sum() / 2)
-
-
-def expected_exposure(query: Indices, exposure: Floats, target: Floats) -> ExpectedExposure:
-    """Expected exposure over pairs (p,) of queries and products; a query counts once, by shares of its exposure."""
-    total = np.bincount(query, exposure).clip(min=1e-12)[query]
-    own, wanted = exposure / total, target / total
-    queries = max(len(np.unique(query)), 1)
-    loss, disparity, relevance = (float(each.sum()) / queries for each in ((own - wanted) ** 2, own**2, own * wanted))
-    return ExpectedExposure(loss, disparity, relevance)

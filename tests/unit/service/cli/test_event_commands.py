@@ -179,7 +179,7 @@ def test_report_is_printed(filled: Path) -> None:
     with pytest.raises(StoreMissingError, match="refresh"):
         run("events", "report", filled)
     run("events", "refresh", filled)
-    assert "drill" in shown("events", "report", filled)
+    assert "Failing queries" in shown("events", "report", filled)
     assert document("events", "report", filled)["traffic"]["sessions"] == 8
 
 

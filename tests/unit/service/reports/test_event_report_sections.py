@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from math import sqrt
 from pathlib import Path
 
@@ -24,16 +24,15 @@ from shelfwise.service.events.report_inputs import (
     summarize_rows,
 )
 from shelfwise.service.reports.event_bots import Subject, fraud_found
-from shelfwise.service.reports.event_sections import (
-    DayCount,
+from shelfwise.service.reports.events import (
     FunnelStep,
     KindCount,
     PositionOptions,
     Problem,
+    failing_queries,
     funnel,
     positions,
-    products,
-    queries,
+    successful_reformulations,
     traffic,
 )
 from tests.reports import (
@@ -67,7 +66,7 @@ def test_intervals_equal_scipy_and_no_data_has_none(counts: tuple[int, int]) -> 
     assert row == pytest.approx(tuple(expected), abs=1e-6)
 
 
-def test_events_are_counted_by_kind_and_day_including_empty_days() -> None:
+def test_events_are_counted_by_kind() -> None:
     events = [
         *answer(0, "a", ["p1", "p2"]),
         event("click", 0, "a", 1, product_id="p1"),
@@ -78,18 +77,9 @@ def test_events_are_counted_by_kind_and_day_including_empty_days() -> None:
         inputs(events=event_frame(events), sessions=sessions, rejected=rejected_frame([{"reason": "duplicate"}]))
     )
     assert found.kinds == (KindCount("impression", 2, 0, 0), KindCount("click", 1, 1, 1))
-    first = START.date()
-    assert found.days == (
-        DayCount(first, 2 + 1, 0),
-        DayCount(first + timedelta(days=1), 0, 0),
-        DayCount(first + timedelta(days=2), 0, 1),
-    )
     assert (found.events, found.rejected) == (2 + 1 + 1 + 1, 1)
     assert (found.sessions, found.flagged_sessions, found.shoppers, found.anonymous_sessions) == (3, 1, 1, 3 - 1 - 1)
     assert [kind.kind for kind in found.kinds] == [kind for kind in EventKind if kind in ("impression", "click")]
-    # Days are those of UTC.
-    late = [event("click", 0, "", 15 * 60 - early, product_id="p1") for early in (0.001, 0)]
-    assert [each.day for each in traffic(inputs(events=event_frame(late))).days] == [date(2026, 3, 2), date(2026, 3, 3)]
 
 
 def test_funnel_counts_answers_and_sessions_per_step() -> None:
@@ -158,7 +148,6 @@ def test_click_rates_are_divided_by_examination() -> None:
     assert first.examination.value == first.examination.lower == first.examination.upper == 1.0
     assert second.examination.value == pytest.approx(60 / 240, abs=0.01)
     assert second.debiased.value == pytest.approx(240 / 400, abs=0.02)
-    assert second.browsing_examination == pytest.approx(60 / 240, abs=0.05)
     assert second.debiased.lower is not None
     assert second.debiased.upper is not None
     # The delta method: 1 / clicks is about the variance of the logarithm of a rate.
@@ -196,7 +185,7 @@ def test_failing_queries_are_ranked_by_the_lower_bound_of_the_excess_loss() -> N
             {"query": "again", "searches": 100, "reformulated_share": 0.6},
         ]
     )
-    found = {row.query: row for row in queries(table, reformulation_frame()).failing}
+    found = {row.query: row for row in failing_queries(table)}
     assert list(found) == ["unclicked", "again", "empty", "rare empty"]
     assert found["empty"].problem is Problem.EMPTY
     assert (found["empty"].failed, found["empty"].share, found["empty"].overall) == (30, 30 / 40, 0.0)
@@ -210,10 +199,10 @@ def test_failing_queries_are_ranked_by_the_lower_bound_of_the_excess_loss() -> N
     assert found["again"].overall == pytest.approx(60 / (1_000 + 40 + 5 + 200 + 100))
     # Queries that fail as often as all others are not called failing.
     alike = query_frame([{"query": f"q{at}", "searches": 30, "clicked_share": 0.4} for at in range(5)])
-    assert queries(alike, reformulation_frame()).failing == ()
+    assert failing_queries(alike) == ()
 
 
-def test_top_and_rising_queries_with_reformulations() -> None:
+def test_successful_reformulations() -> None:
     table = query_frame(
         [
             {"query": "drill", "spelling": "Drill", "searches": 50, "trend": 1.0},
@@ -228,30 +217,11 @@ def test_top_and_rising_queries_with_reformulations() -> None:
             {"query": "saw", "to_query": "hopeless", "count": 50},
         ]
     )
-    found = queries(table, pairs)
-    assert (found.count, found.searches) == (3, 50 + 60 + 20)
-    assert [row.query for row in found.top] == ["saw", "Drill", "new"]
-    assert [(row.query, row.times) for row in found.rising] == [("new", 2**2), ("Drill", 2**1)]
-    first, second = found.reformulations
+    first, second = successful_reformulations(pairs, table)
     assert (first.query, first.to_query, first.share) == ("dril", "Drill", (3 + 2 + 1) / 8)
     assert (first.clicked_share, first.to_clicked_share) == (None, 1.0)
     assert (second.query, second.to_query, second.share, second.clicked_share) == ("saw", "new", 2 / 20, 0.9)
     assert first.lower == pytest.approx(lower_end(6, 8))
-
-
-def test_products_by_score_and_trend_with_titles() -> None:
-    table = popularity_frame(
-        [
-            {"product_id": "a", "score": 5.0, "trend": 0.3},
-            {"product_id": "b", "score": 9.0, "trend": 0.2},
-            {"product_id": "c", "score": 1.0, "trend": 1.5},
-        ]
-    )
-    found = products(table, lambda ids: {name: f"Title {name}" for name in ids if name != "c"})
-    assert [(row.product_id, row.title) for row in found.top] == [("b", "Title b"), ("a", "Title a"), ("c", "")]
-    assert [row.product_id for row in found.rising] == ["c"]
-    assert found.rising[0].times == pytest.approx(2**1.5)
-    assert [row.product_id for row in products(table.filter(pl.col("trend") > 9)).rising] == []
 
 
 def fraudulent(reasons: Sequence[str], **values: object) -> Event:
@@ -284,7 +254,7 @@ def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
         "queries": query_frame([{"query": "cordless drill"}]),
         "popularity": popularity_frame([{"product_id": "p1"}, {"product_id": "p2"}]),
     }
-    found = fraud_found(inputs(**tables), lambda ids: {name: "Drill" for name in ids if name == "p2"})
+    found = fraud_found(inputs(**tables))
     assert (found.sessions, found.clicks, found.shoppers) == (4, 3 + 2 + 1, 3)
     assert found.click_share == (3 + 2 + 1) / (4 + 3 + 2 + 1)
     assert [(row.reason, row.sessions, row.clicks, row.shoppers) for row in found.reasons] == [
@@ -295,11 +265,9 @@ def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
     assert (session.who, shopper.who, nobody.who) == ("k1~session", "k1~abcdefgh", "")
     assert (shopper.sessions, shopper.clicks, shopper.reasons) == (2, 3 + 2, ("fast", "deep"))
     assert (shopper.first, shopper.last) == (START, START + timedelta(days=1))
-    assert shopper.queries == (Subject("cordless drill", "", 3),)
-    assert shopper.rare_queries == 1
-    assert shopper.products == (Subject("p2", "Drill", 2 + 2), Subject("p1", "", 1))
-    assert shopper.rare_products == 1
-    assert (nobody.products, nobody.rare_products) == ((), 0)
+    assert shopper.queries == (Subject("cordless drill", 3),)
+    assert shopper.products == (Subject("p2", 2 + 2), Subject("p1", 1))
+    assert nobody.products == ()
 
 
 def test_rejected_events_are_counted_with_examples() -> None:

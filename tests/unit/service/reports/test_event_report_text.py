@@ -7,7 +7,6 @@ import io
 from rich.console import Console
 
 from shelfwise.service.events.report_inputs import RejectedRows, RowExample
-from shelfwise.service.reports.event_sections import PositionOptions
 from shelfwise.service.reports.event_text import show_report
 from shelfwise.service.reports.events import EventReport, build_report
 from tests.reports import (
@@ -30,7 +29,7 @@ def shown(report: EventReport, width: int = 80) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def full_report(text: str = "cordless drill", options: PositionOptions | None = None) -> EventReport:
+def full_report(text: str = "cordless drill") -> EventReport:
     """A report in which every text of external origin is `text`."""
     events = [
         *answer(0, "a", [text, "p2"], text),
@@ -51,7 +50,7 @@ def full_report(text: str = "cordless drill", options: PositionOptions | None = 
         "popularity": popularity_frame([product]),
     }
     rows = (RejectedRows(text, 2, (RowExample(text, 7, text),)),)
-    return build_report(inputs(**tables), rows, lambda ids: dict.fromkeys(ids, text), options)
+    return build_report(inputs(**tables), rows)
 
 
 def test_control_characters_are_replaced_and_brackets_escaped() -> None:
@@ -78,10 +77,8 @@ def test_empty_sections_say_so() -> None:
     for nothing in (
         "The log has no searches and no browsed pages.",
         "No position was shown 100 times or more in answers to searches.",
-        "No query has enough shoppers.",
         "No query fails more than the average.",
         "No reformulation has enough shoppers.",
-        "No product has enough shoppers.",
         "None of 1 session is flagged",
         "Nothing was rejected.",
     ):
@@ -102,9 +99,9 @@ def test_data_of_too_few_shoppers_is_not_shown() -> None:
     )
     sessions = session_frame([{"clicks": 1}, {"shopper": "k1~x", "clicks": 1, "is_fraud": True, "reasons": ["fast"]}])
     tables = inputs(events=event_frame(events), sessions=sessions, rejected=rejected)
-    report = build_report(tables, titles=lambda ids: dict.fromkeys(ids, "a private title"))
+    report = build_report(tables)
     (suspect,) = report.fraud.suspects
-    assert (suspect.rare_queries, suspect.rare_products) == (1, 1)
+    assert (suspect.queries, suspect.products) == ((), ())
     for text in (report.to_json().decode(), "\n".join(shown(report))):
         assert "private" not in text
         assert "never shown" in text

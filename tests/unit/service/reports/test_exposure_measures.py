@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shelfwise.service.reports.exposure import (
-    PairExposure,
-    attention_distance,
-    expected_exposure,
-    gini,
-    group_shares,
-    target_by_merit,
-)
+from shelfwise.service.reports.exposure import PairExposure, attention_distance, gini, group_shares, target_by_merit
 
 
 def pairs(query: list[int], group: list[int], exposure: list[float], clicks: list[float]) -> PairExposure:
@@ -50,11 +43,3 @@ def test_groups_have_shares_and_intervals() -> None:
     assert first.ratio.value > 1 > second.ratio.value
     assert first.ratio.lower == pytest.approx(first.ratio.value)
     assert group_shares(pairs([], [], [], []), 1)[0].exposure == 0
-
-
-def test_expected_exposure_is_a_squared_distance() -> None:
-    query, own, wanted = np.array([0, 0]), np.array([3.0, 1.0]), np.array([2.0, 2.0])
-    found = expected_exposure(query, own, wanted)
-    assert found.loss == pytest.approx(0.25**2 + 0.25**2)
-    assert found.disparity == pytest.approx(0.75**2 + 0.25**2)
-    assert found.loss == pytest.approx(found.disparity - 2 * found.relevance + 0.5**2 + 0.5**2)
