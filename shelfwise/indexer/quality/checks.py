@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-import pointblank as pb
 import polars as pl
 from numpy.typing import NDArray
 
@@ -122,69 +121,58 @@ def _spelled(field: str, value: object) -> str:
     return f"{value:,.2f}".removesuffix(".00")
 
 
-_ROW = "_row_num_"
-"""The column with pointblank's numbers of the rows of an extract, from 1."""
-
-
 def failing_rows(frame: pl.DataFrame, rules: Sequence[QualityRule]) -> Iterator[tuple[QualityRule, NDArray[np.int64]]]:
     """Each rule that rows fail, with their positions in the frame, ascending.
 
-    Each rule is one step of pointblank. A step costs a millisecond for any number of rows, so frames of many thousand
-    rows are cheapest.
-
-    Raises SettingError for a rule that the library cannot evaluate over the frame.
+    Raises SettingError for a rule that cannot be evaluated over the frame.
     """
     for rule in rules:
-        nulls = frame[rule.name].null_count()
-        # Most rules do not apply to most batches, and each step costs time.
-        can_fail = nulls > 0 if rule.check is QualityCheck.NOT_NULL else nulls < frame.height
-        if can_fail and len(rows := _failing(frame, rule)):
-            yield rule, rows
+        try:
+            # A row without a value passes.
+            fails = frame.select(_failure(rule).fill_null(value=False)).to_series()
+        except pl.exceptions.PolarsError as error:
+            message = f"rule {rule.name}: {rule.check.value} cannot be evaluated on {rule.field}; change it"
+            raise SettingError(message) from error
+        if fails.any():
+            yield rule, fails.arg_true().to_numpy().astype(np.int64)
 
 
-def _failing(frame: pl.DataFrame, rule: QualityRule) -> NDArray[np.int64]:
-    columns = [rule.name, other_column(rule)] if rule.other else [rule.name]
-    # A frame of only these columns: the library copies the frame's schema many times per step.
-    validation = _declare(pb.Validate(frame.select(columns)), rule)
-    validation = validation.interrogate(collect_tbl_checked=False, extract_limit=frame.height)
-    if validation.validation_info[0].eval_error:
-        raise SettingError(f"rule {rule.name}: {rule.check.value} cannot be evaluated on {rule.field}; change it")
-    extract = validation.get_data_extracts(i=1, frame=True)
-    if extract is None:
-        return np.empty(0, dtype=np.int64)
-    rows: NDArray[np.int64] = extract[_ROW].to_numpy().astype(np.int64) - 1
-    return rows
+_OPERATORS: Mapping[str, Callable[[pl.Expr, object], pl.Expr]] = {
+    "<": pl.Expr.lt,
+    "<=": pl.Expr.le,
+    ">": pl.Expr.gt,
+    ">=": pl.Expr.ge,
+    "=": pl.Expr.eq,
+    "!=": pl.Expr.ne,
+}
 
 
-def _declare(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
-    column = rule.name
+def _failure(rule: QualityRule) -> pl.Expr:
+    """Whether a row fails a rule; null, or false, if it has no value."""
+    value = pl.col(rule.name)
     match rule.check:
         case QualityCheck.NOT_NULL:
-            return validation.col_vals_not_null(column)
+            return value.is_null()
         case QualityCheck.NULL | QualityCheck.NOT_REGEX:  # the frame has the matches of not_regex
-            return validation.col_vals_null(column)
+            return value.is_not_null()
         case QualityCheck.BETWEEN:
-            low, high = map(float, rule.values)
-            return validation.col_vals_between(column, low, high, na_pass=True)
+            low, high = rule.values
+            return ~value.is_between(low, high)
         case QualityCheck.IN_SET:
-            return validation.col_vals_in_set(column, [*rule.values, None])
+            return ~value.is_in(_set(rule))
         case QualityCheck.NOT_IN_SET:
-            return validation.col_vals_not_in_set(column, list(rule.values), na_pass=True)
+            return value.is_in(_set(rule))
         case QualityCheck.REGEX:
-            return validation.col_vals_regex(column, rule.pattern, na_pass=True)
+            return ~value.str.contains(rule.pattern)
         case QualityCheck.COMPARE:
-            return _declare_comparison(validation, rule)
+            return ~_OPERATORS[rule.op](value, pl.col(other_column(rule)) if rule.other else pl.lit(rule.values[0]))
         case _:
             raise ValueError(f"{rule.check} cannot be evaluated on a single batch")
 
 
-_STEPS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "!=": "ne"}
-
-
-def _declare_comparison(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
-    value = pb.col(other_column(rule)) if rule.other else rule.values[0]
-    step: Callable[..., pb.Validate] = getattr(validation, f"col_vals_{_STEPS[rule.op]}")
-    return step(rule.name, value, na_pass=True)
+def _set(rule: QualityRule) -> pl.Series:
+    """The values of a rule as one list; numbers of a rule file may be integers and floats."""
+    return pl.Series(rule.values, strict=False).implode()
 
 
 def column(field: str) -> str:

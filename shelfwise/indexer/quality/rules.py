@@ -461,7 +461,7 @@ def _expressions(rule: QualityRule) -> list[pl.Expr]:
     if not rule.other:
         return [value.alias(rule.name)]
     other = pl.col(column_of(rule.other, _kind(rule.other, rule)))
-    # A comparison with a missing value passes; the library would count it as a failure.
+    # A comparison with a missing value passes.
     value = pl.when(other.is_not_null()).then(value)
     return [value.alias(rule.name), other.alias(other_column(rule))]
 

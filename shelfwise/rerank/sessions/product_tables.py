@@ -82,7 +82,7 @@ POPULARITY = TableMaker("popularity", (COUNT_PARTIAL, ACT_PARTIAL), popularity)
 _CANDIDATES = 6
 """Candidates per neighbour, since some have too few shoppers."""
 _ROWS = 1_000
-"""The number of products for which common shoppers are counted at once; bounds the memory."""
+"""The number of products whose pairs are computed at once; bounds the memory."""
 _SCHEMA = pl.Schema(
     {
         "kind": pl.String(),
@@ -131,37 +131,27 @@ def _matrix(cells: pl.DataFrame, ids: pl.Series) -> scipy.sparse.csr_matrix:
 
 
 def _pairs(matrix: scipy.sparse.csr_matrix, ids: pl.Series, context: Context) -> pl.DataFrame:
-    from implicit.nearest_neighbours import ItemItemRecommender, normalize
-
-    model = ItemItemRecommender(K=1 + _CANDIDATES * context.options.neighbours, num_threads=1)
-    # The products of unit columns are cosines. CosineRecommender does the same, but warns about its own format.
-    model.fit(normalize(matrix.T).T.tocsr(), show_progress=False)
-    found = model.similarity.tocoo()
-    apart = found.row != found.col
-    row, column, cosine = found.row[apart], found.col[apart], found.data[apart]
-    return pl.DataFrame(
-        {
-            "product_id": ids.gather(row),
-            "neighbour_id": ids.gather(column),
-            "cosine": cosine,
-            "shoppers": _shoppers_in_common(matrix, row, column),
-        },
-        schema_overrides={"shoppers": pl.UInt32},
+    """The cosine of each product with those of the highest cosine, and the number of their common shoppers."""
+    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=0)).ravel())
+    units = (matrix @ scipy.sparse.diags(1 / lengths)).tocsr()
+    ones = matrix.copy()
+    ones.data = np.ones_like(ones.data)
+    most = _CANDIDATES * context.options.neighbours
+    blocks = []
+    for start in range(0, len(ids), _ROWS):
+        block = slice(start, start + _ROWS)
+        cosines, common = ((each[:, block].T @ each).tocsr().sorted_indices().tocoo() for each in (units, ones))
+        columns = {"row": cosines.row, "column": cosines.col, "cosine": cosines.data, "shoppers": common.data}
+        pairs = pl.DataFrame(columns).with_columns(pl.col("row") + start).filter(pl.col("row") != pl.col("column"))
+        ordered = pairs.sort("row", "cosine", "column", descending=[False, True, False])
+        blocks.append(ordered.group_by("row", maintain_order=True).head(most))
+    found = pl.concat(blocks)
+    return found.select(
+        "cosine",
+        pl.col("shoppers").cast(pl.UInt32),
+        product_id=ids.gather(found["row"]),
+        neighbour_id=ids.gather(found["column"]),
     )
-
-
-def _shoppers_in_common(matrix: scipy.sparse.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """The number of common shoppers of each pair of products (rows, columns), (pairs,)."""
-    did = matrix.copy()
-    did.data = np.ones_like(did.data)
-    of_products = did.T.tocsr()
-    counts = np.zeros(len(row), np.uint32)
-    for start in range(0, of_products.shape[0], _ROWS):
-        here = np.flatnonzero((row >= start) & (row < start + _ROWS))
-        if len(here):
-            common = (of_products[start : start + _ROWS] @ did).tocsr()
-            counts[here] = np.asarray(common[row[here] - start, column[here]]).ravel()
-    return counts
 
 
 def _ranked(kind: str, pairs: pl.DataFrame, context: Context) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 from shelfwise.retrieval.errors import StoreDamagedError
@@ -33,26 +34,26 @@ _AFTER_ALL = b"\xff"
 
 @cache
 def language_words() -> frozenset[str]:
-    """The 82,834 words of symspellpy's English frequency dictionary, and the parts of words with an apostrophe. None of
-    them is a typing error, even if the catalog does not have it."""
+    """The 82,834 words of `english_words.txt.zst`, and the parts of words with an apostrophe. None of them is a typing
+    error, even if the catalog does not have it."""
     entries = frequent_words()
     return frozenset([*entries, *chain.from_iterable(words_of(entry) for entry in entries if "'" in entry)])
 
 
 COMMON = 30_000
-"""The number of most frequent words of that dictionary that, when typed, are almost always intended."""
+"""The number of most frequent words of that list that, when typed, are almost always intended."""
 
 
 @cache
 def common_words() -> frozenset[str]:
-    """The most frequent words of that dictionary."""
+    """The most frequent words of that list."""
     return frozenset(frequent_words()[:COMMON])
 
 
 def frequent_words() -> list[str]:
-    """The words of that dictionary, most frequent first."""
-    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig").splitlines()
-    return [line.partition(" ")[0] for line in lines]
+    """The words of that list, most frequent first."""
+    compressed = (files("shelfwise.retrieval.text") / "english_words.txt.zst").read_bytes()
+    return zstandard.decompress(compressed).decode().splitlines()
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,7 @@ BARE = Product(id="b", title="Saw")
         (rule("attributes.new", QualityCheck.IN_SET, values=("false",)), ["a"]),
         (rule("price", QualityCheck.NOT_IN_SET, values=(10.0,)), ["a"]),
         (rule("price", QualityCheck.NOT_IN_SET, values=(11.0,)), []),
+        (rule("price", QualityCheck.IN_SET, values=(1, 10.5)), ["a"]),
         (rule("title", QualityCheck.REGEX, pattern="^D"), ["b"]),
         (rule("brand", QualityCheck.REGEX, pattern="^D"), ["a"]),
         (rule("title", QualityCheck.NOT_REGEX, pattern="a."), ["b"]),
@@ -209,7 +210,7 @@ def test_a_rule_with_a_condition_skips_other_products(when: RuleScope, expected:
     assert failing(products, red, tmp_path) == (["a"] if expected else [])
 
 
-def test_a_rule_that_the_library_cannot_evaluate_is_named(tmp_path: Path) -> None:
+def test_a_rule_that_cannot_be_evaluated_is_named(tmp_path: Path) -> None:
     impossible = rule("title", QualityCheck.BETWEEN, values=(1.0, 2.0))  # a rule file cannot contain this
     with pytest.raises(SettingError, match="title_between"):
         failing([DRILL], impossible, tmp_path)
