@@ -1,10 +1,8 @@
 // The page's texts, in English and Chinese; texts of the store are not translated.
 
 import { browser } from "./storage.js";
-import { CHINESE } from "./words-zh.js";
-import { ENGLISH } from "./words-en.js";
+import { TEXTS } from "./texts.js";
 
-const WORDS = { en: ENGLISH, zh: CHINESE };
 const LOCALES = { en: "en", zh: "zh-CN" };
 /** Units as suffixes of field names, with their spelling. */
 const UNITS = Object.fromEntries(["kg", "g", "mg", "lb", "oz", "km", "m", "cm", "mm",
@@ -14,8 +12,8 @@ const UNITS = Object.fromEntries(["kg", "g", "mg", "lb", "oz", "km", "m", "cm", 
 
 function preferred() {
   const kept = browser.read("language");
-  if (kept in WORDS) return kept;
-  return (navigator.languages || []).map((each) => each.slice(0, 2)).find((each) => each in WORDS) || "en";
+  if (kept in LOCALES) return kept;
+  return (navigator.languages || []).map((each) => each.slice(0, 2)).find((each) => each in LOCALES) || "en";
 }
 
 let now = preferred();
@@ -28,7 +26,7 @@ let hasPrices = true;
 export function useLook({ texts, language: only }, isPriced) {
   own = texts;
   hasPrices = isPriced;
-  isFixed = only in WORDS;
+  isFixed = only in LOCALES;
   if (isFixed) now = only;
 }
 
@@ -43,18 +41,24 @@ export function language() {
 
 /** The other languages of the page. */
 export function otherLanguages() {
-  return Object.keys(WORDS).filter((each) => each !== now);
+  return Object.keys(LOCALES).filter((each) => each !== now);
 }
 
 export function speak(wanted) {
-  now = wanted in WORDS ? wanted : "en";
+  now = wanted in LOCALES ? wanted : "en";
   browser.write("language", now);
+}
+
+/** The text of a name in the page's language, else in English. */
+function textOf(name) {
+  const [english, chinese] = TEXTS[name] || [];
+  return now === "zh" ? chinese ?? english : english;
 }
 
 /** The text of a name, with placeholders replaced; a count selects `name` or `name.one`. */
 export function t(name, values = {}) {
-  const one = values.count === 1 ? WORDS[now][`${name}.one`] : undefined;
-  const text = one ?? own[now]?.[name] ?? WORDS[now][name] ?? ENGLISH[name] ?? name;
+  const one = values.count === 1 && now === "en" ? textOf(`${name}.one`) : undefined;
+  const text = one ?? own[now]?.[name] ?? textOf(name) ?? name;
   return text.replace(/\{(\w+)\}/g, (whole, key) => {
     const value = values[key];
     return typeof value === "number" ? number(value) : String(value ?? whole);
@@ -80,12 +84,14 @@ export function money(price, currency) {
 /** The display name of a field; derived from its name if the page has no text for it. */
 export function fieldName(field) {
   const bare = field.replace(/^attributes\./, "");
-  const name = `field.${bare.toLowerCase()}`;
+  const whole = textOf(`field.${bare.toLowerCase()}`);
+  if (whole) return whole;
   const measured = /^(.+)_([a-z]{1,3})$/i.exec(bare);
   const unit = measured && UNITS[measured[2].toLowerCase()];
-  const spaced = (unit ? measured[1] : bare).replace(/([a-z]{2})([A-Z])(?=[a-z])/g, (_, end, first) => `${end} ${first.toLowerCase()}`);
-  const text = spaced.replace(/([a-z]{2})([A-Z])/g, "$1 $2").replaceAll("_", " ") + (unit ? `, ${unit}` : "");
-  return WORDS[now][name] || ENGLISH[name] || text.replace(/^./, (first) => first.toUpperCase());
+  const name = unit ? measured[1] : bare;
+  const spaced = name.replace(/([a-z]{2})([A-Z])(?=[a-z])/g, (_, end, first) => `${end} ${first.toLowerCase()}`);
+  const text = spaced.replace(/([a-z]{2})([A-Z])/g, "$1 $2").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+  return (textOf(`field.${name.toLowerCase()}`) || text) + (unit ? t("unit", { unit }) : "");
 }
 
 /** The display name of a value of a field. */
