@@ -33,12 +33,12 @@ LAST_POSITION = 50
 class SessionFeatures:
     """The tables that signals are computed from. A source is a shopper, or a session whose shopper is not known.
 
-    `sessions`: session_number, source, shopper, session, first, events, clicks, purchases, answers, and of log dwells
+    `sessions`: session_number, source, shopper, session, first, events, clicks, purchases, and of log dwells
     the count (dwells), the sum (dwell_sum) and the sum of squares about the session's mean (dwell_ss). A dwell is the
     time from a click to the next act. `shown`: a row for each product of each answer in a session: session_number,
     source, answer, product_id, position (1 to `LAST_POSITION`), clicked (Boolean). `steps`: a row for each two
     successive clicks of one answer: session_number, source, next (whether the second is on the next position).
-    `clicked`: source, product_id, times (answers in which it was clicked). `bought`: a row for each purchase:
+    `clicked`: source, product_id. `bought`: a row for each purchase:
     session_number, source, product_id; unseen (the source has no impression, click, page view or cart of the product);
     direct (unseen, or the source saw no answer of a search, or looked only at what it bought); promotion (of the
     product, in bans: the evidence that it has more direct purchases than the looks of other shoppers explain).
@@ -65,11 +65,11 @@ def session_features(events: pl.DataFrame) -> SessionFeatures:
     around = _browsers(events, looks, bought, sources)
     direct = pl.col("unseen") | ~pl.col("source").is_in(around.implode())
     bought = bought.with_columns(pl.col("unseen").fill_null(True)).with_columns(direct=direct)
-    clicked = clicks.group_by("source", "product_id").agg(times=pl.struct("session_number", "query_id").n_unique())
+    clicked = clicks.select("source", "product_id").unique()
     promoters = bought.filter("direct")["source"].unique()
     lookers = looks.filter(~pl.col("source").is_in(promoters.implode())).group_by("product_id").agg(lookers=pl.len())
     bought = bought.join(_promotions(bought, lookers), on="product_id", how="left", maintain_order="left")
-    sessions = _sessions(events, kept, clicks, bought).join(sources, on="session_number", how="left")
+    sessions = _sessions(events, clicks, bought).join(sources, on="session_number", how="left")
     shown = _shown(kept, clicks).join(_query_of(events), on="query_id", how="left", maintain_order="left")
     shown = shown.with_columns(pl.col("query").fill_null("")).drop("query_id")
     return SessionFeatures(sessions.sort("session_number"), shown, _steps(clicks), clicked, bought)
@@ -99,7 +99,7 @@ def _sources(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bought: pl.DataFrame) -> pl.DataFrame:
+def _sessions(events: pl.DataFrame, clicks: pl.DataFrame, bought: pl.DataFrame) -> pl.DataFrame:
     """One row a session. `purchases` counts only products that were looked at, without those that promote a product:
     such purchases cost a bot nothing."""
 
@@ -115,9 +115,6 @@ def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bo
     )
     is_promoting = pl.col("direct") & (pl.col("promotion") >= _PROMOTED)
     seen = bought.filter(~pl.col("unseen") & ~is_promoting).group_by("session_number").agg(purchases=pl.len())
-    answered = (
-        kept.filter(pl.col("query_id") != "").group_by("session_number").agg(answers=pl.col("query_id").n_unique())
-    )
     spent = (pl.col("_next") - pl.col("time")).dt.total_milliseconds()
     dwell = pl.max_horizontal(spent, pl.lit(_SHORTEST_MS)).log()
     paced = (
@@ -130,9 +127,8 @@ def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bo
             dwell_ss=((pl.col("_dwell") - pl.col("_dwell").mean()) ** 2).sum(),
         )
     )
-    joined = whole.join(answered, on="session_number", how="left").join(paced, on="session_number", how="left")
-    joined = joined.join(seen, on="session_number", how="left")
-    return joined.with_columns(pl.col("purchases", "answers", "dwells", "dwell_sum", "dwell_ss").fill_null(0))
+    joined = whole.join(paced, on="session_number", how="left").join(seen, on="session_number", how="left")
+    return joined.with_columns(pl.col("purchases", "dwells", "dwell_sum", "dwell_ss").fill_null(0))
 
 
 def _shown(kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
@@ -170,7 +166,7 @@ _VOICE = 10
 _WORTH = 20
 """The weight of the priors below, in sources."""
 _PACE, _PACE_BETWEEN, _PACE_WITHIN = float(np.log(20_000)), 0.7, 1.0
-_RATE, _PURCHASES, _NEXT, _ANSWERS, _REPEATS = 0.1, 0.03, 0.3, 2.0, 0.01
+_RATE, _PURCHASES, _NEXT = 0.1, 0.03, 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,8 +176,7 @@ class BotBaseline:
     `pace`, `pace_between` and `pace_within`: the mean log dwell (ms), its deviation between sources and within a
     session. `rates` (LAST_POSITION + 1,): click-through rate by position; entry 0 is not used. `spread`: variation of
     click rates between sources, as the inverse shape of a negative binomial distribution. `next_share`: share of steps
-    between clicks that go to the next position. `answers`: answers per session. `purchases`: purchases per click.
-    `repeats`: probability that two clicks of a source are on one product.
+    between clicks that go to the next position. `purchases`: purchases per click.
     """
 
     pace: float
@@ -190,9 +185,7 @@ class BotBaseline:
     rates: Floats
     spread: float
     next_share: float
-    answers: float
     purchases: float
-    repeats: float
 
 
 def fit_baseline(acts: SessionFeatures, suspects: pl.Series) -> BotBaseline:
@@ -214,9 +207,7 @@ def fit_baseline(acts: SessionFeatures, suspects: pl.Series) -> BotBaseline:
         rates=rates,
         spread=_spread(shown, rates),
         next_share=_share(float((steps["next"] * steps["weight"]).sum()), float(steps["weight"].sum()), _NEXT),
-        answers=max(1.0, _share(float(sessions["answers"].sum()), len(sessions), _ANSWERS)),
         purchases=_share(float(weight @ bought), float(weight @ weighted["clicks"].to_numpy()), _PURCHASES),
-        repeats=_repeats(acts.clicked.join(voices, on="source")),
     )
 
 
@@ -269,16 +260,6 @@ def _spread(shown: pl.DataFrame, rates: Floats) -> float:
     return float(np.clip(extra / (float(weight @ mean**2) + _WORTH), 0.1, 4.0))
 
 
-def _repeats(clicked: pl.DataFrame) -> float:
-    sums = clicked.group_by("source").agg(
-        _all=pl.col("times").sum().cast(pl.Float64),
-        _same=(pl.col("times") * (pl.col("times") - 1) / 2).sum(),
-        weight=pl.col("weight").first() ** 2,
-    )
-    same = float((sums["_same"] * sums["weight"]).sum())
-    return _share(same, float((sums["_all"] * (sums["_all"] - 1) / 2 * sums["weight"]).sum()), _REPEATS)
-
-
 _COPIED = 0.7
 """The probability that a copying account clicks a shown product that the copied account clicked."""
 _FEWEST = 3
@@ -286,12 +267,6 @@ _FEWEST = 3
 _MOST = 20_000
 """The number of sources that are compared with each other: those with the most clicks."""
 _ROWS = 500
-_PRIOR = 10.0
-"""The weight of the other sources' clicks as a prior of the suspects' distribution, in suspects."""
-
-_TEMPER = 0.5
-"""The weight of a click, as the clicks of an answer depend on each other (Hand & Yu 2001, Idiot's Bayes: Not So Stupid
-After All?)."""
 
 
 def coordinated_accounts(units: pl.DataFrame, acts: SessionFeatures) -> Floats:
@@ -313,41 +288,6 @@ def coordinated_accounts(units: pl.DataFrame, acts: SessionFeatures) -> Floats:
     found = pl.DataFrame({"source": sources, "_bans": np.maximum(best, 0)})
     joined = units.select("source").join(found, on="source", how="left", maintain_order="left")
     return joined["_bans"].fill_null(0.0).to_numpy()
-
-
-def suspect_products(
-    unit: str, units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline, suspects: pl.Series
-) -> Floats:
-    """Evidence in bans (n,) that each of `units` (sessions or sources) clicks the products of suspects.
-
-    A naive Bayes classifier of clicked products, trained on all other sources. Each source has one vote, divided among
-    its products; it votes for the suspects if any of its sessions (session numbers) is one. The votes of the others are
-    smoothed by the expected clicks, half a vote a product; those of the suspects by the votes of the others.
-    """
-    picked = acts.shown.filter("clicked").select("session_number", "source", "product_id")
-    votes = _votes(picked, acts, suspects)
-    expected = acts.shown.select("product_id", _rate=pl.Series(baseline.rates[acts.shown["position"].to_numpy()]))
-    expected = expected.group_by("product_id").agg(_expected=pl.col("_rate").sum())
-    expected = expected.with_columns(pl.col("_expected") / pl.col("_expected").sum())
-    sums = votes.group_by("product_id").agg(pl.col("_bad", "_good").sum().name.suffix("_all"))
-    bad, good = (votes.filter(pl.col(side) > 0)["source"].n_unique() for side in ("_bad", "_good"))
-    smooth = 0.5 * len(expected)
-    others = (pl.col("_good_all") - pl.col("_good") + smooth * pl.col("_expected")) / (good + smooth)
-    theirs = (pl.col("_bad_all") - pl.col("_bad") + _PRIOR * others) / (bad - (pl.col("_bad") > 0) + _PRIOR)
-    ratios = votes.join(sums, on="product_id").join(expected, on="product_id")
-    ratios = ratios.select("source", "product_id", _ratio=(theirs / others).log10())
-    by_unit = picked.unique([unit, "product_id"]).join(ratios, on=["source", "product_id"])
-    found = by_unit.group_by(unit).agg(_bans=_TEMPER * pl.col("_ratio").sum())
-    joined = units.select(unit).join(found, on=unit, how="left", maintain_order="left")
-    return np.asarray(np.maximum(joined["_bans"].fill_null(0.0).to_numpy(), 0.0))
-
-
-def _votes(picked: pl.DataFrame, acts: SessionFeatures, suspects: pl.Series) -> pl.DataFrame:
-    accused = acts.sessions.filter(pl.col("session_number").is_in(suspects.implode())).select("source").unique()
-    votes = picked.select("source", "product_id").unique().with_columns(_vote=1 / pl.len().over("source"))
-    votes = votes.join(accused.with_columns(_accused=pl.lit(True)), on="source", how="left")
-    is_bad = pl.col("_accused").fill_null(False)
-    return votes.with_columns(_bad=pl.col("_vote") * is_bad, _good=pl.col("_vote") * ~is_bad)
 
 
 def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array, pl.Series]:
@@ -413,11 +353,8 @@ class Signal(StrEnum):
     MUCH = "clicks more of the products shown than shoppers do"
     DEEP = "clicks low positions as often as high ones"
     SWEEP = "clicks one position after the next"
-    MANY = "searches much more in one session than shoppers do"
-    AGAIN = "clicks the same products repeatedly"
-    ALIKE = "clicks the same products as another shopper, but others do not"
-    COMPANY = "clicks the products of suspects more than others do"
     NEVER_BUYS = "clicks often and does not buy"
+    ALIKE = "clicks the same products as another shopper, but others do not"
     PROMOTED = "buys a product that many buy without browsing and few look at"
     DIRECT = "buys without searching or looking at other products"
     CROWD = "clicks only one product, as far more shoppers do than expected"
@@ -452,10 +389,9 @@ class Sums:
     """Log10 of the likelihood ratio of the clicked positions: uniform against the baseline's rates."""
     steps: Floats
     next_steps: Floats
-    answers: Floats
 
 
-_OF_SESSIONS = ("clicks", "purchases", "dwells", "dwell_sum", "dwell_ss", "dwell_degrees", "answers")
+_OF_SESSIONS = ("clicks", "purchases", "dwells", "dwell_sum", "dwell_ss", "dwell_degrees")
 
 
 def sums_by(unit: str, units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline) -> Sums:
@@ -526,27 +462,13 @@ def _never_buys(sums: Sums, baseline: BotBaseline) -> Floats:
     return np.asarray(bans(tail) - relief)
 
 
-def many(sums: Sums, baseline: BotBaseline) -> Floats:
-    """Evidence of more searches than the baseline for each session, by a geometric distribution."""
-    return np.where(sums.answers > 1, bans((1 - 1 / baseline.answers) ** np.maximum(sums.answers - 1, 0)), 0.0)
-
-
-def again(units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline) -> Floats:
-    """Evidence of more repeated clicks on products than the baseline, for each source."""
-    times = pl.col("times").cast(pl.Float64)
-    sums = acts.clicked.group_by("source").agg(_all=times.sum(), _same=(times - 1).sum())
-    joined = units.select("source").join(sums, on="source", how="left", maintain_order="left").fill_null(0.0)
-    total, same = joined["_all"].to_numpy(), joined["_same"].to_numpy()
-    return _more(same, baseline.repeats * total * np.maximum(total - 1, 0) / 2, 1.0)
-
-
 TOGETHER = "seen over all sessions of this shopper"
 """The last reason, if the reasons are those of all sessions of the shopper."""
 
 _KINDS: Mapping[str, tuple[Signal, ...]] = {
     "pace": (Signal.FAST, Signal.EVEN),
-    "place": (Signal.MUCH, Signal.DEEP, Signal.SWEEP, Signal.MANY),
-    "aim": (Signal.AGAIN, Signal.ALIKE, Signal.COMPANY, Signal.PROMOTED),
+    "place": (Signal.MUCH, Signal.DEEP, Signal.SWEEP),
+    "aim": (Signal.ALIKE, Signal.PROMOTED),
     "end": (Signal.NEVER_BUYS,),
     "sale": (Signal.DIRECT,),
 }
@@ -591,7 +513,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     units = acts.sessions.select("source").unique().sort("source")
     # The row of each session's source in `units`.
     source = acts.sessions["source"].to_numpy()
-    alike = coordinated_accounts(units, acts)
+    alike = {Signal.ALIKE: coordinated_accounts(units, acts)}
     passing = passing_clicks(acts.shown)
     others = acts.shown.filter(~pl.col("session_number").is_in(passing["session_number"].implode()))
     crowds = {
@@ -604,12 +526,8 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     suspects = pl.Series("session_number", [], dtype=pl.UInt32)
     for _ in range(_PASSES):
         baseline = fit_baseline(acts, suspects)
-        by_source = signals(sums_by("source", units, acts, baseline), baseline)
-        by_source |= sold | crowds | {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike}
-        by_source[Signal.COMPANY] = suspect_products("source", units, acts, baseline, suspects)
-        sums = sums_by("session_number", acts.sessions, acts, baseline)
-        by_session = signals(sums, baseline) | sold_in_session | {Signal.MANY: many(sums, baseline)}
-        by_session[Signal.COMPANY] = suspect_products("session_number", acts.sessions, acts, baseline, suspects)
+        by_source = signals(sums_by("source", units, acts, baseline), baseline) | sold | crowds | alike
+        by_session = signals(sums_by("session_number", acts.sessions, acts, baseline), baseline) | sold_in_session
         # Purchases in other sessions of the source count for this session.
         bought = by_source[Signal.NEVER_BUYS][source]
         by_session[Signal.NEVER_BUYS] = np.minimum(by_session[Signal.NEVER_BUYS], bought)

@@ -162,7 +162,6 @@ def test_baseline_is_fitted_to_shoppers() -> None:
     assert len(found.rates) == LAST_POSITION + 1
     assert found.pace == pytest.approx(math.log(25_000), abs=0.25)
     assert found.pace_within == pytest.approx(0.7, abs=0.2)
-    assert found.answers == pytest.approx(1 / 0.6, abs=0.1)
 
 
 def test_suspects_are_excluded_from_the_baseline() -> None:
@@ -173,7 +172,7 @@ def test_suspects_are_excluded_from_the_baseline() -> None:
     acts = session_features(shop.cleaned())
     bots = acts.sessions.filter(pl.col("shopper") == "bot")["session_number"]
     without, expected = fit_baseline(acts, bots), usual_of(honest)
-    assert (without.pace, without.purchases, without.answers) == (expected.pace, expected.purchases, expected.answers)
+    assert (without.pace, without.purchases) == (expected.pace, expected.purchases)
     assert without.rates.tolist() == expected.rates.tolist()
 
 
@@ -184,9 +183,7 @@ NORMAL = BotBaseline(
     rates=np.array([0.0, *(0.4 / place for place in range(1, LAST_POSITION + 1))]),
     spread=0.5,
     next_share=0.3,
-    answers=2.0,
     purchases=0.05,
-    repeats=0.01,
 )
 
 
