@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc, nDCG
 
-from shelfwise.benchmarks.quality import compare_runs, evaluate_stages, measure, ndcg, read_run, write_run
+from shelfwise.benchmarks.quality import compare_runs, measure, ndcg, read_run, write_run
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.judgments import Judgments, read_judgments
 
@@ -32,10 +32,6 @@ BEST = (2**3 - 1) / log2(1 + 1) + (2**2 - 1) / log2(2 + 1) + (2**1 - 1) / log2(3
 
 
 class TestNdcg:
-    def test_ndcg_of_the_ideal_order_is_1(self) -> None:
-        assert one_ndcg("abcd", JUDGED) == 1
-        assert one_ndcg("abc", JUDGED) == 1
-
     def test_ndcg_uses_exponential_gain_and_logarithmic_discount(self) -> None:
         gained = (2**2 - 1) / log2(1 + 1) + (2**1 - 1) / log2(2 + 1) + (2**3 - 1) / log2(4 + 1)
         assert one_ndcg("bcda", JUDGED) == pytest.approx(gained / BEST)
@@ -43,10 +39,6 @@ class TestNdcg:
     def test_unjudged_hit_has_no_gain_and_takes_a_rank(self) -> None:
         gained = (2**3 - 1) / log2(2 + 1) + (2**1 - 1) / log2(5 + 1)
         assert one_ndcg(["x", "a", "y", "z", "c"], JUDGED) == pytest.approx(gained / BEST)
-
-    def test_ndcg_without_hits_is_0(self) -> None:
-        assert one_ndcg([], JUDGED) == 0
-        assert one_ndcg("xyz", JUDGED) == 0
 
     def test_ndcg_at_10_truncates_ranking_and_ideal(self) -> None:
         judged = {"none": 0.0} | {f"p{place}": 1.0 for place in range(12)}
@@ -66,11 +58,6 @@ class TestNdcg:
         ideal = (2 ** (3 - 1) - 1) / log2(2) + (2 ** (2 - 1) - 1) / log2(3)
         gained = (2 ** (2 - 1) - 1) / log2(2) + (2 ** (3 - 1) - 1) / log2(3)
         assert ndcg("ba", judgments.grades["one"], judgments) == pytest.approx(gained / ideal)
-
-    def test_negative_grades_are_valid(self) -> None:
-        gained = (2 ** (0 + 1) - 1) / log2(2) + (2 ** (1 + 1) - 1) / log2(3)
-        ideal = (2 ** (1 + 1) - 1) / log2(2) + (2 ** (0 + 1) - 1) / log2(3)
-        assert one_ndcg("bac", {"a": 1.0, "b": 0.0, "c": -1.0}) == pytest.approx(gained / ideal)
 
     def test_query_without_relevant_products_has_ndcg_0(self) -> None:
         judgments = judgments_of({"one": {"a": 1.0}, "none": {"b": 0.0}})
@@ -125,12 +112,6 @@ class TestMeasure:
         assert measure({"q": [*unjudged, "a"]}, judgments)["R@100"] == 1
         assert measure({"q": [*unjudged, "y", "a"]}, judgments)["R@100"] == 0
 
-    def test_recall_at_100_is_a_mean_over_queries_with_relevant_products(self) -> None:
-        judgments = judgments_of({"q": {"a": 1.0, "b": 1.0, "c": 0.0}, "nothing": {"d": 0.0}})
-        measured = measure({"q": ["a"], "nothing": ["d"]}, judgments)
-        assert measured["R@100"] == 1 / 2
-        assert measured["R@10"] == pytest.approx((1 / 2 + 0) / 2)
-
     def test_other_measures_count_grades_above_the_lowest(self) -> None:
         judgments = judgments_of({"q": {"a": 2.67, "b": 1.33, "c": 1.0}, "r": {"d": 3.0}})
         measured = measure({"q": ["c", "b", "x"], "r": ["y", "z", "d"]}, judgments)
@@ -150,20 +131,6 @@ class TestMeasure:
         thirds = {name: measured[name] for name in ("nDCG@10", "R@100", "MRR", "R@10")}
         assert thirds == pytest.approx(dict.fromkeys(thirds, 1 / 3))
         assert measured["P@10"] == pytest.approx(1 / 10 / 3)
-
-    def test_all_measures_are_0_without_hits(self) -> None:
-        judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
-        assert set(measure({"q": []}, judgments).values()) == {0.0}
-        assert set(measure({"q": ["b", "x"]}, judgments).values()) == {0.0}
-
-    def test_queries_and_ids_may_contain_spaces(self) -> None:
-        judgments = judgments_of({"red  mug 350ml": {"a b": 1.0, "c\u2028d": 1.0, "e": 0.0}})
-        assert measure({"red  mug 350ml": ["a b", "c\u2028d"]}, judgments)["R@10"] == 1
-
-    def test_each_stage_is_measured_separately(self) -> None:
-        judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
-        measured = evaluate_stages({"bm25": {"q": ["a"]}, "dense": {"q": ["b"]}}, judgments)
-        assert {stage: values["nDCG@10"] for stage, values in measured.items()} == {"bm25": 1, "dense": 0}
 
 
 class TestWriteRun:
