@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encoding
 from shelfwise.rerank.ranker.features import FEATURES
-from shelfwise.rerank.ranker.spec import RankerReport, RankerSpec
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.spec import RankerReport, RankerSpec, StoredRanker
 from shelfwise.retrieval.store.files import SEAL_FILE, FileEntry, checksum
 from tests.versions import DIMENSION
 
@@ -70,3 +71,9 @@ def rewrite(path: Path, **values: object) -> None:
     document = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode(document | values))
     reseal_ranker(path.parent)
+
+
+def opened_export(folder: Path) -> OnnxRanker:
+    """The exported network in a folder as a ranker whose scores are those of clicks."""
+    spec = msgspec.structs.replace(SPEC, mix=0.0, event_weights=(1.0, 0.0, 0.0))
+    return OnnxRanker(StoredRanker("ranker-0001", folder, spec, REPORT))

@@ -31,22 +31,15 @@ from shelfwise.rerank.user_tower.evaluation import hit_rate, ranks_of, split_by_
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.tower import UserTower
 from shelfwise.rerank.user_tower.training import fit
-from tests.unit.rerank.evaluation.test_off_policy import clicks, clicks_of, ordered, simulated_searches
+from tests import bot_shop
+from tests.click_training import OPTIONS, Threads, reached, start, validation, without_attention
+from tests.click_training import shoppers as shoppers_of
+from tests.logged_searches import clicks, clicks_of, ordered, simulated_searches
+from tests.rankers import opened_export
 from tests.unit.rerank.ranker import random_candidates
-from tests.unit.rerank.ranker.test_onnx import opened_export
-from tests.unit.rerank.sessions import test_bots
 from tests.unit.rerank.text_towers.tiny_towers import judged, make_index, write_judgments
 from tests.unit.rerank.training import clicked_shop
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, row_of
-from tests.unit.rerank.training.test_click_training import (
-    OPTIONS,
-    Threads,
-    reached,
-    start,
-    validation,
-    without_attention,
-)
-from tests.unit.rerank.training.test_click_training import shoppers as shoppers_of
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 from tests.unit.service.cli import commands
 
@@ -211,9 +204,9 @@ def test_federated_training(clicked: Shop, events: pl.DataFrame) -> None:
 
 
 def test_fraud() -> None:
-    visits = test_bots.Shop()
+    visits = bot_shop.Shop()
     visits.honest(60)
-    test_bots.crawl(visits, "crawler")
+    bot_shop.crawl(visits, "crawler")
     scores = score_sessions(visits.cleaned())
     found = scores.filter("is_fraud")
     assert found["shopper"].to_list() == ["crawler"]

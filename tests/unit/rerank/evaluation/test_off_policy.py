@@ -7,62 +7,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Floats, Ints
-from shelfwise.rerank.evaluation.off_policy import LoggedSearches, OutcomeEstimate, evaluate_rankings, logged_searches
+from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Floats
+from shelfwise.rerank.evaluation.off_policy import LoggedSearches, evaluate_rankings, logged_searches
 from shelfwise.retrieval.errors import InputError
-from tests.unit.rerank.click_models.click_simulation import (
-    Conditions,
-    PositionShopper,
-    falling_examination,
-    graded_store,
-    simulate,
-)
-
-DEPTH, PRODUCTS, QUERIES = 5, 8, 30
-EXAMINATION = falling_examination(1.0, DEPTH)
-
-
-def simulated_searches() -> tuple[LoggedSearches, Floats]:
-    """A simulated log with one shuffled list in five, and the attractiveness of its pairs."""
-    random = np.random.default_rng(3)
-    grades = {
-        f"q{number:02}": {f"p{product}": float(random.integers(4)) for product in range(PRODUCTS)}
-        for number in range(QUERIES)
-    }
-    store, table = graded_store(grades, seed=3)
-    made = simulate(store, PositionShopper(EXAMINATION), 6_000, Conditions(depth=DEPTH, exploration=0.2), seed=3)
-    query = table["query"].rle_id().to_numpy().astype(np.int32)
-    return searches_of(made.log, query, random.integers(2_000, size=made.log.size)), store.attractiveness
+from tests.logged_searches import DEPTH, QUERIES, clicks, clicks_of, ordered, searches_of, simulated_searches
 
 
 @pytest.fixture(scope="module")
 def simulated() -> tuple[LoggedSearches, Floats]:
     return simulated_searches()
-
-
-def searches_of(log: ClickLog, query: Ints, shopper: np.ndarray) -> LoggedSearches:
-    acts = np.zeros((*log.pairs.shape, 3), np.bool_)
-    acts[..., 0] = log.clicks
-    return LoggedSearches(log, acts, query, shopper.astype(np.int32), np.ones(log.size, np.bool_))
-
-
-def ordered(searches: LoggedSearches, scores: Floats) -> Ints:
-    """The best pairs of each query by scores (pairs,)."""
-    queries = int(searches.query.max()) + 1
-    order = np.lexsort((-scores, searches.query)).reshape(queries, -1)
-    return order[:, :DEPTH].astype(np.int32)
-
-
-def clicks_of(searches: LoggedSearches, ranking: Ints, attractiveness: Floats) -> float:
-    """The expected clicks per search."""
-    of_list = searches.query[searches.log.pairs.max(axis=1)]
-    return float((attractiveness[ranking[of_list]] * EXAMINATION).sum(axis=1).mean())
-
-
-def clicks(searches: LoggedSearches, ranking: Ints) -> OutcomeEstimate:
-    (found,) = evaluate_rankings(searches, [ranking], replicates=40)
-    assert not found.refusal
-    return found.outcomes[0]
 
 
 def test_a_ranking_compared_with_itself_makes_no_difference(simulated: tuple[LoggedSearches, Floats]) -> None:

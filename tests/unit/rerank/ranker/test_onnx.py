@@ -17,7 +17,7 @@ from shelfwise.rerank.ranker.network import Inputs
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker
 from shelfwise.retrieval.errors import ModelDamagedError, ModelError
-from tests.rankers import REPORT, SPEC, building, linear_graph
+from tests.rankers import REPORT, SPEC, building, linear_graph, opened_export
 from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, near, scored, some_of
 
@@ -104,13 +104,6 @@ def test_unrelated_graph_is_refused(tmp_path: Path, kind: str, name: str) -> Non
     getattr(graph.graph.node[0], kind)[0] = name
     with pytest.raises(ModelDamagedError, match="no ranker's graph"):
         opened(tmp_path, graph)
-
-
-CLICKS = msgspec.structs.replace(SPEC, mix=0.0, event_weights=(1.0, 0.0, 0.0))
-
-
-def opened_export(folder: Path) -> OnnxRanker:
-    return OnnxRanker(StoredRanker("ranker-0001", folder, CLICKS, REPORT))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Barrier
-from typing import cast
 
 import numpy as np
 import polars as pl
@@ -18,7 +14,6 @@ from shelfwise.rerank.ranker.network import RankerNetwork
 from shelfwise.rerank.training.click_dataset import click_lists, fit_evidence
 from shelfwise.rerank.training.click_training import (
     ClickMethod,
-    ClickOptions,
     PrivacyOptions,
     ShopperRecords,
     Validation,
@@ -27,16 +22,14 @@ from shelfwise.rerank.training.click_training import (
     train_federated,
     train_on_clicks,
 )
-from shelfwise.rerank.training.datasets import ListData, full_batches
+from shelfwise.rerank.training.datasets import full_batches
 from shelfwise.rerank.training.evaluation import scores_of
-from shelfwise.rerank.training.trainer import LoopOptions, State
 from shelfwise.retrieval.errors import TrainingError
+from tests.click_training import OPTIONS, Threads, reached, shoppers, start, validation, without_attention
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, row_of, shop
 from tests.unit.rerank.training.teacher_lists import SHAPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-OPTIONS = ClickOptions(loop=LoopOptions(epochs=8, learning_rate=5e-3, warm_up=5, patience=9))
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +40,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.fixture(scope="module")
 def events(made: Shop) -> pl.DataFrame:
     return made.events(6_000)
-
-
-def validation(made: Shop) -> Validation:
-    data = made.data
-    gains = made.relevance.astype(np.float32)
-    return Validation(ListData(data.lists, data.queries, data.states, gains), np.arange(len(data.lists)))
-
-
-def start(made: Shop) -> RankerNetwork:
-    return new_network(SHAPE, made.data.lists.features, seed=0)
-
-
-def reached(made: Shop, network: RankerNetwork) -> float:
-    return made.ndcg(scores_of(network, full_batches(made.data, np.arange(len(made.data.lists)))))
 
 
 @pytest.mark.slow
@@ -100,27 +79,6 @@ def test_a_validation_without_a_click_is_refused(made: Shop) -> None:
         Validation(made.data, np.empty(0, np.int64))
 
 
-@dataclass
-class Threads:
-    """A federation of stores that train in threads of one process."""
-
-    stores: int
-    rounds: int
-    given: list[tuple[float, State]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._full, self._read = Barrier(self.stores), Barrier(self.stores, self.given.clear)
-
-    def average(self, state: State, weight: float) -> State:
-        self.given.append((weight, state))
-        self._full.wait()
-        total = sum(weight for weight, _ in self.given)
-        parts = sorted(self.given, key=lambda each: each[0])  # the sum must not depend on the order of arrival
-        mean = {name: np.asarray(sum(part / total * each[name] for part, each in parts)) for name in state}
-        self._read.wait()
-        return cast(Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], mean)
-
-
 def test_feature_that_is_constant_in_one_store_keeps_the_scale_of_the_others(made: Shop, events: pl.DataFrame) -> None:
     data = click_data(made, learned_lists(made, events))
     features = made.data.lists.features.copy()
@@ -136,15 +94,6 @@ def test_feature_that_is_constant_in_one_store_keeps_the_scale_of_the_others(mad
         for network in threads.map(trained, starts):
             assert network.spread[3].item() == pytest.approx(starts[1].spread[3].item())
             assert network.centre[3].item() == pytest.approx(starts[1].centre[3].item())
-
-
-def shoppers(events: pl.DataFrame, count: int) -> pl.DataFrame:
-    """The events with `who`: their lists divided among `count` shoppers."""
-    return events.with_columns(who=pl.format("u{}", pl.col("query_id").hash(seed=1) % count))
-
-
-def without_attention(made: Shop) -> RankerNetwork:
-    return new_network(replace(SHAPE, layers=0), made.data.lists.features, seed=0)
 
 
 def test_noise_grows_as_epsilon_falls_and_shoppers_are_few() -> None:
