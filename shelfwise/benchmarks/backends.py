@@ -14,8 +14,6 @@ import numpy as np
 from shelfwise.benchmarks.latency import Latency, measure_latency, measure_recall, searcher
 from shelfwise.benchmarks.quality import Parity, compare, varied_requests
 from shelfwise.indexer.targets import move
-from shelfwise.retrieval.elasticsearch.client import Cluster
-from shelfwise.retrieval.elasticsearch.versions import index_names
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE, read_lines
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
@@ -108,6 +106,10 @@ def _clustered(
     *,
     vectors: bool,
 ) -> BackendFigures:
+    # Of the extra elasticsearch.
+    from shelfwise.retrieval.elasticsearch.client import Cluster
+    from shelfwise.retrieval.elasticsearch.versions import index_names
+
     timed = _Timed(progress)
     move(copied, settings.cluster, timed, vectors=vectors)
     store = Store(copied)

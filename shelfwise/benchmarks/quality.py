@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import ir_measures
 import numpy as np
-from ir_measures import RR, P, Qrel, R, ScoredDoc
 
 from shelfwise.rerank.evaluation.metrics import ranked_ndcg
 from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
@@ -105,12 +103,10 @@ def compare_runs(run: Run, other: Run, judgments: Judgments) -> RunChange:
     return RunChange(paired_bootstrap(first, second), int(higher.sum()), int(lower.sum()))
 
 
-# The measures of a ranking. All except nDCG come from ir-measures, whose providers accept only integer grades.
+# The measures of a ranking.
 
 Run = Mapping[str, Sequence[str]]
 """Product ids by query, best first."""
-Relevance = Callable[[float, float], bool]
-"""Whether a product is relevant, by the best grade of a query and the product's grade."""
 
 
 def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgments, depth: int = 10) -> float:
@@ -130,36 +126,32 @@ def measure(run: Run, judgments: Judgments) -> dict[str, float]:
     if nothing is relevant, nothing can be missed. The others are means over all queries, in which products graded above
     the lowest are relevant.
     """
-    names = {query: str(place) for place, query in enumerate(judgments.grades, 1)}
-    documents = [
-        ScoredDoc(names[query], product, -float(place))
-        for query, ranked in run.items()
-        for place, product in enumerate(ranked)
-    ]
-    relevant = list(_qrels(judgments.grades, names, lambda _, grade: grade > judgments.lowest))
-    findable = {query: judged for query, judged in judgments.grades.items() if max(judged.values()) > judgments.lowest}
-    top = list(_qrels(findable, names, lambda best, grade: grade == best))
-    rates = ir_measures.calc_aggregate([RR, P @ 10, R @ 10], relevant, documents)
-    recall = ir_measures.calc_aggregate([R @ 100], top, documents)
-    gained = [ndcg(run.get(query, ()), judged, judgments) for query, judged in judgments.grades.items()]
-    precision, found = float(rates[P @ 10]), float(rates[R @ 10])
+    gained, reciprocal, precise, recalled, top_recalled = [], [], [], [], []
+    for query, judged in judgments.grades.items():
+        ranked, best = run.get(query, ()), max(judged.values())
+        gained.append(ndcg(ranked, judged, judgments))
+        relevant = {product for product, grade in judged.items() if grade > judgments.lowest}
+        first = next((rank for rank, product in enumerate(ranked, 1) if product in relevant), math.inf)
+        hits = len(relevant.intersection(ranked[:10]))
+        reciprocal.append(1 / first)
+        precise.append(hits / 10)
+        recalled.append(hits / max(len(relevant), 1))
+        if relevant:
+            top = {product for product, grade in judged.items() if grade == best}
+            top_recalled.append(len(top.intersection(ranked[:100])) / len(top))
+    precision, found = _mean(precise), _mean(recalled)
     return {
-        "nDCG@10": math.fsum(gained) / len(gained),
-        "R@100": float(recall[R @ 100]) if findable else 0.0,
-        "MRR": float(rates[RR]),
+        "nDCG@10": _mean(gained),
+        "R@100": _mean(top_recalled),
+        "MRR": _mean(reciprocal),
         "P@10": precision,
         "R@10": found,
         "F1@10": 2 * precision * found / (precision + found) if precision + found else 0.0,
     }
 
 
-def _qrels(
-    grades: Mapping[str, Mapping[str, float]], names: Mapping[str, str], is_relevant: Relevance
-) -> Iterator[Qrel]:
-    for query, judged in grades.items():
-        best = max(judged.values())
-        for product, grade in judged.items():
-            yield Qrel(names[query], product, int(is_relevant(best, grade)))
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / max(len(values), 1)
 
 
 # Whether two engines over one catalog give the same results: hits in the same order, totals and facet counts.

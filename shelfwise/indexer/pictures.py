@@ -20,6 +20,7 @@ from shelfwise.indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTabl
 from shelfwise.indexer.incremental import PreviousVersion
 from shelfwise.retrieval.encoders.weights import resolve_model_name
 from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.index.faiss import PreviousVectors, build_index
 from shelfwise.retrieval.index.pictures import KEYS_FILE, ROWS_FILE
 from shelfwise.retrieval.index.vectors import (
@@ -123,7 +124,8 @@ class CatalogPictureEncoder:
         if options.model == NONE or not (options.model or before):
             return None
         # Imports torch, which a rebuild without pictures does not need.
-        from shelfwise.retrieval.encoders.pictures import load_picture_encoder, open_picture_encoder
+        with optional_imports():
+            from shelfwise.retrieval.encoders.pictures import load_picture_encoder, open_picture_encoder
 
         if options.model:
             encoder, name = open_picture_encoder(options.model, cache), resolve_model_name(options.model)

@@ -27,6 +27,7 @@ from shelfwise.indexer.embedding import EncodedChunk
 from shelfwise.indexer.pipeline import PublishableBatch, SortedBatch
 from shelfwise.indexer.workers import Workers, attempt
 from shelfwise.retrieval.errors import SettingError, StoreDamagedError, StoreError, WorkerError
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.store.files import atomic_file
 
 B = TypeVar("B")
@@ -98,7 +99,7 @@ class RayWorkers(Workers):
     def __init__(self, address: str, count: int | None, folder: Path) -> None:
         """`count` limits the number of workers; shards are written to `folder`.
 
-        Raises SettingError if Ray is not installed, WorkerError if no cluster responds.
+        Raises MissingExtraError if Ray is not installed, WorkerError if no cluster responds.
         """
         super().__init__(count)
         self._folder = folder
@@ -239,11 +240,9 @@ def _check_address(address: str) -> None:
 def _import_ray() -> Any:  # noqa: ANN401
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # otherwise Ray's processes report usage to its makers
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
-    try:
+    with optional_imports():
         import ray
         import ray.data
-    except ModuleNotFoundError as error:
-        raise SettingError('--ray needs Ray, the extra "ray": uv pip install "shelfwise[ray]"') from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it writes into the terminal of the command
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True

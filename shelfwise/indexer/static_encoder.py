@@ -13,6 +13,7 @@ from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.encoders.registry import open_encoder
 from shelfwise.retrieval.encoders.weights import find_model
 from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.index.vectors import Vectors
 from shelfwise.retrieval.memory import require_memory
 from shelfwise.retrieval.progress import Progress
@@ -66,7 +67,8 @@ def distil_encoder(
     if not folder.is_dir():
         weights = file_bytes(source.folder.rglob("*.safetensors"))
         require_memory(_BYTES + _TIMES * weights, f"a table is distilled from {name} with", "a smaller model")
-        from shelfwise.retrieval.encoders.distillation import distil
+        with optional_imports():
+            from shelfwise.retrieval.encoders.distillation import distil
 
         progress.begin("teach", len(texts) + len(queries), "texts")
         vectors = teacher.encode_products(texts, progress.advance)

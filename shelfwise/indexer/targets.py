@@ -22,6 +22,7 @@ from shelfwise.retrieval.encoders.folder import origin_of
 from shelfwise.retrieval.encoders.registry import store_encoder
 from shelfwise.retrieval.encoders.weights import resolve_model_name
 from shelfwise.retrieval.errors import PublishRefusedError, StoreError
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.index.faiss import build_index
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
@@ -87,8 +88,9 @@ class ClusterTarget(Target):
     builder = KeywordBuilder
 
     def __init__(self, settings: ClusterSettings, store: Store, *, vectors: bool = False) -> None:
-        from shelfwise.retrieval.elasticsearch.client import Cluster
-        from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
+        with optional_imports():
+            from shelfwise.retrieval.elasticsearch.client import Cluster
+            from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
 
         self._place = ClusterLocation(settings.alias, store.identity(), vectors)
         self.place = self._place

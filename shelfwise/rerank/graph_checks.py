@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,50 @@ MICROSOFT_OPERATORS = ("MatMulIntegerToFloat", "MultiHeadAttention")
 _ENDLESS = ("Loop", "Scan")
 """Standard operators that are in none of our exports, and that a scorer with a deadline cannot stop."""
 _MICROSOFT = "com.microsoft"
+_PACKAGE = "shelfwise.onnx"
+ONNX_FIELDS: Mapping[str, Mapping[str, tuple[int, str]]] = {
+    "ModelProto": {
+        "graph": (7, "GraphProto"),
+        "training_info": (20, "TrainingInfoProto*"),
+        "functions": (25, "FunctionProto*"),
+    },
+    "TrainingInfoProto": {"initialization": (1, "GraphProto"), "algorithm": (2, "GraphProto")},
+    "FunctionProto": {
+        "name": (1, "string"),
+        "node": (7, "NodeProto*"),
+        "domain": (10, "string"),
+        "attribute_proto": (11, "AttributeProto*"),
+    },
+    "GraphProto": {
+        "node": (1, "NodeProto*"),
+        "initializer": (5, "TensorProto*"),
+        "input": (11, "ValueInfoProto*"),
+        "sparse_initializer": (15, "SparseTensorProto*"),
+    },
+    "NodeProto": {"op_type": (4, "string"), "attribute": (5, "AttributeProto*"), "domain": (7, "string")},
+    "AttributeProto": {
+        "t": (5, "TensorProto"),
+        "g": (6, "GraphProto"),
+        "tensors": (10, "TensorProto*"),
+        "graphs": (11, "GraphProto*"),
+        "sparse_tensor": (22, "SparseTensorProto"),
+        "sparse_tensors": (23, "SparseTensorProto*"),
+    },
+    "SparseTensorProto": {"values": (1, "TensorProto"), "indices": (2, "TensorProto")},
+    "TensorProto": {
+        "name": (8, "string"),
+        "external_data": (13, "StringStringEntryProto*"),
+        "data_location": (14, "int32"),
+    },
+    "StringStringEntryProto": {"key": (1, "string"), "value": (2, "string")},
+    "ValueInfoProto": {"name": (1, "string"), "type": (2, "TypeProto")},
+    "TypeProto": {"tensor_type": (1, "Tensor")},
+    "Tensor": {"shape": (2, "TensorShapeProto")},
+    "TensorShapeProto": {"dim": (1, "Dimension*")},
+    "Dimension": {"dim_value": (1, "int64")},
+}
+"""Numbers and types of the fields that a check reads, as in the format's onnx.proto; `*` marks a repeated one. The
+package onnx is for training: serving does without it."""
 _RETRAIN = "train the ranker again: shelfwise train ranker"
 
 
@@ -38,22 +83,43 @@ def check_graph(path: Path, columns: Mapping[str, int] | None = None, cure: str 
     graph or takes inputs of other lengths, ModelMismatchError for one that accesses the outside or may not end; both
     have the `cure`.
     """
-    import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load_model(path, format="protobuf", load_external_data=False)
+        model = _model_type()()
+        model.ParseFromString(path.read_bytes())
     except (DecodeError, OSError) as error:
         raise ModelDamagedError(f"{path} is not an ONNX graph ({error}); {cure}") from error
     if not model.graph.node:
         raise ModelDamagedError(f"{path} has an ONNX graph without operators; {cure}")
     own = {(function.domain, function.name) for function in model.functions}
     for message in _messages(model):
-        if isinstance(message, onnx.NodeProto):
+        if message.DESCRIPTOR.name == "NodeProto":
             _check_operator(path, message.domain, message.op_type, own, cure)
-        elif isinstance(message, onnx.TensorProto):
+        elif message.DESCRIPTOR.name == "TensorProto":
             _check_tensor(path, message, cure)
     _check_columns(path, model.graph, columns or {}, cure)
+
+
+@cache
+def _model_type() -> Any:  # noqa: ANN401 - the class of a message is made at run time
+    """The class of the message ModelProto with the fields of `ONNX_FIELDS`; other fields are skipped."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="onnx_fields.proto", package=_PACKAGE, syntax="proto2")
+    kinds = descriptor_pb2.FieldDescriptorProto
+    for message, fields in ONNX_FIELDS.items():
+        described = file.message_type.add(name=message)
+        for name, (number, kind) in fields.items():
+            label = kinds.LABEL_REPEATED if kind.endswith("*") else kinds.LABEL_OPTIONAL
+            field = described.field.add(name=name, number=number, label=label)
+            if (named := kind.rstrip("*")) in ONNX_FIELDS:
+                field.type, field.type_name = kinds.TYPE_MESSAGE, f".{_PACKAGE}.{named}"
+            else:
+                field.type = kinds.Type.Value(f"TYPE_{named.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.ModelProto"))
 
 
 def _messages(message: Any) -> Iterator[Any]:  # noqa: ANN401 - the format's messages have no common type

@@ -11,6 +11,7 @@ ShelfwiseError
 ├── EncoderError   EncoderUnavailableError, EncoderMismatchError
 ├── ModelError     UnknownModelError, ModelDamagedError, ModelMismatchError, ModelRefusedError, RankerLateError,
 │                  TrainingError > NothingBetterError
+├── MissingExtraError
 ├── WorkerError
 └── TaskFailedError
 """
@@ -208,6 +209,10 @@ class ClusterUnavailableError(ClusterError):
 
 class ClusterRefusedError(ClusterError):
     """The cluster responds and refuses; retrying does not help until the cause is corrected."""
+
+
+class MissingExtraError(ShelfwiseError):
+    """A library of an extra is not installed; the message has the command that installs it."""
 
 
 class WorkerError(ShelfwiseError):

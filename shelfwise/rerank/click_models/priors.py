@@ -86,17 +86,24 @@ def _rank(log: ClickLog, query: Ints) -> Floats:
 
 def _falling(exposure: _Exposure, level: Floats, strength: float) -> Floats:
     """(pairs,): attractiveness by rank; the mean for pairs that were never shown."""
-    from sklearn.isotonic import IsotonicRegression
-
     looks = exposure.looks * level
     known = looks > 0
     weights = looks / (looks + strength)
     rate = exposure.clicks[known] / looks[known]
-    curve = IsotonicRegression(increasing=False).fit(exposure.rank[known], rate, weights[known])
+    curve = falling_curve(exposure.rank[known], rate, weights[known])
     ordinary = float(rate @ weights[known] / weights[known].sum())
     mean = np.full(len(looks), ordinary)
-    mean[known] = curve.predict(exposure.rank[known])
+    mean[known] = curve
     return mean
+
+
+def falling_curve(rank: Floats, rate: Floats, weights: Floats) -> Floats:
+    """(n,): the falling step function of the rank with the least weighted squared distance from the rates (n,)."""
+    _, step = np.unique(rank, return_inverse=True)
+    count = int(step.max(initial=-1)) + 1
+    weight = sums(step, weights, count)
+    mean = sums(step, rate * weights, count) / weight
+    return np.asarray(scipy.optimize.isotonic_regression(mean, weights=weight, increasing=False).x[step])
 
 
 def _query_level(exposure: _Exposure, by_rank: Floats, strength: float, query: Ints) -> Floats:

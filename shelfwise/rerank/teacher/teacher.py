@@ -14,6 +14,7 @@ from shelfwise.rerank.teacher.pairs import DEFAULT_TEACHER
 from shelfwise.retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
 from shelfwise.retrieval.encoders.registry import NETWORK_RUNTIMES, detect_runtime, parse_runtime
 from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.extras import optional_imports
 
 
 class Teacher(Protocol):
@@ -58,12 +59,14 @@ def open_teacher(
         source = find_cross_encoder(name_or_folder, cache)
         chosen = wanted or detect_runtime()
         if chosen in ("torch", "torch-bf16"):
-            from shelfwise.rerank.teacher.cross_encoder import TorchTeacher
+            with optional_imports():
+                from shelfwise.rerank.teacher.cross_encoder import TorchTeacher
 
             return TorchTeacher(source, runtime=chosen, max_length=max_length)
         exported = cache / "teachers" / identity_for(source, chosen, max_length)
         if not exported.is_dir():
-            from shelfwise.rerank.teacher.onnx_export import export_teacher
+            with optional_imports():
+                from shelfwise.rerank.teacher.onnx_export import export_teacher
 
             export_teacher(source, exported, "int8" if chosen == "onnx-int8" else "fp32", max_length=max_length)
     from shelfwise.rerank.teacher.onnx import OnnxTeacher

@@ -65,12 +65,10 @@ class PrivacyOptions:
         return max(1, round(shoppers / self.shoppers))
 
     def guarantee(self, shoppers: int) -> PrivacyGuarantee:
-        """The guarantee of a training on so many shoppers. Raises SettingError without the package opacus, or if there
-        are too few shoppers for this epsilon."""
-        try:
-            from opacus.accountants.utils import get_noise_multiplier
-        except ImportError as error:
-            raise SettingError("--private needs the package opacus: pip install 'shelfwise[private]'") from error
+        """The guarantee of a training on so many shoppers. Raises SettingError if there are too few shoppers for this
+        epsilon."""
+        from opacus.accountants.utils import get_noise_multiplier
+
         delta, rate = 1 / (10 * shoppers), min(1.0, self.shoppers / shoppers)
         try:
             noise = get_noise_multiplier(

@@ -371,12 +371,9 @@ _RUN_NAME = re.compile(r"[a-z]+-[0-9a-f]{16}")
 def tensorboard_curve(run: Path, network: str) -> Callable[[Epoch], None]:
     """Callback of a `Trainer` that writes the loss and validation of each epoch as TensorBoard event files: those of
     WORK/clicks-0123456789abcdef go to WORK/tensorboard/clicks-0123456789abcdef/NETWORK/. The curve of an interrupted
-    run is rewritten. Does nothing without the package tensorboard."""
-    try:
-        # Optional and slow to import.
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return lambda _epoch: None
+    run is rewritten."""
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
     charts = run.parent / CHARTS_FOLDER
     folder = charts / run.name / network
     if folder.is_dir():

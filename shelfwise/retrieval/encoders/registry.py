@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
 from weakref import WeakValueDictionary
@@ -26,6 +27,7 @@ from shelfwise.retrieval.encoders.folder import (
 )
 from shelfwise.retrieval.encoders.weights import ModelSource, find_model
 from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, StoreError
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.memory import require_memory
 from shelfwise.retrieval.store.files import atomic_folder, file_bytes, link_or_copy
 
@@ -81,7 +83,8 @@ def open_encoder(
     source = find_model(name_or_folder, cache)
     chosen = runtime_of(source, wanted)
     if chosen in ("torch", "torch-bf16"):
-        from shelfwise.retrieval.encoders.torch import TorchEncoder
+        with optional_imports():
+            from shelfwise.retrieval.encoders.torch import TorchEncoder
 
         return TorchEncoder(source, runtime=chosen, max_length=max_length, dimension=dimension)
     return load_encoder(_exported(source, chosen, cache, max_length, dimension))
@@ -117,7 +120,8 @@ def load_encoder(folder: Path) -> _Stored:
         from shelfwise.retrieval.encoders.static import StaticEncoder
 
         return StaticEncoder(folder)
-    from shelfwise.retrieval.encoders.torch import TorchEncoder
+    with optional_imports():
+        from shelfwise.retrieval.encoders.torch import TorchEncoder
 
     source = ModelSource(spec.name, folder / TORCH_FOLDER)
     encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length, dimension=spec.dimension)
@@ -231,7 +235,8 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
                 return folder
             needed = _EXPORT_BYTES + _EXPORT_TIMES * file_bytes(source.folder.rglob("*"))
             require_memory(needed, f"{source.name} is exported once with", "a smaller model")
-            from shelfwise.retrieval.encoders.onnx_export import export_onnx
+            with optional_imports():
+                from shelfwise.retrieval.encoders.onnx_export import export_onnx
 
             precision: Precision = "int8" if runtime == "onnx-int8" else "fp32"
             export_onnx(source, folder, precision, max_length=max_length, dimension=dimension)
@@ -240,7 +245,7 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
 
 def detect_runtime() -> Runtime:
     """The runtime of "auto" on this machine."""
-    if not _has_nvidia_driver():
+    if not _has_nvidia_driver() or find_spec("torch") is None:
         return "onnx-int8"
     from shelfwise.retrieval.encoders.torch import gpu_ready
 

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from shelfwise.retrieval.encoders.folder import SPEC_FILE, TORCH_FOLDER, folder_fingerprint, read_spec
-from shelfwise.retrieval.errors import EncoderUnavailableError
+from shelfwise.retrieval.errors import EncoderUnavailableError, MissingExtraError
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.store.files import atomic_folder
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -118,7 +119,8 @@ def _from_package(name: str, cache: Path) -> Path | None:
 
 def _from_hub(name: str, cache: Path) -> Path:
     def download(folder: Path) -> None:
-        from sentence_transformers import SentenceTransformer
+        with optional_imports():
+            from sentence_transformers import SentenceTransformer
 
         SentenceTransformer(name, device="cpu").save(str(folder))
 
@@ -138,6 +140,8 @@ def fetch_model(name: str, target: Path, download: Callable[[Path], None], not_f
     try:
         with atomic_folder(target) as scratch:
             download(scratch)
+    except MissingExtraError:
+        raise
     except Exception as error:
         # The hub's client raises dozens of unrelated types, even just for a missing network.
         answer = " ".join(str(error).split())[:200]

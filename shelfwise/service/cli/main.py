@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from shelfwise.retrieval.errors import ShelfwiseError, close_names
+from shelfwise.retrieval.extras import optional_imports
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter  # typer does not export them
@@ -335,19 +336,11 @@ def main() -> None:
 
 
 def run(program: typer.Typer) -> None:
-    """Runs an app. An error of the program is printed in one line, and the exit code is 1.
-
-    The same holds if torch is missing, since environments that only serve do without it.
-    """
+    """Runs an app. An error of the program, or a library of an extra that is not installed, is printed in one line,
+    and the exit code is 1."""
     try:
-        program()
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        from shelfwise.service.cli.output import show_error
-
-        show_error("this needs torch, which is not installed; the README says how to install it without CUDA")
-        sys.exit(1)
+        with optional_imports():
+            program()
     except (ShelfwiseError, OSError) as error:
         from shelfwise.service.cli.output import show_error
 

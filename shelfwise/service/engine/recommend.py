@@ -27,6 +27,7 @@ from shelfwise.rerank.user_tower.histories import (
     newest_products,
 )
 from shelfwise.retrieval.errors import ModelError, QueryError
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.filters.ast import In
 from shelfwise.retrieval.filters.conditions import Condition, all_of
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -426,10 +427,14 @@ def products_by_looks(
     """The products whose pictures are nearest to a picture file, or to the picture of the product with this id, without
     itself and those that `rules` exclude; no hits for a product without a picture. A score is the cosine.
 
-    Raises QueryError for an index without pictures, PictureError for an invalid file, UnknownProductError, or
-    EncoderError.
+    Raises QueryError for an index without pictures, MissingExtraError without torch, PictureError for an invalid file,
+    UnknownProductError, or EncoderError.
     """
     if (pictures := snapshot.pictures) is None:
+        if snapshot.manifest.pictures is not None:
+            # Their encoder could not be loaded, perhaps for lack of torch.
+            with optional_imports():
+                import shelfwise.retrieval.encoders.pictures  # noqa: F401
         cure = "rebuild it with a picture model: shelfwise rebuild INDEX FEED --pictures MODEL"
         raise QueryError(f"the index has no pictures; {cure}")
     row = row_of(snapshot, picture) if isinstance(picture, str) else -1

@@ -25,10 +25,12 @@ from shelfwise.retrieval.errors import (
     EncoderError,
     EncoderMismatchError,
     EncoderUnavailableError,
+    MissingExtraError,
     SettingError,
     StoreDamagedError,
     StoreForeignError,
 )
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.filters.conditions import Condition, ProductColumns, matches, reads_terms
 from shelfwise.retrieval.filters.places import coordinates, distances
 from shelfwise.retrieval.filters.schema import FieldCatalog, product_columns
@@ -93,8 +95,9 @@ class Connection:
     def versions(self) -> ClusterVersions:
         """The store's versions in the cluster; raises SettingError if no cluster is set."""
         # The client, which an index on this machine does not need.
-        from shelfwise.retrieval.elasticsearch.client import Cluster
-        from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
+        with optional_imports():
+            from shelfwise.retrieval.elasticsearch.client import Cluster
+            from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
         from shelfwise.service.settings import load_settings
 
         with self._lock:
@@ -422,11 +425,12 @@ def _pictures(store: Store, manifest: Manifest) -> tuple[SearchedPictures | None
         return None, ""
     try:
         # torch, which an index without pictures need not have.
-        from shelfwise.retrieval.encoders.pictures import shared_picture_encoder
+        with optional_imports():
+            from shelfwise.retrieval.encoders.pictures import shared_picture_encoder
         from shelfwise.retrieval.index.pictures import PictureIndex
 
         encoder = shared_picture_encoder(store.encoders / info.encoder)
-    except (ImportError, EncoderUnavailableError) as error:
+    except (MissingExtraError, EncoderUnavailableError) as error:
         return None, f"pictures are not searched: {error}"
     index = PictureIndex.open(store.version_folder(manifest.version) / PICTURES_FOLDER, info)
     return SearchedPictures(index, encoder), ""

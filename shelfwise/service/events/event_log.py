@@ -18,6 +18,7 @@ from shelfwise.retrieval.events.privacy import KEYS_FILE, EventIntake, Masker, P
 from shelfwise.retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
 from shelfwise.retrieval.events.store import EventStore
 from shelfwise.retrieval.events.stored import StoredEvent
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.records import Event
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.retrieval.store.versions import Store
@@ -180,8 +181,9 @@ def open_store(root: Path, settings: Settings, *, is_clustered: bool) -> EventSt
     if not is_clustered:
         return SqliteEvents(root / EVENTS_FOLDER)
     # The client, which events on this machine do not need.
-    from shelfwise.retrieval.elasticsearch.client import Cluster
-    from shelfwise.retrieval.events.elasticsearch import ElasticsearchEvents
+    with optional_imports():
+        from shelfwise.retrieval.elasticsearch.client import Cluster
+        from shelfwise.retrieval.events.elasticsearch import ElasticsearchEvents
 
     return ElasticsearchEvents(Cluster(settings.cluster))
 

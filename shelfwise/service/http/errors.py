@@ -188,6 +188,8 @@ def to_request_error(error: Exception) -> RequestError:
             return RequestError(400, f"the body {error.__cause__}", field="body")
         case HTTPException():
             return RequestError(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
+        case errors.MissingExtraError():
+            return RequestError(501, str(error), code="missing_extra")
         case errors.ShelfwiseError():
             return _from_shelfwise_error(error)
         case OSError(errno=errno.EMFILE | errno.ENFILE):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shelfwise.rerank.text_towers.options import TextTowerOptions
 from shelfwise.rerank.training.trainer import Epoch
-from shelfwise.retrieval.errors import SettingError, TrainingError
+from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def tuned(options: TextTowerOptions, trials: int, path: Path, train: Train, prog
 
     Learning rate, temperature, margin and negatives are searched by the Tree-structured Parzen Estimator (Bergstra et
     al. 2011, Algorithms for Hyper-Parameter Optimization, section 4); a trial below the median of earlier ones is
-    stopped. Raises SettingError if optuna is not installed, TrainingError if no trial completed or the file is not a
-    study.
+    stopped. Raises TrainingError if no trial completed or the file is not a study.
     """
     study = _study(path, options.seed)
     scratch = path.with_suffix("")
@@ -60,10 +59,8 @@ def tuned(options: TextTowerOptions, trials: int, path: Path, train: Train, prog
 
 
 def _study(path: Path, seed: int) -> optuna.Study:
-    try:
-        import optuna
-    except ImportError:
-        raise SettingError("--tune needs optuna, which is not installed: pip install 'shelfwise[train]'") from None
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -10,7 +10,7 @@ import ir_measures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ir_measures import Qrel, ScoredDoc, nDCG
+from ir_measures import RR, P, Qrel, R, ScoredDoc, nDCG
 
 from shelfwise.benchmarks.quality import compare_runs, measure, ndcg, read_run, write_run
 from shelfwise.retrieval.errors import SettingError
@@ -81,14 +81,16 @@ class TestNdcg:
         rankings=st.lists(st.permutations("abcdefghijklmnoxyz"), min_size=4, max_size=4),
         length=st.integers(0, 18),
     )
-    def test_ndcg_of_binary_grades_equals_ir_measures(
+    def test_measures_of_binary_grades_equal_those_of_ir_measures(
         self, grades: Grades, rankings: list[list[str]], length: int
     ) -> None:
         run = {query: ranking[:length] for query, ranking in zip(grades, rankings, strict=False)}
         qrels = [Qrel(query, item, int(grade)) for query, judged in grades.items() for item, grade in judged.items()]
         scored = [ScoredDoc(query, item, -float(place)) for query, ids in run.items() for place, item in enumerate(ids)]
-        theirs = ir_measures.calc_aggregate([nDCG @ 10], qrels, scored)[nDCG @ 10]
-        assert measure(run, Judgments(grades, 0.0))["nDCG@10"] == pytest.approx(theirs)
+        names = {nDCG @ 10: "nDCG@10", RR: "MRR", P @ 10: "P@10", R @ 10: "R@10"}
+        ours = measure(run, Judgments(grades, 0.0))
+        for kind, theirs in ir_measures.calc_aggregate(list(names), qrels, scored).items():
+            assert ours[names[kind]] == pytest.approx(theirs)
 
     @given(
         judged=st.dictionaries(st.sampled_from("abcdef"), st.integers(-300, 300).map(lambda n: n / 100), min_size=2),

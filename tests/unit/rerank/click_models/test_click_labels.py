@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import kendalltau
+from sklearn.isotonic import IsotonicRegression
 
 from shelfwise.rerank.click_models.base import FitOptions
 from shelfwise.rerank.click_models.click_log import ClickLog, outcomes
@@ -22,7 +23,7 @@ from shelfwise.rerank.click_models.labels import (
     fit_weights,
 )
 from shelfwise.rerank.click_models.models import PositionBased, UserBrowsing
-from shelfwise.rerank.click_models.priors import prior_strength, rank_prior
+from shelfwise.rerank.click_models.priors import falling_curve, prior_strength, rank_prior
 from tests.unit.rerank.click_models.click_simulation import (
     Conditions,
     PositionShopper,
@@ -189,3 +190,11 @@ def test_outcomes_count_once_per_list_for_shown_products() -> None:
     assert happened.purchases(0, 1).tolist() == [0, 0]
     assert happened.purchases(1, 2).tolist() == [0, 1]
     assert happened.unattributed == 2
+
+
+def test_falling_curve_equals_the_isotonic_regression_of_scikit_learn() -> None:
+    random = np.random.default_rng(5)
+    rank = random.integers(1, 9, 60) / 8
+    rate, weights = random.random(60) - rank / 2, random.random(60)
+    theirs = IsotonicRegression(increasing=False).fit(rank, rate, weights).predict(rank)
+    assert np.abs(falling_curve(rank, rate, weights) - theirs).max() < 1e-12

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from shelfwise.rerank.graph_checks import check_graph, check_weights
+from shelfwise.rerank.graph_checks import ONNX_FIELDS, check_graph, check_weights
 from shelfwise.rerank.model_card import CARD_FILE
 from shelfwise.rerank.model_store import MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker import spec as spec_module
@@ -219,6 +219,34 @@ def with_node(operator: str, domain: str) -> onnx.ModelProto:
     graph = linear_graph()
     graph.graph.node.append(helper.make_node(operator, ["scores"], ["more"], domain=domain))
     return graph
+
+
+def test_the_fields_are_those_of_the_format_and_all_that_can_hold_operators_or_tensors() -> None:
+    messages: dict[str, Any] = {}
+
+    def collect(message: Any) -> None:  # noqa: ANN401 - descriptors have no public type
+        if message.name not in messages:
+            messages[message.name] = message
+            for field in message.fields:
+                if field.message_type:
+                    collect(field.message_type)
+
+    collect(onnx.ModelProto.DESCRIPTOR)
+    read = {(message, name): field for message, fields in ONNX_FIELDS.items() for name, field in fields.items()}
+    for (message, name), (number, kind) in read.items():
+        field = messages[message].fields_by_name[name]
+        assert field.number == number
+        assert field.is_repeated == kind.endswith("*")
+        assert not field.message_type or field.message_type.name == kind.rstrip("*")
+    holders = {"NodeProto", "TensorProto"}
+    for _ in messages:
+        holders |= {each.name for each in messages.values() if any(_kind(field) in holders for field in each.fields)}
+    needed = {(name, field.name) for name in messages for field in messages[name].fields if _kind(field) in holders}
+    assert needed <= set(read)
+
+
+def _kind(field: Any) -> str:  # noqa: ANN401 - as above
+    return field.message_type.name if field.message_type else ""
 
 
 class TestOperators:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,9 +163,3 @@ def test_newest_curves_and_foreign_files_are_kept(tmp_path: Path) -> None:
     write_curve(tmp_path, number=99)
     kept = {run_name(number) for number in range(4, KEEP + 3)} | {run_name(99)}
     assert {entry.name for entry in charts.iterdir()} == kept | {"of-somebody-else"}
-
-
-def test_no_curves_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    write_curve(tmp_path, CURVE[0])
-    assert list(tmp_path.iterdir()) == []

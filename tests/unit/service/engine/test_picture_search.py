@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 
 from shelfwise.retrieval.encoders.pictures import load_picture_encoder
 from shelfwise.retrieval.encoders.torch import gpu_ready
-from shelfwise.retrieval.errors import PictureError, QueryError, UnknownProductError
+from shelfwise.retrieval.errors import MissingExtraError, PictureError, QueryError, UnknownProductError
 from shelfwise.retrieval.index.faiss import FaissIndex, gpu_count
 from shelfwise.retrieval.pictures import CATALOG_WIDTH, decode, on_white
 from shelfwise.retrieval.records import ReasonKind
@@ -178,6 +179,22 @@ def test_damaged_model_of_pictures_leaves_the_rest(root: Path, tmp_path: Path) -
         assert engine.search("t-shirt").hits
         assert not engine.has_pictures
         assert "pictures are not searched" in engine.notices[0]
+
+
+def test_search_by_picture_names_the_extra_that_it_lacks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "shelfwise.retrieval.encoders.pictures", raising=False)
+    monkeypatch.delitem(sys.modules, "shelfwise.retrieval.encoders.torch", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    missing = r"this needs torch, which is not installed: pip install 'shelfwise\[train\]'"
+    with SearchEngine.open(root, follow=False) as engine:
+        assert re.search(missing, engine.notices[0])
+        with pytest.raises(MissingExtraError, match=missing):
+            engine.search_by_picture(STRIPED_RED_SHIRT)
+        with local_client(create_app(engine, ServiceSettings())) as client:
+            response = client.post("/v1/search/picture", content=STRIPED_RED_SHIRT)
+    assert response.status_code == 501
+    assert response.json()["error"]["code"] == "missing_extra"
+    assert re.search(missing, response.json()["error"]["message"])
 
 
 @pytest.fixture

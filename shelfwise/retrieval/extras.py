@@ -1,0 +1,51 @@
+"""The extras of the package: libraries that an environment may lack, and the error that names the command for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shelfwise.retrieval.errors import MissingExtraError
+
+EXTRAS = {
+    "train": (
+        "accelerate",
+        "datasets",
+        "onnx",
+        "onnx_ir",
+        "onnxscript",
+        "opacus",
+        "optuna",
+        "peft",
+        "sentence_transformers",
+        "sklearn",
+        "sqlalchemy",
+        "tensorboard",
+        "torch",
+        "transformers",
+    ),
+    "elasticsearch": ("circuitbreaker", "elastic_transport", "elasticsearch"),
+    "mcp": ("mcp",),
+    "ray": ("ray",),
+}
+"""The modules that each extra of setup.cfg brings."""
+
+
+@contextmanager
+def optional_imports() -> Iterator[None]:
+    """Imports of libraries that an extra brings; raises MissingExtraError if one of them is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (missing := missing_extra(error)) is None:
+            raise
+        raise missing from error
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The error that names the extra with this module; None for a module that no extra brings."""
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if module in modules:
+            return MissingExtraError(f"this needs {module}, which is not installed: pip install 'shelfwise[{extra}]'")
+    return None

@@ -1,0 +1,69 @@
+"""Without the libraries of the extras: what works, and the errors of what does not."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shelfwise.retrieval.errors import MissingExtraError
+from shelfwise.retrieval.extras import EXTRAS, optional_imports
+
+_WITHOUT = (
+    "import sys\nfrom shelfwise.retrieval.extras import EXTRAS\n"
+    "sys.modules.update(dict.fromkeys(name for names in EXTRAS.values() for name in names))\n"
+)
+"""Python that leaves a program without the libraries of all extras."""
+
+
+def run_without_extras(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", _WITHOUT + program], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("extra", "module"), [(extra, module) for extra, names in EXTRAS.items() for module in names])
+def test_a_missing_library_is_reported_with_the_command_that_installs_it(
+    extra: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    expected = re.escape(f"this needs {module}, which is not installed: pip install 'shelfwise[{extra}]'")
+    with pytest.raises(MissingExtraError, match=expected), optional_imports():
+        __import__(f"{module}.more")
+
+
+def test_a_missing_library_of_no_extra_stays_as_it_is() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"), optional_imports():
+        __import__("no_such_library")
+
+
+def test_commands_help_and_service_are_imported_without_extras() -> None:
+    done = run_without_extras(
+        "import shelfwise.indexer.build, shelfwise.rerank.sessions.refresh, shelfwise.service.app\n"
+        "from shelfwise.service.cli.main import app\napp(['--help-all'])"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "shelfwise train" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("mcp index", "mcp"),
+        ("rebuild index feed.csv --runtime torch", "train"),
+        ("rebuild index feed.csv --backend elasticsearch", "elasticsearch"),
+        ("rebuild index feed.csv --ray local", "ray"),
+    ],
+)
+def test_a_command_names_the_extra_that_it_lacks(
+    command: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHELFWISE_ELASTICSEARCH__URL", "http://localhost:1")
+    Path("feed.csv").write_text("id,title\n1,kettle\n")
+    arguments = ["shelfwise", *command.split()]
+    done = run_without_extras(f"from shelfwise.service.cli.main import main\nsys.argv = {arguments}\nmain()")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"which is not installed: pip install 'shelfwise[{extra}]'")
+    assert "Traceback" not in done.stderr
