@@ -14,7 +14,11 @@ from shelfwise.retrieval.extras import EXTRAS, optional_imports
 
 _WITHOUT = (
     "import sys\nfrom shelfwise.retrieval.extras import EXTRAS\n"
-    "sys.modules.update(dict.fromkeys(name for names in EXTRAS.values() for name in names))\n"
+    "class Absent:\n"
+    "    def find_spec(self, name, *_):\n"
+    "        if any(name.partition('.')[0] in names for names in EXTRAS.values()):\n"
+    "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+    "sys.meta_path.insert(0, Absent())\n"
 )
 """Python that leaves a program without the libraries of all extras."""
 
