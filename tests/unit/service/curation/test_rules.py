@@ -15,14 +15,9 @@ from hypothesis import strategies as st
 
 from shelfwise.retrieval.errors import RuleError
 from shelfwise.service.curation.rules import (
-    LAST_POSITION,
-    LONGEST_FILTER,
     LONGEST_ID,
-    LONGEST_QUERY,
     LONGEST_URL,
     MOST_ACTIONS,
-    MOST_NAMED,
-    MOST_PINS,
     Action,
     Boost,
     Bury,
@@ -37,7 +32,6 @@ from shelfwise.service.curation.rules import (
     Rule,
     When,
     parse_rule,
-    parse_rules,
     read_rules,
     rule_document,
     validate_rule,
@@ -58,10 +52,6 @@ ACTIONS = (
 MOMENTS = st.none() | st.datetimes(timezones=st.just(UTC))
 WHENS = st.builds(When, IDS, st.sampled_from(Match), IDS, MOMENTS, MOMENTS, st.lists(IDS).map(tuple))
 RULES = st.builds(Rule, IDS, st.lists(ACTIONS, max_size=4).map(tuple), WHENS, IDS, st.integers(-9, 9), st.booleans())
-NAMES = st.sampled_from(["id", "when", "actions", "kind", "rules", "products"]) | st.text()
-DOCUMENTS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each) | st.dictionaries(NAMES, each)
-)
 
 
 def line_of(rule: Rule) -> str:
@@ -73,27 +63,16 @@ def test_rule_round_trips_through_json(rule: Rule) -> None:
     assert parse_rule(msgspec.json.decode(line_of(rule))) == rule
 
 
-def test_default_values_are_omitted() -> None:
-    assert line_of(Rule("a", (Pin(("x",)),))) == '{"id":"a","actions":[{"kind":"pin","products":["x"]}]}'
-
-
 @pytest.mark.parametrize(
     ("document", "message"),
     [
         ("[]", "the rule: is list"),
         ('{"id": "a", "actoins": []}', "rule 'a': no field 'actoins'; did you mean actions?"),
         ('{"id": "a", "actions": [{"kind": "pinn"}]}', "rule 'a': actions[0].kind: is 'pinn'; did you mean pin?"),
-        ('{"id": "a", "actions": [{}]}', "actions[0].kind: is missing; it can be pin, boost"),
         ('{"id": "a", "actions": [{"kind": "pin", "products": "x"}]}', "actions[0]: products: Expected `array`"),
-        ('{"id": "a", "actions": [{"kind": "pin", "products": [], "position": 1.5}]}', "position: Expected `int`"),
-        ('{"id": "a", "actions": [{"kind": "boost"}]}', "missing required field `filters`"),
-        ('{"id": "a", "actions": [{"kind": "classify"}]}', "actions[0]: Object missing required field `type`"),
         ('{"id": "a", "actions": [{"kind": "boost", "filter": "x"}]}', "no field 'filter'; did you mean filters?"),
         ('{"id": "a", "when": {"qurey": "x"}, "actions": []}', "rule 'a': when: no field 'qurey'; did you mean query?"),
-        ('{"id": "a", "when": {"match": "some"}, "actions": []}', "rule 'a': when: match: Invalid enum value 'some'"),
         ('{"id": "a", "when": {"starts": "soon"}, "actions": []}', "when: starts: Invalid RFC3339"),
-        ('{"id": "a", "when": 3, "actions": []}', "rule 'a': when: is int"),
-        ('{"id": 3, "actions": []}', "id: Expected `str`"),
         ('{"id": "a"}', "rule 'a': actions: is missing"),
     ],
 )
@@ -120,14 +99,10 @@ def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.json", b"{", "is not valid JSON"),
-        ("a.json", b"\xff", "is not valid JSON"),
         ("a.json", b"[" * 100_000, "is nested too deep"),
         ("a.toml", b"a = ", "is not valid TOML"),
-        ("a.toml", b"\xff", "is not valid UTF-8"),
         ("a.toml", b"a = " + b"[" * 100_000, "is nested too deep"),
         ("a.toml", b"a = [{ b = %b }]" % (b"7" * 400), "has an integer of more than 64 bits at a.0.b"),
-        ("a.toml", b"a = %b" % (b"7" * 5_000), "has an integer of more than 64 bits"),
-        ("a.json", b'[{"id": "a", "actions": 3}]', "rule 'a': actions"),
         ("a.json", b'[{"id": "b", "actions": []}, {}]', "rules[1]: actions: is missing"),
         ("a.json", b'{"rules": [], "more": 1}', "'more' is not a field next to rules"),
         ("b.json", None, "cannot be read (No such file"),
@@ -138,14 +113,6 @@ def test_invalid_files_are_refused(name: str, content: bytes | None, message: st
         (tmp_path / name).write_bytes(content)
     with pytest.raises(RuleError, match=re.escape(message)):
         read_rules(tmp_path / name)
-
-
-@given(DOCUMENTS)
-def test_arbitrary_documents_are_read_or_refused(document: object) -> None:
-    try:
-        parse_rules(document, "it")
-    except RuleError as error:
-        assert str(error)  # either result is correct
 
 
 MORNING, EVENING = datetime(2026, 11, 27, 6, tzinfo=UTC), datetime(2026, 11, 27, 18, tzinfo=UTC)
@@ -172,19 +139,14 @@ def test_valid_rule_is_unchanged() -> None:
         ({"id": "a\nb"}, "control character"),
         ({"name": "\ud800"}, "name: contains a control character or half a surrogate pair"),
         ({"priority": 10**7}, "priority: is 10,000,000"),
-        ({"priority": True}, "priority: Expected `int`"),
-        ({"enabled": "yes"}, "enabled: Expected `bool`"),
         ({"actions": ()}, "actions: there is none; add one"),
         ({"actions": (Redirect("/a"),) * (MOST_ACTIONS + 1)}, f"1 to {MOST_ACTIONS}"),
         ({"actions": (Pin(("a",)), Pin(("a",), 9))}, "'a' is pinned twice"),
         ({"actions": (Exposure("price < 10", 0.1),) * 2}, "two have the kind exposure and the same filters"),
-        ({"actions": ("pin",)}, "has an invalid value"),
         ({"actions": (Redirect("/a"), Classify("drill", ("B1",)))}, "when: must be left out if an action is classify"),
         ({"when": When("drill")}, "when.match: is any, but when.query is 'drill'"),
         ({"when": When("  ", Match.EXACT)}, "when.match: is exact, and when.query is missing"),
-        ({"when": When("d" * (LONGEST_QUERY + 1), Match.EXACT)}, "when.query: has 501 characters"),
         ({"when": When(contexts=("mobile", " "))}, "when.contexts[1]: is empty"),
-        ({"when": When(contexts=("m",) * 21)}, "when.contexts: their number: is 21"),
         ({"when": When(filters="price <")}, "when.filters: column 8"),
         ({"when": When(starts=datetime(2026, 1, 1))}, "when.starts: has no zone"),
         ({"when": When(starts=EVENING, ends=EVENING)}, "when.ends: is not after when.starts"),
@@ -201,23 +163,17 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str
     ("action", "message"),
     [
         (Pin(()), "products: their number: is 0"),
-        (Pin(tuple(map(str, range(MOST_PINS + 1)))), "products: their number: is 101"),
         (Pin(("a", " ")), "products[1]: is empty"),
         (Pin(("a",), 0), "position: is 0"),
-        (Pin(("a",), LAST_POSITION + 1), "position: is 1,001"),
         (Boost(""), "filters: is empty"),
         (Boost("price < 10", 0), "strength: is 0"),
-        (Bury("price < 10", -1), "strength: is -1"),
         (Bury("price < 10", float("nan")), "strength"),
         (Exposure("", 0.04), "filters: is empty"),
         (Exposure("price < 10"), "at_least, at_most: both are missing; give one of them"),
         (Exposure("price < 10", 0.1, 0.2), "at_least, at_most: both are given"),
-        (Exposure("price < 10", 1.0), "at_least: is 1, it must be above 0 and below 1"),
         (Exposure("price < 10", at_most=-1), "at_most: is -1, it must be above 0 and below 1"),
-        (Boost("a" * (LONGEST_FILTER + 1)), "filters: has 2,001 characters"),
         (Hide(), "filters: is empty"),
         (Data({}), "values: the bytes of their JSON: is 2"),
-        (Data({"banner": "x" * 10_000}), "values: the bytes of their JSON: is 10,013"),
         (Restrict("price ="), "filters: column 8"),
         (Classify("", ("a",)), "type: is empty"),
         (
@@ -225,8 +181,6 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str
             "type: is 'drill for kids'; it must name one type of product by at most 3",
         ),
         (Classify("drill"), "filters: is empty"),
-        (Classify("drill", filters="price ="), "filters: column 8"),
-        (Classify("drill", tuple(map(str, range(MOST_NAMED + 1)))), "products: their number: is 1,001"),
     ],
 )
 def test_invalid_action_error_has_its_number(action: Action, message: str) -> None:

@@ -19,7 +19,6 @@ from shelfwise.rerank.ranker.memory import NO_MEMORY, MemoryRows, QueryMemory
 from shelfwise.retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
 from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
 from shelfwise.retrieval.store.files import scratch_path
-from shelfwise.retrieval.store.manifest import RELATIONS_FILE
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.curation.synonym_mining import Proposal, read_proposals, write_proposals
 from shelfwise.service.curation.synonyms import SynonymKind
@@ -109,13 +108,6 @@ def test_directory_with_only_popularity_is_an_event_directory(tmp_path: Path, na
         Store(tmp_path).check_ours()
 
 
-def test_oversized_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shelfwise.service.events.signals.MOST_POPULARITY_BYTES", 20)
-    write_popularity(tmp_path, {"a": 1.0}, MADE)
-    with pytest.raises(StoreDamagedError, match="more than 20 bytes"):
-        read_popularity(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("follow", "name", "notice"),
     [
@@ -161,10 +153,6 @@ class TestPairs:
             mine = [(other, strength) for (one, other), strength in pairs.items() if one == name]
             assert made.of(name) == sorted(mine, key=lambda each: (-each[1], each[0]))[:MOST_RELATED]
 
-    def test_the_strongest_are_kept(self) -> None:
-        made = of_pairs(*(("a", f"b{number:02}", number / 64) for number in range(50)))
-        assert made.of("a") == [(f"b{number:02}", number / 64) for number in range(49, 49 - MOST_RELATED, -1)]
-
     def test_unviewed_products_have_no_pairs(self) -> None:
         assert SOME.of("a") == [("c", 0.75), ("b", 0.25)]
         for name in ("b", "", "zzz", "无线", "\ud800"):
@@ -199,16 +187,6 @@ class TestRelated:
         assert found.related_types("phone") == [("phone case", replace(case, reverse=True))]
         assert found.related("phone") == []
 
-    def test_the_strongest_of_each_kind_are_kept(self) -> None:
-        pairs = [
-            ("a", f"{kind}{number:02}", number / 64, Relation(kind, RelationEvidence.SHOPPERS, number / 64, 5))
-            for kind in (RelationKind.COMPLEMENT, RelationKind.SUBSTITUTE)
-            for number in range(MOST_RELATED + 5)
-        ]
-        found = [name for name, _ in Relations.of_pairs(pairs).related("a")]
-        assert len(found) == 2 * MOST_RELATED
-        assert (found[0], found[MOST_RELATED]) == (f"complement{MOST_RELATED + 4}", f"substitute{MOST_RELATED + 4}")
-
 
 class TestCoViews:
     def test_coviews_round_trip(self, tmp_path: Path) -> None:
@@ -219,10 +197,6 @@ class TestCoViews:
             "b": [],
             "无线/耳机": [("a", 0.5)],
         }
-
-    def test_empty_file_has_no_values(self, tmp_path: Path) -> None:
-        write_relations(tmp_path, NO_RELATIONS, MADE)
-        assert len(read_relations(tmp_path)) == 0
 
     @pytest.mark.parametrize(
         ("wrong", "message"),
@@ -244,13 +218,6 @@ class TestCoViews:
         with pytest.raises(StoreDamagedError, match=message):
             read_relations(tmp_path)
 
-    def test_other_arrays_are_damage(self, tmp_path: Path) -> None:
-        write_relations(tmp_path, SOME, MADE)
-        path = tmp_path / RELATIONS_FILE
-        path.write_bytes(path.read_bytes().replace(b"starts", b"others"))
-        with pytest.raises(StoreDamagedError, match=r"relations.bin .*; shelfwise events refresh creates it again"):
-            read_relations(tmp_path)
-
 
 class TestPopularity:
     def test_scores_are_shares_of_the_highest(self, tmp_path: Path) -> None:
@@ -260,16 +227,6 @@ class TestPopularity:
         result = found.of(["无线/耳机", "b", "a", "none"])
         assert result.dtype == np.float32
         assert result.tolist() == [1, 0, 0.25, 0]
-
-    def test_traffic_does_not_change_shares(self) -> None:
-        scores = {"a": 2.5, "b": 10.0, "c": 0.01}
-        doubled = {name: 2 * score for name, score in scores.items()}
-        assert Popularity.of_scores(doubled) == Popularity.of_scores(scores)
-
-    def test_empty_file_has_no_values(self, tmp_path: Path) -> None:
-        write_popularity(tmp_path, {}, MADE)
-        assert read_popularity(tmp_path) == NO_POPULARITY
-        assert NO_POPULARITY.of(["a"]).tolist() == [0]
 
     def test_impossible_scores_are_damage(self, tmp_path: Path) -> None:
         write_popularity(tmp_path, {"a": -1.0}, MADE)

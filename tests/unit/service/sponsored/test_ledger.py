@@ -118,12 +118,6 @@ def test_a_shopper_is_charged_again_for_the_campaign_after_a_day(ledger: Ledger,
     assert charge(ledger, click(offer(shown=clock.now), "q2")) == [ChargeReason.CHARGED]
 
 
-def test_a_session_without_a_shopper_counts_too(ledger: Ledger) -> None:
-    assert charge(ledger, click(offer(), shopper="", session="k1~s")) == [ChargeReason.CHARGED]
-    assert charge(ledger, click(offer(), "q2", shopper="", session="k1~s")) == [ChargeReason.REPEATED]
-    assert charge(ledger, click(offer(), "q3", shopper="", session="")) == [ChargeReason.ANONYMOUS]
-
-
 def test_uncharged_clicks_have_a_reason(ledger: Ledger, clock: Clock) -> None:
     assert charge(ledger, click(offer(), product="p2")) == [ChargeReason.OTHER_PRODUCT]
     assert charge(ledger, click(offer("gone"), "q2")) == [ChargeReason.NO_CAMPAIGN]
@@ -303,11 +297,3 @@ def test_an_entry_that_was_changed_or_removed_is_found(ledger: Ledger, damage: s
         connection.commit()
     with pytest.raises(StoreDamagedError, match="was changed or removed"):
         ledger.check()
-
-
-def test_nothing_is_written_before_anything_is_charged(ledger: Ledger) -> None:
-    assert ledger.charge([], CAMPAIGNS, KEY) == []
-    assert (ledger.entries(), ledger.days(), ledger.forget(["k1~ann"]), ledger.holds(["a"])) == ([], [], 0, 0)
-    assert ledger.spending().total == {}
-    ledger.check()
-    assert not ledger.path.exists()

@@ -15,14 +15,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from shelfwise.retrieval.errors import CampaignError
 from shelfwise.retrieval.records import Availability, Event, EventKind, Page
 from shelfwise.service.curation.rules import Boost, Bury, Hide, Rule
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import Settings, SponsoredSettings
 from shelfwise.service.sponsored.campaign import Campaign
 from shelfwise.service.sponsored.ledger import ADDRESS_CLICKS
-from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS, campaign_states, is_sponsored_click, spent_amounts
+from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS, campaign_states, spent_amounts
 
 QUERY = "cordless drill"
 FACETS = ("brand", "category")
@@ -125,15 +124,6 @@ def test_similar_products_have_advertisements_of_their_type_and_stay_as_they_are
     assert hit.product.id not in shown(engine.similar(product, size=5, sponsored=True))
 
 
-def test_unfinished_words_have_no_sponsored_hits(engine: SearchEngine) -> None:
-    engine.campaigns.put([campaign("drills", *products_of(engine)[:5])])
-    assert engine.search(QUERY, sponsored=True, prefix=True).sponsored
-    for typed in ("cordless dri", "cord"):
-        page = engine.search(typed, sponsored=True, prefix=True)
-        assert page.hits
-        assert not page.sponsored
-
-
 def test_the_highest_of_the_three_floors_holds(root: Path) -> None:
     with SearchEngine.open(root, settings=settings(), follow=False) as engine:
         product, other = products_of(engine)[:2]
@@ -153,21 +143,6 @@ def test_the_highest_of_the_three_floors_holds(root: Path) -> None:
     with SearchEngine.open(root, settings=settings(floor=relevance + 0.01), follow=False) as engine:
         engine.campaigns.put([campaign("drills", best)], gone=["more"])
         assert not engine.search(QUERY, sponsored=True).sponsored
-
-
-def test_queries_and_types_target_a_campaign(engine: SearchEngine) -> None:
-    drills = products_of(engine)[:8]
-
-    def found(query: str, **values: object) -> bool:
-        engine.campaigns.put([campaign("drills", *drills, **values)])
-        return bool(engine.search(query, sponsored=True).sponsored)
-
-    assert found(QUERY)
-    assert found(QUERY, queries=("drills",))
-    assert found(QUERY, queries=("hammer", "drill cordless"))
-    assert not found(QUERY, queries=("cordless hammer drill",))
-    assert found(QUERY, types=("drill",)) or found(QUERY, types=("drill driver",))
-    assert not found(QUERY, types=("kettle",))
 
 
 def test_campaigns_take_part_only_while_they_run_and_can_pay(engine: SearchEngine) -> None:
@@ -295,16 +270,3 @@ def test_an_advertiser_gets_no_free_showings_by_attacking_its_own_campaign(root:
     assert abs(spent - plain_spent) <= 500_000, (
         "the budget pays for the same number of clicks, some of them the attack's"
     )
-
-
-def test_a_product_of_another_advertiser_is_refused(engine: SearchEngine) -> None:
-    product = products_of(engine)[0]
-    engine.campaigns.put([campaign("a", product)])
-    with pytest.raises(CampaignError, match="a product can have only one advertiser"):
-        engine.campaigns.put([campaign("b", product)])
-
-
-def test_only_clicks_on_sponsored_hits_are_read() -> None:
-    assert is_sponsored_click("click", "q1~ad:Zm9v")
-    assert not is_sponsored_click("cart", "q1~ad:Zm9v")
-    assert not is_sponsored_click("click", "q1~merging.rrf~Zm9v")

@@ -209,12 +209,6 @@ def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -
     assert ranker_store(root).names() == []
 
 
-def test_removed_products_do_not_fail_training(root: Path, events: pl.DataFrame) -> None:
-    others = events.with_columns(product_id=pl.format("gone-{}", "product_id"))
-    with pytest.raises(TrainingError, match="query lists have a clicked"):
-        trained(root, others)
-
-
 LATER = 1.78e9
 
 
@@ -300,13 +294,6 @@ def test_random_history_is_not_used(snapshot: Snapshot, tmp_path: Path) -> None:
     assert found.summary.endswith("no significant gain, left out")
 
 
-def test_acts_after_all_lists_are_not_history(snapshot: Snapshot, preferring: SimulatedClicks, tmp_path: Path) -> None:
-    later = preferring.acts.with_columns(pl.col("time") + timedelta(days=90))
-    found = second_phase(snapshot, preferring.lists, later, tmp_path)
-    assert found.summary == "0 displays with a history, 200 are needed: left out"
-    assert found.attention is None
-
-
 def test_too_little_data_trains_no_history(snapshot: Snapshot, preferring: SimulatedClicks, tmp_path: Path) -> None:
     few = preferring.acts.filter(pl.col("shopper").is_in([f"u{number}" for number in range(15)]))
     found = second_phase(snapshot, preferring.lists, few, tmp_path)
@@ -385,19 +372,7 @@ def test_only_acts_before_the_list_count() -> None:
     assert with_later[1] == [(4, "click"), (9, "purchase"), (7, "click")]
 
 
-def test_lists_without_one_shopper_or_an_act_are_left_out() -> None:
-    done = acts(("u", "a", "click", 0), ("v", "a", "click", 0), ("", "a", "click", 0))
-    lists = shown(("q1", "mug", 5, ""), ("q2", "mug", 6, "u"), ("q2", "mug", 7, "v"), ("q3", "mug", 8, "stranger"))
-    assert not len(found(lists, done)[0])
-    assert not len(found(shown(("q1", "mug", 5, "u"), clicked="none"), done)[0])
-    assert len(found(shown(("q1", "mug", 5, "u")), done)[0]) == 1
-
-
 def test_removed_queries_and_products_are_left_out() -> None:
     done = acts(("u", "gone", "click", 0), ("u", "a", "rating", 1), ("u", "b", "click", 2))
     _, histories = found(shown(("q1", "mug", 5, "u"), ("q2", "kettle", 6, "u")), done)
     assert histories == [[(7, "click")]]
-
-
-def test_no_acts_give_no_history() -> None:
-    assert not len(found(shown(("q1", "mug", 5, "u")), acts())[0])

@@ -15,7 +15,6 @@ from shelfwise.rerank.text_towers.dataset import (
     LEAST_GAIN,
     JudgedQuery,
     Opinion,
-    Paraphrase,
     TowerDataset,
     TowerSources,
     build_dataset,
@@ -109,14 +108,6 @@ def test_near_misses_differ_in_length_or_type(sizes: Path) -> None:
     )
 
 
-def test_near_misses_are_not_searched_if_unused(sizes: Path) -> None:
-    phases = StoppedProgress()
-    with serving_snapshot(sizes / "index") as snapshot:
-        found = retrieve_products(snapshot, made_of(snapshot), NegativeOptions(), phases)
-    assert not found.near_misses
-    assert list(phases.summary_of) == ["retrieving"]
-
-
 def test_near_misses_are_trained_on_and_reported(sizes: Path, cache: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(sizes / "index", tmp_path / "index"))
     write_judgments(tmp_path / "judgments.tsv", asked(), *irrelevant_lines(SIZED[0], asked()))
@@ -162,11 +153,6 @@ def test_better_matching_product_is_no_negative(snapshot: Snapshot, made: list[J
         assert others == dict.fromkeys(before, Opinion(LEAST_GAIN, 0.0))
 
 
-def test_synthetic_queries_are_deterministic(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
-    assert catalog_queries(snapshot, COUNT, 3, NullProgress()) == made
-    assert catalog_queries(snapshot, COUNT, 4, NullProgress()) != made
-
-
 ABANDONED = 24
 """Number of queries that six shoppers tried in vain; five of these shoppers then tried another one."""
 
@@ -202,12 +188,6 @@ def sources(store: Path) -> TowerSources:
         return TowerSources(
             from_labels(derived.labels), paraphrases=from_reformulations(derived.reformulations, derived.queries)
         )
-
-
-def test_paraphrase_weight_is_the_share_of_shoppers(sources: TowerSources) -> None:
-    assert sources.paraphrases == [
-        Paraphrase(misspelled(query), query, 5 / 6) for query in sorted(queries_without_clicks())
-    ]
 
 
 def test_paraphrases_of_test_queries_are_not_trained_on(sources: TowerSources, store: Path) -> None:
@@ -258,14 +238,6 @@ def test_encoder_that_learned_from_an_erased_shopper_is_not_trained_further(
     monkeypatch.chdir(tmp_path)
     second = train_text_towers(root, SETTINGS, request, NullProgress())
     assert (second.spec.base, second.spec.trained_on[ERASURES]) == ("tiny", 4)
-
-
-def test_report_without_paraphrases_does_not_mention_them(sources: TowerSources, store: Path) -> None:
-    watched = StoppedProgress()
-    with fresh_tables(store, SETTINGS, NullProgress()) as tables:
-        made = build_tower_dataset(tables.snapshot, TowerSources(sources.training), 0, watched)
-    assert made.paraphrases == 0
-    assert "replaced" not in watched.summary_of["dataset"]
 
 
 @pytest.mark.parametrize(

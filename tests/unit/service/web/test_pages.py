@@ -32,11 +32,6 @@ def test_static_file_has_an_etag_and_a_strict_policy(client: TestClient, path: s
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_unknown_file_is_a_404(client: TestClient) -> None:
-    for name in ("nosuch.js", "..%2Ffiles.py", "files.py"):
-        assert client.get(f"/assets/{name}").status_code == 404
-
-
 def test_pages_have_no_inline_script_or_style() -> None:
     for name in ("store.html", "admin.html"):
         text = page_files()[name].content.decode()
@@ -133,17 +128,6 @@ def test_page_receives_the_look_of_the_settings(store: SearchEngine, tmp_path: P
     }
     assert (sent.content, sent.headers["content-type"]) == (LOGO, "image/svg+xml")
     assert "sandbox" in sent.headers["content-security-policy"]
-
-
-def test_page_without_a_look_has_an_icon_and_no_colours(client: TestClient) -> None:
-    assert client.get("/assets/logo").content == page_files()["icon.svg"].content
-    assert client.get("/assets/look.css").text == ""
-    assert client.get("/assets/store.json").json()["look"] == {
-        "texts": {"en": {}, "zh": {}},
-        "language": None,
-        "has_logo": False,
-        "has_reasons": False,
-    }
 
 
 def test_logo_that_cannot_be_shown_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
