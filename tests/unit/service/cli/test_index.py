@@ -173,12 +173,6 @@ class TestPrune:
         assert Store(root).versions() == ["v000003"]
         assert run("index", "prune", root, "--keep", "1").out == "Nothing to remove.\n"
 
-    def test_serving_version_is_kept_if_the_current_one_is_damaged(self, root: Path) -> None:
-        damage(root, "v000003")
-        damage(root, "v000002")
-        assert run("index", "prune", root, "--keep", "1", "--json").document()["versions"] == ["v000002"]
-        assert Store(root).serving()[0].version == "v000001"
-
     def test_prune_is_refused_if_no_version_is_intact(self, root: Path) -> None:
         for name in NAMES:
             damage(root, name)

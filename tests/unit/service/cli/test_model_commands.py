@@ -115,11 +115,6 @@ class TestShow:
         assert "rejected against ranker-0002\n  worse: nDCG@10 -0.0" in result
         assert result.count("worse: MRR") == 1
 
-    def test_as_json(self, three: Path) -> None:
-        shown = document("models", "show", three, "ranker-0001")
-        assert (shown["name"], shown["serves"], shown["spec"]["mix"]) == ("ranker-0001", False, 0.5)
-        assert shown["report"]["decision"]["publish"] is True
-
     def test_unknown_ranker_error_lists_the_rankers(self, three: Path) -> None:
         with pytest.raises(UnknownModelError, match="no ranker 'ranker-9'; it holds ranker-0001, ranker-0002"):
             shown("models", "show", three, "ranker-9")

@@ -29,20 +29,3 @@ def test_no_figure_is_cut_at_any_width(figures: list[str], width: int) -> None:
     words = " ".join(lines).split()
     assert [word for word in words if word in figures] == figures
     assert [line.split()[0] for line in lines if line.split()[-1] in figures] == ["merged"] * words.count("merged")
-
-
-def test_table_that_fits_stays_one() -> None:
-    assert printed("nDCG@10", "R@100", rows=[["0.0412", "0.9"]], width=80) == [
-        "stage   nDCG@10  R@100",
-        "merged   0.0412    0.9",
-    ]
-
-
-def test_columns_that_do_not_fit_follow_below() -> None:
-    lines = printed("nDCG@10", "recall@100", rows=[["0.0412", "0.9000"]], width=20)
-    assert [line.split() for line in lines] == [
-        ["stage", "nDCG@10"],
-        ["merged", "0.0412"],
-        ["stage", "recall@100"],
-        ["merged", "0.9000"],
-    ]

@@ -36,10 +36,6 @@ def queries(catalog: Catalog) -> tuple[JudgedQuery, ...]:
     return make_queries(catalog, 7)
 
 
-def _of_grade(entry: JudgedQuery, grade: int) -> list[int]:
-    return [int(at) for at in entry.judged.positions[entry.judged.grades == grade]]
-
-
 def _of_class(queries: tuple[JudgedQuery, ...], label: QueryClass) -> list[JudgedQuery]:
     return [entry for entry in queries if entry.query.label is label]
 
@@ -83,10 +79,3 @@ def test_constraints_determine_the_grade(catalog: Catalog, queries: tuple[Judged
     # A price is a ceiling.
     price = int(catalog.products[0].product.price or 0)
     assert [Requirement("price", most).is_met(catalog.products[0]) for most in (price - 1, price + 1)] == [False, True]
-
-
-def test_drill_query_grades_drills_above_accessories(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
-    (entry,) = (entry for entry in queries if entry.query.text == "cordless drill")
-    by_grade = {grade: {catalog.products[at].line.kind.key for at in _of_grade(entry, grade)} for grade in (3, 1)}
-    assert by_grade[3] == {"cordless_drill"}
-    assert {"drill_bits", "drill_bit_case", "tool_battery", "zh_drill"} <= by_grade[1]

@@ -169,13 +169,6 @@ def test_popularity_is_mapped_by_product_id(engine: SearchEngine, executor: Thre
     assert not column(features(snapshot, ranking), "popularity").any()
 
 
-def test_price_feature_is_neutral_without_prices(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
-    ranking = ranked(engine, executor, "steel pan")
-    ranking.about = np.empty(0, np.int64)
-    assert not column(features(engine.snapshot, ranking), "has_price").any()
-    assert features(engine.snapshot, ranking, 0).shape == (0, len(FEATURES))
-
-
 def test_a_live_change_counts_at_once(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     ranking = ranked(engine, executor, "steel pan")
     row = int(ranking.rows[3])

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -29,7 +28,6 @@ from shelfwise.retrieval.index.fusion import METHODS
 from shelfwise.retrieval.records import Page
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.demo import DemoFiles
-from shelfwise.service.engine.candidates import EncodedQuery
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import STAGES, SearchRequest, apply_operators
 from shelfwise.service.engine.snapshot import Connection, open_snapshot
@@ -448,25 +446,6 @@ def test_keyword_search_works_without_the_encoder_and_page_is_degraded(engine: S
     assert page.degraded == ("dense",)
     assert page.total > 0
     assert engine.search("cordless drill").degraded == ()
-
-
-@pytest.mark.parametrize(("kept", "expected"), [(1, 2), (0, 4)])
-def test_encodings_of_queries_are_kept(
-    demo_index: Path, kept: int, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoded: list[EncodedQuery] = []
-
-    def counting(*parts: Any) -> EncodedQuery:  # noqa: ANN401
-        encoded.append(EncodedQuery(*parts))
-        return encoded[-1]
-
-    monkeypatch.setattr("shelfwise.service.engine.candidates.EncodedQuery", counting)
-    monkeypatch.setattr(shelfwise.service.engine.engine, "_QUERY_ENCODINGS", kept)
-    with SearchEngine.open(demo_index, follow=False) as engine:
-        for options in ({}, {"page": 2}, {"filters": "price < 50"}):
-            engine.search("cordless drill", **options)
-        engine.search("kettle")
-    assert len(encoded) == expected
 
 
 def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

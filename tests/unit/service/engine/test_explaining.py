@@ -20,7 +20,7 @@ from shelfwise.rerank.ranker.features import FEATURES, popularity_feature
 from shelfwise.rerank.ranker.network import RankerNetwork
 from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.retrieval.records import Availability, Contribution, Explanation, Hit, Product, TermMatch
+from shelfwise.retrieval.records import Availability, Contribution, Explanation, Hit, Product
 from shelfwise.service.curation.relevance import Relevance, Signal
 from shelfwise.service.engine.engine import DEGRADED, SearchEngine
 from shelfwise.service.engine.explain import DESCRIPTIONS, OF_PREFERENCES, HitFacts
@@ -107,15 +107,6 @@ def test_a_measure_in_the_query_counts_as_a_preference(explaining: SearchEngine)
     assert not page.preferred, "no filter says it"
     assert gained == {title: re.search(r"\b6 ft", title) is not None for title in gained}
     assert {*gained.values()} == {True, False}
-
-
-def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -> None:
-    whole = {hit.product.id: hit for hit in explaining.search("steel pan", size=40, explain=True).hits}
-    for hit in explaining.search("steel pan", size=7, page=3, explain=True).hits:
-        same = by_name(whole[hit.product.id])
-        for name, each in by_name(hit).items():
-            assert each.contribution == pytest.approx(same[name].contribution, abs=1e-4)
-            assert each.value == same[name].value
 
 
 def test_unranked_hit_has_no_explanation(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +206,6 @@ def popularity(share: float) -> float:
 )
 def test_values_are_described_in_words(factor: Factor, explanation_of: HitFacts, words: str) -> None:
     assert DESCRIPTIONS[factor][1](explanation_of) == words
-
-
-def test_three_strongest_matches_are_shown() -> None:
-    met = (
-        TermMatch("cordless", "Cordless", 0.97, exact=True),
-        TermMatch("drill", "screwdriver", 0.818, exact=False),
-        TermMatch("18v", "12V", 0.7, exact=False),
-        TermMatch("for", "with", 0.5, exact=False),
-    )
-    described = DESCRIPTIONS[Factor.WORDS][1](dataclasses.replace(hit_of(has_states=1), matches=met))
-    assert described == "cordless = Cordless, drill ~ screwdriver (0.82), 18v ~ 12V (0.70)"
 
 
 def test_words_of_hidden_fields_are_not_named(explaining: SearchEngine) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -38,11 +37,8 @@ from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
 from shelfwise.service.demo import DemoFiles
-from shelfwise.service.engine.candidates import ResolvedRequest, Stages
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.live import LiveSnapshot
-from shelfwise.service.engine.models import ServedRanker
-from shelfwise.service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
+from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
 from tests import catalogs, oracle
 from tests.catalogs import ids, write_feed
 from tests.conftest import ENCODER
@@ -401,40 +397,3 @@ def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: 
         engine.reload_if_changed()
         assert engine.notices == ()
         assert scores(engine) == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.usefixtures("untyped")
-def test_product_without_states_after_encoder_loss_is_scored(ranked: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(ranked, tmp_path / "index"))
-    with SearchEngine.open(root) as engine:
-        engine.upsert([dataclasses.replace(PRODUCTS[3], title="drill bits for steel and stone")])
-        known = scores(engine)
-    store = Store(root)
-    opened = open_snapshot(store, Connection(store))
-    lost = NullEncoder(opened.encoder.identity, opened.encoder.dimension, "its files are gone")
-    live = LiveSnapshot(dataclasses.replace(opened, encoder=lost))
-    with Journal(root) as journal:
-        live.apply(journal.since(live.sequence))
-    states = live.snapshot.states
-    assert states is not None
-    assert states.gather(np.arange(len(PRODUCTS))).has_any.tolist() == [True, True, True, False, True, True]
-    found = reranked(root, dataclasses.replace(live.snapshot, encoder=opened.encoder))
-    assert found["p3"] != pytest.approx(known["p3"], rel=1e-3)
-    assert found["p2"] == pytest.approx(known["p2"], rel=1e-4)
-    # An engine with the encoder encodes the journal's products before it answers.
-    with SearchEngine.open(root) as engine:
-        assert scores(engine) == pytest.approx(known, rel=1e-4)
-
-
-def reranked(root: Path, snapshot: Snapshot) -> dict[str, float]:
-    """The ranker's scores of a snapshot's candidates, by id."""
-    served = ServedRanker(root)
-    served.reload_if_changed(snapshot)
-    with ThreadPoolExecutor(2) as executor:
-        request = ResolvedRequest(QUERY, snapshot.analyzer.groups(QUERY))
-        ranking = Stages(snapshot, executor, served.stage(snapshot)).rank(request)
-    served.close()
-    assert ranking.degraded == ()
-    assert np.isfinite(ranking.scores).all()
-    ids = map(snapshot.products.id_of, ranking.rows.tolist())
-    return dict(zip(ids, ranking.scores.tolist(), strict=True))

@@ -135,11 +135,6 @@ class TestScores:
             expected = network(*Inputs(*(torch.from_numpy(array) for array in inputs)))[0, :, 0]
         assert sorted(found.values()) == pytest.approx(sorted(expected.tolist()), abs=1e-4)
 
-    def test_without_a_history_no_vector_is_looked_up(self, reranker: Reranker, engine: SearchEngine) -> None:
-        for past in ([], [PastAct("gone")]):
-            candidates, _ = scored(reranker, engine.snapshot, past)
-            assert candidates.vectors.shape[1] == 0
-
     def test_ranker_that_reads_no_history_gets_none(self, engine: SearchEngine, tmp_path: Path) -> None:
         onnx.save(weighted_graph(cosine=1.0), tmp_path / MODEL_FILE)
         plain = Reranker(OnnxRanker(StoredRanker("ranker-0002", tmp_path, spec_for(engine.snapshot), REPORT)))
@@ -232,10 +227,6 @@ class TestRefused:
     def test_engine_refuses_an_invalid_history(self, engine: SearchEngine) -> None:
         with pytest.raises(QueryError, match="act 1 of the history"):
             engine.search("drill", history=[PastAct("a", EventKind.QUERY)])
-
-    def test_a_kind_may_be_plain_text(self) -> None:
-        acts = validate_history([PastAct("a", "cart")] * 1_000, NOW)  # type: ignore[arg-type]
-        assert acts == (PastAct("a", CART),) * 1_000
 
 
 class TestCommand:

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from shelfwise.rerank.sessions.tables import open_derived
-from shelfwise.rerank.user_tower.files import SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
+from shelfwise.rerank.user_tower.files import SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.tower import OnnxEncoder, UserTower
 from shelfwise.retrieval.errors import (
@@ -54,7 +54,7 @@ from shelfwise.service.settings import RecommendSettings, Settings
 from tests.catalogs import ids
 from tests.rankers import reseal_ranker
 from tests.unit.service.cli import commands
-from tests.unit.service.engine.demo_towers import NEIGHBOUR_WEIGHT, publish, trained
+from tests.unit.service.engine.demo_towers import publish, trained
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
 ROW = 7
@@ -220,14 +220,6 @@ class TestFusion:
         assert second.stages["dense"].rank == 1
         assert second.stages["coviews"] == StageScore(2, 0.25)
         assert third.stages == {"dense": StageScore(2, third.score)}
-
-    @pytest.mark.parametrize("size", [0, 1, 5, 20])
-    def test_shorter_page_is_a_prefix_of_a_longer_one(
-        self, snapshot: Snapshot, product: str, texts: list[str], size: int
-    ) -> None:
-        coviews = coviews_of(product, **{texts[300]: 0.2, texts[40]: 0.3, texts[3]: 0.1})
-        whole = similar_products(snapshot, product, 599, "", coviews=coviews)
-        assert ids(similar_products(snapshot, product, size, "", coviews=coviews)) == ids(whole)[:size]
 
     @pytest.mark.parametrize("filters", ["", "price < 60"])
     def test_no_coviews_change_nothing(self, snapshot: Snapshot, product: str, filters: str) -> None:
@@ -573,13 +565,6 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
     reseal_ranker(folder)
     with pytest.raises(ModelDamagedError, match=r"of 384 columns, .* shelfwise train users"):
         USER_TOWERS.open(folder)
-
-
-def test_item_neighbours_round_trip(published: Path, tower: UserTower) -> None:
-    coviews_of = read_table(USER_TOWERS.open(user_tower_store(published).folder / "tower-0001")).neighbours
-    assert coviews_of.options == tower.learned.neighbours.options is not None
-    assert (coviews_of.weight, coviews_of.decay) == (NEIGHBOUR_WEIGHT, tower.learned.neighbours.decay)
-    assert np.array_equal(coviews_of.neighbours.strengths, tower.learned.neighbours.neighbours.strengths)
 
 
 def test_neighbours_of_unknown_products_are_damage(published: Path, tmp_path: Path) -> None:

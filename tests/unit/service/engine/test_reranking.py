@@ -234,15 +234,6 @@ class TestOrder:
         pages = [ranked.search(query, size=30, page=number) for number in range(1, whole.total // 30 + 2)]
         assert [hit for page in pages for hit in page.hits] == list(whole.hits)
 
-    def test_scores_after_the_head_descend(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("shelfwise.service.engine.candidates.KEYWORD_DEPTH", 5)
-        monkeypatch.setattr("shelfwise.service.engine.candidates.DENSE_DEPTH", 5)
-        page = ranked.search("steel", size=600)
-        scores = [hit.score for hit in page.hits]
-        assert scores == sorted(scores, reverse=True)
-        assert scores[0] < 0
-        assert not page.hits[-1].stages
-
     @pytest.mark.parametrize("query", QUERIES)
     def test_filter_keeps_the_order_of_the_head(self, ranked: SearchEngine, query: str) -> None:
         everything, cheap = ranked.search(query, size=DEPTH), ranked.search(query, size=600, filters="price < 40")
@@ -285,11 +276,6 @@ class TestHits:
             assert set(hit.stages) == {"bm25", "dense", "merged", "ranked"}
             assert (hit.stages["ranked"].rank, hit.stages["ranked"].score) == (place, hit.score)
             assert hit.stages["merged"] == merged[hit.product.id].stages["merged"]
-
-    @pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
-    def test_earlier_stage_can_be_requested(self, ranked: SearchEngine, engine: SearchEngine, stage: str) -> None:
-        page, before = (each.search("steel", size=50, stage=stage) for each in (ranked, engine))
-        assert dataclasses.replace(page, timings={}) == dataclasses.replace(before, timings={})
 
 
 class TestFailure:

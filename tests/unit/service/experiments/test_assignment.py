@@ -322,14 +322,6 @@ def test_pages_beyond_the_depth_are_of_the_first_variant(engine: SearchEngine) -
     ]
 
 
-def test_only_the_share_of_traffic_takes_part(engine: SearchEngine) -> None:
-    tenth = replace(MERGING, share=0.1)
-    result = [
-        answer_search(engine, running(tenth), varied(DRILL, shopper=f"u{number}", size=1)) for number in range(60)
-    ]
-    assert 1 <= sum(bool(read_marks(each.query_id, KEY)) for each in result) <= 15
-
-
 def test_invalid_request_is_refused_with_experiments(engine: SearchEngine) -> None:
     for page in (0, 10_000):
         with pytest.raises(QueryError, match="page"):
