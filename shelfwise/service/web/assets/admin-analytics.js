@@ -2,13 +2,12 @@
 
 import { call, withParameters } from "./api.js";
 import { chart } from "./admin-chart.js";
-import { attempt, button, field, head, moment, number, percent, place, table } from "./admin-ui.js";
+import { attempt, button, counts, field, head, lineForm, moment, notice, number, percent, place, shortTable, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
-import { exposurePart } from "./admin-exposure.js";
-import { follow } from "./admin-tasks.js";
+import { follow } from "./admin-service.js";
 
 const RANGES = [["Today", 1], ["7 days", 7], ["30 days", 30], ["90 days", 90]];
-const FEW = 8;
+const NAMES = { brand: "Brands", price: "Prices", age: "New products" };
 const DAY_MS = 86_400_000;
 
 export function analyticsPart(paths) {
@@ -23,19 +22,16 @@ export function analyticsPart(paths) {
     fill(content, found.days.some((day) => day.sessions || day.purchases) ? partsOf(found) : emptyOf(found, () => show()));
   });
   const back = (days) => show({ from: isoOf(Date.now() - (days - 1) * DAY_MS), to: isoOf(Date.now()) });
-  const own = (event) => {
-    event.preventDefault();
-    show({ from: from.input.value, to: to.input.value });
-  };
   const renew = "/v1/events/refresh" in paths ? button("Count new events", () => attempt(status, async () => {
     const task = await follow((await call("/v1/events/refresh", { method: "POST" })).id, content);
     if (task.error) throw new Error(task.error);
     await show();
   })) : null;
   show();
-  return [...head("Analytics", "Days are in UTC. Sessions of bots are excluded."),
-    el("form", { class: "line", onsubmit: own }, RANGES.map(([name, days]) => button(name, () => back(days))), from.element, to.element,
-      el("button", { class: "small", text: "Show" }), renew), status, content, exposurePart()];
+  const ranges = RANGES.map(([name, days]) => button(name, () => back(days)));
+  const own = lineForm(status, () => show({ from: from.value(), to: to.value() }), "Show", [...ranges, from, to], { kind: "small" });
+  if (renew) own.append(renew);
+  return [...head("Analytics", "Days are in UTC. Sessions of bots are excluded."), own, status, content, exposurePart()];
 }
 
 function isoOf(time) {
@@ -43,7 +39,7 @@ function isoOf(time) {
 }
 
 function emptyOf({ tables_first: first, tables_last: last }, showAll) {
-  return [el("p", { class: "notice", text: `There are no events on these days. The tables cover ${first} to ${last}; “Count new events” adds later ones.` }),
+  return [notice(`There are no events on these days. The tables cover ${first} to ${last}; “Count new events” adds later ones.`),
     el("div", { class: "buttons" }, button("Show the last 30 days of the tables", showAll))];
 }
 
@@ -85,42 +81,31 @@ function shortOf({ first, last, first_before: firstBefore, last_before: lastBefo
   return now < all ? `${now} of ${all} days` : before < all ? `${before} of ${all} days before` : "";
 }
 
+const [before, shoppers, empty, unclicked] = counts("before", "shoppers", ["without results", "empty"], ["without clicks", "unclicked"]);
 const COLUMNS = {
-  before: ["before", ({ before }) => number(before)],
-  shoppers: ["shoppers", ({ shoppers }) => number(shoppers)],
-  empty: ["without results", ({ empty }) => number(empty)],
-  unclicked: ["without clicks", ({ unclicked }) => number(unclicked)],
-  clicked: ["with a click", ({ clicked, searches }) => percent(clicked / searches)],
-  bought: ["with a purchase", ({ bought, searches }) => percent(bought / searches)],
+  before,
+  shoppers,
+  empty,
+  unclicked,
+  clicked: ["with a click", ({ clicked, searches }) => percent(clicked / searches), true],
+  bought: ["with a purchase", ({ bought, searches }) => percent(bought / searches), true],
 };
 
 function queriesOf(title, rows, names, money) {
-  const columns = { ...COLUMNS, revenue: ["revenue", ({ revenue }) => money(revenue)] };
-  return el("section", {}, el("h2", { text: title }), inPart(title, rows, [
+  const columns = { ...COLUMNS, revenue: ["revenue", ({ revenue }) => money(revenue), true] };
+  return el("section", {}, el("h2", { text: title }), shortTable(title, [
     ["query", ({ query }) => el("a", { href: withParameters("/", { q: query }), text: query })],
-    ["searches", ({ searches }) => number(searches), true],
-    ...names.map((name) => [...columns[name], true]),
-  ]));
-}
-
-/** The first rows of a table; the others are shown on request. */
-function inPart(title, rows, columns) {
-  if (!rows.length) return el("p", { text: "None." });
-  const shown = el("div", {}, table(title, columns, rows.slice(0, FEW)));
-  const more = button(`Show all ${rows.length}`, () => fill(shown, table(title, columns, rows)), "quiet", { "aria-label": `Show all ${rows.length} of ${title}` });
-  if (rows.length > FEW) shown.append(more);
-  return shown;
+    ...counts("searches"),
+    ...names.map((name) => columns[name]),
+  ], rows));
 }
 
 function productsOf(rows, money) {
-  return el("section", {}, el("h2", { text: "Top products" }), inPart("Top products", rows, [
+  return el("section", {}, el("h2", { text: "Top products" }), shortTable("Top products", [
     ["product", (row) => el("a", { href: `#products/${encodeURIComponent(row.product_id)}`, text: row.title || row.product_id })],
-    ["impressions", ({ impressions }) => number(impressions), true],
-    ["clicks", ({ clicks }) => number(clicks), true],
-    ["carts", ({ carts }) => number(carts), true],
-    ["units sold", ({ units }) => number(units), true],
+    ...counts("impressions", "clicks", "carts", ["units sold", "units"]),
     ["revenue", ({ revenue }) => money(revenue), true],
-  ]));
+  ], rows));
 }
 
 function changeOf(value, earlier, write) {
@@ -138,4 +123,43 @@ function moneyOf(currency) {
   } catch {
     return (value) => number(value, 2);
   }
+}
+
+/** Today's share of attention for each exposure goal; null if there are none. */
+export function goalsOf(goals) {
+  if (!goals.length) return null;
+  return el("section", {}, el("h2", { text: "Exposure goals of rules today" }),
+    el("p", { class: "hint", text: "The share of attention in the recorded searches of today (UTC) to which a rule applied. The strength is in standard deviations of the scores of the best hits." }),
+    table("Exposure goals", [
+      ["rule", ({ rule }) => rule],
+      ["products", ({ filters }) => filters],
+      ...counts("searches"),
+      ["share", ({ share, searches }) => (searches ? percent(share) : "–"), true],
+      ["goal", ({ at_least: least, at_most: most }) => (least === null ? `at most ${percent(most)}` : `at least ${percent(least)}`), true],
+      ["strength", ({ strength }) => `${strength > 0 ? "+" : ""}${number(strength, 2)}`, true],
+    ], goals));
+}
+
+/** A section that loads the exposure of groups on request. */
+function exposurePart() {
+  const status = place();
+  const content = place();
+  const show = () => attempt(status, async () => {
+    const [{ exposure_goals: goals }, { exposure }] = await Promise.all([call("/v1/rules"), call("/v1/reports/events")]);
+    fill(content, goalsOf(goals), exposure.length ? exposure.map(groupsOf) : el("p", { text: "The derived tables contain no product of the catalog." }));
+  });
+  return el("section", {}, el("h2", { text: "Exposure" }),
+    el("p", { class: "hint", text: "The share of examinations that each group got, compared with the share that it merits by its clicks. The ratio is 1 if both are equal; it is shown with its 95% interval." }),
+    el("div", { class: "buttons" }, button("Show exposure", show)), status, content);
+}
+
+function groupsOf({ by, groups, distance }) {
+  const name = NAMES[by] || by;
+  return el("section", {}, el("h3", { text: name }), el("p", { class: "hint", text: `Distance of the shares from those by merit: ${percent(distance)}.` }), shortTable(name, [
+    [by, ({ group }) => group],
+    ...counts("impressions", "clicks"),
+    ["exposure", ({ exposure }) => percent(exposure), true],
+    ["by merit", ({ target }) => percent(target), true],
+    ["ratio", ({ ratio }) => ratio.value.toFixed(2) + (ratio.lower === null ? "" : ` (${ratio.lower.toFixed(2)} to ${ratio.upper.toFixed(2)})`), true],
+  ], groups));
 }

@@ -4,7 +4,7 @@ import { call, send } from "./api.js";
 import { attempt, button, check, field, figures, head, moment, number, percent, place, sure, switchButton, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
-import { follow } from "./admin-tasks.js";
+import { follow } from "./admin-service.js";
 
 const TAGS = { error: "tag out_of_stock", warning: "tag preorder", info: "tag" };
 const FORMATS = "Google Merchant (XML, TSV), Shopify or WooCommerce CSV, JSON, any CSV or TSV, Parquet; plain, gzip or zstd";

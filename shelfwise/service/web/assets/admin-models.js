@@ -1,45 +1,36 @@
 // Models of the store: rankers, user towers and encoders, their evaluation, and a comparison of rankers.
 
 import { call } from "./api.js";
-import { attempt, button, field, head, moment, number, place, sure, table } from "./admin-ui.js";
-import { announce } from "./announce.js";
+import { field, head, lineForm, listPart, moment, notice, number, place, table } from "./admin-ui.js";
+import { stateOf } from "./admin-service.js";
 import { el, fill } from "./dom.js";
-import { state } from "./admin-versions.js";
 
 const BUILT_IN = [["off", "no ranker: the order of words and vectors"], ["default", "the shipped ranker"]];
 
 export function modelsPart(paths) {
-  const status = place();
-  const list = place();
   const compared = place();
-  const refresh = () => attempt(status, async () => {
-    const [found, versions] = await Promise.all([call("/v1/models"), call("/v1/versions")]);
-    fill(list, rankersOf(found), "/v1/models/compare" in paths ? comparisonOf(found, compared) : null, compared, towersOf(found.user_towers), encodersOf(versions));
-  });
-  const serve = (name) => sure(`Serve ${name}? It takes effect for shoppers within a second.`) && attempt(status, async () => {
-    await call("/v1/models/rollback", { method: "POST", body: { name } });
-    announce(`${name} serves`);
+  const part = listPart(async ({ list }) => {
+    const [{ user_towers: towers, ...rankers }, versions] = await Promise.all([call("/v1/models"), call("/v1/versions")]);
+    const without = rankers.serving ? `${rankers.serving} serves.` : "No ranker of this store serves: results are ordered by the shipped ranker, or by words and vectors.";
     fill(compared);
-    await refresh();
+    fill(list, sectionOf("Rankers: the order of search results", "ranker", rankers.rankers, rankers.notices, rankers.is_off ? "Rankers are switched off." : without),
+      rankers.rankers.length ? null : el("p", { class: "hint", text: "No ranker was trained for this store yet: use “Learn from events” under Tasks." }),
+      "/v1/models/compare" in paths ? comparisonOf(rankers, compared) : null, compared,
+      sectionOf("User towers: recommendations", "tower", towers.towers, towers.notices, towers.serving ? `${towers.serving} serves.` : "No user tower serves: recommendations are similar and popular products."),
+      encodersOf(versions));
   });
-  const columns = (title) => [
-    [title, ({ name }) => el("b", { text: name })],
-    ["state", (each) => state(each) || "does not serve"],
-    ["trained", ({ report }) => moment(report?.created)],
-    ["evaluation", judgedOf],
-    ["", ({ name, problem }) => (problem ? "" : cardOf(name))],
-    ["", ({ name, serves, problem, misfit }) => (serves || problem || misfit ? "" : button("Serve", () => serve(name), "small", { "aria-label": `Serve ${name}` }))],
-  ];
-  const rankersOf = ({ serving, is_off: isOff, notices, rankers }) => el("section", {}, el("h2", { text: "Rankers: the order of search results" }),
-    el("p", { text: isOff ? "Rankers are switched off." : serving ? `${serving} serves.` : "No ranker of this store serves: results are ordered by the shipped ranker, or by words and vectors." }),
-    notices.map((notice) => el("p", { class: "notice", text: notice })),
-    rankers.length ? table("Rankers", columns("ranker"), [...rankers].reverse()) : el("p", { class: "hint", text: "No ranker was trained for this store yet: use “Learn from events” under Tasks." }));
-  const towersOf = ({ serving, notices, towers }) => el("section", {}, el("h2", { text: "User towers: recommendations" }),
-    el("p", { text: serving ? `${serving} serves.` : "No user tower serves: recommendations are similar and popular products." }),
-    notices.map((notice) => el("p", { class: "notice", text: notice })),
-    towers.length ? table("User towers", columns("tower"), [...towers].reverse()) : null);
-  refresh();
-  return [...head("Models", "Models trained on shoppers' events, their evaluation on held-out searches, and which of them serve."), status, list];
+  const serve = ({ name, serves, problem, misfit }) => (serves || problem || misfit ? ""
+    : part.act("Serve", name, ["/v1/models/rollback", "POST", { name }], `${name} serves`, `Serve ${name}? It takes effect for shoppers within a second.`));
+  const sectionOf = (title, kind, models, notices, text) => el("section", {}, el("h2", { text: title }), el("p", { text }), notices.map(notice),
+    models.length ? table(`${kind[0].toUpperCase()}${kind.slice(1)}s`, [
+      [kind, ({ name }) => el("b", { text: name })],
+      ["state", (each) => stateOf(each, "does not serve")],
+      ["trained", ({ report }) => moment(report?.created)],
+      ["evaluation", judgedOf],
+      ["", ({ name, problem }) => (problem ? "" : cardOf(name))],
+      ["", serve],
+    ], [...models].reverse()) : null);
+  return [...head("Models", "Models trained on shoppers' events, their evaluation on held-out searches, and which of them serve."), part.status, part.list];
 }
 
 function encodersOf(versions) {
@@ -48,7 +39,7 @@ function encodersOf(versions) {
     table("Encoders", [
       ["encoder", ({ encoder_name: name }) => name],
       ["version", ({ version }) => el("a", { href: "#versions", text: version })],
-      ["state", (each) => state(each) || "does not serve"],
+      ["state", (each) => stateOf(each, "does not serve")],
     ], [...versions].reverse()));
 }
 
@@ -87,16 +78,13 @@ function comparisonOf({ serving, rankers }, compared) {
   const usable = rankers.filter(({ name, problem, misfit }) => name !== serving && !problem && !misfit).map(({ name }) => [name, name]);
   const ranker = field("Other ranker", {}, [...usable.reverse(), ...BUILT_IN]);
   const query = field("Only this query", { placeholder: "the ten most frequent queries" });
-  const start = (event) => {
-    event.preventDefault();
-    attempt(status, async () => {
-      const text = query.input.value.trim();
-      const found = await call("/v1/models/compare", { method: "POST", body: { ranker: ranker.input.value, queries: text ? [text] : [] } });
-      fill(compared, found.queries.length ? shownOf(found) : el("p", { class: "notice", text: "There are no frequent queries yet: enter one, or count new events under Tasks." }));
-    });
+  const compare = async () => {
+    const text = query.value();
+    const found = await call("/v1/models/compare", { method: "POST", body: { ranker: ranker.value(), queries: text ? [text] : [] } });
+    fill(compared, found.queries.length ? shownOf(found) : notice("There are no frequent queries yet: enter one, or count new events under Tasks."));
   };
   return el("section", { "aria-label": "Before and after" }, el("h2", { text: "Comparison with another ranker" }),
-    el("form", { class: "line", onsubmit: start }, ranker.element, query.element, el("button", { class: "primary", text: "Compare" })), status);
+    lineForm(status, compare, "Compare", [ranker, query]), status);
 }
 
 function shownOf({ serving, ranker, queries }) {

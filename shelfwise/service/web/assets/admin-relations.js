@@ -1,8 +1,8 @@
 // Relations of a product, with their evidence, and the store's corrections.
 
 import { call, productPath, withParameters } from "./api.js";
-import { attempt, button, field, head, moment, number, place, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
+import { attempt, field, head, moment, number, opener, place, table, tag } from "./admin-ui.js";
 import { productPicker, productSearch } from "./admin-product-picker.js";
 import { el, fill } from "./dom.js";
 
@@ -21,17 +21,22 @@ const VERBS = new Map(KINDS);
 const LAST_CHANGES = 20;
 const OF_TYPES = 20;
 
-export function relationsPart(given) {
+export function relationsPart(id) {
   const [found, past] = [place(), place()];
-  const search = productSearch("Product", (id) => (location.hash = addressOf(id)));
-  if (given) attempt(found, () => lookUp(found, past, given));
+  const search = productSearch("Product", (each) => (location.hash = addressOf(each)));
+  if (id) attempt(found, () => lookUp(found, past, id));
   else attempt(past, () => showHistory(past));
   return [...head("Relations", "Products that go with a product or are chosen instead of it. Corrections apply immediately, and persist when the relations are refreshed."),
     el("div", { class: "picker" }, search.elements), found, past];
 }
 
 async function lookUp(found, past, id) {
-  const [{ product }, relations, types] = await Promise.all([call(productPath(id)), known(id), ofTypes(id)]);
+  const related = call(withParameters(`${productPath(id)}/related`, { size: OF_TYPES, fields: "title" }));
+  const [{ product }, { relations, titles, corrections }, { hits }] = await Promise.all([call(productPath(id)), call(withParameters("/v1/relations", { product: id })), related]);
+  // Products of related types complete the page of a product.
+  const types = hits.filter(({ relation }) => relation.evidence === "types");
+  const names = new Map([...Object.entries(titles), ...types.map((hit) => [hit.product.id, hit.product.title])]);
+  const rows = [...relations, ...types.map((hit) => ({ product_id: hit.product.id, relation: hit.relation }))];
   const status = place();
   const change = (path, request, text) => attempt(status, async () => {
     await call(path, request);
@@ -40,58 +45,38 @@ async function lookUp(found, past, id) {
     found.querySelector("h2").focus();
   });
   const correct = (kind, others, removed) => {
-    const corrections = others.map((other) => correctionOf(kind, id, other, removed));
-    return change("/v1/relations", { method: "PUT", body: { corrections } }, removed ? "Removed" : "Added");
+    const made = others.map((other) => correctionOf(kind, id, other, removed));
+    return change("/v1/relations", { method: "PUT", body: { corrections: made } }, removed ? "Removed" : "Added");
   };
-  const withdraw = ({ kind, product: one, other }) =>
-    change(withParameters("/v1/relations", { kind, product: one, other }), { method: "DELETE" }, "Withdrawn");
-  const titles = new Map(Object.entries(relations.titles));
-  types.forEach(([each, title]) => titles.set(each.product_id, title));
-  const rows = [...relations.relations, ...types.map(([each]) => each)];
+  const withdraw = ({ kind, product: one, other }) => change(withParameters("/v1/relations", { kind, product: one, other }), { method: "DELETE" }, "Withdrawn");
+  const verb = ({ relation }) => VERBS.get(kindOf(relation));
+  const own = ({ kind, product: one }) => one === id || kind === "complement";
   fill(found, el("section", {}, el("h2", { tabindex: "-1", text: product.title }), el("p", { class: "hint", text: id }), status,
-    rows.length ? tableOf(rows, titles, (each) => correct(kindOf(each.relation), [each.product_id], true)) : el("p", { text: "No relations are known." })),
-  formOf(correct),
-  relations.corrections.length ? el("section", {}, el("h2", { text: "Corrections of the store" }), correctionsOf(relations.corrections, id, titles, withdraw)) : null);
+    rows.length ? table("Relations", [
+      ["relation", verb],
+      ["other product", (row) => linkTo(row.product_id, names.get(row.product_id))],
+      ["evidence", ({ relation }) => relation.evidence],
+      ["shoppers", ({ relation }) => (relation.shoppers ? number(relation.shoppers) : ""), true],
+      ["strength", ({ relation }) => number(relation.strength, 2), true],
+      ["", (row) => opener("Remove", `${verb(row)} ${names.get(row.product_id) || row.product_id}`, () => correct(kindOf(row.relation), [row.product_id], true), ": ")],
+    ], rows) : el("p", { text: "No relations are known." })),
+  addForm(correct),
+  corrections.length ? el("section", {}, el("h2", { text: "Corrections of the store" }), table("Corrections of the store", [
+    ["relation", (each) => VERBS.get(each.kind + (own(each) ? "" : REVERSE))],
+    ["other product", ({ product: one, other }) => (one === id ? linkTo(other, names.get(other)) : linkTo(one, names.get(one)))],
+    ["", ({ removed }) => tag(removed ? "removed" : "added")],
+    ["", (each) => opener("Withdraw", lineOf(each), () => withdraw(each), ": ")],
+  ], corrections)) : null);
   await showHistory(past, id);
 }
 
-function known(id) {
-  return call(withParameters("/v1/relations", { product: id }));
-}
-
-/** Products of related types, which complete the page of a product, with their titles. */
-async function ofTypes(id) {
-  const { hits } = await call(withParameters(`${productPath(id)}/related`, { size: OF_TYPES, fields: "title" }));
-  return hits.filter(({ relation }) => relation.evidence === "types").map(({ product, relation }) => [{ product_id: product.id, relation }, product.title]);
-}
-
-function tableOf(rows, titles, remove) {
-  return table("Relations", [
-    ["relation", ({ relation }) => VERBS.get(kindOf(relation))],
-    ["other product", ({ product_id: id }) => linkTo(id, titles.get(id))],
-    ["evidence", ({ relation }) => relation.evidence],
-    ["shoppers", ({ relation }) => (relation.shoppers ? number(relation.shoppers) : ""), true],
-    ["strength", ({ relation }) => number(relation.strength, 2), true],
-    ["", (each) => button("Remove", () => remove(each), "small", { "aria-label": `Remove: ${VERBS.get(kindOf(each.relation))} ${titles.get(each.product_id) || each.product_id}` })],
-  ], rows);
-}
-
-function correctionsOf(corrections, id, titles, withdraw) {
-  return table("Corrections of the store", [
-    ["relation", ({ kind, product }) => VERBS.get(kind + (product === id || kind === "complement" ? "" : REVERSE))],
-    ["other product", ({ product, other }) => (product === id ? linkTo(other, titles.get(other)) : linkTo(product, titles.get(product)))],
-    ["", ({ removed }) => el("span", { class: "tag", text: removed ? "removed" : "added" })],
-    ["", (each) => button("Withdraw", () => withdraw(each), "small", { "aria-label": `Withdraw: ${lineOf(each)}` })],
-  ], corrections);
-}
-
-function formOf(correct) {
+function addForm(correct) {
   const kind = field("The product", { value: "complement" }, KINDS);
   const others = productPicker("Other products");
   const status = place();
   const add = (event) => {
     event.preventDefault();
-    if (others.value().length) correct(kind.input.value, others.value(), false);
+    if (others.value().length) correct(kind.value(), others.value(), false);
     else fill(status, el("p", { class: "faults", role: "alert", text: "Find another product first." }));
   };
   return el("section", {}, el("h2", { text: "Add a relation" }),

@@ -1,55 +1,69 @@
 // Merchandising rules: a list, an editor with preview, and the restoration of revisions.
 
 import { call } from "./api.js";
-import { attempt, button, field, head, historyOf, listPart, moment, number, place, sure, table } from "./admin-ui.js";
+import { button, check, counts, field, formOf, head, line, listPart, moment, momentField, opener, orJson, place, table, tryForm, valuesOf } from "./admin-ui.js";
+import { goalsOf } from "./admin-analytics.js";
+import { productPicker } from "./admin-product-picker.js";
 import { el, fill } from "./dom.js";
-import { goalsOf } from "./admin-exposure.js";
-import { ruleForm } from "./admin-rule-form.js";
+
+const MATCHES = [["any", "any query"], ["exact", "equals"], ["contains", "contains these words"]];
+const FIELDS = {
+  products: { label: "Products" },
+  position: { label: "Position", type: "number", step: 1, min: 1, placeholder: 1 },
+  filters: { label: "Products that pass this filter", wide: true },
+  strength: { label: "Strength", type: "number", step: "any", min: 0, placeholder: 1 },
+  url: { label: "Address", wide: true },
+  values: { label: "An object as JSON", wide: true },
+  at_least: { label: "At least, 0 to 1", type: "number", step: "any", min: 0, max: 1 },
+  at_most: { label: "Or at most", type: "number", step: "any", min: 0, max: 1 },
+  type: { label: "Type", wide: true },
+};
+/** The name and the fields of each kind of action. */
+const KINDS = {
+  pin: ["Pin products", "products", "position"],
+  boost: ["Move up", "filters", "strength"],
+  bury: ["Move down", "filters", "strength"],
+  hide: ["Hide", "products", "filters"],
+  restrict: ["Show only", "filters"],
+  redirect: ["Redirect", "url"],
+  data: ["Data for the page", "values"],
+  exposure: ["Share of attention", "filters", "at_least", "at_most"],
+  classify: ["Set the type", "type", "products", "filters"],
+};
 
 export function rulesPart() {
-  const { status, list, below, show, close, done } = listPart(() => refresh());
-  const past = place();
-  const refresh = () => attempt(status, async () => {
-    const { rules, faults, exposure_goals: goals } = await call("/v1/rules");
-    fill(list, rules.length ? tableOf(rules, faults) : el("p", { text: "There are no rules yet." }), goalsOf(goals));
-    const { changes } = await call("/v1/rules/history?limit=20");
-    fill(past, changes.length ? historyOf(changes, columns, question, restore) : null);
-  });
-  const tableOf = (rules, faults) => table("Rules", [
-    ["rule", (rule) => el("div", {}, el("b", { text: rule.id }), rule.name ? ` ${rule.name}` : null,
-      faults[rule.id] ? el("p", { class: "faults", text: faults[rule.id] }) : null)],
-    ["when", whenOf],
-    ["actions", (rule) => rule.actions.map(({ kind }) => kind).join(", ")],
-    ["priority", (rule) => number(rule.priority ?? 0), true],
-    ["", (rule) => buttons(rule)],
-  ], rules);
-  const buttons = (rule) => {
-    const isOn = rule.enabled !== false;
-    const path = `/v1/rules/${encodeURIComponent(rule.id)}`;
-    return el("div", { class: "buttons" },
-      button("Edit", () => edit(rule), "small", { "aria-label": `Edit ${rule.id}` }),
-      button(isOn ? "Switch off" : "Switch on", () => attempt(status, async () => {
-        await call(path, { method: "PATCH", body: { enabled: !isOn } });
-        await done(isOn ? `${rule.id} is off` : `${rule.id} is on`);
-      }), "small", { "aria-label": `Switch ${isOn ? "off" : "on"} ${rule.id}` }),
-      button("Remove", () => sure(`Remove ${rule.id}? Its history is kept.`) && attempt(status, async () => {
-        await call(path, { method: "DELETE" });
-        await done(`${rule.id} was removed`);
-      }), "small", { "aria-label": `Remove ${rule.id}` }));
+  const edit = (rule) => {
+    const form = orJson(rule, ruleForm, "The rule as JSON");
+    const save = (changed) => call("/v1/rules", { method: "PUT", body: { rules: [changed] } });
+    part.edit(rule.id ? `Rule ${rule.id}` : "New rule", form, save, "The rule is saved",
+      tryForm("rules", () => [form.value()], ([changed] = [rule]) => changed.when?.query || ""));
   };
-  const columns = [["rule", ({ id }) => id], ["", ({ before, after }) => (!before ? "added" : !after ? "removed" : "changed")]];
-  const restore = (revision) => attempt(status, async () => {
-    await call("/v1/rules/restore", { method: "POST", body: { revision } });
-    await done(`Rules of revision ${revision} are restored`);
+  const part = listPart(async ({ list, showPast }) => {
+    const { rules, faults, exposure_goals: goals } = await call("/v1/rules");
+    fill(list, rules.length ? table("Rules", [
+      ["rule", ({ id, name }) => el("div", {}, el("b", { text: id }), name ? ` ${name}` : null, faults[id] ? el("p", { class: "faults", text: faults[id] }) : null)],
+      ["when", whenOf],
+      ["actions", ({ actions }) => actions.map(({ kind }) => kind).join(", ")],
+      ...counts("priority"),
+      ["", buttons],
+    ], rules) : el("p", { text: "There are no rules yet." }), goalsOf(goals));
+    await showPast("rules", [["rule", ({ id }) => id], ["", changeOf]], "All rules");
   });
-  const question = (revision) => `Restore all rules of revision ${revision}?`;
-  const edit = (rule) => show(editorOf(rule, async (text) => {
-    close();
-    await done(text);
-  }, close));
-  refresh();
+  const buttons = (rule) => {
+    const isOff = rule.enabled === false;
+    const path = `/v1/rules/${encodeURIComponent(rule.id)}`;
+    return el("div", { class: "buttons" }, opener("Edit", rule.id, () => edit(rule)),
+      part.act(isOff ? "Switch on" : "Switch off", rule.id, [path, "PATCH", { enabled: isOff }], `${rule.id} is ${isOff ? "on" : "off"}`),
+      part.act("Remove", rule.id, [path, "DELETE"], `${rule.id} was removed`, `Remove ${rule.id}? Its history is kept.`));
+  };
   return [...head("Rules", "Rules apply as soon as they are saved. Try one on a search first."),
-    el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), status, list, below, past];
+    el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), part.status, part.list, part.below, part.past];
+}
+
+/** The kind of a change in the history of documents. */
+export function changeOf({ before, after }) {
+  if (!before) return "added";
+  return after ? "changed" : "removed";
 }
 
 function whenOf({ when = {}, enabled }) {
@@ -57,39 +71,64 @@ function whenOf({ when = {}, enabled }) {
   return (enabled === false ? "off; " : "") + parts.filter(Boolean).join("; ");
 }
 
-function editorOf(rule, saved, close) {
-  const status = place();
-  const preview = place();
-  const form = ruleForm(rule);
-  const query = field("Try it on", { value: rule.when?.query || "", placeholder: "a query", wide: true });
-  const tryIt = (event) => {
-    event.preventDefault();
-    attempt(status, async () => {
-      const changed = form.value();
-      query.input.value ||= changed.when?.query || "";
-      const body = { q: query.input.value, put: [changed], size: 20 };
-      fill(preview, previewOf(await call("/v1/rules/preview", { method: "POST", body })));
-    });
+function ruleForm(rule) {
+  const when = rule.when || {};
+  const own = {
+    id: field("Id", { value: rule.id, maxlength: 100, placeholder: "from the name or query", readonly: Boolean(rule.id) }),
+    name: field("Name", { value: rule.name }),
+    priority: field("Priority", { type: "number", step: 1, value: rule.priority ?? 0 }),
+    enabled: check("Enabled", rule.enabled !== false),
   };
-  const save = () => attempt(status, async () => {
-    await call("/v1/rules", { method: "PUT", body: { rules: [form.value()] } });
-    await saved("The rule is saved");
-  });
-  return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: rule.id ? `Rule ${rule.id}` : "New rule" }), form.element, status,
-    el("form", { class: "line", onsubmit: tryIt }, query.element, el("button", { class: "small", text: "What would this change?" })), preview,
-    el("div", { class: "buttons" }, button("Save", save, "primary"), button("Close", close, "primary plain")));
+  const match = field("When the query", { value: when.match || "any" }, MATCHES);
+  const conditions = {
+    match,
+    query: field("Query", { value: when.query, oninput: () => match.input.value === "any" && (match.input.value = "contains") }),
+    filters: field("And the shopper's filter contains", { value: when.filters, placeholder: 'category = "Tools"' }),
+    contexts: field("In one of the contexts", { list: ",", value: when.contexts, placeholder: "mobile, newsletter" }),
+    starts: momentField("From", when.starts),
+    ends: momentField("Until", when.ends),
+  };
+  const actions = [];
+  const list = place();
+  const add = (action) => {
+    const part = actionForm(action, () => {
+      actions.splice(actions.indexOf(part), 1);
+      part.element.remove();
+    });
+    actions.push(part);
+    list.append(part.element);
+  };
+  (rule.actions || []).forEach(add);
+  const kind = field("Add an action", {}, Object.entries(KINDS).map(([value, [name]]) => [value, name]));
+  const { query, filters, contexts, starts, ends } = conditions;
+  return {
+    ...formOf(own, [Object.keys(own)], [line(match, query, filters), line(contexts, starts, ends), list, line(kind, button("Add", () => add({ kind: kind.input.value })))]),
+    value: () => ({ ...rule, id: "", name: undefined, priority: 0, ...valuesOf(own), when: valuesOf(conditions), actions: actions.map((each) => each.value()) }),
+    faulty: () => null,
+  };
 }
 
-/** The effect of a change on a result page. */
-export function previewOf(found) {
-  const rows = [...found.gained, ...found.moved, ...found.lost];
-  const counts = `${number(found.total_before)} products before, ${number(found.total_after)} after.`;
-  if (!rows.length) return el("p", { role: "status", text: `The first 20 hits do not change. ${counts}` });
-  return [el("p", { role: "status", text: counts }), table("What would change", [
-    ["product", ({ title, product }) => title || product],
-    ["type", ({ product_type: type }) => type],
-    ["place before", ({ before }) => number(before), true],
-    ["place after", ({ after }) => number(after), true],
-    ...(rows.some(({ rule }) => rule) ? [["by rule", ({ rule }) => rule]] : []),
-  ], rows)];
+function actionForm(action, remove) {
+  const [name, ...keys] = KINDS[action.kind] || [action.kind];
+  const fields = Object.fromEntries(keys.map((key) => {
+    const { label, ...props } = FIELDS[key];
+    const value = key === "values" ? JSON.stringify(action[key]) : action[key];
+    return [key, key === "products" ? productPicker(label, value) : field(label, { value, ...props })];
+  }));
+  return {
+    element: el("fieldset", { class: "action" }, el("legend", { text: name }), Object.values(fields).map(({ element }) => element), button("Remove", remove, "small", { "aria-label": `Remove: ${name}` })),
+    value() {
+      const { values, products, ...others } = valuesOf(fields);
+      return { kind: action.kind, ...(products?.length && { products }), ...(values && { values: objectOf(values) }), ...others };
+    },
+  };
+}
+
+/** The object of a JSON text; the text itself if it is invalid, so that the server reports the field. */
+function objectOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }

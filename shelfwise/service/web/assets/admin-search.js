@@ -1,30 +1,26 @@
-// A search with explanations: scores of each hit by stage, and contributions to its score.
+// A search with explanations, and one product with a form to change its price and availability.
 
-import { call, withParameters } from "./api.js";
-import { attempt, field, head, number, percent, place } from "./admin-ui.js";
+import { announce } from "./announce.js";
+import { call, productPath, withParameters } from "./api.js";
+import { attempt, field, head, lineForm, moment, number, percent, place } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 import { mark } from "./picture.js";
 
 const LEAST = 0.005;
+const AVAILABLE = ["", "in_stock", "out_of_stock", "preorder", "backorder"].map((each) => [each, each.replaceAll("_", " ") || "unknown"]);
+const SOURCES = { by_rule: "by a rule", by_title: "by its title", by_category: "by its category" };
 
 export function searchPart() {
   const query = field("Query", { name: "q", type: "search", maxlength: 1000, wide: true });
   const filters = field("Filter", { name: "filters", placeholder: "price < 100 AND brand = Bosch", wide: true });
   const size = field("Hits", { type: "number", min: 1, max: 100, value: 10 });
   const found = place();
-  const ask = async (event) => {
-    event.preventDefault();
-    await attempt(found, async () => {
-      const parameters = { q: query.input.value, filters: filters.input.value, size: size.input.value, explain: "true" };
-      show(found, await call(withParameters("/v1/search", parameters)));
-    });
-  };
-  const form = el("form", { class: "line", role: "search", onsubmit: ask }, query.element, filters.element, size.element,
-    el("button", { class: "primary", text: "Search" }));
-  return [...head("Search, explained", "The scores of each hit by words (bm25), by vectors (dense), merged, and by the ranker."), form, found];
+  const ask = async () => showHits(found, await call(withParameters("/v1/search", { q: query.value(), filters: filters.value(), size: size.value(), explain: "true" })));
+  return [...head("Search, explained", "The scores of each hit by words (bm25), by vectors (dense), merged, and by the ranker."),
+    lineForm(found, ask, "Search", [query, filters, size], { role: "search" }), found];
 }
 
-function show(found, answer) {
+function showHits(found, answer) {
   const parts = [`${number(answer.total)} products in ${number(answer.took_ms, 1)} ms`];
   if (answer.fit !== null) parts.push(`probability of relevance of the best hit: ${percent(answer.fit)}`);
   if (answer.suggestion) parts.push(answer.corrected ? `searched for “${answer.suggestion}”` : `offers “${answer.suggestion}”`);
@@ -63,3 +59,31 @@ function contributions({ contributions: parts, matches }) {
   return [el("dl", { class: "bars" }, rows), words.length ? el("p", { class: "hint", text: `Matching words: ${words.join(", ")}` }) : null];
 }
 
+export function productsPart(given) {
+  const id = field("Product id", { name: "id", required: true, maxlength: 1000, value: given, wide: true });
+  const found = place();
+  const lookUp = async () => showProduct(found, await call(productPath(id.value())));
+  if (given) attempt(found, lookUp);
+  return [...head("Products", "A confirmed change is durable, and takes effect in searches immediately."), lineForm(found, lookUp, "Look up", [id]), found];
+}
+
+function showProduct(found, { product, types }) {
+  const price = field("Price", { type: "number", min: 0, step: "any", value: product.price });
+  const stock = field("Availability", { value: product.availability || "" }, AVAILABLE);
+  const status = place();
+  const named = Object.entries(SOURCES).filter(([name]) => types[name]).map(([name, source]) => `${types[name]} (${source})`);
+  const change = async () => {
+    const wanted = { price: price.value() ?? null, availability: stock.value() ?? null };
+    const values = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== product[name]));
+    if (!Object.keys(values).length) return announce("Nothing to change");
+    await call(productPath(product.id), { method: "PATCH", body: values });
+    announce("Changed");
+    return showProduct(found, await call(productPath(product.id)));
+  };
+  fill(found, el("section", {}, el("h2", { text: product.title }), mark(product),
+    el("p", { class: "hint", text: [product.brand, product.category.join(" > "), product.updated && `updated ${moment(product.updated)}`].filter(Boolean).join(" · ") }),
+    el("p", { class: "hint", text: `Type: ${named.join(", ") || "none"}` }),
+    lineForm(status, change, "Change", [price, stock]), status,
+    el("details", { open: true }, el("summary", { text: "Stored product" }), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Stored product" },
+      el("pre", { text: JSON.stringify(product, null, 2) })))));
+}

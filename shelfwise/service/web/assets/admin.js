@@ -6,19 +6,16 @@ import { analyticsPart } from "./admin-analytics.js";
 import { answersPart } from "./admin-answers.js";
 import { experimentsPart } from "./admin-experiments.js";
 import { feedsPart } from "./admin-feeds.js";
-import { healthPart } from "./admin-health.js";
 import { keysPart } from "./admin-keys.js";
 import { modelsPart } from "./admin-models.js";
-import { productsPart } from "./admin-products.js";
 import { relationsPart } from "./admin-relations.js";
 import { relevancePart } from "./admin-relevance.js";
 import { rulesPart } from "./admin-rules.js";
-import { searchPart } from "./admin-search.js";
+import { productsPart, searchPart } from "./admin-search.js";
+import { healthPart, tasksPart, versionsPart } from "./admin-service.js";
 import { sponsoredPart } from "./admin-sponsored.js";
 import { synonymsPart } from "./admin-synonyms.js";
-import { tasksPart } from "./admin-tasks.js";
-import { field, head } from "./admin-ui.js";
-import { versionsPart } from "./admin-versions.js";
+import { field, head, lineForm, place } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 import { tab } from "./storage.js";
 
@@ -70,16 +67,15 @@ function show() {
 /** Prompts for a key, which is stored until the tab is closed. */
 function askKey(message = "") {
   const key = field("Key with the scope admin", { type: "password", required: true, wide: true });
-  const take = (event) => {
-    event.preventDefault();
-    tab.write("admin-key", key.input.value.trim());
-    open();
+  const take = async () => {
+    tab.write("admin-key", key.value());
+    await open();
   };
   fill(tabs);
   menu.hidden = true;
   fill(view, ...head("This page needs a key", "Open the link that shelfwise serve printed at its start. Or enter a key (shelfwise keys create INDEX admin --scope admin) or the token in INDEX/admin.token; it is stored only in this tab."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
-    el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use this key" })));
+    lineForm(place(), take, "Use this key", [key]));
   key.input.focus();
 }
 
