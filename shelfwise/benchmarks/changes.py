@@ -9,14 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
+from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.indexer.feeds.io import iterate_lines, open_source
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.service.engine.candidates import Encodings
@@ -49,16 +49,9 @@ class Build:
 
 
 def measure_rebuilds(
-    feed: Path,
-    folder: Path,
-    options: Callable[[Path], RebuildOptions],
-    share: float,
-    seed: int = 0,
-    *,
-    without_states: bool = False,
+    feed: Path, folder: Path, options: Callable[[Path], RebuildOptions], share: float, seed: int = 0
 ) -> Iterator[Build]:
-    """Builds a feed from nothing, again without a change, and again after `share` of its products changed; then, with
-    `without_states`, from nothing into another index without token states."""
+    """Builds a feed from nothing, again without a change, and again after `share` of its products changed."""
     rows = list(json_rows(feed))
     before, after = folder / "before.jsonl", folder / "after.jsonl"
     _write(before, rows)
@@ -66,15 +59,7 @@ def measure_rebuilds(
     for label, each in (("from nothing", before), ("unchanged", before), (f"{share:.1%} changed", after)):
         started = time.perf_counter()
         report = rebuild(folder / "index", options(each))
-        yield _build(label, time.perf_counter() - started, report)
-    if without_states:
-        started = time.perf_counter()
-        report = rebuild(folder / "without-states", replace(options(before), state_dimension=0))
-        yield _build("from nothing, without token states", time.perf_counter() - started, report)
-
-
-def _build(label: str, seconds: float, report: RebuildReport) -> Build:
-    return Build(label, seconds, report.products, report.encoded, report.seconds)
+        yield Build(label, time.perf_counter() - started, report.products, report.encoded, report.seconds)
 
 
 def changed_rows(rows: list[Row], share: float, seed: int) -> Iterator[Row]:

@@ -331,9 +331,6 @@ def incremental(
     share: Annotated[float, typer.Option(help="Share of the products that change.", min=0, max=1)] = 0.01,
     encoder: Model = "all-MiniLM-L6-v2",
     workers: Workers = None,
-    without_states: Annotated[
-        bool, typer.Option("--without-states", help="Build once more without token states, to see what they cost.")
-    ] = False,
 ) -> None:
     """Time a rebuild after a few products changed, against the build from nothing."""
 
@@ -342,8 +339,8 @@ def incremental(
 
     builds = []
     with TemporaryDirectory() as folder, TerminalProgress() as progress:
-        progress.begin("builds", 3 + without_states, "builds")
-        for build in measure_rebuilds(feed, Path(folder), options, share, without_states=without_states):
+        progress.begin("builds", 3, "builds")
+        for build in measure_rebuilds(feed, Path(folder), options, share):
             builds.append(build)
             progress.advance(1)
         progress.end(f"{builds[2].seconds / builds[0].seconds:.2%} of the build from nothing")

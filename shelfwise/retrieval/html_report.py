@@ -173,21 +173,10 @@ def svg(height: float, draw: Callable[[Axes], None], label: str) -> str:
 
     Text stays text, so that it uses the page's font and can be searched.
     """
-    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    document = _plot(height, draw, format="svg", transparent=True, metadata=metadata).decode("utf-8")
-    element = document[document.index("<svg") :]
-    return element.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-
-
-def png(height: float, draw: Callable[[Axes], None]) -> bytes:
-    """The plot as the bytes of a PNG file, at 160 dots per inch."""
-    return _plot(height, draw, format="png", dpi=160)
-
-
-def _plot(height: float, draw: Callable[[Axes], None], **options: Any) -> bytes:  # noqa: ANN401 - matplotlib's
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.add_subplot()
@@ -195,9 +184,11 @@ def _plot(height: float, draw: Callable[[Axes], None], **options: Any) -> bytes:
             axes.spines[side].set_visible(False)
         axes.tick_params(length=0)
         draw(axes)
-        written = io.BytesIO()
-        figure.savefig(written, **options)
-    return written.getvalue()
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True, metadata=metadata)
+    document = written.getvalue()
+    element = document[document.index("<svg") :]
+    return element.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
 def show_counts(axis: Axis, most: int | None = None) -> None:
@@ -219,21 +210,17 @@ def short_count(value: float) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:.{max(1, math.ceil(-math.log10(value)))}f}"
 
 
-def show_grid(axes: Axes, lines: str = "y", legend: Mapping[str, Any] | None = None) -> None:
-    """Draws grid lines behind the plot and, if its arguments are given, a legend."""
-    axes.grid(axis=lines, color=RULE)  # type: ignore[arg-type]
+def show_grid(axes: Axes, legend: Mapping[str, Any] | None = None) -> None:
+    """Draws horizontal grid lines behind the plot and, if its arguments are given, a legend."""
+    axes.grid(axis="y", color=RULE)
     axes.set_axisbelow(True)
     if legend is not None:
         axes.legend(frameon=False, fontsize=9, **legend)
 
 
-INSIDE: Mapping[str, Any] = {"ncols": 2, "loc": "best"}
-"""A legend where it hides least."""
-
-
-def label_bar(axes: Axes, text: str, at: tuple[float, float], offset: int = 4) -> None:
+def label_bar(axes: Axes, text: str, at: tuple[float, float]) -> None:
     """Writes a text to the right of a horizontal bar."""
-    axes.annotate(text, at, (offset, 0), textcoords="offset points", va="center", color=QUIET)
+    axes.annotate(text, at, (4, 0), textcoords="offset points", va="center", color=QUIET)
 
 
 def draw_share_bars(axes: Axes, places: Sequence[float], shares: Sequence[float], colours: Sequence[str]) -> None:

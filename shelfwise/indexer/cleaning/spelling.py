@@ -94,7 +94,7 @@ class SpellingCensus:
 
     def normalizer(self) -> SpellingNormalizer:
         """The normaliser that writes each brand and level in its most frequent spelling."""
-        return SpellingNormalizer(self.brands.variants(), self.levels.variants(), self.brands.depth, self.levels.depth)
+        return SpellingNormalizer(self.brands.variants(), self.levels.variants())
 
 
 class SpellingNormalizer(msgspec.Struct, frozen=True):
@@ -107,9 +107,6 @@ class SpellingNormalizer(msgspec.Struct, frozen=True):
     """Maps other spellings of a brand to the most frequent one."""
     levels: dict[str, str]
     """Maps other spellings of a category level to the most frequent one."""
-    brand_depth: int = 0
-    """0 if every spelling was counted; else one key in 2 to this power was, and the others stay as they are."""
-    level_depth: int = 0
 
     def normalize(self, product: Product) -> Product:
         """The product in the catalog's spelling."""

@@ -97,7 +97,6 @@ _NARROWED_FROM = 0.5
 _MOST_BUCKETS = 65_000
 """tantivy rejects more; a field with more values than this is not useful as a facet."""
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
-Clause = tuple[Occur, Query]
 
 
 FEWEST_EXTENDED = 20_000

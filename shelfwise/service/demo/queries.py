@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -128,14 +128,13 @@ class QueryClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DemoQuery:
-    """A query, its intent, and its misspelt words."""
+    """A query and its intent."""
 
     text: str
     label: QueryClass
     language: str
     """"en", "zh", or "mixed"."""
     intent: Intent
-    misspelt: tuple[str, ...] = ()
 
     @property
     def split(self) -> str:
@@ -207,7 +206,7 @@ class _Phrasebook:
         known = title_words(self._catalog)
         for kind in self._grammar.types:
             for typo in kind.typos:
-                yield replace(self._about(typo, QueryClass.MISSPELLING, kind), misspelt=(typo,))
+                yield self._about(typo, QueryClass.MISSPELLING, kind)
             right = max(_WORD.findall(kind.names[0].lower()), key=len)
             # `misspell` changes Latin letters; Chinese typos (a wrong character of similar sound) are in the grammar.
             if not right.isascii() or len(right) < _SHORTEST_MISSPELT or not dice.chance(0.7):
@@ -216,7 +215,7 @@ class _Phrasebook:
             while wrong in known:
                 wrong = misspell(right, dice)
             text = kind.names[0].lower().replace(right, wrong)
-            yield replace(self._about(text, QueryClass.MISSPELLING, kind), misspelt=(wrong,))
+            yield self._about(text, QueryClass.MISSPELLING, kind)
 
     def _with_requirements(self) -> Iterator[DemoQuery]:
         dice = Dice(self._seed, f"queries/wishes/{self._grammar.language}")

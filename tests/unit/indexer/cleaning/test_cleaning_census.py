@@ -112,7 +112,7 @@ def test_equal_category_levels_are_merged() -> None:
     assert census.normalizer().normalize(product).category == ("Power Tools", "Drills")
 
 
-def test_memory_is_bounded_and_sampling_is_reported() -> None:
+def test_memory_is_bounded_and_sampling_starts_above_it() -> None:
     counter = SpellingCounter(brand_key, most=100)
     for number in range(5_000):
         counter.add(f"Brand {number}")
@@ -128,5 +128,3 @@ def test_counts_are_exact_after_sampling_starts() -> None:
     for number in 3 * list(range(1_000)):
         counter.add(f"Brand {number}")
     assert set(counter.counts.values()) == {3}
-    settler = census_of(branded(*(f"Brand {number}" for number in range(50))), most=10).normalizer()
-    assert (settler.brand_depth > 0, settler.level_depth) == (True, 0)
