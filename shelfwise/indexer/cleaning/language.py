@@ -1,4 +1,4 @@
-"""Language detection of titles: by script, by words and endings, and by lingua if those disagree.
+"""Language detection of titles: by script, by words and endings, and by py3langid if those disagree.
 
 It is built for precision, since a wrong language causes a wrong finding and a wrong filter: model numbers and brand
 names have no language. docs/cleaning.md gives its accuracy.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from shelfwise.retrieval.text.analysis import HAN
 
 if TYPE_CHECKING:
-    from lingua import LanguageDetector
+    from py3langid.langid import LanguageIdentifier
 
 
 _LATIN = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]")
@@ -98,7 +98,8 @@ _MOST_LETTERS = 200
 """Longer texts are cut here: a few words show the language, and its votes must fit their bits."""
 _MARGIN = 2
 _SHORTEST_COMPOUND = 8
-_SURE = 0.5
+_SURE = 0.75
+"""The least probability of a language that the model decides."""
 # Letters that none of our languages has, but Nordic, Czech, Slovak, Croatian, Baltic, Hungarian, Romanian, Turkish and
 # Vietnamese do: the title is in a language that is not supported.
 _ELSEWHERE = re.compile("[æøðþğışřěůžščťďľĺŕőűțșăđģķļņėāēīūơư\u1ea0-\u1ef9]")
@@ -124,7 +125,7 @@ def _language(title: str) -> str:
     if not votes:
         return ""
     clear, candidates = _decide(votes)
-    return clear if clear or not candidates else _by_lingua(text, candidates)
+    return clear if clear or not candidates else _by_model(text, candidates)
 
 
 def _packed(lists: Mapping[str, str], weight: int) -> dict[str, int]:
@@ -165,7 +166,7 @@ def _ending_votes(word: str) -> int:
 
 @lru_cache(maxsize=1 << 14)
 def _decide(votes: int) -> tuple[str, frozenset[str]]:
-    """The language that wins clearly, or "" and the candidates for lingua (if empty, it is not used).
+    """The language that wins clearly, or "" and the candidates for the model (if empty, it is not used).
 
     A single English word decides nothing: product lines have English names in every country.
     """
@@ -179,20 +180,21 @@ def _decide(votes: int) -> tuple[str, frozenset[str]]:
     return "", best
 
 
-def _by_lingua(text: str, candidates: frozenset[str]) -> str:
-    """The candidate that lingua's trigrams prefer with a clear lead over all our languages; else ""."""
+def _by_model(text: str, candidates: frozenset[str]) -> str:
+    """The candidate that the model prefers with a clear lead over all our languages; else ""."""
     words = [word for word in _PLAIN_WORD.findall(text) if not word.isupper() or text.isupper()]
     if len(words) < 2:
         return ""
-    first, second, *_ = _detector().compute_language_confidence_values(" ".join(words))
-    found = first.language.iso_code_639_1.name.lower()
-    return found if found in candidates and first.value - second.value >= _SURE else ""
+    found, probability = _identifier().classify(" ".join(words).lower())
+    return found if found in candidates and probability >= _SURE else ""
 
 
 @cache
-def _detector() -> LanguageDetector:
-    """Trigrams only: the larger models take 250 MB and four times as long, and the words have already voted."""
-    from lingua import IsoCode639_1, LanguageDetectorBuilder
+def _identifier() -> LanguageIdentifier:
+    """Naive Bayes over sequences of bytes (Lui & Baldwin 2012, langid.py: An Off-the-shelf Language Identification
+    Tool)."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    codes = [getattr(IsoCode639_1, code.upper()) for code in LATIN_LANGUAGES]
-    return LanguageDetectorBuilder.from_iso_codes_639_1(*codes).with_low_accuracy_mode().build()
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(list(LATIN_LANGUAGES))
+    return identifier
