@@ -52,8 +52,6 @@ _EARLIER = {
     ),
     "GET /1/indexes/{index}/task/{task_id}": ("task_id", "POST /1/indexes/{index}", ("taskID",)),
     "GET /1/task/{task_id}": ("task_id", "POST /1/indexes/{index}", ("taskID",)),
-    "POST /1/keys/{key}/restore": ("key", "POST /1/keys", ("key",)),
-    **{f"{method} /1/keys/{{key}}": ("key", "POST /1/keys", ("key",)) for method in ("GET", "PUT", "DELETE")},
 }
 """Parameters taken from an earlier response: the operation, and the path in its response."""
 

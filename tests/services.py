@@ -145,10 +145,11 @@ def add_key(
     expires: datetime | None = None,
     indexes: tuple[str, ...] = (),
     requests_per_minute: int | None = None,
+    secured: bool = False,
 ) -> str:
     limits = {"filters": filters, "expires": expires, "indexes": indexes, "requests_per_minute": requests_per_minute}
     key, stored = new_key("test", scopes, now=datetime.now(UTC), **limits)  # type: ignore[arg-type]
-    keys.add(stored)
+    keys.add(keys.as_parent(key, stored) if secured else stored)
     return key
 
 

@@ -56,9 +56,8 @@ from shelfwise.service.http.middleware import (
 from shelfwise.service.http.openapi import DescribedApp
 from shelfwise.service.http.routes import curation, feeds, ingest, search, sponsored, store, webhooks
 from shelfwise.service.http.tasks import TaskService
-from shelfwise.service.instantsearch import admin_routes, application_routes, object_routes
+from shelfwise.service.instantsearch import admin_routes, object_routes
 from shelfwise.service.instantsearch import routes as instantsearch
-from shelfwise.service.instantsearch.access import RequestLog
 from shelfwise.service.instantsearch.index_store import ProtocolStore
 from shelfwise.service.instantsearch.recommend import PurchaseStatistics
 from shelfwise.service.settings import ServiceSettings, SourcedSettings, cache_folder, describe_settings
@@ -109,7 +108,6 @@ _ROUTERS = (
     feeds.router,
     store.task_router,
     admin_routes.router,
-    application_routes.router,
     object_routes.router,
     instantsearch.router,
 )
@@ -173,7 +171,6 @@ def create_app(
     app.state.indexes = _open_indexes(source, shared, sourced)
     app.state.draining = threading.Event()
     app.state.settings = describe_settings(sourced)
-    app.state.protocol_log = RequestLog(group)
     news = health.WorkerNews(app)
     app.state.pictures = pictures.Pictures(root / pictures.FOLDER, sourced.settings.store)
     routers = [*_ROUTERS, docs.router]

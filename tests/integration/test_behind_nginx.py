@@ -37,8 +37,7 @@ _ATTACKS: tuple[tuple[str, str, object], ...] = (
     ("PUT", "/v1/rules", {"rules": []}),
     ("POST", "/v1/events/refresh", None),
     ("GET", "/metrics", None),
-    ("GET", "/1/keys", None),
-    ("GET", "/1/logs", None),
+    ("GET", "/1/indexes/p/settings", None),
     ("POST", "/1/indexes/p/clear", {}),
 )
 _FORGED = f"swt_{'a' * 64}{text_seal('a' * 64)}"

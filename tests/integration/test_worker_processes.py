@@ -153,18 +153,6 @@ def test_a_rule_a_key_and_an_event_of_one_worker_are_those_of_the_other(
     assert kinds >= {"query", "impression", "click"}
 
 
-def test_the_log_of_the_protocol_has_the_requests_of_both_workers(clients: dict[int, httpx2.Client]) -> None:
-    one, two = clients.values()
-    for number, client in enumerate((one, two)):
-        client.post("/1/indexes/store/query", json={"query": f"logged {number}"})
-
-    def bodies(client: httpx2.Client) -> str:
-        return " ".join(each["query_body"] for each in client.get("/1/logs", params={"length": 100}).json()["logs"])
-
-    for client in (one, two):
-        assert within(10, lambda: "logged 0" in (found := bodies(client)) and "logged 1" in found)  # noqa: B023
-
-
 def test_metrics_are_those_of_both_workers(clients: dict[int, httpx2.Client]) -> None:
     name = 'shelfwise_http_requests_total{method="GET",route="/v1/suggest"'
     before = [value(client.get("/metrics").text, name) for client in clients.values()]

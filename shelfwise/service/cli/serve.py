@@ -254,7 +254,7 @@ def _show_keys(keys: list[StoredKey]) -> None:
     table = plain_table("id", "name", "scopes", "created", "expires", "indexes", "filter")
     for key in keys:
         ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
-        rights = [*(key.rights or key.scopes), *(("parent of secured keys",) if key.secured else ())]
+        rights = [*key.scopes, *(("parent of secured keys",) if key.secured else ())]
         scopes, indexes = ", ".join(rights), ", ".join(key.indexes) or "all"
         table.add_row(key.id, key.name, scopes, f"{key.created:%Y-%m-%d}", ends, indexes, key.filters)
     show_table(table)

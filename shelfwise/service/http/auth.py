@@ -78,14 +78,10 @@ class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filters: str = ""
     """Filter expression that is applied to every search with this key."""
     requests_per_minute: int | None = None
-    rights: tuple[str, ...] = ()
-    """The `acl` of a key created through the InstantSearch protocol, which replaces scopes there."""
     indexes: tuple[str, ...] = ()
     """Patterns of the index names that it may use, where "*" matches any characters; empty for all indexes."""
     verifier: str = ""
     """The key, encrypted, if it may be the parent of secured API keys: their signature is an HMAC with it."""
-    withdrawn: datetime | None = None
-    """Time at which the key was withdrawn; it can be restored."""
     page_key: str = ""
     """The key itself, if it is the store page's own, which every visitor gets; empty for other keys."""
 
@@ -107,8 +103,6 @@ class Permit(msgspec.Struct, frozen=True):
     filters: tuple[str, ...] = ()
     """Filter expressions, all of which are applied to every search."""
     requests_per_minute: int | None = None
-    rights: frozenset[str] = frozenset()
-    """Rights of a key of the InstantSearch protocol; empty for other keys."""
     indexes: tuple[tuple[str, ...], ...] = ()
     """Groups of index name patterns; the key may use an index that matches a pattern of each group."""
 
@@ -126,10 +120,8 @@ class Permit(msgspec.Struct, frozen=True):
         """Whether shoppers may have the key, so that what it says about lists and times is not believed."""
         return self.scopes.isdisjoint(_TRUSTED)
 
-    def allows(self, scope: Scope, rights: Collection[str] = ()) -> bool:
-        """Whether the key has the scope; a key with InstantSearch rights needs one of `rights` instead."""
-        if rights and self.rights:
-            return not self.rights.isdisjoint(rights)
+    def allows(self, scope: Scope) -> bool:
+        """Whether the key has the scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
@@ -151,7 +143,6 @@ class _KeyRestriction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
 
 _MOST_KEY_BYTES = 1 << 26
 _CURE = "check its permissions, restore it from a backup, or remove it"
-_MOST_WITHDRAWN = 1_000
 _KEYS = SealedFile(1, _CURE, "keys", msgspec.json.Decoder(list[StoredKey]))
 
 
@@ -178,7 +169,7 @@ class KeyFile:
         with self._reading:
             stamp = file_stamp(self.path)
             if stamp != self._stamp:
-                self._keys = {name: key for name, key in _read(self.path).items() if not key.withdrawn}
+                self._keys = _read(self.path)
                 self._parents = tuple(self._decrypted())
                 self._stamp = stamp
             return self._keys
@@ -195,10 +186,10 @@ class KeyFile:
     def as_parent(self, key: str, stored: StoredKey) -> StoredKey:
         """The entry of a new key that may be the parent of secured API keys. Raises SettingError if it may do more than
         search and send events, or if there are `MAX_PARENTS`."""
-        if not {Scope.SEARCH, Scope.EVENTS}.issuperset(stored.scopes) or stored.rights not in ((), ("search",)):
+        if not {Scope.SEARCH, Scope.EVENTS}.issuperset(stored.scopes):
             raise SettingError("the parent of secured API keys may have the scopes search and events only")
         with self._lock():
-            if sum(each.secured and not each.withdrawn for each in _read(self.path).values()) >= MAX_PARENTS:
+            if sum(each.secured for each in _read(self.path).values()) >= MAX_PARENTS:
                 raise SettingError(f"there are {MAX_PARENTS} parents of secured API keys; withdraw one of them first")
             if not self._secret.exists():
                 write_durably(self._secret, Fernet.generate_key(), private=True)
@@ -219,7 +210,7 @@ class KeyFile:
         which nobody could create another one over HTTP."""
         with self._lock():
             known = _read(self.path)
-            if identity not in known or known[identity].withdrawn:
+            if identity not in known:
                 raise SettingError(f"there is no key {identity}; shelfwise keys list shows all keys")
             removed = known.pop(identity)
             if keeps_admin and _administers(removed) and not any(map(_administers, known.values())):
@@ -227,23 +218,8 @@ class KeyFile:
                 from shelfwise.service.http.errors import RequestError
 
                 raise RequestError(409, "this is the last key with the scope admin; create another one first")
-            known[identity] = msgspec.structs.replace(removed, withdrawn=datetime.now(UTC))
-            for each in sorted((key for key in known.values() if key.withdrawn), key=_withdrawn)[:-_MOST_WITHDRAWN]:
-                del known[each.id]
             self._write(known)
         return removed
-
-    def restore(self, identity: str, sha256: str = "") -> StoredKey:
-        """Makes one of the last 1,000 withdrawn keys valid again; raises SettingError for any other key, or if its hash
-        differs."""
-        with self._lock():
-            known = _read(self.path)
-            found = known.get(identity)
-            if found is None or not found.withdrawn or sha256 not in ("", found.sha256):
-                raise SettingError(f"there is no withdrawn key {identity[:100]!r}")
-            known[identity] = msgspec.structs.replace(found, withdrawn=None)
-            self._write(known)
-        return known[identity]
 
     def _decrypted(self) -> Iterator[tuple[StoredKey, bytes]]:
         for each in filter(lambda key: key.secured, self._keys.values()):
@@ -259,7 +235,7 @@ class KeyFile:
 
     def _write(self, keys: dict[str, StoredKey]) -> None:
         now = datetime.now(UTC)
-        if not any(each.page_key and not each.withdrawn for each in keys.values()):
+        if not any(each.page_key for each in keys.values()):
             key, stored = new_key("store page", (Scope.SEARCH, Scope.EVENTS), now=now)
             keys = {**keys, stored.id: msgspec.structs.replace(stored, page_key=key)}
         _KEYS.write(self.path, list(keys.values()), now, private=True)
@@ -313,13 +289,8 @@ class AdminToken:
         return self.path.exists() and not self.path.stat().st_mode & _OTHERS
 
 
-def _withdrawn(key: StoredKey) -> datetime:
-    return key.withdrawn or key.created
-
-
 def _administers(key: StoredKey) -> bool:
-    is_valid = not key.withdrawn and not key.is_expired(datetime.now(UTC))
-    return is_valid and Scope.ADMIN in key.scopes and not key.filters and not key.indexes
+    return not (key.is_expired(datetime.now(UTC)) or key.filters or key.indexes) and Scope.ADMIN in key.scopes
 
 
 def _read(path: Path) -> dict[str, StoredKey]:
@@ -334,11 +305,10 @@ def new_key(
     expires: datetime | None = None,
     filters: str = "",
     requests_per_minute: int | None = None,
-    rights: tuple[str, ...] = (),
     indexes: tuple[str, ...] = (),
 ) -> tuple[str, StoredKey]:
     """A new key, and its entry in the file; raises SettingError or FilterError for invalid arguments."""
-    if not scopes and not rights:
+    if not scopes:
         raise SettingError(f"a key needs a scope, one of {', '.join(Scope)}")
     if not name.strip() or len(name) > 100:
         raise SettingError("the name of a key must have 1 to 100 characters")
@@ -357,7 +327,6 @@ def new_key(
         expires,
         filters,
         requests_per_minute,
-        rights,
         indexes,
     )
     return key, stored
@@ -417,9 +386,8 @@ def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Perm
     is_right = hmac.compare_digest(given, found.sha256 if found else "0" * 64)
     if found is None or not is_right or found.is_expired(now):
         return None
-    scopes, rights = frozenset(found.scopes), frozenset(found.rights)
-    indexes = _groups(found.indexes)
-    return Permit(found.id, scopes, _filters(found.filters), found.requests_per_minute, rights, indexes, found.name)
+    scopes, indexes = frozenset(found.scopes), _groups(found.indexes)
+    return Permit(found.id, scopes, _filters(found.filters), found.requests_per_minute, indexes, found.name)
 
 
 def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
@@ -439,10 +407,9 @@ def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Per
     scopes, wanted = frozenset(found.scopes), frozenset(restriction.scopes)
     if wanted:
         scopes = wanted if Scope.ADMIN in scopes else scopes & wanted
-    rights = frozenset[str]() if wanted else frozenset(found.rights)
     filters = _filters(found.filters, restriction.filters)
     indexes = _groups(found.indexes, restriction.indexes)
-    return Permit(found.id, scopes, filters, found.requests_per_minute, rights, indexes, found.name)
+    return Permit(found.id, scopes, filters, found.requests_per_minute, indexes, found.name)
 
 
 def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: datetime, address: str) -> Permit | None:
@@ -474,7 +441,6 @@ def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: d
         frozenset(parent.scopes),
         _filters(parent.filters),
         parent.requests_per_minute,
-        frozenset({"search"}),
         _groups(parent.indexes, indexes),
         parent.name,
         forced,

@@ -53,7 +53,6 @@ _MAX_UNNAMED = 8
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADVERTISER, Scope.ADMIN})
 _PUBLIC = Permit("", frozenset({Scope.SEARCH, Scope.EVENTS}))
 """The permit of a request without a key, as long as no key exists."""
-_PUBLIC_RIGHTS = frozenset({"search", "browse", "listIndexes", "recommendation"})
 _OWNER = Permit("token", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="An API key, created by `shelfwise keys create`.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients without bearer tokens.")
@@ -127,7 +126,7 @@ class SharedParts:
             return str(error)
         if permit is None:
             reason = "unknown, withdrawn or expired"
-        elif not (permit.scopes <= _PUBLIC.scopes and permit.rights <= _PUBLIC_RIGHTS):
+        elif not permit.scopes <= _PUBLIC.scopes:
             reason = "one that may do more than search and record events, and every visitor would get it"
         elif Scope.SEARCH not in permit.scopes:
             reason = "without the scope search"
@@ -236,7 +235,7 @@ class ServiceContext:
 
     def hidden_from(self, permit: Permit) -> Collection[str]:
         """The fields that relevance settings hide from a key."""
-        sees_all = permit.allows(Scope.ADMIN, ("seeUnretrievableAttributes",)) and not permit.filters
+        sees_all = permit.allows(Scope.ADMIN) and not permit.filters
         return () if sees_all else self.engine.relevance.served.hidden
 
     def shown_page(self, permit: Permit, page: Page) -> Page:
@@ -315,7 +314,7 @@ class RequestIndexes:
             raise self._refusal(permit, name, error) from None
 
     def admitted(
-        self, permit: Permit, name: str, scope: Scope, rights: Collection[str] = (), find: FindIndex | None = None
+        self, permit: Permit, name: str, scope: Scope, find: FindIndex | None = None, *, secured: bool = False
     ) -> ServiceContext:
         """Like `choose` with a known permit; by default the index in the path."""
         name = name or self.name
@@ -323,7 +322,7 @@ class RequestIndexes:
             context = (find or self.get)(name)
         except (UnknownIndexError, IndexUnavailableError) as error:
             raise self._refusal(permit, name, error) from None
-        admit(context, permit, scope, rights)
+        admit(context, permit, scope, secured=secured)
         return context
 
     def visible(self, permit: Permit) -> Iterator[ServiceContext]:
@@ -331,7 +330,7 @@ class RequestIndexes:
         for name in self.registry.names:
             with suppress(UnknownIndexError, IndexUnavailableError, RequestError):
                 context = self.get(name)
-                admit(context, permit, Scope.SEARCH, permit.rights)
+                admit(context, permit, Scope.SEARCH)
                 yield context
 
     def set_alias(self, permit: Permit, alias: str, name: str) -> None:
@@ -458,14 +457,14 @@ def _check_own_page(request: Request) -> None:
         )
 
 
-def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collection[str] = ()) -> None:
-    """Raises RequestError (403) if a permit lacks the scope (for an InstantSearch key, all of `rights`), or is for
-    other indexes.
+def admit(context: ServiceContext, permit: Permit, scope: Scope, *, secured: bool = False) -> None:
+    """Raises RequestError (403) if a permit lacks the scope, is for other indexes, or is that of a secured API key,
+    unless `secured`.
 
     The scopes `metrics`, `advertiser` and `admin` concern the whole store, so a key with a filter never has them. Its
     searches, events and writes go through `ServiceContext`, which applies the filter.
     """
-    check_right(permit, scope, rights)
+    check_scope(permit, scope, secured=secured)
     if not permit.sees(context.name, context.called, context.protocol_name()):
         raise _not_its_index(permit, context.called or context.name)
     try:
@@ -477,12 +476,10 @@ def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collect
         raise _filtered(scope)
 
 
-def authorize(
-    context: ServiceContext, request: Request, key: str, scope: Scope, rights: Collection[str] = ()
-) -> Permit:
+def authorize(context: ServiceContext, request: Request, key: str, scope: Scope, *, secured: bool = False) -> Permit:
     """The permit of a request's key for an index; raises RequestError like `identify` and `admit`."""
     permit = identify(context.shared, request, key, scope)
-    admit(context, permit, scope, rights)
+    admit(context, permit, scope, secured=secured)
     return permit
 
 
@@ -513,15 +510,13 @@ def _any_key(request: Request) -> str:
     return next((each for each in (bearer if kind.lower() == "bearer" else "", *found) if each), "")
 
 
-def check_right(permit: Permit, scope: Scope, rights: Collection[str] = ()) -> None:
-    """Raises RequestError (403) unless a permit has the scope, or one of `rights`."""
-    if permit.allows(scope, rights):
-        return
-    if permit.rights and rights:
-        message = f"this key lacks the right {' or '.join(rights)}; it has {', '.join(sorted(permit.rights))}"
-    else:
+def check_scope(permit: Permit, scope: Scope, *, secured: bool = False) -> None:
+    """Raises RequestError (403) for a permit without the scope, and for that of a secured API key unless `secured`."""
+    if not permit.allows(scope):
         message = f"this key lacks the scope {scope}; it has {', '.join(sorted(permit.scopes)) or 'none'}"
-    raise RequestError(403, message)
+        raise RequestError(403, message)
+    if permit.parameters is not None and not secured:
+        raise RequestError(403, "a secured API key can only search, recommend and send events")
 
 
 async def _sent_key(
@@ -548,7 +543,7 @@ def require_any_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 
     async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
         permit = identify(indexes.shared, request, key, scope)
-        check_right(permit, scope)
+        check_scope(permit, scope)
         if scope in _STORE_WIDE and permit.filters:
             raise _filtered(scope)
         if indexes.name:
@@ -563,7 +558,7 @@ def require_service_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 
     async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
         permit = identify(indexes.shared, request, key, scope)
-        check_right(permit, scope)
+        check_scope(permit, scope)
         check_whole(permit, scope)
         return permit
 

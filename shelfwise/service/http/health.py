@@ -149,7 +149,6 @@ class WorkerNews:
         self._group.publish(_SEQUENCES_NAME, msgspec.msgpack.encode(shown))
         if is_whole:
             self._group.publish(_METRICS_NAME, msgspec.msgpack.encode(_own_metrics(self._app)))
-            self._app.state.protocol_log.publish()
 
 
 def is_shown_by_all(group: WorkerGroup, name: str, sequence: int = 0) -> bool:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, cast, get_type_hints
 
-import msgspec
-from fastapi import Depends, Path, Request, Response
-from fastapi.routing import APIRoute
-from msgspec import Struct, structs
+from fastapi import Depends, Path, Request
+from msgspec import structs
 
 from shelfwise.retrieval.errors import QueryError
 from shelfwise.service.http.auth import Permit, Scope
@@ -28,11 +22,10 @@ from shelfwise.service.http.context import (
     SharedParts,
     WorkerRouter,
     authorize,
-    check_right,
-    check_whole,
+    check_scope,
     identify,
 )
-from shelfwise.service.http.errors import ProtocolErrorResponse, RequestError, to_request_error
+from shelfwise.service.http.errors import ProtocolErrorResponse, RequestError
 from shelfwise.service.http.indexes import UnknownIndexError
 from shelfwise.service.http.openapi import error_responses, struct_response
 from shelfwise.service.http.request import PREFIX
@@ -49,22 +42,10 @@ from shelfwise.service.instantsearch.request import (
     parse_refinements,
     text,
 )
-from shelfwise.service.worker_group import WorkerGroup
 
-_MOST_LOGGED = 1_000
-_MOST_LOGGED_BYTES = 1_000
-"""Maximum logged length of a request's body and of its response."""
-_LOG_NAME = "requests"
-"""Name of the log among what workers share."""
-_KEY_PATHS = f"{PREFIX}keys"
-"""Paths whose bodies and responses are not logged, since they contain keys."""
-_SECRET = re.compile(r'((?:apiKey|[uU]serToken)"?\s*[:=]\s*"?)[^"&]+')
-"""Pattern of keys and shoppers' tokens, which are not logged."""
-_SEARCHES = ("/queries", "/query", "/browse", "/objects", "/recommendations", "/search")
 MOST_ITEMS = 1_000
 """Maximum number of rules or synonyms of one request."""
 _KEY = "x-algolia-api-key"
-_WRITING = ("addObject", "deleteObject", "deleteIndex", "editSettings")
 _RESPONSES = error_responses(ProtocolErrorResponse, (400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 504))
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -83,112 +64,11 @@ Index = Annotated[str, Path(max_length=500, description="Any name; one that ends
 ObjectId = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`.")]
 
 
-class LogEntry(Struct, frozen=True):
-    """One request of the protocol, as described by `getLogs`."""
-
-    timestamp: str
-    method: str
-    answer_code: str
-    query_body: str
-    answer: str
-    url: str
-    ip: str
-    query_headers: str
-    sha1: str
-    processing_time_ms: str
-    index: str
-    is_search: bool
-
-
-_LOG = msgspec.msgpack.Decoder(list[LogEntry])
-
-
-class RequestLog:
-    """The last 1,000 requests of the protocol that the workers of a service answered, in memory."""
-
-    def __init__(self, group: WorkerGroup) -> None:
-        """Takes over the log of an ended worker with the same number."""
-        self._group = group
-        before = group.published(_LOG_NAME).get(group.number)
-        self._entries: deque[LogEntry] = deque(_LOG.decode(before) if before else (), maxlen=_MOST_LOGGED)
-        self._is_published = True
-
-    def newest(self) -> list[LogEntry]:
-        """The entries, newest first; those of other workers as last shared."""
-        found = [entry for shared in self._group.of_others(_LOG_NAME) for entry in _LOG.decode(shared)]
-        found = sorted([*found, *self._entries], key=lambda entry: entry.timestamp)
-        return found[: -_MOST_LOGGED - 1 : -1]
-
-    def publish(self) -> None:
-        """Shares new entries with the other workers."""
-        if not self._is_published:
-            self._is_published = True
-            self._group.publish(_LOG_NAME, msgspec.msgpack.encode(list(self._entries)))
-
-    async def add(self, request: Request, status: int, answer: bytes, seconds: float) -> None:
-        """Adds a request; texts are truncated, and no header except the client's name is stored."""
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        body = _logged_text(await request.body())
-        path, agent = request.url.path, request.headers.get("user-agent", "")[:200]
-        self._is_published = False
-        self._entries.append(
-            LogEntry(
-                now,
-                request.method,
-                str(status),
-                "" if path.startswith(_KEY_PATHS) else body,
-                "" if path.startswith(_KEY_PATHS) else _logged_text(answer),
-                _KEY_PATHS if path.startswith(_KEY_PATHS) else path[:1_000],
-                request.client.host if request.client else "",
-                f"User-Agent: {agent}",
-                hashlib.sha1(f"{now} {path} {body}".encode(), usedforsecurity=False).hexdigest(),
-                str(max(1, round(1_000 * seconds))),
-                request.path_params.get("index", ""),
-                request.method == "GET" or path.endswith(_SEARCHES),
-            )
-        )
-
-
-def _logged_text(content: bytes) -> str:
-    """The beginning of a body, without keys and shoppers' tokens."""
-    return _SECRET.sub(r"\1…", content[:_MOST_LOGGED_BYTES].decode("utf-8", "replace"))
-
-
-class LoggedRoute(APIRoute):
-    """A route whose requests are logged."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with logging around it."""
-        handle = super().get_route_handler()
-
-        async def logged(request: Request) -> Response:
-            log: RequestLog = request.app.state.protocol_log
-            started = time.perf_counter()
-            try:
-                response = await handle(request)
-            except Exception as error:
-                known = to_request_error(error)
-                await log.add(request, known.status, known.message.encode(), time.perf_counter() - started)
-                raise
-            await log.add(
-                request, response.status_code, bytes(response.body[:_MOST_LOGGED_BYTES]), time.perf_counter() - started
-            )
-            return response
-
-        return logged
-
-
 class ProtocolRouter(WorkerRouter):
     """A router for functions that return msgspec types, or a response that `responses` describes."""
 
     def __init__(self, *, writes: bool = False) -> None:
-        super().__init__(
-            writes=writes,
-            prefix=PREFIX.rstrip("/"),
-            tags=["InstantSearch"],
-            responses=_RESPONSES,
-            route_class=LoggedRoute,
-        )
+        super().__init__(writes=writes, prefix=PREFIX.rstrip("/"), tags=["InstantSearch"], responses=_RESPONSES)
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
         """Adds a route."""
@@ -261,7 +141,7 @@ def find_or_create(indexes: RequestIndexes, permit: Permit, name: str) -> Servic
         return find_index(indexes, name)
     except UnknownIndexError:
         is_view = SORTED_INDEX.fullmatch(name) or is_suggestions_index(name)
-        if is_view or permit.filters or not (permit.sees(name) and permit.allows(Scope.WRITE, ("addObject",))):
+        if is_view or permit.filters or not (permit.sees(name) and permit.allows(Scope.WRITE)):
             raise
         indexes.registry.create(name)
         return find_index(indexes, name)
@@ -273,7 +153,7 @@ async def _writable_context_of(request: Request, indexes: Indexes, payload: Payl
     is_move = request.scope["path"].endswith("/operation") and payload.get("operation") == "move"
     if is_move or indexes.registry.root is None:
         return await _context_of(request, indexes)
-    permit = named_indexes(indexes, request, Scope.WRITE, *_WRITING).permit
+    permit = named_indexes(indexes, request, Scope.WRITE).permit
     make = partial(find_or_create, indexes, permit)
     return await indexes.shared.threads.run(partial(indexes.choose, name, make))
 
@@ -289,13 +169,11 @@ def _key_of(request: Request, payload: JsonObject | None) -> str:
 
 
 def permit_of(
-    context: ServiceContext, request: Request, scope: Scope, *rights: str, payload: JsonObject | None = None
+    context: ServiceContext, request: Request, scope: Scope, *, payload: JsonObject | None = None, secured: bool = False
 ) -> Permit:
-    """The permit of a request's key for an index; raises RequestError.
-
-    A key created through the protocol needs one of `rights`, other keys need the scope.
-    """
-    return narrowed(context, authorize(context, request, _key_of(request, payload), scope, rights))
+    """The permit of a request's key for an index, which may be a secured API key only if `secured`; raises
+    RequestError."""
+    return narrowed(context, authorize(context, request, _key_of(request, payload), scope, secured=secured))
 
 
 def narrowed(context: ServiceContext, permit: Permit) -> Permit:
@@ -316,7 +194,7 @@ class NamedIndexes:
     indexes: RequestIndexes
     permit: Permit
     scope: Scope
-    rights: tuple[str, ...]
+    secured: bool
 
     def by_name_or_new(self, names: Iterable[str]) -> Mapping[str, ServiceContext]:
         """Like `by_name`, creating missing indexes as in `find_or_create`."""
@@ -336,56 +214,37 @@ class NamedIndexes:
         return self._get(name, partial(find_index, self.indexes))
 
     def _get(self, name: str, find: FindIndex) -> ServiceContext:
-        return self.indexes.admitted(self.permit, name, self.scope, self.rights, find)
+        return self.indexes.admitted(self.permit, name, self.scope, find, secured=self.secured)
 
 
 def named_indexes(
-    indexes: RequestIndexes, request: Request, scope: Scope, *rights: str, payload: JsonObject | None = None
+    indexes: RequestIndexes, request: Request, scope: Scope, *, payload: JsonObject | None = None, secured: bool = False
 ) -> NamedIndexes:
     """The indexes of a request whose path names none; raises RequestError like `permit_of`."""
     permit = identify(indexes.shared, request, _key_of(request, payload), scope)
-    check_right(permit, scope, rights)
-    return NamedIndexes(indexes, permit, scope, rights)
+    check_scope(permit, scope, secured=secured)
+    return NamedIndexes(indexes, permit, scope, secured)
 
 
-def _require(scope: Scope, *rights: str) -> Callable[..., Awaitable[Permit]]:
+def _require(scope: Scope) -> Callable[..., Awaitable[Permit]]:
     async def check(context: Contextual, request: Request) -> Permit:
-        return permit_of(context, request, scope, *rights)
+        return permit_of(context, request, scope)
 
     return check
 
 
-MayAdd = Annotated[Permit, Depends(_require(Scope.WRITE, "addObject"))]
-MayDelete = Annotated[Permit, Depends(_require(Scope.WRITE, "deleteObject"))]
-MayClear = Annotated[Permit, Depends(_require(Scope.WRITE, "deleteIndex"))]
-MayWrite = Annotated[Permit, Depends(_require(Scope.WRITE, *_WRITING))]
-MayReadSettings = Annotated[Permit, Depends(_require(Scope.ADMIN, "settings", "editSettings"))]
-MayEditSettings = Annotated[Permit, Depends(_require(Scope.ADMIN, "editSettings"))]
-
-
-async def _administer(indexes: Indexes, request: Request) -> Permit:
-    permit = named_indexes(indexes, request, Scope.ADMIN, "admin").permit
-    check_whole(permit, Scope.ADMIN)
-    return permit
-
-
-async def _read_logs(indexes: Indexes, request: Request) -> Permit:
-    permit = named_indexes(indexes, request, Scope.ADMIN, "logs").permit
-    check_whole(permit, Scope.ADMIN)
-    return permit
+MayWrite = Annotated[Permit, Depends(_require(Scope.WRITE))]
+MayAdminister = Annotated[Permit, Depends(_require(Scope.ADMIN))]
 
 
 async def _list(indexes: Indexes, request: Request) -> Permit:
-    return named_indexes(indexes, request, Scope.SEARCH, "listIndexes").permit
+    return named_indexes(indexes, request, Scope.SEARCH).permit
 
 
 async def _write_any(indexes: Indexes, request: Request) -> NamedIndexes:
-    return named_indexes(indexes, request, Scope.WRITE, *_WRITING)
+    return named_indexes(indexes, request, Scope.WRITE)
 
 
-MayAdministerKeys = Annotated[Permit, Depends(_administer)]
-"""Permit for the administration of keys, which no key of the protocol has."""
-MayReadLogs = Annotated[Permit, Depends(_read_logs)]
 MayList = Annotated[Permit, Depends(_list)]
 MayWriteAny = Annotated[NamedIndexes, Depends(_write_any)]
 

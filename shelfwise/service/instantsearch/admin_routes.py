@@ -1,20 +1,19 @@
-"""Routes of the protocol about settings, rules, synonyms and keys."""
+"""Routes of the protocol about settings, rules and synonyms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Path, Query
-from msgspec import Struct, field
+from fastapi import Depends, Query
+from msgspec import Struct
 from msgspec.structs import replace
 
 from shelfwise.retrieval.errors import RuleError, SynonymError
 from shelfwise.service.engine.editors import DocumentEditor
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.http.context import Indexes, RequestIndexes, ServiceContext
+from shelfwise.service.http.context import ServiceContext
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.instantsearch.access import (
     BODY,
@@ -22,9 +21,7 @@ from shelfwise.service.instantsearch.access import (
     Contextual,
     Index,
     Items,
-    MayAdministerKeys,
-    MayEditSettings,
-    MayReadSettings,
+    MayAdminister,
     ObjectId,
     Payload,
     ProtocolRouter,
@@ -42,7 +39,6 @@ from shelfwise.service.instantsearch.curation import (
 )
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from shelfwise.service.instantsearch.index_store import ProtocolStore
-from shelfwise.service.instantsearch.keys import KeyDocument, add_key, find_key, key_document, restore_key, update_key
 from shelfwise.service.instantsearch.object_routes import WriteResult, now_text, published_task
 from shelfwise.service.instantsearch.request import JsonObject, flag, integer, text
 from shelfwise.service.instantsearch.settings import read_settings, write_settings
@@ -50,9 +46,7 @@ from shelfwise.service.instantsearch.settings import read_settings, write_settin
 _MOST_SHOWN = 1_000
 _DEFAULT_SHOWN = 20
 
-_NO_PARENT = "no parent of secured API keys: these have the acl search alone, and the word secured in the description"
 T = TypeVar("T")
-Key = Annotated[str, Path(max_length=4_096, description="A key, or `sw_ID` as in lists.")]
 Replaces = Annotated[bool, Query(alias="clearExistingRules", description="Whether to delete all other rules.")]
 ReplacesSynonyms = Annotated[
     bool, Query(alias="replaceExistingSynonyms", description="Whether to delete all other synonyms.")
@@ -68,23 +62,6 @@ class DocumentList(Struct, frozen=True, rename="camel"):
     nb_hits: int
     page: int
     nb_pages: int
-
-
-class KeyResult(Struct, frozen=True, omit_defaults=True):
-    """A durable change of a key."""
-
-    key: str = ""
-    created: str = field(name="createdAt", default="")
-    updated: str = field(name="updatedAt", default="")
-    deleted: str = field(name="deletedAt", default="")
-    message: str = ""
-    """Whether the key may be the parent of secured API keys."""
-
-
-class KeyList(Struct, frozen=True):
-    """All keys."""
-
-    keys: list[KeyDocument]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +101,7 @@ class IndexEdit:
         return WriteResult(published_task(self.context))
 
 
-async def _edit_of(context: Contextual, permit: MayEditSettings, index: Index) -> IndexEdit:
+async def _edit_of(context: Contextual, permit: MayAdminister, index: Index) -> IndexEdit:
     return IndexEdit(context, index, permit.id)
 
 
@@ -132,7 +109,7 @@ MayEdit = Annotated[IndexEdit, Depends(_edit_of)]
 
 
 @router.get("/indexes/{index}/settings", summary="The settings")
-def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index) -> dict[str, Any]:
+def settings(context: Contextual, _permit: MayAdminister, stored: Stored, index: Index) -> dict[str, Any]:
     """The current settings, by their names in the protocol."""
     check_index(context, index)
     return read_settings(context.engine, stored, index)
@@ -141,7 +118,7 @@ def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, inde
 @router.put("/indexes/{index}/settings", summary="Change settings", openapi_extra=BODY)
 def put_settings(
     context: Writable,
-    permit: MayEditSettings,
+    permit: MayAdminister,
     stored: Stored,
     payload: Payload,
     index: Index,
@@ -164,14 +141,14 @@ def save_rules(context: Contextual, edit: MayEdit, items: Items, clear: Replaces
 
 
 @router.post("/indexes/{index}/rules/search", summary="Find rules", openapi_extra=BODY)
-def search_rules(context: Contextual, _permit: MayReadSettings, payload: Payload, index: Index) -> DocumentList:
+def search_rules(context: Contextual, _permit: MayAdminister, payload: Payload, index: Index) -> DocumentList:
     """Rules with all typed words, with conditions of an `anchoring`, and that are `enabled` or not."""
     check_index(context, index)
     anchoring = text(payload, "anchoring")
     found = [rule for rule in _rules(context.engine) if not anchoring or _anchoring_of(rule) == anchoring]
     if payload.get("enabled") is not None:
         found = [rule for rule in found if rule["enabled"] is flag(payload, "enabled", default=True)]
-    return list_documents(found, payload)
+    return _listed(found, payload)
 
 
 @router.post("/indexes/{index}/rules/clear", summary="Delete all rules")
@@ -181,7 +158,7 @@ def clear_rules(context: Contextual, edit: MayEdit) -> WriteResult:
 
 
 @router.get("/indexes/{index}/rules/{rule_id:path}", summary="One rule")
-def rule(context: Contextual, _permit: MayReadSettings, index: Index, rule_id: ObjectId) -> Document:
+def rule(context: Contextual, _permit: MayAdminister, index: Index, rule_id: ObjectId) -> Document:
     """A rule as it was sent, without what has no effect."""
     check_index(context, index)
     document = rule_document(_known(context.engine.rules.get, rule_id))
@@ -209,12 +186,12 @@ def save_synonyms(context: Contextual, edit: MayEdit, items: Items, replaces: Re
 
 
 @router.post("/indexes/{index}/synonyms/search", summary="Find synonyms", openapi_extra=BODY)
-def search_synonyms(context: Contextual, _permit: MayReadSettings, payload: Payload, index: Index) -> DocumentList:
+def search_synonyms(context: Contextual, _permit: MayAdminister, payload: Payload, index: Index) -> DocumentList:
     """Synonyms with all typed words, of the types that `type` lists."""
     check_index(context, index)
     types = {each.strip().lower() for each in text(payload, "type").split(",") if each.strip()}
     found = map(synonym_document, context.engine.synonyms.list())
-    return list_documents([each for each in found if not types or each["type"] in types], payload)
+    return _listed([each for each in found if not types or each["type"] in types], payload)
 
 
 @router.post("/indexes/{index}/synonyms/clear", summary="Delete all synonyms")
@@ -224,7 +201,7 @@ def clear_synonyms(context: Contextual, edit: MayEdit) -> WriteResult:
 
 
 @router.get("/indexes/{index}/synonyms/{synonym_id:path}", summary="One synonym")
-def synonym(context: Contextual, _permit: MayReadSettings, index: Index, synonym_id: ObjectId) -> Document:
+def synonym(context: Contextual, _permit: MayAdminister, index: Index, synonym_id: ObjectId) -> Document:
     """A synonym as it was sent."""
     check_index(context, index)
     return synonym_document(_known(context.engine.synonyms.get, synonym_id))
@@ -240,55 +217,6 @@ def save_synonym(context: Contextual, edit: MayEdit, payload: Payload, synonym_i
 def delete_synonym(context: Contextual, edit: MayEdit, synonym_id: ObjectId) -> WriteResult:
     """The synonym stays in the history."""
     return replace(edit.delete(context.engine.synonyms, synonym_id), deleted=now_text())
-
-
-@router.get("/keys", summary="The keys")
-def keys(indexes: Indexes, _permit: MayAdministerKeys) -> KeyList:
-    """Keys without their secrets: `value` is `sw_ID`."""
-    now = datetime.now(UTC)
-    return KeyList([key_document(each, now) for each in indexes.shared.keys.keys().values()])
-
-
-@router.post("/keys", summary="Create a key", openapi_extra=BODY)
-def make_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload) -> KeyResult:
-    """The key is sent only in this response."""
-    key, stored = add_key(indexes.shared.keys, payload, _only_name(indexes), datetime.now(UTC))
-    message = "may be the parent of secured API keys, so it is also stored encrypted" if stored.secured else _NO_PARENT
-    return KeyResult(key, created=now_text(), message=message if "search" in stored.rights else "")
-
-
-@router.get("/keys/{key}", summary="One key")
-def key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyDocument:
-    """The rights of a key."""
-    now = datetime.now(UTC)
-    return key_document(find_key(indexes.shared.keys, key, now), now, key)
-
-
-@router.put("/keys/{key}", summary="Change a key", openapi_extra=BODY)
-def change_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload, key: Key) -> KeyResult:
-    """Replaces its rights; the key itself stays the same."""
-    update_key(indexes.shared.keys, key, payload, _only_name(indexes), datetime.now(UTC))
-    return KeyResult(key, updated=now_text())
-
-
-@router.delete("/keys/{key}", summary="Withdraw a key")
-def delete_key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyResult:
-    """Takes effect within a second, also for keys narrowed from it."""
-    identity = find_key(indexes.shared.keys, key, datetime.now(UTC)).id
-    indexes.shared.keys.withdraw(identity, keeps_admin=True)
-    return KeyResult(deleted=now_text())
-
-
-@router.post("/keys/{key}/restore", summary="Restore a key")
-def restored_key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyResult:
-    """Restores one of the last 1,000 withdrawn keys."""
-    restore_key(indexes.shared.keys, key)
-    return KeyResult(key, created=now_text())
-
-
-def _only_name(indexes: RequestIndexes) -> str:
-    """The name in the protocol of the only index of a service, or empty."""
-    return "" if indexes.registry.root else indexes.registry.opened[0].protocol_name()
 
 
 def _rules(engine: SearchEngine) -> list[Document]:
@@ -324,7 +252,7 @@ def _known(find: Callable[[str], T], name: str) -> T:
         raise RequestError(404, str(error)) from error
 
 
-def list_documents(documents: Sequence[Document], payload: JsonObject) -> DocumentList:
+def _listed(documents: Sequence[Document], payload: JsonObject) -> DocumentList:
     """A page of the documents that have all words of the query in one of their texts."""
     words = text(payload, "query").lower().split()
     size = integer(payload, "hitsPerPage", _DEFAULT_SHOWN, 1, _MOST_SHOWN)

@@ -18,7 +18,7 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.live import CurrentProducts
 from shelfwise.service.engine.versions import list_versions
 from shelfwise.service.http.auth import Permit, Scope, combine_filters
-from shelfwise.service.http.context import Indexes, RequestIndexes, ServiceContext, check_right
+from shelfwise.service.http.context import Indexes, RequestIndexes, ServiceContext, check_scope
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.health import is_shown_by_all
 from shelfwise.service.http.indexes import UnknownIndexError
@@ -28,9 +28,6 @@ from shelfwise.service.instantsearch.access import (
     BODY,
     Contextual,
     Index,
-    MayAdd,
-    MayClear,
-    MayDelete,
     MayList,
     MayWrite,
     MayWriteAny,
@@ -151,7 +148,7 @@ def batch(context: Writable, permit: MayWrite, payload: Payload, index: Index) -
 
 
 @router.post("/indexes/{index}", summary="Add an object", openapi_extra=BODY)
-def save(context: Writable, permit: MayAdd, payload: Payload, index: Index) -> WriteResult:
+def save(context: Writable, permit: MayWrite, payload: Payload, index: Index) -> WriteResult:
     """Adds a product, or replaces the one with its id; without an id it gets a new one."""
     write = Write("addObject", object_id(payload, "the body", makes_id=True), payload)
     task = _apply(context, permit, index, [write])
@@ -159,7 +156,7 @@ def save(context: Writable, permit: MayAdd, payload: Payload, index: Index) -> W
 
 
 @router.post("/indexes/{index}/deleteByQuery", summary="Delete by filters", openapi_extra=BODY)
-def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Payload, index: Index) -> WriteResult:
+def delete_by(context: Contextual, permit: MayWrite, stored: Stored, payload: Payload, index: Index) -> WriteResult:
     """Deletes all products that pass the filters, of which at least one is required."""
     payload = merge_params(payload)
     if strange := sorted(set(payload) - FILTERING):
@@ -181,14 +178,14 @@ def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Pa
 
 
 @router.post("/indexes/{index}/clear", summary="Delete all objects")
-def clear(context: Contextual, permit: MayClear, index: Index) -> WriteResult:
+def clear(context: Contextual, permit: MayWrite, index: Index) -> WriteResult:
     """Rules, synonyms and settings are kept."""
     return WriteResult(_apply(context, permit, index, [Write("clear")]), updated=now_text())
 
 
 @router.post("/indexes/{index}/operation", summary="Copy or move an index", openapi_extra=BODY)
 def operation(
-    indexes: Indexes, context: Writable, permit: MayAdd, stored: Stored, payload: Payload, index: Index
+    indexes: Indexes, context: Writable, permit: MayWrite, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
     """Without a `scope`, a directory of indexes gets a copy, or the index another name, in place of any index with that
     name. Copying the settings to a new name creates a temporary index; moving that back replaces all products."""
@@ -207,12 +204,12 @@ def operation(
     elif kind == "copy" and scope and destination not in registry.names:
         _begin_temporary(context, permit, index, destination, scope)
     elif kind == "move" and registry.root is None:
-        check_right(permit, Scope.ADMIN, ("editSettings",))
+        check_scope(permit, Scope.ADMIN)
         check_index(context, index)
         stored.change_settings(lambda known: known.renamed(destination))
     elif kind == "copy" and (scope or registry.root is None):
         _check_scope(scope)
-        target = indexes.admitted(permit, destination, Scope.ADMIN, ("editSettings",))
+        target = indexes.admitted(permit, destination, Scope.ADMIN)
         _copy_documents(context, target, scope, permit.id)
     else:
         _check_whole(context, permit, index)
@@ -237,7 +234,6 @@ def operation(
 
 def _check_whole(context: ServiceContext, permit: Permit, index: str) -> None:
     """Raises RequestError unless a key may delete and copy an index as a whole, under its own name."""
-    check_right(permit, Scope.WRITE, ("deleteIndex",))
     if permit.filters:
         raise RequestError(403, "this concerns all products of an index: it needs a key without a filter")
     if index != context.name:
@@ -350,7 +346,7 @@ def _descriptions(context: ServiceContext, permit: Permit) -> Iterator[IndexDesc
 
 
 @router.delete("/indexes/{index}", summary="Delete an index")
-def delete_index(indexes: Indexes, context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
+def delete_index(indexes: Indexes, context: Contextual, permit: MayWrite, stored: Stored, index: Index) -> WriteResult:
     """Deletes an index of a directory with its settings and events, or a temporary index, if it exists. Its replicas
     become indexes of their own."""
     _check_owner(stored, permit, index)
@@ -375,7 +371,7 @@ def delete_index(indexes: Indexes, context: Contextual, permit: MayClear, stored
 @router.post("/indexes/{index}/{object_id:path}/partial", summary="Change attributes", openapi_extra=BODY)
 def update(
     context: Writable,
-    permit: MayAdd,
+    permit: MayWrite,
     payload: Payload,
     index: Index,
     object_id: ObjectId,
@@ -390,8 +386,6 @@ def update(
 def _apply(context: ServiceContext, permit: Permit, index: str, writes: list[Write]) -> int:
     """Applies writes to one index, all or none; returns the id of their task. Raises RequestError or ChangeError."""
     stored = context.companion(ProtocolStore)
-    for right in {write.right for write in writes}:
-        check_right(permit, Scope.WRITE, (right,))
     _check_owner(stored, permit, index)
     context.charge(permit, search_cost(hits=len(writes)))
     if stored.is_temporary(index):
@@ -409,14 +403,14 @@ def _apply(context: ServiceContext, permit: Permit, index: str, writes: list[Wri
 
 
 @router.put("/indexes/{index}/{object_id:path}", summary="Add or replace an object", openapi_extra=BODY)
-def put(context: Writable, permit: MayAdd, payload: Payload, index: Index, object_id: ObjectId) -> WriteResult:
+def put(context: Writable, permit: MayWrite, payload: Payload, index: Index, object_id: ObjectId) -> WriteResult:
     """The whole product; its id is the one in the path."""
     task = _apply(context, permit, index, [Write("updateObject", object_id, payload)])
     return WriteResult(task, object_id=object_id, updated=now_text())
 
 
 @router.delete("/indexes/{index}/{object_id:path}", summary="Delete an object")
-def delete(context: Contextual, permit: MayDelete, index: Index, object_id: ObjectId) -> WriteResult:
+def delete(context: Contextual, permit: MayWrite, index: Index, object_id: ObjectId) -> WriteResult:
     """Deleting a product that does not exist is not an error."""
     task = _apply(context, permit, index, [Write("deleteObject", object_id)])
     return WriteResult(task, deleted=now_text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,16 +20,16 @@ from shelfwise.service.instantsearch.response import ADDRESSES, Record, product_
 
 MOST_WRITES = 1_000
 """Maximum number of actions of one batch, the default of the clients."""
-_ACTIONS: Mapping[str, str] = {
-    "addObject": "addObject",
-    "updateObject": "addObject",
-    "partialUpdateObject": "addObject",
-    "partialUpdateObjectNoCreate": "addObject",
-    "deleteObject": "deleteObject",
-    "clear": "deleteIndex",
-    "delete": "deleteIndex",
-}
-"""The actions of a batch, and the right that each needs."""
+_ACTIONS = (
+    "addObject",
+    "updateObject",
+    "partialUpdateObject",
+    "partialUpdateObjectNoCreate",
+    "deleteObject",
+    "clear",
+    "delete",
+)
+"""The actions of a batch."""
 _SAME = ("description", "brand", "price", "currency", "availability", "rating", "rating_count", "language")
 _TIMES = ("created", "updated", "expires")
 _PATHS = ("hierarchicalCategories", "categories", "category")
@@ -53,11 +53,6 @@ class Write:
     record: JsonObject | None = None
     index: str = ""
     """The index name, in a batch over several indexes."""
-
-    @property
-    def right(self) -> str:
-        """The right that the key must have."""
-        return _ACTIONS[self.action]
 
 
 def parse_writes(payload: JsonObject) -> list[Write]:

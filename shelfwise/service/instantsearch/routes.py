@@ -67,11 +67,11 @@ def _is_private(request: Request) -> bool:
 
 
 async def _search_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
-    return permit_of(context, request, Scope.SEARCH, "search", payload=payload)
+    return permit_of(context, request, Scope.SEARCH, payload=payload, secured=True)
 
 
 async def _browse_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
-    return permit_of(context, request, Scope.SEARCH, "browse", payload=payload)
+    return permit_of(context, request, Scope.SEARCH, payload=payload)
 
 
 MaySearch = Annotated[Permit, Depends(_search_permit)]
@@ -121,19 +121,14 @@ Batch = Annotated[SearchBatch, Depends(_search_batch)]
 
 
 async def _indexes_to_search(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
-    return named_indexes(indexes, request, Scope.SEARCH, "search", payload=payload)
-
-
-async def _indexes_to_recommend(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
-    return named_indexes(indexes, request, Scope.SEARCH, "search", "recommendation", payload=payload)
+    return named_indexes(indexes, request, Scope.SEARCH, payload=payload, secured=True)
 
 
 async def _indexes_to_record(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
-    return named_indexes(indexes, request, Scope.EVENTS, "search", payload=payload)
+    return named_indexes(indexes, request, Scope.EVENTS, payload=payload, secured=True)
 
 
 IndexesToSearch = Annotated[NamedIndexes, Depends(_indexes_to_search)]
-IndexesToRecommend = Annotated[NamedIndexes, Depends(_indexes_to_recommend)]
 IndexesToRecord = Annotated[NamedIndexes, Depends(_indexes_to_record)]
 
 
@@ -170,7 +165,7 @@ async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) 
     responses={200: batch_response(RecommendResult)},
     openapi_extra=BODY,
 )
-async def recommendations(indexes: IndexesToRecommend, request: Request, payload: Payload) -> Response:
+async def recommendations(indexes: IndexesToSearch, request: Request, payload: Payload) -> Response:
     """Products similar to a product, bought with it, or recently popular; popular values of a facet."""
 
     def recommender(context: ServiceContext, _index: str) -> Recommender:

@@ -335,8 +335,6 @@ class KeyResponse:
     id: str
     name: str
     scopes: tuple[Scope, ...]
-    rights: tuple[str, ...]
-    """The `acl` of a key of the InstantSearch protocol."""
     indexes: tuple[str, ...]
     """The indexes that it is limited to; empty for all."""
     filters: str

@@ -262,7 +262,7 @@ def test_the_token_opens_every_operation_with_or_without_keys(guarded: TestClien
         for headers in sent:
             assert guarded.get("/v1/settings", headers=headers).status_code == 200
             assert guarded.delete("/v1/products/nosuch", headers=headers).status_code == 200
-        assert guarded.get("/1/keys", headers={"X-Algolia-API-Key": token}).status_code == 200
+        assert guarded.get("/1/indexes/store/settings", headers={"X-Algolia-API-Key": token}).status_code == 200
         add_key(keys, Scope.SEARCH)
     assert guarded.get("/v1/settings").status_code == 401
 

@@ -392,27 +392,6 @@ def test_narrowed_key_puts_nothing_into_a_temporary_index_of_others(
         assert client.post("/1/indexes/tmp", json=KETTLE, headers=owner).status_code == 200
 
 
-def test_keys_of_the_protocol_have_no_more_rights_elsewhere(live: SearchEngine, root: Path) -> None:
-    admin = add_key(KeyFile(root / KEYS_FILE), Scope.ADMIN)
-    with local_client(create_app(live, ServiceSettings())) as client:
-
-        def make(*rights: str) -> dict[str, str]:
-            sent = client.post("/1/keys", json={"acl": rights}, headers={"x-algolia-api-key": admin})
-            return {"x-algolia-api-key": sent.json()["key"], "X-API-Key": sent.json()["key"]}
-
-        editor, adder, page = make("editSettings"), make("addObject"), make("search")
-        assert client.put(f"{INDEX}/settings", json={"hitsPerPage": 5}, headers=editor).status_code == 200
-        for path in ("/v1/rules", "/v1/search", "/metrics", "/v1/settings"):
-            assert client.get(path, headers=editor).status_code == 403
-        assert client.get("/1/keys", headers=editor).status_code == 403
-        assert client.post(INDEX, json=KETTLE, headers=adder).status_code == 200
-        assert client.delete("/v1/products/kettle", headers=adder).status_code == 403
-        assert client.post(f"{INDEX}/batch", json={"requests": [{"action": "clear"}]}, headers=adder).status_code == 403
-        assert client.get("/v1/search?q=lamp", headers=page).status_code == 200
-        assert client.post("/1/events", json={"events": []}, headers=page).status_code == 200
-        assert client.post(f"{INDEX}/browse", json={}, headers=page).status_code == 403
-
-
 def test_hidden_fields_are_sent_only_to_administrators(live: SearchEngine, root: Path) -> None:
     live.upsert([record_product("kettle", KETTLE)])
     keys = KeyFile(root / KEYS_FILE)
@@ -445,19 +424,6 @@ def test_hidden_fields_are_sent_only_to_administrators(live: SearchEngine, root:
         assert [bool(each[0]["product"]["brand"]) for each in suggested] == [True, False]
         refused = client.put(f"{INDEX}/settings", json={"unretrievableAttributes": ["name"]}, headers=key)
         assert (refused.status_code, "title" in refused.json()["message"]) == (400, True)
-
-
-def test_the_log_names_no_shopper_and_no_key(client: TestClient) -> None:
-    named = {"userToken": "ann-token", "authenticatedUserToken": "ann-account", "objectIDs": ["nosuch"]}
-    event = {"eventType": "click", "eventName": "c", "index": "a", **named}
-    client.post("/1/events", json={"events": [event]})
-    client.post(
-        f"{INDEX}/query", json={"params": "query=lamp&userToken=ann-packed&apiKey=sw_ann", "userToken": "ann-1"}
-    )
-    found = client.get("/1/logs").json()["logs"]
-    assert "query=lamp" in found[0]["query_body"]
-    assert "ann-" not in str(found)
-    assert "sw_ann" not in str(found)
 
 
 def test_unknown_paths_are_errors_of_the_protocol_and_no_redirects(client: TestClient) -> None:
