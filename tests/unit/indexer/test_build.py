@@ -277,6 +277,11 @@ def test_publish_guard_error_has_both_counts_and_the_remedy(
         check_publish(read, rejected, products, served)
 
 
+def test_publish_guard_allows_a_twentieth_rejected_and_a_fifth_lost() -> None:
+    check_publish(100, 5, 80, 100)
+    check_publish(100, 5, 1, None)
+
+
 def test_refused_rebuild_changes_nothing_and_force_publishes(built: Shop) -> None:
     feed = write_feed(built.root.with_name("broken.jsonl"), CATALOG)
     with feed.open("ab") as file:

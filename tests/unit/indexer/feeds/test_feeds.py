@@ -255,6 +255,9 @@ class TestFields:
         assert product(tmp_path, price=20, sale_price="0.00") == product(tmp_path, price=20)
         assert product(tmp_path, price=20, price_cents=2000).attributes == {}
 
+    def test_currency_field_takes_precedence(self, tmp_path: Path) -> None:
+        assert product(tmp_path, price="12 USD", currency="eur").currency == "EUR"
+
     @pytest.mark.parametrize(
         ("period", "price"),
         [
