@@ -37,19 +37,10 @@ _MOST_ITEMS = 2
 _MOST_LINES = 6
 """Number of recorded lines of the metrics."""
 _EARLIER = {
-    "GET /v1/tasks/{task_id}": ("task_id", "POST /v1/rebuild", ("id",)),
-    "POST /v1/tasks/{task_id}/cancel": ("task_id", "POST /v1/rebuild", ("id",)),
+    "GET /v1/tasks/{task_id}": ("task_id", "POST /v1/tasks", ("id",)),
+    "POST /v1/tasks/{task_id}/cancel": ("task_id", "POST /v1/tasks", ("id",)),
     "DELETE /v1/keys/{key_id}": ("key_id", "POST /v1/keys", ("id",)),
-    "POST /v1/synonyms/proposals/{proposal_id}/accept": (
-        "proposal_id",
-        "GET /v1/synonyms/proposals",
-        ("proposals", 0, "id"),
-    ),
-    "POST /v1/synonyms/proposals/{proposal_id}/decline": (
-        "proposal_id",
-        "GET /v1/synonyms/proposals",
-        ("proposals", 1, "id"),
-    ),
+    "POST /v1/synonyms/proposals/{proposal_id}": ("proposal_id", "GET /v1/synonyms/proposals", ("proposals", 0, "id")),
     "GET /1/indexes/{index}/task/{task_id}": ("task_id", "POST /1/indexes/{index}", ("taskID",)),
     "GET /1/task/{task_id}": ("task_id", "POST /1/indexes/{index}", ("taskID",)),
 }

@@ -86,7 +86,7 @@ def measure_answers(
     dice = random.Random(f"{split} {catalog} {seed}")  # noqa: S311  # no secret
     with _copied(index) as root, SearchEngine.open(root, follow=False) as engine:
         part = cases_file[split]
-        engine.faq.put([FaqEntry(each["id"], each["answer"], each["question"]) for each in part["faq"]])
+        engine.answers.put([FaqEntry(each["id"], each["answer"], each["question"]) for each in part["faq"]])
         products = [engine.snapshot.products[row] for row in range(len(engine.snapshot.products))]
         if catalog == "demo":
             cases = [*_demo_cases(part, products, count, dice), *_nothing(part, products, unanswerable, dice)]

@@ -94,61 +94,40 @@ class ChangeError(InputError):
         self.product, self.field = product, field
 
 
-class RuleError(InputError):
-    """A merchandising rule is invalid; `rule` is its id, `field` the invalid field, if any."""
-
-    def __init__(self, message: str, rule: str = "", field: str = "") -> None:
-        super().__init__(message)
-        self.rule, self.field = rule, field
-
-
-class SynonymError(InputError):
-    """A stored synonym is invalid or missing; `synonym` is its id, `field` the invalid field, if any."""
-
-    def __init__(self, message: str, synonym: str = "", field: str = "") -> None:
-        super().__init__(message)
-        self.synonym, self.field = synonym, field
-
-
-class RelationError(InputError):
-    """A correction of a relation is invalid or missing; `relation` is its id, `field` the invalid field, if any."""
-
-    def __init__(self, message: str, relation: str = "", field: str = "") -> None:
-        super().__init__(message)
-        self.relation, self.field = relation, field
-
-
-class RelevanceError(InputError):
-    """Relevance settings are invalid; `field` is the invalid field, if any."""
+class DocumentError(InputError):
+    """A document of a store is invalid or missing; `document` is its id, `field` the invalid field, if any."""
 
     def __init__(self, message: str, document: str = "", field: str = "") -> None:
         super().__init__(message)
         self.document, self.field = document, field
 
 
-class FaqError(InputError):
-    """A text for answers is invalid or missing; `entry` is its id, `field` the invalid field, if any."""
-
-    def __init__(self, message: str, entry: str = "", field: str = "") -> None:
-        super().__init__(message)
-        self.entry, self.field = entry, field
+class RuleError(DocumentError):
+    """A merchandising rule is invalid or missing."""
 
 
-class ExperimentError(InputError):
-    """An experiment is invalid or missing; `experiment` is the id of a missing one, `field` the invalid field, if
-    any."""
-
-    def __init__(self, message: str, experiment: str = "", field: str = "") -> None:
-        super().__init__(message)
-        self.experiment, self.field = experiment, field
+class SynonymError(DocumentError):
+    """A stored synonym is invalid or missing."""
 
 
-class CampaignError(InputError):
-    """A sponsored campaign is invalid or missing; `campaign` is its id, `field` the invalid field, if any."""
+class RelationError(DocumentError):
+    """A correction of a relation is invalid or missing."""
 
-    def __init__(self, message: str, campaign: str = "", field: str = "") -> None:
-        super().__init__(message)
-        self.campaign, self.field = campaign, field
+
+class RelevanceError(DocumentError):
+    """Relevance settings are invalid."""
+
+
+class FaqError(DocumentError):
+    """A text for answers is invalid or missing."""
+
+
+class ExperimentError(DocumentError):
+    """An experiment is invalid or missing."""
+
+
+class CampaignError(DocumentError):
+    """A sponsored campaign is invalid or missing."""
 
 
 class EventError(_ReasonedError):

@@ -48,7 +48,7 @@ from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile
 from shelfwise.service.sponsored.campaign import CampaignStore
 from shelfwise.service.sponsored.ledger import Ledger
 
-_DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (
+_DOCUMENTS: tuple[type[DocumentStore[Any]], ...] = (
     RuleStore,
     RelationStore,
     RelevanceStore,

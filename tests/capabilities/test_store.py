@@ -99,7 +99,7 @@ def test_rules(client: TestClient, store: SearchEngine) -> None:
     assert [(each["product"], each["product_type"]) for each in seen["lost"]] == [(hidden, first.product_type)]
     assert seen["total_after"] == seen["total_before"] - 1
     assert client.get("/v1/search", params={"q": "drill"}).json()["hits"][0]["product"]["id"] == hidden
-    revision = client.put("/v1/rules", json={"rules": [rule]}).json()["revision"]
+    revision = client.put("/v1/rules", json={"documents": [rule]}).json()["revision"]
     found = client.get("/v1/search", params={"q": "drill", "size": 200}).json()
     assert hidden not in {hit["product"]["id"] for hit in found["hits"]}
     assert found["rules"] == ["no-drill"]
@@ -165,7 +165,7 @@ def test_sponsored_placement(client: TestClient) -> None:
     assert plain["sponsored"] == []
     product = plain["hits"][0]["product"]["id"]
     campaign = {"id": "one", "advertiser": "acme", "products": [product], "bid": 0.5, "daily_budget": 20}
-    assert client.put("/v1/campaigns", json={"campaigns": [campaign]}).status_code == 200
+    assert client.put("/v1/campaigns", json={"documents": [campaign]}).status_code == 200
     found = client.post("/v1/search", json={"q": "cordless drill"}).json()
     (hit,) = found["sponsored"]
     assert (hit["label"], hit["place"], hit["advertiser"], found["hits"]) == ("Sponsored", 1, "acme", plain["hits"])
@@ -175,7 +175,7 @@ def test_sponsored_placement(client: TestClient) -> None:
     entries = client.get("/v1/campaigns/log").json()["entries"]
     assert [(each["campaign"], each["reason"]) for each in entries] == [("one", "charged"), ("one", "repeated")]
     assert 0.05 <= entries[0]["amount"] <= 0.5
-    (listed,) = client.get("/v1/campaigns").json()["campaigns"]
+    listed = client.get("/v1/campaigns").json()["details"]["states"]["one"]
     assert listed["spent"] == listed["spent_today"] == entries[0]["amount"]
     days = client.get("/v1/campaigns/report", params={"campaign": "one"}).json()["days"]
     assert [(each["shown"], each["clicks"], each["charged"]) for each in days] == [(1, 2, 1)]
@@ -218,7 +218,7 @@ def test_forgetting(client: TestClient, store: SearchEngine) -> None:
     product = client.get("/v1/search").json()["hits"][0]["product"]["id"]
     click = {"kind": "click", "product_id": product, "shopper": "anna@example.com"}
     assert client.post("/v1/events", json={"events": [click, {**click, "shopper": "bert"}]}).json()["stored"] == 2
-    accepted = client.post("/v1/events/forget", json={"shopper": "anna@example.com"})
+    accepted = client.post("/v1/tasks", json={"kind": "forget", "shopper": "anna@example.com"})
     assert accepted.status_code == 202
     place = accepted.headers["Location"]
     assert within(400, lambda: client.get(place).json()["state"] in ("done", "failed"))

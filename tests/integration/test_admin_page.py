@@ -251,7 +251,7 @@ def test_an_unanswered_question_is_answered_in_place(browser: Browser, address: 
         page.get_by_role("button", name="Find").click()
         page.get_by_role("button", name="Remove is it vegan?").click()
         page.get_by_role("button", name="Answer is it vegan?").wait_for()
-        assert store.faq.list() == ()
+        assert store.answers.list() == ()
         visit.faults = [each for each in visit.faults if "400" not in each]
     write_popular_queries(store.root, [], datetime.now(UTC))
 

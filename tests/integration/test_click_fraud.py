@@ -73,7 +73,7 @@ def shop(demo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
                 | {"pacing": "fast"}
                 for name, hit in zip(("rival", "other"), found, strict=False)
             ]
-            assert admin.put("/v1/campaigns", json={"campaigns": campaigns}).status_code == 200
+            assert admin.put("/v1/campaigns", json={"documents": campaigns}).status_code == 200
         with made.client("127.0.0.9") as shopper:
             assert within(20, lambda: all(len(sponsored(shopper)) == 2 for _ in range(8)))
         yield made

@@ -488,8 +488,8 @@ def test_product_page_shows_complements_and_substitutes(
             visit.page.get_by_role("region", name=names[0]).get_by_role("link").first.click()
             visit.page.locator(".product h1", has_text=engine.product(goes_with[0]).title).wait_for()
             visit.settle()
-            engine.relations.correct(
-                *(RelationCorrection(RelationKind.SUBSTITUTE, product, other, removed=True) for other in instead)
+            engine.relations.put(
+                [RelationCorrection(RelationKind.SUBSTITUTE, product, other, removed=True) for other in instead]
             )
             visit.page.goto(f"/?product={product}")
             visit.page.get_by_role("region", name=names[2]).wait_for()

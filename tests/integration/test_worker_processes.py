@@ -140,7 +140,7 @@ def test_a_rule_a_key_and_an_event_of_one_worker_are_those_of_the_other(
     assert two.get("/v1/search", params={"q": "drill"}, headers=headers).status_code == 200
     when, redirect = {"query": "workers", "match": "exact"}, {"kind": "redirect", "url": "/workers"}
     rule = {"id": "w", "when": when, "actions": [redirect]}
-    assert one.put("/v1/rules", json={"rules": [rule]}).status_code == 200
+    assert one.put("/v1/rules", json={"documents": [rule]}).status_code == 200
     assert within(10, lambda: two.get("/v1/search", params={"q": "workers"}).json().get("redirect") == "/workers")
 
     answer = one.post("/v1/search", json={"q": "drill", "shopper": "u1"}).json()

@@ -294,7 +294,7 @@ class ClientLoad:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             edition, due = edition + 1, due + pause
             feed = await asyncio.to_thread(write_edition, self.folder, self.rows, edition)
-            task = await self._task("POST", "/v1/rebuild", {"feeds": [feed.name]})
+            task = await self._task("POST", "/v1/tasks", {"kind": "rebuild", "feeds": [feed.name]})
             while task["state"] in ("waiting", "running"):
                 await asyncio.sleep(_LOOK_SECONDS)
                 task = await self._task("GET", f"/v1/tasks/{task['id']}")

@@ -20,13 +20,14 @@ import xxhash
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from shelfwise.indexer.cleaning.text import clean_text
 from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.errors import EncoderError, FaqError
 from shelfwise.retrieval.index.vectors import Background
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
 from shelfwise.service.answers.facts import sentence_coverage, sentences_of
 from shelfwise.service.answers.questions import Question, concept_terms, content_terms, split_words
-from shelfwise.service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text, convert_document
 from shelfwise.service.engine.editors import DocumentEditor, ServedDocuments
 from shelfwise.service.engine.snapshot import Snapshot
 
@@ -79,15 +80,22 @@ def validate_entry(entry: FaqEntry) -> FaqEntry:
     return checked
 
 
-@dataclass(frozen=True, slots=True)
-class FaqChange(DocumentChange[FaqEntry]):
-    """One change of an entry."""
+def accept_entry(document: object, place: str = "the entry") -> FaqEntry:
+    """The entry from plain values, without markup, with an id derived from its texts unless it has one; personal data
+    is not masked. Raises FaqError."""
+    values = {**document, "id": document.get("id") or "new"} if isinstance(document, Mapping) else document
+    entry = convert_document(values, FaqEntry, place, FaqError)
+    question, answer = (clean_text(each, set()) for each in (entry.question, entry.answer))
+    own_id = entry.id if isinstance(document, Mapping) and document.get("id") else entry_id(question, answer)
+    return msgspec.structs.replace(
+        entry, id=own_id, question=question, answer=answer, product_type=entry.product_type.strip()
+    )
 
 
 _VECTORS = "CREATE TABLE vectors (encoder TEXT, key TEXT, vector BLOB, PRIMARY KEY (encoder, key)) WITHOUT ROWID;"
 
 
-class FaqStore(EditableStore[FaqEntry, FaqChange]):
+class FaqStore(EditableStore[FaqEntry]):
     """The entries of an index directory, their changes and their vectors (INDEX/answers.sqlite)."""
 
     kind = DocumentCodec(
@@ -95,10 +103,11 @@ class FaqStore(EditableStore[FaqEntry, FaqChange]):
         "answers",
         0x53574651,
         FaqError,
-        FaqChange,
         validate_entry,
         msgspec.to_builtins,
         lambda plain: validate_entry(msgspec.convert(plain, FaqEntry)),
+        accept_entry,
+        batch=100,
         more_tables=_VECTORS,
     )
 
@@ -291,7 +300,7 @@ def _quoted(entry: FaqEntry, question: Question) -> str:
     return max(sentences, key=lambda each: sentence_coverage(each, question.words, ()))
 
 
-class ServedFaq(ServedDocuments[FaqEntry, FaqChange, FaqIndex]):
+class ServedFaq(ServedDocuments[FaqEntry, FaqIndex]):
     """The entries of an index directory, as engines search them."""
 
     def __init__(self, root: Path) -> None:
@@ -311,10 +320,10 @@ def _notices(index: FaqIndex) -> Sequence[str]:
     return (f"{count:,} answer texts have no vectors and match by words only; run shelfwise answers encode",)
 
 
-class EngineFaq(DocumentEditor[FaqEntry, FaqChange]):
+class EngineFaq(DocumentEditor[FaqEntry]):
     """The answer texts of an engine's index.
 
-    >>> engine.faq.put([FaqEntry("returns", "Within 30 days.", "What is your return policy?")], who="m7")
+    >>> engine.answers.put([FaqEntry("returns", "Within 30 days.", "What is your return policy?")], who="m7")
     """
 
     def __init__(self, served: ServedFaq, snapshot: Callable[[], Snapshot]) -> None:
@@ -324,16 +333,23 @@ class EngineFaq(DocumentEditor[FaqEntry, FaqChange]):
     def put(self, documents: Iterable[FaqEntry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
         """Adds entries, or replaces those with the same id, and stores their vectors. Raises FaqError for an invalid
         entry, EncoderError if the encoder fails."""
-        if isinstance(documents, FaqEntry):
-            raise FaqError("entries must be a list of FaqEntry, such as [entry]", documents.id)
-        checked = [validate_entry(each) for each in documents]
-        gone = set(gone)
+        checked, gone = self._checked(documents), set(gone)
         # Checked before encoding, which can take minutes.
         self._store.check_count({each.id for each in self.list()} - gone | {each.id for each in checked})
         vectors = self._encode(checked)
         revision = self._store.put(checked, gone=gone, who=who)
         self._vectors.add_vectors(self._snapshot().encoder.identity, vectors)
         return self._followed(revision)
+
+    def patch(self, document_id: str, values: Mapping[str, object], *, who: str = "") -> int:
+        revision = super().patch(document_id, values, who=who)
+        self.encode()
+        return self._followed(revision)
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        restored = super().restore(revision, who=who)
+        self.encode()
+        return self._followed(restored)
 
     def encode(self) -> int:
         """Encodes the entries that have no vector of the serving encoder; returns their number."""

@@ -18,13 +18,8 @@ from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.options import By, Index, check_index, command
 from shelfwise.service.cli.output import emit, emit_revision, say, show_history, show_moves, show_notices, write_json
 from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine
-from shelfwise.service.curation.relevance import (
-    DEFAULT_RELEVANCE,
-    Relevance,
-    RelevanceChange,
-    RelevanceStore,
-    read_relevance,
-)
+from shelfwise.service.curation.document_store import DocumentChange
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore, read_relevance
 from shelfwise.service.engine.editors import Preview
 
 
@@ -176,7 +171,7 @@ def put_relevance(index: Path, file: Path, by: str) -> None:
     relevance = read_relevance(file)
     with open_engine(index, models=False) as engine:
         before = engine.relevance.revision
-        after = engine.relevance.put(relevance, who=by)
+        after = engine.relevance.put([relevance], who=by)
     emit_revision(before, after, "the settings are now those of the file", undo=_undo(index))
 
 
@@ -201,7 +196,7 @@ def preview_relevance(index: Path, query: str, file: Path | None, delete: Sequen
         )
     relevance = read_relevance(file)
     with open_engine(index) as engine:
-        emit(engine.relevance.preview(query, relevance, **asdict(which)), _show_preview)
+        emit(engine.relevance.preview(query, [relevance], **asdict(which)), _show_preview)
 
 
 def _undo(index: Path) -> str:
@@ -213,7 +208,7 @@ def _store(index: Path) -> RelevanceStore:
     return RelevanceStore(index)
 
 
-def _difference(change: RelevanceChange) -> str:
+def _difference(change: DocumentChange[Relevance]) -> str:
     was, became = (each or DEFAULT_RELEVANCE for each in (change.before, change.after))
     pairs = ((name, getattr(was, name), getattr(became, name)) for name in Relevance.__struct_fields__)
     changed = [f"{name} {_text(before)} → {_text(after)}" for name, before, after in pairs if before != after]

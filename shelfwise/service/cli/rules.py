@@ -26,7 +26,7 @@ from shelfwise.service.cli.output import (
     write_json,
 )
 from shelfwise.service.cli.search import PageOptions, open_engine
-from shelfwise.service.curation.document_store import Change, EditableStore, Entry
+from shelfwise.service.curation.document_store import DocumentChange, EditableStore, Entry
 from shelfwise.service.curation.rules import (
     Action,
     Boost,
@@ -47,29 +47,25 @@ from shelfwise.service.curation.rules import (
 )
 from shelfwise.service.engine.editors import DocumentEditor, Preview, RuleExposure
 from shelfwise.service.sponsored.campaign import Campaign, CampaignStore, campaign_document, read_campaigns
-from shelfwise.service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry, Spending
-from shelfwise.service.sponsored.placement import campaign_states, spent_amounts
+from shelfwise.service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry
+from shelfwise.service.sponsored.placement import CampaignState, campaign_states
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentCommands(Generic[Entry, Change]):
+class DocumentCommands(Generic[Entry]):
     """Shared implementation of `curate` for rules and for campaigns."""
 
     kind: str
     """Name of the kind in commands."""
-    store_of: type[EditableStore[Entry, Change]]
+    store_of: type[EditableStore[Entry]]
     document_of: Callable[[Entry], dict[str, object]]
 
-    def store(self, index: Path) -> EditableStore[Entry, Change]:
+    def store(self, index: Path) -> EditableStore[Entry]:
         check_index(index)
         return self.store_of(index)
 
     def put(
-        self,
-        index: Path,
-        editor: EditableStore[Entry, Change] | DocumentEditor[Entry, Change],
-        entries: Sequence[Entry],
-        by: str,
+        self, index: Path, editor: EditableStore[Entry] | DocumentEditor[Entry], entries: Sequence[Entry], by: str
     ) -> None:
         before = self.store(index).revision()
         after = editor.put(entries, who=by)
@@ -97,12 +93,12 @@ class DocumentCommands(Generic[Entry, Change]):
     def _emit(self, index: Path, before: int, after: int, done: str) -> None:
         emit_revision(before, after, done, undo=f"shelfwise curate restore {self.kind} {index}")
 
-    def _change(self, change: Change) -> dict[str, object]:
+    def _change(self, change: DocumentChange[Entry]) -> dict[str, object]:
         was, became = (each and self.document_of(each) for each in (change.before, change.after))
         made = {"revision": change.revision, "time": change.time, "who": change.who, "id": change.id}
         return made | {"before": was, "after": became}
 
-    def _difference(self, change: Change) -> str:
+    def _difference(self, change: DocumentChange[Entry]) -> str:
         if change.before is None:
             return "added"
         if change.after is None:
@@ -151,13 +147,10 @@ CampaignOption = Annotated[str, Option("--campaign", help="Only this campaign.",
 
 def list_campaigns(index: Path) -> None:
     """Prints the sponsored campaigns with their states and amounts spent."""
-    campaigns, spending, now = CAMPAIGNS.store(index).read().documents, Ledger(index).spending(), datetime.now(UTC)
-    states = campaign_states(campaigns, spending, now)
-    listed = [
-        {"campaign": campaign_document(each), "state": states[each.id], "spent": spent_amounts(each, spending, now)[0]}
-        for each in campaigns
-    ]
-    emit(campaigns, _show_campaigns, states, spending, now, document=listed)
+    campaigns = CAMPAIGNS.store(index).read().documents
+    states = campaign_states(campaigns, Ledger(index).spending(), datetime.now(UTC))
+    listed = [{"campaign": campaign_document(each), **asdict(states[each.id])} for each in campaigns]
+    emit(campaigns, _show_campaigns, states, document=listed)
 
 
 def put_campaigns(index: Path, file: Path, by: str) -> None:
@@ -191,19 +184,18 @@ def report_campaigns(
     emit(Ledger(index).days(advertiser, campaign=campaign, days=days), _show_days)
 
 
-def _show_campaigns(
-    campaigns: Sequence[Campaign], states: Mapping[str, str], spending: Spending, now: datetime
-) -> None:
+def _show_campaigns(campaigns: Sequence[Campaign], states: Mapping[str, CampaignState]) -> None:
     if not campaigns:
         say("No campaigns. To add some: shelfwise curate put campaigns INDEX FILE")
         return
     amounts = ("bid", "spent", "today", "budget")
     table = plain_table("campaign", "state", "advertiser", *amounts, "about", right=amounts)
     for each in campaigns:
-        spent, today = (f"{amount:.2f}" for amount in spent_amounts(each, spending, now))
+        state = states[each.id]
+        spent, today = f"{state.spent:.2f}", f"{state.spent_today:.2f}"
         budget = f"{each.budget:.2f}" if each.budget else f"{each.daily_budget:.2f} a day" if each.daily_budget else ""
         about = Text(printable(", ".join((*each.queries, *each.types)[:_MOST_NAMED])) or "any query")
-        table.add_row(each.id, states[each.id], each.advertiser, f"{each.bid:.2f}", spent, today, budget, about)
+        table.add_row(each.id, state.state, each.advertiser, f"{each.bid:.2f}", spent, today, budget, about)
     show_table(table)
 
 

@@ -271,9 +271,9 @@ def import_texts(
     found = read_faq(file, masker, products=products or ())
     show_notices(f"line {each.line} is rejected: {each.reason}" for each in found.rejected[:20])
     with open_engine(index, settings) as engine:
-        gone = {each.id for each in engine.faq.list()} - {each.id for each in found.entries} if replace_all else ()
-        before = engine.faq.revision
-        after = engine.faq.put(found.entries, gone=gone, who=by)
+        gone = {each.id for each in engine.answers.list()} - {each.id for each in found.entries} if replace_all else ()
+        before = engine.answers.revision
+        after = engine.answers.put(found.entries, gone=gone, who=by)
     masked = f"{found.masked:,} with masked personal data, {found.named:,} with masked names"
     rejected = f"{count_text(len(found.rejected), 'line')} rejected"
     emit_revision(before, after, f"{count_text(len(found.entries), 'text', 'is')} stored, {masked}; {rejected}")
@@ -298,7 +298,7 @@ def delete_texts(index: Path, ids: Sequence[str], by: str) -> None:
 def encode_texts(index: Index) -> None:
     """Encode the answer texts that have no vector of the index's encoder, as after a rebuild with another encoder."""
     with open_engine(index) as engine:
-        emit({"encoded": engine.faq.encode()}, lambda done: say(f"{done['encoded']:,} texts were encoded."))
+        emit({"encoded": engine.answers.encode()}, lambda done: say(f"{done['encoded']:,} texts were encoded."))
 
 
 @command("answers unanswered store")

@@ -26,17 +26,10 @@ from shelfwise.service.cli.output import (
     show_table,
 )
 from shelfwise.service.cli.search import open_engine, relation_line
-from shelfwise.service.curation.document_store import StoredDocuments
-from shelfwise.service.curation.relations import RelationChange, RelationCorrection, RelationStore
+from shelfwise.service.curation.document_store import DocumentChange, StoredDocuments
+from shelfwise.service.curation.relations import RelationCorrection, RelationStore
 from shelfwise.service.curation.synonym_mining import Example, Proposal
-from shelfwise.service.curation.synonyms import (
-    Synonym,
-    SynonymChange,
-    SynonymStore,
-    format_lines,
-    parse_line,
-    read_lines,
-)
+from shelfwise.service.curation.synonyms import Synonym, SynonymStore, format_lines, parse_line, read_lines
 from shelfwise.service.events.event_log import EventLog
 from shelfwise.service.settings import load_settings
 from shelfwise.service.training.derived_tables import DerivedTablesManager
@@ -137,7 +130,7 @@ def _show_synonyms(stored: StoredDocuments[Synonym]) -> None:
     show_table(table)
 
 
-def _difference(change: SynonymChange) -> str:
+def _difference(change: DocumentChange[Synonym]) -> str:
     if change.before is None:
         return f"added: {change.after.line}" if change.after else ""
     if change.after is None:
@@ -245,7 +238,7 @@ class RelatedId:
 def _correct(index: Index, correction: RelationCorrection, by: str) -> None:
     with open_engine(index, models=False) as engine:
         before = RelationStore(index).revision()
-        after = engine.relations.correct(correction, who=by)
+        after = engine.relations.put([correction], who=by)
     emit_revision(before, after, f"the relation is {'removed' if correction.removed else 'added'}")
 
 
@@ -260,7 +253,7 @@ def _show_relations(found: Sequence[RelatedId]) -> None:
     show_table(table)
 
 
-def _correction_text(change: RelationChange) -> str:
+def _correction_text(change: DocumentChange[RelationCorrection]) -> str:
     if change.after is None:
         return "withdrawn"
     return "removed" if change.after.removed else "added"

@@ -12,8 +12,10 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -77,6 +79,45 @@ def readable_id(text: str, used: Container[str], fallback: str) -> str:
         number += 1
         own_id = f"{stem}-{number}"
     return own_id
+
+
+T = TypeVar("T")
+
+
+def _field_names(wanted: type) -> tuple[str, ...]:
+    info = msgspec.inspect.type_info(wanted)
+    return tuple(each.name for each in info.fields) if isinstance(info, _RECORDS) else ()
+
+
+_RECORDS = (msgspec.inspect.StructType, msgspec.inspect.DataclassType)
+
+
+def convert_document(
+    document: object,
+    wanted: type[T],
+    place: str,
+    error: Callable[..., InputError],
+    allowed: Mapping[str, str] = MappingProxyType({}),
+) -> T:
+    """The value of a type from plain values of a user. Raises `error` with a message that begins with `place`, the id
+    and the field; `allowed` describes the values of fields."""
+    if not isinstance(document, Mapping):
+        raise error(f"{place}: is {type(document).__name__}, it must be an object with named fields")
+    name, known = str(document.get("id", ""))[:100], _field_names(wanted)
+    for each in map(str, document):
+        if each not in known:
+            advice = suggest_names(each, known, f"the fields are {', '.join(known)}")
+            raise error(f"{place}: no field {each[:100]!r}; {advice}", name, each[:100])
+    try:
+        return msgspec.convert(document, wanted)
+    except msgspec.ValidationError as problem:
+        reason, _, path = str(problem).partition(" - at `$.")
+        if not path and (missing := re.search("missing required field `(.+?)`", reason)):
+            path, reason = missing[1], "is missing"
+        field = path.removesuffix("`").partition("[")[0].partition(".")[0]
+        cure = f"; {field} must be {allowed[field]}" if field in allowed else ""
+        message = ": ".join(filter(None, (place, path.removesuffix("`"), reason)))
+        raise error(message + cure, name, field) from None
 
 
 def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
@@ -345,6 +386,17 @@ def read_key(cursor: sqlite3.Cursor) -> bytes:
     return bytes(key)
 
 
+class DocumentKind(StrEnum):
+    """The kinds of documents of a store, by which commands, paths and the attributes of an engine name them."""
+
+    RULES = "rules"
+    SYNONYMS = "synonyms"
+    RELATIONS = "relations"
+    RELEVANCE = "relevance"
+    CAMPAIGNS = "campaigns"
+    ANSWERS = "answers"
+
+
 class _Named(Protocol):
     @property
     def id(self) -> str: ...
@@ -369,9 +421,6 @@ class DocumentChange(Generic[Entry]):
     """New entry; None if it was deleted."""
 
 
-Change = TypeVar("Change", bound=DocumentChange[Any])
-
-
 @dataclass(frozen=True, slots=True)
 class StoredDocuments(Generic[Entry]):
     """All documents at one revision, ordered by id."""
@@ -383,7 +432,7 @@ class StoredDocuments(Generic[Entry]):
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentCodec(Generic[Entry, Change]):
+class DocumentCodec(Generic[Entry]):
     """A kind of document and its form in the file."""
 
     one: str
@@ -394,16 +443,20 @@ class DocumentCodec(Generic[Entry, Change]):
     """SQLite's application_id of the file."""
     error: Callable[..., InputError]
     """Takes a message, the entry's id and the field."""
-    change: type[Change]
     validate: Callable[[Entry], Entry]
     """Validates an entry by itself and returns it; raises `error`."""
-    to_plain: Callable[[Entry], object]
+    to_plain: Callable[[Entry], dict[str, Any]]
     """Converts an entry to plain values for JSON."""
     parse: Callable[[object], Entry]
+    """The entry from plain values of the file."""
+    accept: Callable[[object, str], Entry]
+    """The entry from plain values of a user; raises `error`, which begins with the text if the values have no id."""
     label: Callable[[Entry], str] = lambda _: ""
     """Text from which the id of an entry without one is derived, if `validate` accepts such entries."""
     listing: str = "list"
     """Name of the command that lists the entries."""
+    batch: int = 1_000
+    """Maximum number of entries of one request."""
     more_tables: str = ""
     """SQL statements that create further tables."""
     private: bool = False
@@ -435,7 +488,7 @@ GROUP BY id) ON id = changed AND revision = first
 """
 
 
-class DocumentStore(Generic[Entry, Change]):
+class DocumentStore(Generic[Entry]):
     """The entries of one kind of an index directory: INDEX/rules.sqlite for rules. Threads and processes may use it at
     the same time; the file is created by the first change. Changes are durable when a method returns, all or none.
     Subclasses have the methods that change entries.
@@ -444,7 +497,7 @@ class DocumentStore(Generic[Entry, Change]):
     and the kind's own error for an invalid or unknown entry.
     """
 
-    kind: DocumentCodec[Entry, Change]
+    kind: DocumentCodec[Entry]
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.path = root / f"{self.kind.many}.sqlite"
@@ -463,7 +516,7 @@ class DocumentStore(Generic[Entry, Change]):
         with self._file.reading() as cursor:
             return self._decoded(self._line(cursor, entry_id))
 
-    def history(self, entry_id: str | None = None, limit: int = 100) -> list[Change]:
+    def history(self, entry_id: str | None = None, limit: int = 100) -> list[DocumentChange[Entry]]:
         """The last changes of one entry or of all, newest first."""
         if not 1 <= limit <= MOST_HISTORY:
             raise self.kind.error(f"limit is {limit}, it can be 1 to {MOST_HISTORY:,}", field="limit")
@@ -473,9 +526,11 @@ class DocumentStore(Generic[Entry, Change]):
             rows = [] if cursor is None else cursor.execute(query, (*values, limit)).fetchall()
         return [self._to_change(*row) for row in rows]
 
-    def _to_change(self, revision: int, time: int, who: str, entry_id: str, *lines: str | None) -> Change:
+    def _to_change(
+        self, revision: int, time: int, who: str, entry_id: str, *lines: str | None
+    ) -> DocumentChange[Entry]:
         before, after = (None if line is None else self._decoded(line) for line in lines)
-        return self.kind.change(revision, _EPOCH + time * _MICROSECOND, who, entry_id, before, after)
+        return DocumentChange(revision, _EPOCH + time * _MICROSECOND, who, entry_id, before, after)
 
     def read(self) -> StoredDocuments[Entry]:
         """The current documents."""
@@ -585,7 +640,7 @@ class DocumentStore(Generic[Entry, Change]):
         return int(cursor.execute(_REVISION).fetchone()[0])
 
 
-class EditableStore(DocumentStore[Entry, Change]):
+class EditableStore(DocumentStore[Entry]):
     """A document store whose entries can be replaced, deleted and rolled back at any time."""
 
     def put(self, entries: Sequence[Entry], *, gone: Iterable[str] = (), who: str = "") -> int:
@@ -617,7 +672,20 @@ class EditableStore(DocumentStore[Entry, Change]):
         return self._encoded(self._renamed(entry, ""))
 
     def _renamed(self, entry: Entry, own_id: str) -> Entry:
-        return self.kind.parse({**msgspec.convert(self.kind.to_plain(entry), dict[str, object]), "id": own_id})
+        return self.kind.parse({**self.kind.to_plain(entry), "id": own_id})
+
+    def patch(self, entry_id: str, values: Mapping[str, object], *, who: str = "") -> int:
+        """Replaces fields of an entry, named as in JSON: `{"enabled": False}`; returns the revision."""
+
+        def patched(cursor: sqlite3.Cursor) -> Mapping[str, str]:
+            there = self.kind.to_plain(self._decoded(self._line(cursor, entry_id)))
+            changed = self.kind.validate(self.kind.accept({**there, **values}, f"the {self.kind.one}"))
+            if changed.id != entry_id:
+                message = f"{self.kind.one} {entry_id[:_LONGEST_SHOWN]!r}: id cannot be changed; put another one"
+                raise self.kind.error(message, entry_id, "id")
+            return {entry_id: self._encoded(changed)}
+
+        return self._change(patched, who)
 
     def delete(self, ids: Iterable[str], *, who: str = "") -> int:
         """Deletes entries; returns the revision. If an id is unknown, none is deleted."""

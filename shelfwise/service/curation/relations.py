@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from shelfwise.retrieval.errors import RelationError
 from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
-from shelfwise.service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text, convert_document
 
 _LONGEST_ID = 1_000
 
@@ -44,19 +44,6 @@ class RelationCorrection:
         return self.product, self.kind is not RelationKind.COMPLEMENT
 
 
-@dataclass(frozen=True, slots=True)
-class RelationChange(DocumentChange[RelationCorrection]):
-    """The effect of one change on one correction."""
-
-    # Repeated for the OpenAPI document, which does not see the parameter of a generic class.
-    before: RelationCorrection | None
-    after: RelationCorrection | None
-
-    def names(self, product: str) -> bool:
-        """Whether it involves this product."""
-        return any(each.names(product) for each in (self.before, self.after) if each)
-
-
 def validate_correction(correction: RelationCorrection) -> RelationCorrection:
     """Validates a correction and returns it; raises RelationError, which names the field."""
     for field in ("product", "other"):
@@ -67,6 +54,13 @@ def validate_correction(correction: RelationCorrection) -> RelationCorrection:
         kinds = ", ".join(RelationKind)
         raise RelationError(f"kind: {str(correction.kind)[:40]!r} is not a kind; it can be {kinds}", field="kind")
     return replace(correction, kind=RelationKind(correction.kind))
+
+
+def accept_correction(document: object, place: str = "the relation") -> RelationCorrection:
+    """The correction from plain values, whose id follows from the others; raises RelationError."""
+    if isinstance(document, Mapping):
+        document = {name: value for name, value in document.items() if name != "id"}
+    return convert_document(document, RelationCorrection, place, RelationError)
 
 
 def corrected(
@@ -89,7 +83,7 @@ def removed_from(product: str, corrections: Sequence[RelationCorrection]) -> fro
     return frozenset(seen[0] for _, seen in pairs if seen)
 
 
-class RelationStore(EditableStore[RelationCorrection, RelationChange]):
+class RelationStore(EditableStore[RelationCorrection]):
     """The corrections of an index directory and their changes (INDEX/relations.sqlite); its errors are
     RelationError."""
 
@@ -98,9 +92,9 @@ class RelationStore(EditableStore[RelationCorrection, RelationChange]):
         "relations",
         0x53575245,
         RelationError,
-        RelationChange,
         validate_correction,
-        msgspec.to_builtins,
+        lambda correction: {"id": correction.id, **msgspec.to_builtins(correction)},
         lambda plain: msgspec.convert(plain, RelationCorrection),
+        accept_correction,
         listing="history",
     )

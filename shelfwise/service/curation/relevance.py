@@ -12,11 +12,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from shelfwise.retrieval.errors import RelevanceError, suggest_names
+from shelfwise.retrieval.errors import RelevanceError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 from shelfwise.retrieval.text.vocabulary import words_of
-from shelfwise.service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, read_document
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, convert_document, read_document
 
 MOST_FILE_BYTES = 1 << 20
 DOCUMENT_ID = "relevance"
@@ -122,23 +122,10 @@ _ALLOWED: Mapping[str, str] = {
 }
 
 
-def parse_relevance(document: object) -> Relevance:
+def parse_relevance(document: object, place: str = "relevance settings") -> Relevance:
     """The settings from plain values, with defaults for omitted ones; raises RelevanceError, which names the field and
     the allowed values."""
-    if not isinstance(document, Mapping):
-        kind = type(document).__name__
-        raise RelevanceError(f"relevance settings must be an object with named fields, this is {kind}")
-    for name in document:
-        if name not in _ALLOWED:
-            advice = suggest_names(str(name), _ALLOWED, f"the fields are {', '.join(_ALLOWED)}")
-            raise RelevanceError(f"there is no field {str(name)[:100]!r}; {advice}", field=str(name)[:100])
-    try:
-        relevance = msgspec.convert(document, Relevance)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$.")
-        place = path.removesuffix("`")
-        field = place.partition("[")[0].partition(".")[0]
-        raise RelevanceError(f"{place}: {reason}; {field} must be {_ALLOWED[field]}", field=field) from None
+    relevance = convert_document(document, Relevance, place, RelevanceError, _ALLOWED)
     _check(relevance)
     return relevance
 
@@ -170,12 +157,7 @@ def _check(relevance: Relevance) -> None:
         raise RelevanceError(f"signals: {twice!r} is listed twice; give each field one weight", field="signals")
 
 
-@dataclass(frozen=True, slots=True)
-class RelevanceChange(DocumentChange[Relevance]):
-    """One change of the relevance settings."""
-
-
-class RelevanceStore(EditableStore[Relevance, RelevanceChange]):
+class RelevanceStore(EditableStore[Relevance]):
     """The relevance settings of an index directory and their changes (INDEX/relevance.sqlite): one document, or none
     for the defaults."""
 
@@ -184,9 +166,9 @@ class RelevanceStore(EditableStore[Relevance, RelevanceChange]):
         "relevance",
         0x5357524C,
         RelevanceError,
-        RelevanceChange,
         validate_relevance,
         msgspec.to_builtins,
+        parse_relevance,
         parse_relevance,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,13 +16,7 @@ import msgspec
 from shelfwise.retrieval.errors import FilterError, RuleError, close_names, suggest_names
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.text.product_types import MOST_WORDS, type_phrase
-from shelfwise.service.curation.document_store import (
-    DocumentChange,
-    DocumentCodec,
-    EditableStore,
-    check_text,
-    read_document,
-)
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text, read_document
 
 
 class Match(StrEnum):
@@ -291,7 +284,7 @@ def validate_rule(rule: Rule) -> Rule:
     except (TypeError, AttributeError, KeyError) as error:
         raise RuleError(f"rule {name!r}: has an invalid value ({error})", name) from error
     except RuleError as error:
-        error.rule = name
+        error.document = name
         raise
     return checked
 
@@ -419,12 +412,7 @@ def _check_number(place: str, number: int, least: int, most: int) -> None:
         raise RuleError(f"{place}: is {number:,}, it can be {least:,} to {most:,}", field=field)
 
 
-@dataclass(frozen=True, slots=True)
-class RuleChange(DocumentChange[Rule]):
-    """The effect of one change on one rule."""
-
-
-class RuleStore(EditableStore[Rule, RuleChange]):
+class RuleStore(EditableStore[Rule]):
     """The rules of an index directory and their changes (INDEX/rules.sqlite); its errors are RuleError."""
 
     kind = DocumentCodec(
@@ -432,22 +420,9 @@ class RuleStore(EditableStore[Rule, RuleChange]):
         "rules",
         0x53575255,
         RuleError,
-        RuleChange,
         validate_rule,
         rule_document,
         parse_rule,
+        parse_rule,
         label=lambda rule: rule.name or rule.when.query or rule.when.filters or _KIND_OF[type(rule.actions[0])],
     )
-
-    def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
-        """Replaces fields of a rule, named as in JSON: `{"enabled": False}`; returns the revision. Raises RuleError for
-        an unknown rule or an invalid result."""
-
-        def patched(cursor: sqlite3.Cursor) -> Mapping[str, str]:
-            there = rule_document(self._decoded(self._line(cursor, rule_id)))
-            changed = validate_rule(parse_rule({**there, **values}))
-            if changed.id != rule_id:
-                raise RuleError(f"rule {rule_id!r}: id cannot be changed; put a rule with the other id", rule_id, "id")
-            return {rule_id: self._encoded(changed)}
-
-        return self._change(patched, who)

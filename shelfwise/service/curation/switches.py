@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from shelfwise.retrieval.errors import RelevanceError
-from shelfwise.service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, StoredDocuments
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, StoredDocuments
 from shelfwise.service.events.hot_reload import ReloadedFile
 
 _RELOAD_SECONDS = 0.25
@@ -36,7 +36,7 @@ def _parse(plain: object) -> Switch:
     return msgspec.convert(plain, Switch)
 
 
-class SwitchStore(EditableStore[Switch, DocumentChange[Switch]]):
+class SwitchStore(EditableStore[Switch]):
     """The switches of an index directory and their changes (INDEX/switches.sqlite); a part without one is off."""
 
     kind = DocumentCodec(
@@ -44,10 +44,10 @@ class SwitchStore(EditableStore[Switch, DocumentChange[Switch]]):
         "switches",
         0x53575357,
         RelevanceError,
-        DocumentChange,
         lambda switch: switch,
         msgspec.to_builtins,
         _parse,
+        lambda plain, _: _parse(plain),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,10 +18,10 @@ from shelfwise.retrieval.text.analysis import fold, phrase_key
 from shelfwise.retrieval.text.synonyms import SynonymRule
 from shelfwise.retrieval.text.vocabulary import CatalogWords, forms, index_words, is_current, words_of
 from shelfwise.service.curation.document_store import (
-    DocumentChange,
     DocumentCodec,
     EditableStore,
     check_text,
+    convert_document,
     to_microseconds,
     validate_author,
 )
@@ -65,13 +65,15 @@ class Synonym:
         return f"{', '.join(self.phrases)}{arrow}"
 
 
-def name_synonym(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Synonym:
+def name_synonym(
+    kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...] = (), *, enabled: bool = True
+) -> Synonym:
     """A synonym whose id is derived from its words, so that equal synonyms have equal ids."""
     sides = ("-".join("-".join(words_of(phrase)) for phrase in side) for side in (phrases, to) if side)
     name = "-to-".join(sides)
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return Synonym(name, kind, phrases, to)
+    return Synonym(name, kind, phrases, to, enabled)
 
 
 MOST_FILE_BYTES = 16 << 20
@@ -111,7 +113,7 @@ def read_lines(path: Path) -> list[Synonym]:
             try:
                 synonym = parse_line(entry)
             except SynonymError as error:
-                raise SynonymError(f"{path}:{number}: {error}", error.synonym, error.field) from error
+                raise SynonymError(f"{path}:{number}: {error}", error.document, error.field) from error
             found.setdefault(synonym.id, synonym)
     return list(found.values())
 
@@ -144,7 +146,7 @@ def validate_synonym(synonym: Synonym) -> Synonym:
     try:
         return _checked(checked)
     except SynonymError as error:
-        error.synonym = name
+        error.document = name
         raise
 
 
@@ -194,19 +196,17 @@ def _check_side(place: str, phrases: tuple[str, ...], least: int) -> None:
             raise SynonymError(f"{where}: {phrase!r} has no word; a phrase must have letters or digits", field=field)
 
 
+def accept_synonym(document: object, place: str = "the synonym") -> Synonym:
+    """The synonym from plain values, with an id derived from its words unless it has one; raises SynonymError."""
+    values = {"id": "", **document} if isinstance(document, Mapping) else document
+    synonym = convert_document(values, Synonym, place, SynonymError)
+    return synonym if synonym.id else name_synonym(synonym.kind, synonym.phrases, synonym.to, enabled=synonym.enabled)
+
+
 _DECLINED = "CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL) WITHOUT ROWID;"
 
 
-@dataclass(frozen=True, slots=True)
-class SynonymChange(DocumentChange[Synonym]):
-    """The effect of one change on one synonym."""
-
-    # Repeated for the OpenAPI document, which does not see the parameter of a generic class.
-    before: Synonym | None
-    after: Synonym | None
-
-
-class SynonymStore(EditableStore[Synonym, SynonymChange]):
+class SynonymStore(EditableStore[Synonym]):
     """The synonyms of an index directory, their changes and the declined proposals (INDEX/synonyms.sqlite); its errors
     are SynonymError."""
 
@@ -215,10 +215,10 @@ class SynonymStore(EditableStore[Synonym, SynonymChange]):
         "synonyms",
         0x5357534E,
         SynonymError,
-        SynonymChange,
         validate_synonym,
         msgspec.to_builtins,
         lambda plain: msgspec.convert(plain, Synonym),
+        accept_synonym,
         more_tables=_DECLINED,
     )
 

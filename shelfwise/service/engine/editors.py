@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import operator
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from msgspec import to_builtins
 
 from shelfwise.retrieval.errors import ClusterError, RelevanceError, RuleError, SynonymError, UnknownFieldError
 from shelfwise.retrieval.filters.schema import FieldCatalog
@@ -20,8 +23,9 @@ from shelfwise.retrieval.store.products import FieldWeights
 from shelfwise.retrieval.text.analysis import Analyzer, phrase_key
 from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
 from shelfwise.service.curation.document_store import (
-    Change,
     DelayedCounts,
+    DocumentChange,
+    DocumentCodec,
     DocumentStore,
     EditableStore,
     Entry,
@@ -39,23 +43,23 @@ from shelfwise.service.curation.exposure import (
 )
 from shelfwise.service.curation.relevance import (
     DEFAULT_RELEVANCE,
+    DOCUMENT_ID,
     LIMITS,
     CandidateLimits,
     Relevance,
-    RelevanceChange,
     RelevanceStore,
-    validate_relevance,
+    parse_relevance,
 )
 from shelfwise.service.curation.rule_matching import CompiledRules
-from shelfwise.service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
+from shelfwise.service.curation.rules import Rule, RuleStore
 from shelfwise.service.curation.synonym_mining import Proposal, read_proposals
-from shelfwise.service.curation.synonyms import Synonym, SynonymChange, SynonymStore
+from shelfwise.service.curation.synonyms import Synonym, SynonymStore
 from shelfwise.service.engine.reranking import SignalOrder
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.hot_reload import ReloadedFile
 
 
-def follow_documents(store: DocumentStore[Entry, Change]) -> ReloadedFile[StoredDocuments[Entry]]:
+def follow_documents(store: DocumentStore[Entry]) -> ReloadedFile[StoredDocuments[Entry]]:
     """The documents of a store, reloaded when they change."""
     failure = f"changes of the {store.kind.many} are not loaded"
     return ReloadedFile(store.path, store.reload, StoredDocuments(), failure, keeps_value=True)
@@ -64,12 +68,12 @@ def follow_documents(store: DocumentStore[Entry, Change]) -> ReloadedFile[Stored
 Compiled = TypeVar("Compiled")
 
 
-class ServedDocuments(Generic[Entry, Change, Compiled]):
+class ServedDocuments(Generic[Entry, Compiled]):
     """Documents of an index directory, reloaded when they change and compiled for the serving version. Thread-safe."""
 
     def __init__(
         self,
-        store: DocumentStore[Entry, Change],
+        store: DocumentStore[Entry],
         compile_documents: Callable[[Sequence[Entry], Snapshot], Compiled],
         notices_of: Callable[[Compiled], Sequence[str]],
     ) -> None:
@@ -154,7 +158,7 @@ class ServedExposure:
         self._counts.write()
 
 
-class ServedRules(ServedDocuments[Rule, RuleChange, CompiledRules | None]):
+class ServedRules(ServedDocuments[Rule, CompiledRules | None]):
     """The rules of an index directory; compiled to None if there are none."""
 
     def __init__(self, root: Path) -> None:
@@ -196,13 +200,14 @@ def with_given_types(snapshot: Snapshot, rules: CompiledRules | None) -> Snapsho
     return replace(snapshot, types=snapshot.types.with_given(names))
 
 
-class DocumentEditor(Generic[Entry, Change]):
-    """Reads and changes the rules or synonyms of an engine's index. Searches of this engine use a change when the
-    method returns, those of other engines within a second."""
+class DocumentEditor(Generic[Entry]):
+    """Reads and changes the documents of one kind of an engine's index: rules, synonyms, relations, relevance settings,
+    campaigns or answer texts. Searches of this engine use a change when the method returns, those of other engines
+    within a second. Methods raise the kind's error for an invalid or unknown document."""
 
     def __init__(
         self,
-        store: EditableStore[Entry, Change],
+        store: EditableStore[Entry],
         reload_if_changed: Callable[[Snapshot], None],
         snapshot: Callable[[], Snapshot],
     ) -> None:
@@ -211,39 +216,101 @@ class DocumentEditor(Generic[Entry, Change]):
         self._snapshot = snapshot
 
     @property
+    def kind(self) -> DocumentCodec[Entry]:
+        """The kind of the documents."""
+        return self._store.kind
+
+    @property
     def revision(self) -> int:
         """Number of the last change; 0 before the first."""
         return self._store.revision()
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """The reason, by name, for each document or part of one that the serving version cannot apply."""
+        return {}
+
+    def details(self, _product: str = "", /) -> Mapping[str, object]:
+        """Facts about the documents, or about those of a product, for the list of them."""
+        return {}
 
     def list(self) -> tuple[Entry, ...]:
         """All documents of the store, ordered by id; without the synonyms that the version was built with."""
         return self._store.read().documents
 
+    def of_product(self, product: str) -> Sequence[Entry]:
+        """The documents about a product, of a kind that is listed by product."""
+        raise self.kind.error(f"{self.kind.many} are not listed by product, but by q", product, "product")
+
     def get(self, document_id: str, /) -> Entry:
-        """One document; raises RuleError or SynonymError if the id is unknown."""
+        """One document."""
         return self._store.get(document_id)
 
     def put(self, documents: Iterable[Entry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
         """Adds documents, or replaces those with the same id, and deletes the ids in `gone`, durably and all or none.
-        Returns the revision. `who` is recorded with the change. Raises RuleError or SynonymError for an invalid
-        document, or for a rule that this catalog cannot apply."""
-        return self._followed(self._store.put(list(documents), gone=gone, who=who))
+        Returns the revision. `who` is recorded with the change."""
+        return self._followed(self._store.put(self._checked(documents), gone=gone, who=who))
+
+    def patch(self, document_id: str, values: Mapping[str, object], *, who: str = "") -> int:
+        """Replaces fields of a document, named as in JSON: `{"enabled": False}`; returns the revision."""
+        return self._followed(self._store.patch(document_id, values, who=who))
 
     def delete(self, ids: Iterable[str], *, who: str = "") -> int:
-        """Deletes documents; returns the revision. If an id is unknown, none is deleted, and RuleError or SynonymError
-        is raised."""
+        """Deletes documents; returns the revision. If an id is unknown, none is deleted."""
         if isinstance(ids, str):
-            kind = self._store.kind
-            raise kind.error(f"ids must be a list of {kind.many}' ids, such as [{ids!r}]", field="ids")
+            raise self.kind.error(f"ids must be a list of {self.kind.many}' ids, such as [{ids!r}]", field="ids")
         return self._followed(self._store.delete(ids, who=who))
 
-    def history(self, document_id: str | None = None, /, limit: int = 100) -> Sequence[Change]:
+    def history(self, document_id: str | None = None, /, limit: int = 100) -> Sequence[DocumentChange[Entry]]:
         """The last changes of one document or of all, newest first."""
         return self._store.history(document_id, limit)
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Restores all documents of a revision (0: none); returns the number of this change."""
+        return self._followed(self._store.restore(revision, who=who))
+
+    def _checked(self, documents: Iterable[Entry]) -> Sequence[Entry]:
+        """The validated documents."""
+        if not isinstance(documents, Iterable):
+            many, one = self.kind.many, self.kind.one
+            raise self.kind.error(f"{many} must be a list of {many}, such as [{one}]", str(documents.id))
+        return [self.kind.validate(each) for each in documents]
 
     def _followed(self, revision: int) -> int:
         self._reload_if_changed(self._snapshot())
         return revision
+
+
+class PreviewEditor(DocumentEditor[Entry]):
+    """An editor whose changes can be tried on a search."""
+
+    def __init__(
+        self,
+        store: EditableStore[Entry],
+        reload_if_changed: Callable[[Snapshot], None],
+        snapshot: Callable[[], Snapshot],
+        search: Callable[..., Page],
+    ) -> None:
+        """`search` is `SearchEngine.search`."""
+        super().__init__(store, reload_if_changed, snapshot)
+        self._search = search
+
+    def preview(
+        self, text: str, put: Iterable[Entry] = (), *, delete: Iterable[str] = (), **options: object
+    ) -> Preview:
+        """Compares a search with the current documents and one with documents added and deleted; nothing is changed.
+
+        `options` are those of `SearchEngine.search`: `size`, `page`, `filters`, `sort` and so on. Raises the kind's
+        error like `put` and `delete`.
+        """
+        self._reload_if_changed(self._snapshot())
+        changed = self._changed(self._checked(put), list(delete))
+        after = self._search(text, **changed, **options)
+        return compare_pages(self._search(text, **options), after)
+
+    @abstractmethod
+    def _changed(self, put: Sequence[Entry], gone: Sequence[str]) -> Mapping[str, object]:
+        """The option of a search for the documents after a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +329,7 @@ class RuleExposure:
     """Score offset of the products in the next search, in standard deviations of the scores of the best hits."""
 
 
-class EngineRules(DocumentEditor[Rule, RuleChange]):
+class EngineRules(PreviewEditor[Rule]):
     """The rules of an engine's index.
 
     >>> engine.rules.put([Rule("sale", (Boost("brand = Bosch"),), When("drill", Match.CONTAINS))], who="m7")
@@ -270,10 +337,8 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
     """
 
     def __init__(self, served: ServedRules, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
-        """`search` is `SearchEngine.search`."""
-        super().__init__(served.store, served.reload_if_changed, snapshot)
+        super().__init__(served.store, served.reload_if_changed, snapshot, search)
         self._served = served
-        self._search = search
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -295,47 +360,24 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
             found.append(replace(today, strength=state.strength))
         return found
 
-    def put(self, documents: Iterable[Rule], /, *, gone: Iterable[str] = (), who: str = "") -> int:
-        checked = _several(documents)
-        self._check_usable(checked)
-        return super().put(checked, gone=gone, who=who)
+    def details(self, _product: str = "", /) -> Mapping[str, object]:
+        return {"exposure_goals": self.exposure_goals()}
 
-    def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
-        """Replaces fields of a rule, named as in JSON: `{"enabled": False}`; returns the revision."""
-        return self._followed(self._served.store.patch(rule_id, values, who=who))
-
-    def restore(self, revision: int, *, who: str = "") -> int:
-        """Restores all rules of a revision; returns the number of this change."""
-        return self._followed(self._served.store.restore(revision, who=who))
-
-    def preview(self, text: str, put: Iterable[Rule] = (), *, delete: Iterable[str] = (), **options: object) -> Preview:
-        """Compares a search with the current rules and one with rules added and deleted; nothing is changed.
-
-        `options` are those of `SearchEngine.search`: `size`, `page`, `filters`, `sort` and so on. Raises RuleError like
-        `put` and `delete`.
-        """
-        self._served.reload_if_changed(self._snapshot())
-        put = [rule if rule.id else replace(rule, id=f"new rule {at}") for at, rule in enumerate(_several(put), 1)]
-        gone, there = list(delete), {rule.id: rule for rule in self.list()}
-        self._check_usable(put)
+    def _changed(self, put: Sequence[Rule], gone: Sequence[str]) -> Mapping[str, object]:
+        named = [rule if rule.id else replace(rule, id=f"new rule {at}") for at, rule in enumerate(put, 1)]
+        there = {rule.id: rule for rule in self.list()}
         for each in gone:
             if each not in there:
                 self.get(each)
         kept = {name: rule for name, rule in there.items() if name not in gone}
-        changed = kept | {rule.id: rule for rule in put}
-        after = self._search(text, rules=tuple(changed.values()), **options)
-        return compare_pages(self._search(text, **options), after)
+        return {"rules": tuple((kept | {rule.id: rule for rule in named}).values())}
 
-    def _check_usable(self, rules: Sequence[Rule]) -> None:
+    def _checked(self, documents: Iterable[Rule]) -> Sequence[Rule]:
+        rules = super()._checked(documents)
         compiled = compile_rules(rules, self._snapshot())
         for rule_id, fault in compiled.faults.items() if compiled else ():
             raise RuleError(fault, rule_id)
-
-
-def _several(rules: Iterable[Rule]) -> Sequence[Rule]:
-    if isinstance(rules, Rule):
-        raise RuleError("rules must be a list of rules, such as [rule]", rules.id)
-    return [validate_rule(rule) for rule in rules]
+        return rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +432,7 @@ def _places(page: Page) -> dict[str, int]:
     return {hit.product.id: place for place, hit in enumerate(page.hits, first)}
 
 
-class EngineSynonyms(DocumentEditor[Synonym, SynonymChange]):
+class EngineSynonyms(DocumentEditor[Synonym]):
     """The synonyms of an engine's index; an engine that was opened with `follow=False` never follows a change.
 
     >>> engine.synonyms.put([Synonym("sofa", Kind.TWO_WAY, ("sofa", "couch"))], who="m7")
@@ -402,11 +444,6 @@ class EngineSynonyms(DocumentEditor[Synonym, SynonymChange]):
         super().__init__(served.store, served.reload_if_changed, snapshot)
         self._declinable = served.store
         self._root = root
-
-    def put(self, documents: Iterable[Synonym], /, *, gone: Iterable[str] = (), who: str = "") -> int:
-        if isinstance(documents, Synonym):
-            raise SynonymError("synonyms must be a list of Synonym, such as [synonym]", documents.id)
-        return super().put(documents, gone=gone, who=who)
 
     def proposals(self) -> tuple[Proposal, ...]:
         """Synonyms proposed from shoppers' queries, strongest first, without declined ones and existing synonyms; empty
@@ -537,7 +574,7 @@ def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelev
     return CompiledRelevance(relevance, limits, SignalOrder(usable, snapshot) if usable else None, faults)
 
 
-class ServedRelevance(ServedDocuments[Relevance, RelevanceChange, CompiledRelevance]):
+class ServedRelevance(ServedDocuments[Relevance, CompiledRelevance]):
     """The relevance settings of an index directory."""
 
     def __init__(self, root: Path) -> None:
@@ -549,24 +586,16 @@ class ServedRelevance(ServedDocuments[Relevance, RelevanceChange, CompiledReleva
         super().__init__(self.store, compile_one, lambda compiled: compiled.notices)
 
 
-class EngineRelevance:
-    """The relevance settings of an engine's index; searches of this engine follow a change when its method returns,
-    those of others within a second.
+class EngineRelevance(PreviewEditor[Relevance]):
+    """The relevance settings of an engine's index: one document, which has the defaults before the first change.
 
-    >>> engine.relevance.preview("cordless drill", Relevance(signals=(Signal("rating"),))).moved
-    >>> engine.relevance.put(Relevance(signals=(Signal("rating"),)), who="m7")
+    >>> engine.relevance.preview("cordless drill", [Relevance(signals=(Signal("rating"),))]).moved
+    >>> engine.relevance.put([Relevance(signals=(Signal("rating"),))], who="m7")
     """
 
     def __init__(self, served: ServedRelevance, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
-        """`search` is `SearchEngine.search`."""
+        super().__init__(served.store, served.reload_if_changed, snapshot, search)
         self._served = served
-        self._snapshot = snapshot
-        self._search = search
-
-    @property
-    def revision(self) -> int:
-        """Number of the last change; 0 before the first."""
-        return self._served.store.revision()
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -583,46 +612,34 @@ class EngineRelevance:
         """The settings that searches of this engine use."""
         return self._served.compiled(self._snapshot()).settings
 
-    def get(self) -> Relevance:
+    def details(self, _product: str = "", /) -> Mapping[str, object]:
+        return {"fields_in_effect": self.weights_in_effect}
+
+    def list(self) -> tuple[Relevance, ...]:
+        return (self.get(),)
+
+    def get(self, document_id: str = DOCUMENT_ID, /) -> Relevance:
         """The stored settings, or the defaults."""
-        return self._served.store.current()
+        return self._served.store.current() if document_id == DOCUMENT_ID else super().get(document_id)
 
-    def put(self, relevance: Relevance, *, who: str = "") -> int:
-        """Replaces the settings durably; returns the revision. `who` is recorded with the change. Raises RelevanceError
-        for settings that this catalog cannot use."""
-        return self._followed(self._served.store.put([self._checked(relevance)], who=who))
+    def patch(self, document_id: str, values: Mapping[str, object], *, who: str = "") -> int:
+        there: dict[str, object] = to_builtins(self.get(document_id))
+        return self.put([parse_relevance({**there, **values})], who=who)
 
-    def history(self, limit: int = 100) -> Sequence[RelevanceChange]:
-        """The last changes, newest first."""
-        return self._served.store.history(limit=limit)
+    def _changed(self, put: Sequence[Relevance], gone: Sequence[str]) -> Mapping[str, object]:
+        if len(put) != 1 or gone:
+            raise RelevanceError("a preview of relevance settings needs one document, and deletes none", field="put")
+        return {"relevance": put[0]}
 
-    def restore(self, revision: int, *, who: str = "") -> int:
-        """Restores the settings of a revision (0: the defaults); returns the number of this change."""
-        return self._followed(self._served.store.restore(revision, who=who))
-
-    def preview(self, text: str, relevance: Relevance, **options: object) -> Preview:
-        """Compares a search with the current settings and one with other settings; nothing is changed.
-
-        `options` are those of `SearchEngine.search`: `size`, `page`, `filters` and so on. Raises RelevanceError like
-        `put`.
-        """
-        checked = self._checked(relevance)
-        self._served.reload_if_changed(self._snapshot())
-        after = self._search(text, relevance=checked, **options)
-        return compare_pages(self._search(text, **options), after)
-
-    def _checked(self, relevance: Relevance) -> Relevance:
-        checked = validate_relevance(relevance)
+    def _checked(self, documents: Iterable[Relevance]) -> Sequence[Relevance]:
+        settings = super()._checked(documents)
         snapshot = self._snapshot()
-        for fault in compile_relevance(checked, snapshot).faults.values():
-            raise RelevanceError(f"signals: {fault}", field="signals")
-        for name in checked.fields.attributes:
-            try:
-                snapshot.catalog.resolve(f"attributes.{name}")
-            except UnknownFieldError as error:
-                raise RelevanceError(f"fields.attributes: {error}", field="fields") from error
-        return checked
-
-    def _followed(self, revision: int) -> int:
-        self._served.reload_if_changed(self._snapshot())
-        return revision
+        for each in settings:
+            for fault in compile_relevance(each, snapshot).faults.values():
+                raise RelevanceError(f"signals: {fault}", field="signals")
+            for name in each.fields.attributes:
+                try:
+                    snapshot.catalog.resolve(f"attributes.{name}")
+                except UnknownFieldError as error:
+                    raise RelevanceError(f"fields.attributes: {error}", field="fields") from error
+        return settings

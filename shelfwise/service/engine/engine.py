@@ -504,7 +504,14 @@ class SearchEngine:
 
     @property
     def relations(self) -> EngineRelations:
-        return EngineRelations(self._relations, self._answer, self._rules_for, self._check_open, self.product)
+        return EngineRelations(
+            self._relations,
+            self._answer,
+            self._rules_for,
+            self._check_open,
+            product=self.product,
+            snapshot=lambda: self.snapshot,
+        )
 
     @property
     def rules(self) -> EngineRules:
@@ -515,7 +522,7 @@ class SearchEngine:
         return EngineRelevance(self._relevance, lambda: self.snapshot, self.search)
 
     @property
-    def faq(self) -> EngineFaq:
+    def answers(self) -> EngineFaq:
         return EngineFaq(self._answering.faq, lambda: self.snapshot)
 
     @property
@@ -530,7 +537,7 @@ class SearchEngine:
 
     @property
     def campaigns(self) -> EngineCampaigns:
-        return EngineCampaigns(self._sponsored, lambda: self.snapshot)
+        return EngineCampaigns(self._sponsored, lambda: self.snapshot, lambda: self.has_sponsored_hits)
 
     def _rules_for(self, snapshot: Snapshot, rules: bool | Sequence[Rule]) -> CompiledRules | None:
         if isinstance(rules, bool):

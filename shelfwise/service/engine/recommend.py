@@ -8,7 +8,8 @@ interests of one user, as in Pal et al. 2020, PinnerSage, section 4).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -26,7 +27,7 @@ from shelfwise.rerank.user_tower.histories import (
     TextPlaces,
     newest_products,
 )
-from shelfwise.retrieval.errors import ModelError, QueryError
+from shelfwise.retrieval.errors import ModelError, QueryError, UnknownProductError
 from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.filters.ast import In
 from shelfwise.retrieval.filters.conditions import Condition, all_of
@@ -47,16 +48,10 @@ from shelfwise.retrieval.records import (
     StageScore,
 )
 from shelfwise.retrieval.text.compatibility import TypedProduct, are_compatible
-from shelfwise.service.curation.document_store import MOST_HISTORY
-from shelfwise.service.curation.relations import (
-    RelationChange,
-    RelationCorrection,
-    RelationStore,
-    corrected,
-    removed_from,
-)
+from shelfwise.service.curation.document_store import MOST_HISTORY, DocumentChange
+from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules
-from shelfwise.service.engine.editors import follow_documents
+from shelfwise.service.engine.editors import DocumentEditor, follow_documents
 from shelfwise.service.engine.models import OpenedUserTower
 from shelfwise.service.engine.request import SearchRequest
 from shelfwise.service.engine.reranking import by_time
@@ -638,7 +633,15 @@ class ServedRelations:
         return list(corrected(product_id, self.value.related(product_id), self.corrections))
 
 
-class EngineRelations:
+@dataclass(frozen=True, slots=True)
+class ProductRelation:
+    """A relation between a product and another one."""
+
+    product_id: str
+    relation: Relation
+
+
+class EngineRelations(DocumentEditor[RelationCorrection]):
     """The relations between the products of an engine's index. See docs/relations.md.
 
     >>> for hit in engine.relations.of("B0042", kind="goes_with", size=8).hits:
@@ -652,7 +655,9 @@ class EngineRelations:
         rules_for: Callable[[Snapshot, bool], CompiledRules | None],
         check_open: Callable[[], None],
         product: Callable[[str], Product],
+        snapshot: Callable[[], Snapshot],
     ) -> None:
+        super().__init__(served.store, lambda _: served.reload_if_changed(), snapshot)
         self._served = served
         self._answer = answer
         self._rules_for = rules_for
@@ -685,35 +690,39 @@ class EngineRelations:
         those of related types."""
         return self._served.of(product_id)
 
-    @property
-    def revision(self) -> int:
-        """Number of the last correction; 0 before the first."""
-        return self._served.store.revision()
+    def list(self) -> tuple[RelationCorrection, ...]:
+        """All corrections."""
+        return tuple(self._served.corrections)
 
-    def corrections(self, product_id: str) -> list[RelationCorrection]:
+    def of_product(self, product: str) -> Sequence[RelationCorrection]:
         """The corrections of a product, from either side."""
-        return [each for each in self._served.corrections if each.names(product_id)]
+        return [each for each in self._served.corrections if each.names(product)]
 
-    def correct(self, *corrections: RelationCorrection, who: str = "") -> int:
-        """Adds or removes relations until they are corrected again; refreshes do not change them. All or none; durable
-        when it returns; returns the revision. Raises RelationError for an invalid correction, UnknownProductError if a
-        product does not exist."""
+    def details(self, product: str = "", /) -> Mapping[str, object]:
+        """The relations of a product, corrected, and the titles of the products that are named."""
+        if not product:
+            return {}
+        self._product(product)
+        related = [ProductRelation(*each) for each in self.show(product)]
+        corrections = self.of_product(product)
+        titles = {}
+        for name in {each.product_id for each in related}.union(*((each.product, each.other) for each in corrections)):
+            with suppress(UnknownProductError):
+                titles[name] = self._product(name).title
+        return {"relations": related, "titles": titles}
+
+    def history(
+        self, document_id: str | None = None, /, limit: int = 100
+    ) -> Sequence[DocumentChange[RelationCorrection]]:
+        """The last corrections, newest first; for a correction or a product, those among the last 10,000."""
+        if document_id is None:
+            return super().history(limit=limit)
+        changes = ((each, each.after or each.before) for each in super().history(limit=MOST_HISTORY))
+        return [each for each, one in changes if one and (each.id == document_id or one.names(document_id))][:limit]
+
+    def _checked(self, documents: Iterable[RelationCorrection]) -> Sequence[RelationCorrection]:
+        """Raises UnknownProductError if a product does not exist."""
+        corrections = super()._checked(documents)
         for name in dict.fromkeys(chain.from_iterable((each.product, each.other) for each in corrections)):
             self._product(name)
-        return self._reloaded(self._served.store.put(corrections, who=who))
-
-    def withdraw(self, correction: RelationCorrection, *, who: str = "") -> int:
-        """Withdraws a correction, so that the results of refreshes apply again. Returns the revision; raises
-        RelationError if the pair is not corrected."""
-        return self._reloaded(self._served.store.delete([correction.id], who=who))
-
-    def _reloaded(self, revision: int) -> int:
-        self._served.reload_if_changed()
-        return revision
-
-    def history(self, product_id: str | None = None, limit: int = 100) -> Sequence[RelationChange]:
-        """The last corrections, newest first; for one product, those among the last 10,000."""
-        if product_id is None:
-            return self._served.store.history(limit=limit)
-        changes = self._served.store.history(limit=MOST_HISTORY)
-        return [each for each in changes if each.names(product_id)][:limit]
+        return corrections

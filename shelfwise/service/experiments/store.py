@@ -16,7 +16,6 @@ import msgspec
 from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.service.curation.document_store import (
     KEY_TABLE,
-    DocumentChange,
     DocumentCodec,
     DocumentStore,
     StoredDocuments,
@@ -124,7 +123,7 @@ def _parse(document: object) -> StoredExperiment:
     return replace(stored, experiment=parse_experiment(fields["experiment"]))
 
 
-class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExperiment]]):
+class ExperimentStore(DocumentStore[StoredExperiment]):
     """The experiments of an index directory and their changes (INDEX/experiments.sqlite); its errors are
     ExperimentError. None is deleted or rolled back, since shoppers have already seen it."""
 
@@ -133,10 +132,10 @@ class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExper
         "experiments",
         0x53574558,
         ExperimentError,
-        DocumentChange,
         _validate,
         _document,
         _parse,
+        lambda plain, _: _parse(plain),
         more_tables=KEY_TABLE,
         private=True,
     )

@@ -30,7 +30,6 @@ from shelfwise.retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from shelfwise.retrieval.text.product_types import TypeNames
 from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert
 from shelfwise.service.answers.questions import MOST_CHARACTERS
-from shelfwise.service.curation.synonyms import Synonym, SynonymKind, name_synonym
 from shelfwise.service.engine.request import (
     FACET_VALUES,
     MAX_CHOICES,
@@ -316,43 +315,21 @@ class EventsBody(RequestBody):
     events: list[Event] = Field(min_length=1, max_length=MOST_EVENTS)
 
 
-class ForgetBody(RequestBody):
-    """A shopper to erase."""
+class DocumentsBody(RequestBody):
+    """Documents that are stored together or not at all."""
 
-    shopper: str = Field(min_length=1, max_length=_MOST_NAME)
-
-
-class RulesBody(RequestBody):
-    """Merchandising rules, as in docs/rules.md."""
-
-    rules: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
-
-
-class CampaignsBody(RequestBody):
-    """Sponsored campaigns, as in docs/sponsored.md."""
-
-    campaigns: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
+    documents: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
 
 
 class PreviewBody(RequestBody):
-    """A search, and rule changes to preview on it."""
+    """A search, and changes of rules or relevance settings to preview on it."""
 
     q: str = Field("", max_length=MAX_TEXT)
     size: int = Field(20, ge=0, le=100)
     page: int = Field(1, ge=1, le=1_000)
     filters: str = Field("", max_length=_MOST_EXPRESSION)
-    put: list[dict[str, Any]] = Field([], max_length=1_000, description="Rules to add or replace.")
+    put: list[dict[str, Any]] = Field([], max_length=1_000, description="Documents to add or replace.")
     delete: list[Name] = Field([], max_length=1_000, description="Ids of rules to delete.")
-
-
-class RelevancePreviewBody(RequestBody):
-    """A search, and relevance settings to preview on it."""
-
-    q: str = Field("", max_length=MAX_TEXT)
-    size: int = Field(20, ge=0, le=100)
-    page: int = Field(1, ge=1, le=1_000)
-    filters: str = Field("", max_length=_MOST_EXPRESSION)
-    put: dict[str, Any] = Field(description="The settings, as in docs/rules.md.")
 
 
 class RestoreBody(RequestBody):
@@ -361,24 +338,10 @@ class RestoreBody(RequestBody):
     revision: int = Field(ge=0, le=2**53)
 
 
-class SynonymBody(RequestBody):
-    """One synonym, as in docs/synonyms.md."""
+class DecisionBody(RequestBody):
+    """A decision on a proposal."""
 
-    id: str = Field("", max_length=_MOST_NAME, description="By default derived from the words.")
-    kind: SynonymKind
-    phrases: tuple[Name, ...] = Field(max_length=100, examples=[["sofa", "couch"]])
-    to: tuple[Name, ...] = Field((), max_length=100, description="Phrases to which a one-way synonym expands.")
-    enabled: bool = True
-
-    def to_synonym(self) -> Synonym:
-        own_id = self.id or name_synonym(self.kind, self.phrases, self.to).id
-        return Synonym(own_id, self.kind, self.phrases, self.to, self.enabled)
-
-
-class SynonymsBody(RequestBody):
-    """Synonyms that are stored together or not at all."""
-
-    synonyms: list[SynonymBody] = Field(min_length=1, max_length=1_000)
+    accept: bool
 
 
 class RollbackBody(RequestBody):
@@ -419,9 +382,34 @@ class KeyBody(RequestBody):
 class RebuildBody(RequestBody):
     """Feeds from which to rebuild."""
 
+    kind: Literal["rebuild"]
     feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(min_length=1, max_length=100)
     map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
     force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
+
+
+class RefreshBody(RequestBody):
+    """A refresh of the derived tables, as by `shelfwise events refresh`."""
+
+    kind: Literal["refresh"]
+
+
+class LearnBody(RequestBody):
+    """Training of a ranker on events, as by `shelfwise learn`."""
+
+    kind: Literal["learn"]
+    if_new: int | None = Field(None, ge=1, description="Minimum number of new events.")
+
+
+class ForgetBody(RequestBody):
+    """A shopper to erase; the name is not stored, and the result has the counts."""
+
+    kind: Literal["forget"]
+    shopper: str = Field(min_length=1, max_length=_MOST_NAME)
+
+
+TaskBody = Annotated[RebuildBody | RefreshBody | LearnBody | ForgetBody, Field(discriminator="kind")]
+"""A task to start."""
 
 
 class PublishBody(RequestBody):
@@ -432,12 +420,6 @@ class PublishBody(RequestBody):
     )
     map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
     force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
-
-
-class LearnBody(RequestBody):
-    """Condition for learning."""
-
-    if_new: int | None = Field(None, ge=1, description="Minimum number of new events.")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=dict)  # encodes a read-only mapping as a dict

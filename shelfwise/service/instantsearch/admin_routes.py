@@ -81,13 +81,13 @@ class IndexEdit:
         if not (allows_replica and self.context.companion(ProtocolStore).settings.view(self.index)):
             check_writable(self.context, self.index)
 
-    def put(self, editor: DocumentEditor[Any, Any], documents: Iterable[Any], gone: Iterable[str] = ()) -> WriteResult:
+    def put(self, editor: DocumentEditor[Any], documents: Iterable[Any], gone: Iterable[str] = ()) -> WriteResult:
         """Adds or replaces rules or synonyms, all or none, and deletes the ids in `gone`."""
         self.check()
         editor.put(list(documents), gone=gone, who=self.who)
         return replace(self.done(), updated=now_text())
 
-    def delete(self, editor: DocumentEditor[Any, Any], name: str) -> WriteResult:
+    def delete(self, editor: DocumentEditor[Any], name: str) -> WriteResult:
         """Deletes a rule or a synonym; raises RequestError (404) if it does not exist."""
         self.check()
         _known(lambda each: editor.delete([each], who=self.who), name)

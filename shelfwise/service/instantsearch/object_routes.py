@@ -249,7 +249,7 @@ def _check_scope(scope: tuple[str, ...]) -> None:
 def _copy_documents(source: ServiceContext, target: ServiceContext, scope: tuple[str, ...], who: str) -> None:
     """Replaces the settings, rules or synonyms of an index by those of another."""
     if "settings" in scope:
-        target.engine.relevance.put(source.engine.relevance.get(), who=who)
+        target.engine.relevance.put([source.engine.relevance.get()], who=who)
         settings = source.companion(ProtocolStore).settings
         own = {name: getattr(settings, name) for name in ViewSettings.__struct_fields__}
         target.companion(ProtocolStore).change_settings(lambda known: structs.replace(known, **own))

@@ -171,7 +171,7 @@ class Recommender:
     def _corrected(self, found: _ScoredProducts, request: _RecommendRequest, kind: str) -> _ScoredProducts:
         """The products, first those that the store manually relates to this one, without those that it unrelates."""
         name, kinds = request.product_id, RELATED_KINDS[kind]
-        corrections = [each for each in self._engine.relations.corrections(name) if each.kind in kinds]
+        corrections = [each for each in self._engine.relations.of_product(name) if each.kind in kinds]
         if not corrections:
             return found
         page = self._engine.relations.of(name, kind=kind, size=_MOST, filters=self._narrowed(request.filters))
@@ -188,7 +188,7 @@ class Recommender:
             if page.hits:
                 return _ScoredProducts([(hit.product, hit.score) for hit in page.hits])
         wants = request.parameters.wants_query_id
-        size = request.size + (len(self._engine.relations.corrections(request.product_id)) if mixed else 0)
+        size = request.size + (len(self._engine.relations.of_product(request.product_id)) if mixed else 0)
         page = self._engine.similar(request.product_id, size=size, filters=where, coviews=mixed, sponsored=wants)
         return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], sponsored=page.sponsored)
 

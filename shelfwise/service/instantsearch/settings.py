@@ -101,7 +101,7 @@ def write_settings(
         elif name not in ("version", "primary"):
             ignored.append(name)
     if update.relevance != before:
-        engine.relevance.put(update.relevance, who=who)
+        engine.relevance.put([update.relevance], who=who)
     stored.change_settings(lambda known: _changed(known, index, update))
     reason = f" to a replica, which has those of {target.primary}" if target.primary else ""
     return [*update.notes, *([f"not applied{reason}: {', '.join(sorted(ignored))}"] if ignored else [])]

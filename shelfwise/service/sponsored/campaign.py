@@ -13,13 +13,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from shelfwise.retrieval.errors import CampaignError, suggest_names
+from shelfwise.retrieval.errors import CampaignError
 from shelfwise.service.curation.document_store import (
     KEY_TABLE,
-    DocumentChange,
     DocumentCodec,
     EditableStore,
     check_text,
+    convert_document,
     read_document,
 )
 
@@ -137,23 +137,11 @@ _REQUIRED = ("advertiser", "products", "bid")
 
 def parse_campaign(document: object, place: str = "the campaign") -> Campaign:
     """The validated campaign from plain values; raises CampaignError, which names the field and the allowed values."""
-    if not isinstance(document, Mapping):
-        raise CampaignError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
-    name = str(document.get("id", ""))[:100]
-    place = f"campaign {name!r}" if name else place
-    for each in document:
-        if each not in _ALLOWED:
-            advice = suggest_names(str(each), _ALLOWED, f"the fields are {', '.join(_ALLOWED)}")
-            raise CampaignError(f"{place}: no field {str(each)[:100]!r}; {advice}", name, str(each)[:100])
-    if missing := next((each for each in _REQUIRED if each not in document), ""):
-        raise CampaignError(f"{place}: {missing}: is missing; it must be {_ALLOWED[missing]}", name, missing)
-    try:
-        campaign = msgspec.convert({"id": "", **document}, Campaign)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$.")
-        field = path.removesuffix("`").partition("[")[0].partition(".")[0]
-        message = f"{place}: {path.removesuffix('`')}: {reason}; {field} must be {_ALLOWED.get(field, 'as documented')}"
-        raise CampaignError(message, name, field) from None
+    if isinstance(document, Mapping):
+        name = str(document.get("id", ""))[:100]
+        place = f"campaign {name!r}" if name else place
+        document = {"id": "", **document}
+    campaign = convert_document(document, Campaign, place, CampaignError, _ALLOWED)
     _check(campaign, place)
     return campaign
 
@@ -209,11 +197,7 @@ def _check(campaign: Campaign, place: str) -> None:
             raise wrong("product_floors", f"{each[:100]!r} is not one of products; name one of these")
 
 
-class CampaignChange(DocumentChange[Campaign]):
-    """The effect of one change on one campaign."""
-
-
-class CampaignStore(EditableStore[Campaign, CampaignChange]):
+class CampaignStore(EditableStore[Campaign]):
     """The campaigns of an index directory and their changes (INDEX/campaigns.sqlite); its errors are CampaignError. A
     product has only one advertiser. The file also contains the key that seals the offers in query ids, so only its
     owner can read it."""
@@ -223,9 +207,9 @@ class CampaignStore(EditableStore[Campaign, CampaignChange]):
         "campaigns",
         0x53574341,
         CampaignError,
-        CampaignChange,
         validate_campaign,
         campaign_document,
+        parse_campaign,
         parse_campaign,
         label=lambda each: each.name or next(iter((*each.queries, *each.types, each.advertiser))),
         more_tables=KEY_TABLE,

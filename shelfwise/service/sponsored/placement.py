@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -36,14 +36,7 @@ from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.hot_reload import ReloadedFile
 from shelfwise.service.settings import SponsoredSettings
 from shelfwise.service.sponsored.auction import Award, Bid, award_places, bucket_of
-from shelfwise.service.sponsored.campaign import (
-    LOWEST_FLOOR,
-    MICROS,
-    Campaign,
-    CampaignChange,
-    CampaignStore,
-    to_micros,
-)
+from shelfwise.service.sponsored.campaign import LOWEST_FLOOR, MICROS, Campaign, CampaignStore, to_micros
 from shelfwise.service.sponsored.ledger import (
     NO_SPENDING,
     Ledger,
@@ -137,7 +130,7 @@ class SponsoredPlacement:
         self, root: Path, memory: Callable[[], QueryMemory], *, clock: Callable[[], datetime] = wall_clock
     ) -> None:
         self.store, self.ledger = CampaignStore(root, clock=clock), Ledger(root, clock=clock)
-        self._served: ServedDocuments[Campaign, CampaignChange, CompiledCampaigns] = ServedDocuments(
+        self._served: ServedDocuments[Campaign, CompiledCampaigns] = ServedDocuments(
             self.store, CompiledCampaigns, lambda _: ()
         )
         self._spending: ReloadedFile[Spending] = ReloadedFile(
@@ -373,7 +366,7 @@ def _have_all_words(snapshot: Snapshot, request: ResolvedRequest, rows: Rows) ->
     return has_all
 
 
-class EngineCampaigns(DocumentEditor[Campaign, CampaignChange]):
+class EngineCampaigns(DocumentEditor[Campaign]):
     """The sponsored campaigns of an engine's index, and their ledger; searches of this engine follow a change when its
     method returns, those of others within a second.
 
@@ -381,9 +374,13 @@ class EngineCampaigns(DocumentEditor[Campaign, CampaignChange]):
     >>> engine.campaigns.ledger.entries("acme")
     """
 
-    def __init__(self, placement: SponsoredPlacement, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(
+        self, placement: SponsoredPlacement, snapshot: Callable[[], Snapshot], is_enabled: Callable[[], bool]
+    ) -> None:
+        """`is_enabled` tells whether searches have sponsored hits."""
         super().__init__(placement.store, placement.reload_if_changed, snapshot)
         self._placement = placement
+        self._is_enabled = is_enabled
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -401,9 +398,10 @@ class EngineCampaigns(DocumentEditor[Campaign, CampaignChange]):
         self._placement.flush()
         return self._placement.ledger
 
-    def restore(self, revision: int, *, who: str = "") -> int:
-        """Restores all campaigns of a revision; returns the number of this change. Charges are kept."""
-        return self._followed(self._placement.store.restore(revision, who=who))
+    def details(self, _product: str = "", /) -> Mapping[str, object]:
+        """Whether searches have sponsored hits, and the state of each campaign by id."""
+        states = campaign_states(self.list(), self.spending, datetime.now(UTC))
+        return {"enabled": self._is_enabled(), "states": states}
 
     def issue(self, query_id: str, hits: Sequence[SponsoredHit]) -> tuple[str, ...]:
         """The query ids of the sponsored hits of an answer, to be sent with clicks on them."""
@@ -415,9 +413,18 @@ def is_sponsored_click(kind: str, query_id: str) -> bool:
     return kind == "click" and SPONSORED_MARK in query_id
 
 
-def campaign_states(campaigns: Iterable[Campaign], spending: Spending, now: datetime) -> dict[str, str]:
-    """The state of each campaign at a time, by id: off, waiting, ended, spent (the total or today's budget) or
-    running."""
+@dataclass(frozen=True, slots=True)
+class CampaignState:
+    """The state of a campaign at one time."""
+
+    state: str
+    """off, waiting, running, ended or spent (the total or today's budget)."""
+    spent: float
+    spent_today: float
+
+
+def campaign_states(campaigns: Iterable[Campaign], spending: Spending, now: datetime) -> dict[str, CampaignState]:
+    """The states of campaigns at a time, by id."""
     found = {}
     for each in campaigns:
         if not each.enabled:
@@ -428,11 +435,6 @@ def campaign_states(campaigns: Iterable[Campaign], spending: Spending, now: date
             state = "ended"
         else:
             state = "running" if spending.room(each, now) >= to_micros(each.bid) else "spent"
-        found[each.id] = state
+        total, today = spending.total.get(each.id, 0), spending.by_day.get((each.id, day_of(now)), 0)
+        found[each.id] = CampaignState(state, total / MICROS, today / MICROS)
     return found
-
-
-def spent_amounts(campaign: Campaign, spending: Spending, now: datetime) -> tuple[float, float]:
-    """The amounts that a campaign has spent in total and today."""
-    today = spending.by_day.get((campaign.id, day_of(now)), 0)
-    return spending.total.get(campaign.id, 0) / MICROS, today / MICROS

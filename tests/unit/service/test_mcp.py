@@ -98,7 +98,7 @@ def test_a_wrong_argument_is_named_and_an_unknown_tool_is_an_error(server: Serve
 
 
 def test_products_are_without_hidden_fields(live: SearchEngine) -> None:
-    live.relevance.put(Relevance(hidden=("price", "description")), who="test")
+    live.relevance.put([Relevance(hidden=("price", "description"))], who="test")
 
     async def use(client: Client) -> None:
         (hit,) = (await answer_of(client, "search", size=1))["hits"]

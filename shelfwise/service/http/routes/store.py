@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import to_builtins
@@ -47,10 +47,10 @@ from shelfwise.service.http.schemas import (
     CompareBody,
     ForgetBody,
     KeyBody,
-    LearnBody,
     RebuildBody,
     RequestBody,
     RollbackBody,
+    TaskBody,
     json_response,
     tagged_response,
 )
@@ -254,17 +254,6 @@ def switch(
     return RevisionResponse(context.engine.switches.put(part, on=body.on, who=permit.id))
 
 
-@settings_router.api_route("", methods=["PUT", "PATCH", "POST", "DELETE"], response_model=None, include_in_schema=False)
-async def change(_permit: MayAdminister) -> NoReturn:
-    """Always 405: settings cannot be changed here."""
-    raise RequestError(
-        405,
-        "settings are read when the service starts: change shelfwise.toml or the environment and restart it; "
-        "GET shows their names",
-        allow="GET",
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class IndexResponse:
     """An index of the service."""
@@ -303,15 +292,6 @@ def list_aliases(indexes: Indexes, permit: MayAdministerAny) -> dict[str, str]:
     return dict(_visible_aliases(indexes, permit))
 
 
-@alias_router.get("/{alias}", summary="One alias")
-def get_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> AliasBody:
-    """The name of the index of an alias."""
-    name = _visible_aliases(indexes, permit).get(alias)
-    if name is None:
-        raise RequestError(404, f"there is no alias {alias[:100]!r}", field="alias")
-    return AliasBody(index=name)
-
-
 @alias_router.put("/{alias}", summary="Set an alias")
 def set_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName, body: AliasBody) -> AliasBody:
     """Requests under the alias use the index from now on; requests in progress keep the index that they have."""
@@ -322,10 +302,11 @@ def set_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName, body
 @alias_router.delete("/{alias}", summary="Delete an alias")
 def delete_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> AliasBody:
     """Only the alias is deleted; its index stays."""
-    found = get_alias(indexes, permit, alias)
-    if indexes.registry.aliases is not None:
-        indexes.registry.aliases.delete(alias)
-    return found
+    name = _visible_aliases(indexes, permit).get(alias)
+    if name is None or indexes.registry.aliases is None:
+        raise RequestError(404, f"there is no alias {alias[:100]!r}", field="alias")
+    indexes.registry.aliases.delete(alias)
+    return AliasBody(index=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,33 +406,16 @@ def cancel_task(context: Contextual, _permit: MayAdminister, task_id: str = Path
     return queue.get(task_id)
 
 
-@task_router.post("/rebuild", status_code=202, response_model=Task, summary="Rebuild the index from feeds")
-def rebuild(context: Contextual, _permit: MayAdminister, body: RebuildBody) -> Response:
-    """Reads feeds from the folder of feeds; the new version serves as soon as it is published."""
-    feed_paths(body.feeds, context.tasks.feeds)
-    return _add_task(context, "rebuild", body.model_dump(exclude_defaults=True))
-
-
-@task_router.post("/events/refresh", status_code=202, response_model=Task, summary="Refresh the derived tables")
-def refresh(context: Contextual, _permit: MayAdminister) -> Response:
-    """Runs shelfwise events refresh."""
-    return _add_task(context, "refresh", {})
-
-
-@task_router.post("/learn", status_code=202, response_model=Task, summary="Train a ranker on events")
-def learn(context: Contextual, _permit: MayAdminister, body: LearnBody) -> Response:
-    """Runs shelfwise learn: a ranker that is better than the current one serves as soon as it is published."""
-    return _add_task(context, "learn", body.model_dump(exclude_none=True))
-
-
-@task_router.post("/events/forget", status_code=202, response_model=Task, summary="Erase a shopper")
-def forget(context: Contextual, _permit: MayAdminister, body: ForgetBody) -> Response:
-    """Erases the shopper from every file and verifies it; the result has the counts. The name is not stored."""
-    return _add_task(context, "forget", {"pseudonyms": context.engine.pseudonyms_of(body.shopper)})
-
-
-def _add_task(context: ServiceContext, kind: str, arguments: Mapping[str, Any]) -> Response:
-    added = context.tasks.add(kind, arguments)
+@task_router.post("/tasks", status_code=202, response_model=Task, summary="Start a task")
+def start_task(context: Contextual, _permit: MayAdminister, body: TaskBody) -> Response:
+    """Rebuilds the index from feeds of the folder of feeds, refreshes the derived tables, trains a ranker on events, or
+    erases a shopper from every file; the new version or ranker serves as soon as it is published."""
+    arguments = body.model_dump(exclude_defaults=True, exclude={"kind"})
+    if isinstance(body, RebuildBody):
+        feed_paths(body.feeds, context.tasks.feeds)
+    if isinstance(body, ForgetBody):
+        arguments = {"pseudonyms": context.engine.pseudonyms_of(body.shopper)}
+    added = context.tasks.add(body.kind, arguments)
     response = json_response(added, 202)
     response.headers["Location"] = f"{context.path}/tasks/{added.id}"
     return response

@@ -7,10 +7,9 @@ import { el, fill } from "./dom.js";
 import { follow } from "./admin-service.js";
 
 const RANGES = [["Today", 1], ["7 days", 7], ["30 days", 30], ["90 days", 90]];
-const NAMES = { brand: "Brands", price: "Prices", age: "New products" };
 const DAY_MS = 86_400_000;
 
-export function analyticsPart(paths) {
+export function analyticsPart() {
   const status = place();
   const content = place();
   const from = field("From", { type: "date", required: true });
@@ -22,16 +21,16 @@ export function analyticsPart(paths) {
     fill(content, found.days.some((day) => day.sessions || day.purchases) ? partsOf(found) : emptyOf(found, () => show()));
   });
   const back = (days) => show({ from: isoOf(Date.now() - (days - 1) * DAY_MS), to: isoOf(Date.now()) });
-  const renew = "/v1/events/refresh" in paths ? button("Count new events", () => attempt(status, async () => {
-    const task = await follow((await call("/v1/events/refresh", { method: "POST" })).id, content);
+  const renew = button("Count new events", () => attempt(status, async () => {
+    const task = await follow((await call("/v1/tasks", { method: "POST", body: { kind: "refresh" } })).id, content);
     if (task.error) throw new Error(task.error);
     await show();
-  })) : null;
+  }));
   show();
   const ranges = RANGES.map(([name, days]) => button(name, () => back(days)));
   const own = lineForm(status, () => show({ from: from.value(), to: to.value() }), "Show", [...ranges, from, to], { kind: "small" });
   if (renew) own.append(renew);
-  return [...head("Analytics", "Days are in UTC. Sessions of bots are excluded."), own, status, content, exposurePart()];
+  return [...head("Analytics", "Days are in UTC. Sessions of bots are excluded."), own, status, content];
 }
 
 function isoOf(time) {
@@ -138,28 +137,4 @@ export function goalsOf(goals) {
       ["goal", ({ at_least: least, at_most: most }) => (least === null ? `at most ${percent(most)}` : `at least ${percent(least)}`), true],
       ["strength", ({ strength }) => `${strength > 0 ? "+" : ""}${number(strength, 2)}`, true],
     ], goals));
-}
-
-/** A section that loads the exposure of groups on request. */
-function exposurePart() {
-  const status = place();
-  const content = place();
-  const show = () => attempt(status, async () => {
-    const [{ exposure_goals: goals }, { exposure }] = await Promise.all([call("/v1/rules"), call("/v1/reports/events")]);
-    fill(content, goalsOf(goals), exposure.length ? exposure.map(groupsOf) : el("p", { text: "The derived tables contain no product of the catalog." }));
-  });
-  return el("section", {}, el("h2", { text: "Exposure" }),
-    el("p", { class: "hint", text: "The share of examinations that each group got, compared with the share that it merits by its clicks. The ratio is 1 if both are equal; it is shown with its 95% interval." }),
-    el("div", { class: "buttons" }, button("Show exposure", show)), status, content);
-}
-
-function groupsOf({ by, groups, distance }) {
-  const name = NAMES[by] || by;
-  return el("section", {}, el("h3", { text: name }), el("p", { class: "hint", text: `Distance of the shares from those by merit: ${percent(distance)}.` }), shortTable(name, [
-    [by, ({ group }) => group],
-    ...counts("impressions", "clicks"),
-    ["exposure", ({ exposure }) => percent(exposure), true],
-    ["by merit", ({ target }) => percent(target), true],
-    ["ratio", ({ ratio }) => ratio.value.toFixed(2) + (ratio.lower === null ? "" : ` (${ratio.lower.toFixed(2)} to ${ratio.upper.toFixed(2)})`), true],
-  ], groups));
 }

@@ -16,7 +16,7 @@ export function answersPart() {
       ["", (each) => opener("Answer", each.text, () => edit(entryFor(each)))],
     ], questions) : el("p", { text: "Every question of enough shoppers has an answer. A refresh of the derived tables counts them." })));
     const q = words.value();
-    const { total, entries } = await call(withParameters("/v1/answers", { limit: MOST_SHOWN, q }));
+    const { total, documents: entries } = await call(withParameters("/v1/answers", { limit: MOST_SHOWN, q }));
     const none = q ? "No text has these words." : "There are no answer texts yet. Questions are answered from product texts.";
     const counted = total > entries.length ? `The first ${number(entries.length)} of ${number(total)}; search to find others.` : "";
     fill(list, hint(entries.length ? counted : none), entries.length ? table("Texts", [["text", textOf], ["", buttons]], entries) : null);
@@ -31,7 +31,7 @@ export function answersPart() {
       product_type: field("Type of product", { value: product_type }),
       source: field("Source", { value: source }),
     };
-    const save = (entry) => call("/v1/answers", { method: "PUT", body: { entries: [{ source: "", ...entry, id }] } });
+    const save = (entry) => call("/v1/answers", { method: "PUT", body: { documents: [{ source: "", ...entry, id }] } });
     part.edit(id ? `Text ${id}` : "New text", formOf(fields, Object.keys(fields).map((name) => [name])), save, "Saved");
   };
   return [...head("Answers", "Questions are answered with quotes of these texts and of product texts. A saved text is used at once."),

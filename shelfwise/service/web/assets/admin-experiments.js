@@ -16,7 +16,7 @@ const RATES = new Set(["click_through", "empty", "abandoned"]);
 const STAGES = [AS_IT_IS, ["merged", "merged"], ["ranked", "ranked"]];
 const RULES = [AS_IT_IS, ["true", "with rules"], ["false", "without rules"]];
 
-export function experimentsPart(paths) {
+export function experimentsPart() {
   const part = listPart(async ({ list }) => {
     const { experiments, notices } = await call("/v1/experiments");
     const inOrder = experiments.sort((one, other) => STATES.indexOf(one.state) - STATES.indexOf(other.state));
@@ -40,7 +40,7 @@ export function experimentsPart(paths) {
       ["ended", "stopped"].includes(state) ? null : part.act("Stop", id, [`${path}/stop`, "POST"], `${id} is stopped`, `Stop ${id} permanently? Its results are kept.`));
   };
   const edit = (experiment) => attempt(part.status, async () => {
-    const { rankers } = "/v1/models" in paths ? await call("/v1/models") : { rankers: [] };
+    const { rankers } = await call("/v1/models");
     const names = rankers.filter(({ problem, misfit }) => !problem && !misfit).map(({ name }) => name);
     const form = orJson(experiment, (values) => experimentForm(values, names), "The experiment as JSON");
     const save = (body) => call("/v1/experiments", { method: "PUT", body });

@@ -95,7 +95,7 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
     const others = choiceOf(feeds.filter(({ name }) => name !== file.name), last, "Other feeds of the catalog; products of feeds that are not selected are removed");
     const publish = button("Publish", () => sure(`Build the index from ${file.name} and serve it?`) && attempt(status, async () => {
       const body = others.value();
-      const task = await (isFeed ? call("/v1/rebuild", { method: "POST", body: { ...body, map, feeds: [file.name, ...body.feeds] } }) : call(`${path}/publish`, { method: "POST", body }));
+      const task = await (isFeed ? call("/v1/tasks", { method: "POST", body: { kind: "rebuild", ...body, map, feeds: [file.name, ...body.feeds] } }) : call(`${path}/publish`, { method: "POST", body }));
       isFeed = true;
       try {
         await rebuilt(task, shown, refresh);
@@ -142,7 +142,7 @@ function rebuildOf(feeds, last, refresh) {
   const shown = place();
   const choice = choiceOf(feeds, last, "Build the index from");
   const start = () => sure("Build the index from these feeds and serve it?") && attempt(status, async () => {
-    await rebuilt(await call("/v1/rebuild", { method: "POST", body: { ...choice.value(), map: last.map } }), shown, refresh);
+    await rebuilt(await call("/v1/tasks", { method: "POST", body: { kind: "rebuild", ...choice.value(), map: last.map } }), shown, refresh);
   });
   return el("details", {}, el("summary", { text: "Rebuild without an upload" }), choice.element, el("div", { class: "buttons" }, button("Rebuild", start, "primary")), shown, status);
 }

@@ -7,7 +7,7 @@ import { el, fill } from "./dom.js";
 
 const BUILT_IN = [["off", "no ranker: the order of words and vectors"], ["default", "the shipped ranker"]];
 
-export function modelsPart(paths) {
+export function modelsPart() {
   const compared = place();
   const part = listPart(async ({ list }) => {
     const [{ user_towers: towers, ...rankers }, versions] = await Promise.all([call("/v1/models"), call("/v1/versions")]);
@@ -15,7 +15,7 @@ export function modelsPart(paths) {
     fill(compared);
     fill(list, sectionOf("Rankers: the order of search results", "ranker", rankers.rankers, rankers.notices, rankers.is_off ? "Rankers are switched off." : without),
       rankers.rankers.length ? null : el("p", { class: "hint", text: "No ranker was trained for this store yet: use “Learn from events” under Tasks." }),
-      "/v1/models/compare" in paths ? comparisonOf(rankers, compared) : null, compared,
+      comparisonOf(rankers, compared), compared,
       sectionOf("User towers: recommendations", "tower", towers.towers, towers.notices, towers.serving ? `${towers.serving} serves.` : "No user tower serves: recommendations are similar and popular products."),
       encodersOf(versions));
   });

@@ -32,7 +32,7 @@ export function relationsPart(id) {
 
 async function lookUp(found, past, id) {
   const related = call(withParameters(`${productPath(id)}/related`, { size: OF_TYPES, fields: "title" }));
-  const [{ product }, { relations, titles, corrections }, { hits }] = await Promise.all([call(productPath(id)), call(withParameters("/v1/relations", { product: id })), related]);
+  const [{ product }, { documents: corrections, details: { relations, titles } }, { hits }] = await Promise.all([call(productPath(id)), call(withParameters("/v1/relations", { product: id })), related]);
   // Products of related types complete the page of a product.
   const types = hits.filter(({ relation }) => relation.evidence === "types");
   const names = new Map([...Object.entries(titles), ...types.map((hit) => [hit.product.id, hit.product.title])]);
@@ -46,9 +46,9 @@ async function lookUp(found, past, id) {
   });
   const correct = (kind, others, removed) => {
     const made = others.map((other) => correctionOf(kind, id, other, removed));
-    return change("/v1/relations", { method: "PUT", body: { corrections: made } }, removed ? "Removed" : "Added");
+    return change("/v1/relations", { method: "PUT", body: { documents: made } }, removed ? "Removed" : "Added");
   };
-  const withdraw = ({ kind, product: one, other }) => change(withParameters("/v1/relations", { kind, product: one, other }), { method: "DELETE" }, "Withdrawn");
+  const withdraw = (each) => change(`/v1/relations/${encodeURIComponent(each.id)}`, { method: "DELETE" }, "Withdrawn");
   const verb = ({ relation }) => VERBS.get(kindOf(relation));
   const own = ({ kind, product: one }) => one === id || kind === "complement";
   fill(found, el("section", {}, el("h2", { tabindex: "-1", text: product.title }), el("p", { class: "hint", text: id }), status,
@@ -84,7 +84,7 @@ function addForm(correct) {
 }
 
 async function showHistory(past, id) {
-  const { changes } = await call(withParameters("/v1/relations/history", { product: id, limit: LAST_CHANGES }));
+  const { changes } = await call(withParameters("/v1/relations/history", { id, limit: LAST_CHANGES }));
   fill(past, changes.length ? el("section", {}, el("h2", { text: "History" }), table("History", [
     ["when", ({ time }) => moment(time)],
     ["by", ({ who }) => who],

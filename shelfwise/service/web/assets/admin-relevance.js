@@ -10,13 +10,13 @@ const WEIGHTS_HINT = "The weight multiplies the term frequencies of a field; 0 i
 
 export function relevancePart() {
   const part = listPart(async ({ list, done, showPast }) => {
-    const { relevance, faults, fields_in_effect: inEffect } = await call("/v1/relevance");
-    const form = relevanceForm(relevance, faults, inEffect);
-    const send = async (body) => {
-      await call("/v1/relevance", { method: "PUT", body });
+    const { documents: [relevance], faults, details } = await call("/v1/relevance");
+    const form = relevanceForm(relevance, faults, details.fields_in_effect);
+    const send = async (settings) => {
+      await call("/v1/relevance", { method: "PUT", body: { documents: [settings] } });
       await done("The settings are saved");
     };
-    fill(list, editor({ title: "Settings", label: "Settings", form, send, others: tryForm("relevance", form.value) }));
+    fill(list, editor({ title: "Settings", label: "Settings", form, send, others: tryForm("relevance", () => [form.value()]) }));
     await showPast("relevance", [["changed", changedOf]], "The settings");
   });
   return [...head("Relevance", "Settings apply as soon as they are saved. Try them on a search first."), part.status, part.list, part.past];

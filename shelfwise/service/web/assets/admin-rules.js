@@ -34,19 +34,19 @@ const KINDS = {
 export function rulesPart() {
   const edit = (rule) => {
     const form = orJson(rule, ruleForm, "The rule as JSON");
-    const save = (changed) => call("/v1/rules", { method: "PUT", body: { rules: [changed] } });
+    const save = (changed) => call("/v1/rules", { method: "PUT", body: { documents: [changed] } });
     part.edit(rule.id ? `Rule ${rule.id}` : "New rule", form, save, "The rule is saved",
       tryForm("rules", () => [form.value()], ([changed] = [rule]) => changed.when?.query || ""));
   };
   const part = listPart(async ({ list, showPast }) => {
-    const { rules, faults, exposure_goals: goals } = await call("/v1/rules");
-    fill(list, rules.length ? table("Rules", [
+    const { documents, faults, details } = await call("/v1/rules");
+    fill(list, documents.length ? table("Rules", [
       ["rule", ({ id, name }) => el("div", {}, el("b", { text: id }), name ? ` ${name}` : null, faults[id] ? el("p", { class: "faults", text: faults[id] }) : null)],
       ["when", whenOf],
       ["actions", ({ actions }) => actions.map(({ kind }) => kind).join(", ")],
       ...counts("priority"),
       ["", buttons],
-    ], rules) : el("p", { text: "There are no rules yet." }), goalsOf(goals));
+    ], documents) : el("p", { text: "There are no rules yet." }), goalsOf(details.exposure_goals));
     await showPast("rules", [["rule", ({ id }) => id], ["", changeOf]], "All rules");
   });
   const buttons = (rule) => {

@@ -17,7 +17,7 @@ const GAUGES = {
   shelfwise_events_lost: "events lost",
 };
 
-export function tasksPart(paths) {
+export function tasksPart() {
   const part = listPart(async ({ list }) => {
     const tasks = await call("/v1/tasks");
     fill(list, tasks.length ? table("Tasks", [
@@ -30,9 +30,9 @@ export function tasksPart(paths) {
     ], tasks) : el("p", { text: "There are no tasks yet." }));
     if (tasks.some(isOpen)) setTimeout(() => list.isConnected && part.load().catch(() => {}), EVERY_MS);
   });
-  const start = (path, text, body) => (path in paths ? button(text, () => part.change(path, { method: "POST", body }, "The task is queued")) : null);
+  const start = (kind, text) => button(text, () => part.change("/v1/tasks", { method: "POST", body: { kind } }, "The task is queued"));
   return [...head("Tasks", "Long tasks run here one after another, with a lower priority than searches. They continue when this page is closed."),
-    el("div", { class: "buttons" }, start("/v1/events/refresh", "Count new events"), start("/v1/learn", "Learn from events", {})), part.status, part.list];
+    el("div", { class: "buttons" }, start("refresh", "Count new events"), start("learn", "Learn from events")), part.status, part.list];
 }
 
 /** Follows a task until it is over and shows its progress; returns a promise of the task. */

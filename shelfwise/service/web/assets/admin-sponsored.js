@@ -10,13 +10,14 @@ const TAGS = { running: "in_stock", waiting: "preorder", spent: "out_of_stock" }
 
 export function sponsoredPart() {
   const part = listPart(async ({ list, status, refresh, showPast }) => {
-    const { enabled, campaigns } = await call("/v1/campaigns");
+    const { documents, faults, details: { enabled, states } } = await call("/v1/campaigns");
+    const campaigns = documents.map((campaign) => ({ campaign, fault: faults[campaign.id], ...states[campaign.id] }));
     fill(list, enabled ? null : [notice("Sponsored hits are off: shoppers see none, whatever campaigns there are."), switchButton("sponsored", true, "Switch sponsored hits on", status, refresh)],
       campaigns.length ? table("Campaigns", columns, campaigns) : el("p", { text: "There are no campaigns yet." }),
       enabled ? switchButton("sponsored", false, "Switch all sponsored hits off", status, refresh) : null);
     await showPast("campaigns", [["campaign", ({ id }) => id], ["", changeOf]], "All campaigns");
   });
-  const put = (campaign) => ["/v1/campaigns", "PUT", { campaigns: [campaign] }];
+  const put = (campaign) => ["/v1/campaigns", "PUT", { documents: [campaign] }];
   const columns = [
     ["campaign", ({ campaign, fault }) => el("div", {}, el("b", { text: campaign.id }), campaign.name ? ` ${campaign.name}` : null, fault ? el("p", { class: "faults", text: fault }) : null)],
     ["state", ({ state }) => tag(state, TAGS)],

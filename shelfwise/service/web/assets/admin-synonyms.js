@@ -7,22 +7,21 @@ import { el, fill } from "./dom.js";
 const KINDS = [["two-way", "match each other"], ["one-way", "also match"]];
 const NONE = "There are no synonyms yet, except those of the version.";
 
-export function synonymsPart(paths) {
+export function synonymsPart() {
   const part = listPart(async ({ list, past }) => {
-    const { synonyms } = await call("/v1/synonyms");
-    fill(list, synonyms.length ? table("Synonyms", [["words", lineOf], ["", ({ enabled }) => (enabled ? "" : tag("off"))], ["", buttons]], synonyms) : el("p", { text: NONE }));
-    if (!("/v1/synonyms/proposals" in paths)) return;
+    const { documents } = await call("/v1/synonyms");
+    fill(list, documents.length ? table("Synonyms", [["words", lineOf], ["", ({ enabled }) => (enabled ? "" : tag("off"))], ["", buttons]], documents) : el("p", { text: NONE }));
     const { total, proposals } = await call("/v1/synonyms/proposals?limit=50");
     fill(past, total ? el("section", {}, el("h2", { text: `Proposed from shoppers' queries (${number(total)})` }), table("Proposals", [
       ["words", lineOf], ...counts("shoppers"), ["share", ({ share }) => percent(share), true], ["similarity", ({ alike }) => number(alike, 2), true], ["", decisions],
     ], proposals)) : null);
   });
-  const put = (synonym) => ["/v1/synonyms", "PUT", { synonyms: [synonym] }];
+  const put = (synonym) => ["/v1/synonyms", "PUT", { documents: [synonym] }];
   const buttons = (each) => el("div", { class: "buttons" },
     part.act(each.enabled ? "Switch off" : "Switch on", lineOf(each), put({ ...each, enabled: !each.enabled }), "Changed"),
     part.act("Remove", lineOf(each), [`/v1/synonyms/${encodeURIComponent(each.id)}`, "DELETE"], "Removed", `Remove ${lineOf(each)}?`));
   const decisions = (each) => el("div", { class: "buttons" }, ["Accept", "Decline"].map((verb) =>
-    part.act(verb, lineOf(each), [`/v1/synonyms/proposals/${encodeURIComponent(each.id)}/${verb.toLowerCase()}`, "POST"],
+    part.act(verb, lineOf(each), [`/v1/synonyms/proposals/${encodeURIComponent(each.id)}`, "POST", { accept: verb === "Accept" }],
       verb === "Accept" ? "The proposal is now a synonym" : "The proposal is declined permanently")));
   const words = field("Words, separated by commas", { list: ",", required: true, placeholder: "sofa, couch", wide: true });
   const kind = field("They", { value: "two-way" }, KINDS);

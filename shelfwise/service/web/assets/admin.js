@@ -1,4 +1,4 @@
-// The admin page: the key, and the parts that this server's API supports.
+// The admin page: the key, and its parts.
 
 import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
@@ -20,28 +20,28 @@ import { el, fill } from "./dom.js";
 import { tab } from "./storage.js";
 
 const PARTS = [
-  ["search", "Search", "/v1/search", searchPart],
-  ["analytics", "Analytics", "/v1/reports/analytics", analyticsPart],
-  ["rules", "Rules", "/v1/rules", rulesPart],
-  ["synonyms", "Synonyms", "/v1/synonyms", synonymsPart],
-  ["relations", "Relations", "/v1/relations", relationsPart],
-  ["relevance", "Relevance", "/v1/relevance", relevancePart],
-  ["answers", "Answers", "/v1/answers", answersPart],
-  ["sponsored", "Sponsored", "/v1/campaigns", sponsoredPart],
-  ["experiments", "Experiments", "/v1/experiments", experimentsPart],
-  ["products", "Products", "/v1/products/{product_id}", productsPart],
-  ["feeds", "Feeds", "/v1/feeds", feedsPart],
-  ["versions", "Versions", "/v1/versions", versionsPart],
-  ["models", "Models", "/v1/models", modelsPart],
-  ["tasks", "Tasks", "/v1/tasks", tasksPart],
-  ["keys", "Keys", "/v1/keys", keysPart],
-  ["health", "Health", "/metrics", healthPart],
+  ["search", "Search", searchPart],
+  ["analytics", "Analytics", analyticsPart],
+  ["rules", "Rules", rulesPart],
+  ["synonyms", "Synonyms", synonymsPart],
+  ["relations", "Relations", relationsPart],
+  ["relevance", "Relevance", relevancePart],
+  ["answers", "Answers", answersPart],
+  ["sponsored", "Sponsored", sponsoredPart],
+  ["experiments", "Experiments", experimentsPart],
+  ["products", "Products", productsPart],
+  ["feeds", "Feeds", feedsPart],
+  ["versions", "Versions", versionsPart],
+  ["models", "Models", modelsPart],
+  ["tasks", "Tasks", tasksPart],
+  ["keys", "Keys", keysPart],
+  ["health", "Health", healthPart],
 ];
 const OF_PRODUCTS = new Set(["products", "relations"]); // their address can contain a product id
 const view = document.getElementById("view");
 const menu = document.getElementById("menu"); // on narrow pages, which have no room for the names of all parts
 const tabs = document.getElementById("tabs");
-let paths = {};
+let isValid = false; // whether the key is
 
 /** Opens or closes the menu. */
 function unfold(isOpen) {
@@ -52,15 +52,14 @@ function unfold(isOpen) {
 /** Shows the part in the address. */
 function show() {
   const [name, ...rest] = location.hash.slice(1).split("/");
-  const there = PARTS.filter(([, , path]) => path in paths);
-  const part = there.find(([each]) => each === name) || there[0];
+  const part = PARTS.find(([each]) => each === name) || PARTS[0];
   fill(menu, part[1]);
   menu.hidden = false;
   unfold(false);
-  fill(tabs, there.map(([each, title]) =>
+  fill(tabs, PARTS.map(([each, title]) =>
     el("a", { href: `#${each}`, "aria-current": each === part[0] ? "page" : undefined, text: title })));
   document.title = `${part[1]} · Shelfwise admin`;
-  fill(view, OF_PRODUCTS.has(part[0]) ? part[3](part[0] === name ? decodeURIComponent(rest.join("/")) : "") : part[3](paths));
+  fill(view, OF_PRODUCTS.has(part[0]) ? part[2](part[0] === name ? decodeURIComponent(rest.join("/")) : "") : part[2]());
   document.getElementById("view-title").focus({ preventScroll: true });
 }
 
@@ -96,8 +95,8 @@ async function open() {
     const own = health.indexes > 1 || BASE ? await indexOf(BASE) : health;
     if (!own) return undefined;
     document.getElementById("serving").textContent = [own.name, own.version, `${own.products.toLocaleString("en")} products`].filter(Boolean).join(" · ");
-    paths = (await call("/v1/openapi.json")).paths;
     await call("/v1/versions"); // fails without the scope admin
+    isValid = true;
   } catch (error) {
     if (error.status === 401 || error.status === 403) {
       if (error.status === 401) tab.write("admin-key", ""); // the cookie may still be valid
@@ -110,5 +109,5 @@ async function open() {
 
 document.getElementById("key").addEventListener("click", () => askKey());
 menu.addEventListener("click", () => unfold(menu.getAttribute("aria-expanded") !== "true"));
-addEventListener("hashchange", () => Object.keys(paths).length && location.hash !== "#view" && show());
+addEventListener("hashchange", () => isValid && location.hash !== "#view" && show());
 open();

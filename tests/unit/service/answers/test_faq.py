@@ -119,7 +119,7 @@ def test_names_are_masked_by_the_form_of_a_letter(text: str, shown: str) -> None
 
 def test_an_entry_about_a_type_answers_for_its_products(live: SearchEngine) -> None:
     product = next(hit.product for hit in live.search("cordless drill").hits if "Drill" in hit.product.title)
-    live.faq.put([FaqEntry("oil", "Once a year.", "How often does a drill need oil?", product_type="Drills")])
+    live.answers.put([FaqEntry("oil", "Once a year.", "How often does a drill need oil?", product_type="Drills")])
     assert live.answer("How often does it need oil?", product.id).quotes[0].entry == "oil"
     assert live.answer("How often do drills need oil?").quotes[0].entry == "oil"
 
@@ -129,7 +129,7 @@ def test_vectors_that_come_later_are_followed(live: SearchEngine) -> None:
     live.reload_if_changed()
     assert any("match by words only" in each for each in live.notices)
     with SearchEngine.open(live.root) as other:
-        assert other.faq.encode() == 1
+        assert other.answers.encode() == 1
     live.reload_if_changed()
     assert not any("match by words only" in each for each in live.notices)
 
@@ -137,20 +137,20 @@ def test_vectors_that_come_later_are_followed(live: SearchEngine) -> None:
 def test_too_many_entries_are_refused_before_they_are_encoded(live: SearchEngine) -> None:
     entries = [FaqEntry(str(number), "Yes.", "Is it?") for number in range(10_001)]
     with pytest.raises(FaqError, match="there would be 10,001 answers, at most 10,000"):
-        live.faq.put(entries)
+        live.answers.put(entries)
 
 
 def test_entries_answer_questions_and_follow_changes(live: SearchEngine) -> None:
     product = live.search("drill").hits[0].product
     bound = FaqEntry("oil", "Oil it once a year.", "How often do I have to oil it?", (product.id,))
     general = FaqEntry("returns", "You can send anything back within 30 days.", "What is your return policy?")
-    live.faq.put([bound, general], who="m7")
+    live.answers.put([bound, general], who="m7")
     found = live.answer("How many days do I have to return something?")
     assert (found.quotes[0].entry, found.quotes[0].text) == ("returns", general.answer)
     assert live.answer("How often should I oil it?", product.id).quotes[0].entry == "oil"
     assert live.answer("How often should I oil it?").status is AnswerStatus.NO_SOURCE
-    assert live.faq.encode() == 0
-    live.faq.delete(["returns"])
+    assert live.answers.encode() == 0
+    live.answers.delete(["returns"])
     assert live.answer("How many days do I have to return something?").status is AnswerStatus.NO_SOURCE
     with pytest.raises(FaqError, match="answer: is empty"):
-        live.faq.put([FaqEntry("e", " ")])
+        live.answers.put([FaqEntry("e", " ")])

@@ -24,8 +24,8 @@ from shelfwise.retrieval.errors import (
     SynonymError,
 )
 from shelfwise.service.curation import document_store
-from shelfwise.service.curation.document_store import Layout, SqliteFile, content_problem
-from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, rule_document
+from shelfwise.service.curation.document_store import DocumentChange, Layout, SqliteFile, content_problem
+from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleStore, When, rule_document
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from shelfwise.service.experiments import ExperimentStore
 
@@ -59,10 +59,10 @@ def test_each_change_is_logged(store: RuleStore) -> None:
     assert store.patch("sale", {"enabled": False}, who="m8") == 2
     assert store.delete(["drills"]) == 3
     assert store.history() == [
-        RuleChange(3, NOW, "", "drills", DRILLS, None),
-        RuleChange(2, NOW, "m8", "sale", SALE, off),
-        RuleChange(1, NOW, "m7", "drills", None, DRILLS),
-        RuleChange(1, NOW, "m7", "sale", None, SALE),
+        DocumentChange(3, NOW, "", "drills", DRILLS, None),
+        DocumentChange(2, NOW, "m8", "sale", SALE, off),
+        DocumentChange(1, NOW, "m7", "drills", None, DRILLS),
+        DocumentChange(1, NOW, "m7", "sale", None, SALE),
     ]
     assert store.history("sale") == [store.history()[1], store.history()[3]]
     assert len(store.history(limit=1)) == 1

@@ -44,7 +44,7 @@ from shelfwise.service.curation.relevance import (
         ({"fields": {"brand": 1.5}}, "fields", "fields.brand: Expected `int`"),
         ({"fields": {"attributes": {"colour": 11}}}, "fields", "whole numbers from 0 to 10"),
         ({"fields": {"sku": 1}}, "fields", "unknown field `sku`"),
-        ([], "", "must be an object with named fields, this is list"),
+        ([], "", "is list, it must be an object with named fields"),
     ],
 )
 def test_error_names_the_field_and_allowed_values(document: object, field: str, message: str) -> None:

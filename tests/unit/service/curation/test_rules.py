@@ -156,7 +156,7 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str
     with pytest.raises(RuleError) as refused:
         validate_rule(replace(RULE, **values))
     assert message in str(refused.value)
-    assert refused.value.rule == values.get("id", "sale")[:LONGEST_ID]
+    assert refused.value.document == values.get("id", "sale")[:LONGEST_ID]
 
 
 @pytest.mark.parametrize(

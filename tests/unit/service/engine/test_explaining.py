@@ -217,11 +217,11 @@ def test_words_of_hidden_fields_are_not_named(explaining: SearchEngine) -> None:
         return {word for word, shown in named if word not in shown}
 
     assert unknown_words()
-    explaining.relevance.put(Relevance(hidden=("description", "rating")))
+    explaining.relevance.put([Relevance(hidden=("description", "rating"))])
     try:
         assert not unknown_words()
         page = explaining.search("keyless gearbox for wood and metal", explain=True)
         described = {by_name(hit)["rating"].value for hit in page.hits}
         assert described == {"none yet"}
     finally:
-        explaining.relevance.put(Relevance())
+        explaining.relevance.put([Relevance()])

@@ -140,20 +140,20 @@ class TestRelated:
     def test_similar_products_leave_out_removed_substitutes(self, live: SearchEngine, product: str) -> None:
         first, second, *_ = ids(live.similar(product, size=4))
         correction = RelationCorrection(RelationKind.SUBSTITUTE, product, first, removed=True)
-        live.relations.correct(correction, RelationCorrection(RelationKind.FITS, product, second, removed=True))
+        live.relations.put([correction, RelationCorrection(RelationKind.FITS, product, second, removed=True)])
         found = ids(live.similar(product, size=4))
         assert (found[0], len(found)) == (second, 4)
         assert first not in found
         assert product in ids(live.similar(first, size=4)), "a substitute has a direction"
         assert ids(live.similar(product, size=4, coviews=False))[0] == first, "by texts alone nothing is corrected"
-        live.relations.withdraw(correction)
+        live.relations.delete([correction.id])
         assert ids(live.similar(product, size=4))[0] == first
 
     def test_the_store_corrects_relations(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
         found, added = texts[300], texts[200]
         write_pairs(live, root, (product, found, BOUGHT))
-        live.relations.correct(RelationCorrection(RelationKind.COMPLEMENT, found, product, removed=True), who="m7")
-        live.relations.correct(RelationCorrection(RelationKind.FITS, added, product))
+        live.relations.put([RelationCorrection(RelationKind.COMPLEMENT, found, product, removed=True)], who="m7")
+        live.relations.put([RelationCorrection(RelationKind.FITS, added, product)])
         assert ids(live.relations.of(product)) == [added]
         write_pairs(live, root, (product, found, BOUGHT))
         assert ids(live.relations.of(product)) == [added], "a refresh does not bring it back"
@@ -161,12 +161,12 @@ class TestRelated:
         assert [change.who for change in live.relations.history()] == ["", "m7"]
         assert [name for name, _ in live.relations.show(product)] == [added]
         of_found = live.relations.history(found)
-        assert [(change.who, change.after) for change in of_found] == [("m7", live.relations.corrections(found)[0])]
-        live.relations.withdraw(RelationCorrection(RelationKind.COMPLEMENT, product, found))
+        assert [(change.who, change.after) for change in of_found] == [("m7", live.relations.of_product(found)[0])]
+        live.relations.delete([RelationCorrection(RelationKind.COMPLEMENT, product, found).id])
         assert ids(live.relations.of(product)) == [added, found]
         assert len(live.relations.history(found)) == 2
         with pytest.raises(UnknownProductError, match="nosuch"):
-            live.relations.correct(RelationCorrection(RelationKind.FITS, "nosuch", product))
+            live.relations.put([RelationCorrection(RelationKind.FITS, "nosuch", product)])
 
     def test_invalid_arguments_are_named(self, live: SearchEngine, product: str) -> None:
         with pytest.raises(QueryError, match="kind is 'beside', it can be goes_with, complement, substitute"):

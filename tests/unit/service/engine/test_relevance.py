@@ -38,7 +38,7 @@ def test_typo_tolerance_corrects_offers_or_neither(store: SearchEngine) -> None:
 def test_suggestions_are_corrected_as_the_settings_allow(live: SearchEngine) -> None:
     assert live.suggest("cordels").corrected == "cordless"
     for relevance in (Relevance(typo_tolerance=TypoTolerance.OFF), Relevance(never_corrected=("cordels",))):
-        live.relevance.put(relevance)
+        live.relevance.put([relevance])
         assert live.suggest("cordels").corrected == ""
 
 
@@ -96,19 +96,19 @@ def test_a_value_counts_by_its_rank_in_the_catalog(store: SearchEngine) -> None:
 
 
 def test_a_preview_changes_nothing(live: SearchEngine) -> None:
-    found = live.relevance.preview("drill", Relevance(signals=(Signal("rating", 3),)), size=5)
+    found = live.relevance.preview("drill", [Relevance(signals=(Signal("rating", 3),))], size=5)
     assert ids(found.before) == ids(live.search("drill", size=5))
     assert ids(found.after) != ids(found.before)
     assert found.gained or found.moved
     assert live.relevance.revision == 0
     with pytest.raises(RelevanceError, match="signals: brand has text"):
-        live.relevance.preview("drill", Relevance(signals=(Signal("brand"),)))
+        live.relevance.preview("drill", [Relevance(signals=(Signal("brand"),))])
 
 
 def test_signal_applies_once_its_field_exists(live: SearchEngine, root: Path) -> None:
     relevance = Relevance(signals=(Signal("margin", 10),))
     with pytest.raises(RelevanceError, match="signals: no field 'margin'"):
-        live.relevance.put(relevance)
+        live.relevance.put([relevance])
     RelevanceStore(root).put([relevance])
     live.reload_if_changed()
     assert set(live.relevance.faults) == {"margin"}
@@ -125,8 +125,8 @@ def test_field_weights_apply_from_the_next_rebuild(
 ) -> None:
     weights = FieldWeights(title=8, description=0, attributes={"color": 3})
     with pytest.raises(RelevanceError, match=r"fields.attributes: no field .*did you mean attributes.color"):
-        live.relevance.put(Relevance(fields=FieldWeights(attributes={"colour": 3})))
-    live.relevance.put(Relevance(fields=weights))
+        live.relevance.put([Relevance(fields=FieldWeights(attributes={"colour": 3}))])
+    live.relevance.put([Relevance(fields=weights)])
     assert live.relevance.weights_in_effect == DEFAULT_WEIGHTS
     row = next(row for row in range(600) if isinstance(live.snapshot.products[row].attributes.get("color"), str))
     product = live.snapshot.products[row]

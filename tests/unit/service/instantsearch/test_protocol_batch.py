@@ -294,12 +294,12 @@ def test_corrections_of_the_store_come_first_or_take_away(store: SearchEngine) -
     before = products("related-products")
     assert (before[0][0], products("bought-together")) == (near, [(bought, 25.0)])
     alike = products("looking-similar")
-    store.relations.correct(*corrections)
+    store.relations.put(corrections)
     assert products("related-products") == [(far, 100.0), *before[1:]]
     assert products("bought-together") == [(added, 100.0)]
     assert products("looking-similar") == alike
     for each in corrections:
-        store.relations.withdraw(each)
+        store.relations.delete([each.id])
     assert products("related-products") == before
 
 

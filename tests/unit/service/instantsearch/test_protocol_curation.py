@@ -205,7 +205,7 @@ def test_settings_are_relevance_settings(client: TestClient, store: SearchEngine
     answer = client.put(f"{INDEX}/settings", json=sent).json()
     assert "strict is applied as true" in answer["message"]
     assert store.relevance.get() == Relevance(hidden=("images",)), "a customRanking adds nothing to scores"
-    store.relevance.put(Relevance(typo_tolerance=TypoTolerance.OFFER))
+    store.relevance.put([Relevance(typo_tolerance=TypoTolerance.OFFER)])
     settings = client.get(f"{INDEX}/settings").json()
     assert (settings["customRanking"], settings["typoTolerance"], settings["unretrievableAttributes"]) == (
         ["desc(rating)", "asc(price)"],

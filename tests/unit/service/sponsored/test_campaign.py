@@ -64,7 +64,7 @@ def test_an_error_names_the_field_and_what_is_right(values: dict[str, object], f
 
 
 def test_errors_name_missing_and_invalid_parts() -> None:
-    with pytest.raises(CampaignError, match="bid: is missing; it must be a number above 0"):
+    with pytest.raises(CampaignError, match="bid: is missing; bid must be a number above 0"):
         parse_campaign({"id": "a", "advertiser": "a", "products": ["p1"]})
     with pytest.raises(CampaignError, match=r"campaigns\[1\]: is int"):
         parse_campaigns({"campaigns": [campaign_document(DRILLS), 5]}, "file.json")

@@ -21,7 +21,7 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import Settings, SponsoredSettings
 from shelfwise.service.sponsored.campaign import Campaign
 from shelfwise.service.sponsored.ledger import ADDRESS_CLICKS
-from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS, campaign_states, spent_amounts
+from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS, campaign_states
 
 QUERY = "cordless drill"
 FACETS = ("brand", "category")
@@ -155,7 +155,7 @@ def test_campaigns_take_part_only_while_they_run_and_can_pay(engine: SearchEngin
     for state, each in states.items():
         engine.campaigns.put([each])
         assert not engine.search(QUERY, sponsored=True).sponsored
-        assert campaign_states([each], engine.campaigns.spending, now) == {"a": state}
+        assert campaign_states([each], engine.campaigns.spending, now)["a"].state == state
     assert engine.campaigns.faults == {}
     engine.campaigns.put([campaign("a", "nosuch", product)])
     assert engine.campaigns.faults == {"a": "no product has the id nosuch"}
@@ -201,7 +201,8 @@ def test_a_click_is_charged_through_the_engine_until_the_budget_is_spent(engine:
     assert [each.reason for each in entries] == ["charged"] * charged
     spent = sum(each.amount for each in entries)
     assert 0.05 <= spent <= 1.0
-    assert spent_amounts(engine.campaigns.get("a"), engine.campaigns.spending, datetime.now(UTC)) == (spent, spent)
+    (state,) = campaign_states([engine.campaigns.get("a")], engine.campaigns.spending, datetime.now(UTC)).values()
+    assert (state.spent, state.spent_today) == (spent, spent)
     assert {day.campaign: day.shown for day in ledger.days()}["a"] == charged
     ledger.check()
 

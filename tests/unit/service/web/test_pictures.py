@@ -343,7 +343,7 @@ def test_route_respects_keys_and_hidden_fields(shop: TestClient, live: SearchEng
     narrowed, other = (add_key(keys, Scope.SEARCH, filters=f"brand = {each}") for each in ("Torvald", "Kessholt"))
     assert shop.get(path).status_code == 401
     assert shop.get(path, params={"key": searches}).json()["error"]["message"].startswith("the product has 0 pictures")
-    live.relevance.put(Relevance(), who="")
+    live.relevance.put([Relevance()], who="")
     assert shop.get(path, params={"key": searches}).status_code == 200
     assert shop.get(path, params={"key": narrowed}).status_code == 200
     assert shop.get(path, params={"key": other}).status_code == 404

@@ -23,16 +23,16 @@ from tests.unit.service.http.test_health import value
 def test_texts_for_answers_are_put_found_and_deleted(client: TestClient, store: SearchEngine) -> None:
     product = store.search("drill").hits[0].product.id
     entry = {"question": "<b>Is it vegan?</b>", "answer": "Yes.\nCall 212-555-2368.", "products": [product]}
-    revision = client.put("/v1/answers", json={"entries": [entry]}).json()["revision"]
+    revision = client.put("/v1/answers", json={"documents": [entry]}).json()["revision"]
     found = client.get("/v1/answers", params={"q": "VEGAN"}).json()
-    (stored,) = found["entries"]
+    (stored,) = found["documents"]
     assert (found["revision"], found["total"]) == (revision, 1)
     assert (stored["question"], stored["answer"]) == ("Is it vegan?", "Yes. Call 212-555-2368.")
     answer = client.post("/v1/answer", json={"q": "is it vegan", "product_id": product}).json()
     assert answer["quotes"][0]["entry"] == stored["id"]
-    refused = client.put("/v1/answers", json={"entries": [{"answer": "<br>"}]})
+    refused = client.put("/v1/answers", json={"documents": [{"answer": "<br>"}]})
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "answer")
-    assert client.put("/v1/answers", json={"entries": [entry] * 101}).status_code == 400
+    assert client.put("/v1/answers", json={"documents": [entry] * 101}).status_code == 400
     assert client.delete(f"/v1/answers/{stored['id']}").json()["revision"] == revision + 1
     assert client.delete(f"/v1/answers/{stored['id']}").status_code == 400
     last = client.get("/v1/answers/history").json()["changes"][0]
@@ -58,49 +58,50 @@ def test_questions_without_an_answer_are_listed_with_their_subjects(client: Test
 def test_relations_are_added_removed_and_withdrawn(client: TestClient, store: SearchEngine) -> None:
     toner, printer = (store.search(query, size=1).hits[0].product.id for query in ("drill", "backpack"))
     pair = {"kind": "fits", "product": toner, "other": printer}
-    fits = {**pair, "removed": False}
+    fits, stored = {**pair, "removed": False}, f"fits {toner} {printer}"
     before = client.get("/v1/relations", params={"product": printer}).json()
-    revision = client.put("/v1/relations", json={"corrections": [fits]}).json()["revision"]
+    revision = client.put("/v1/relations", json={"documents": [fits]}).json()["revision"]
     shown = client.get("/v1/relations", params={"product": printer}).json()
-    (relation,) = shown["relations"]
-    assert (relation["product_id"], shown["titles"][toner]) == (toner, store.product(toner).title)
+    (relation,) = shown["details"]["relations"]
+    assert (relation["product_id"], shown["details"]["titles"][toner]) == (toner, store.product(toner).title)
     assert (relation["relation"]["evidence"], relation["relation"]["reverse"]) == ("owner", True)
-    assert (shown["revision"], shown["corrections"]) == (revision, [fits])
+    assert (shown["revision"], shown["documents"]) == (revision, [{"id": stored, **fits}])
     hits = client.get(f"/v1/products/{printer}/related").json()["hits"]
     assert [hit["product"]["id"] for hit in hits] == [toner]
-    client.put("/v1/relations", json={"corrections": [{**fits, "removed": True}]})
+    client.put("/v1/relations", json={"documents": [{**fits, "removed": True}]})
     assert client.get(f"/v1/products/{printer}/related").json()["hits"] == []
-    assert client.delete("/v1/relations", params=pair).json()["revision"] == revision + 2
-    assert client.get("/v1/relations", params={"product": printer}).json()["relations"] == before["relations"]
-    changes = client.get("/v1/relations/history", params={"product": toner}).json()["changes"]
+    assert client.delete(f"/v1/relations/{stored}").json()["revision"] == revision + 2
+    assert client.get("/v1/relations", params={"product": printer}).json()["details"] == before["details"]
+    changes = client.get("/v1/relations/history", params={"id": toner}).json()["changes"]
     assert [each["after"] and each["after"]["removed"] for each in changes] == [None, True, False]
-    assert client.get("/v1/relations/history", params={"product": "other"}).json()["changes"] == []
-    refused = client.delete("/v1/relations", params=pair)
+    assert client.get("/v1/relations/history", params={"id": "other"}).json()["changes"] == []
+    refused = client.delete(f"/v1/relations/{stored}")
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_relation")
     for bad, status in (({"other": toner}, 400), ({"other": "nosuch"}, 404), ({"kind": "beside"}, 400)):
-        assert client.put("/v1/relations", json={"corrections": [{**fits, **bad}]}).status_code == status
+        assert client.put("/v1/relations", json={"documents": [{**fits, **bad}]}).status_code == status
     assert client.get("/v1/relations", params={"product": "nosuch"}).status_code == 404
 
 
 def test_relevance_settings_are_previewed_saved_applied_and_restored(client: TestClient, store: SearchEngine) -> None:
     by_price = {"signals": [{"field": "price", "weight": 10}], "typo_tolerance": "offer"}
     before = client.get("/v1/relevance").json()
-    assert (before["relevance"]["margin"], before["relevance"]["signals"], before["faults"]) == (3.0, [], {})
-    seen = client.post("/v1/relevance/preview", json={"q": "drill", "size": 5, "put": by_price}).json()
+    (settings,) = before["documents"]
+    assert (settings["margin"], settings["signals"], before["faults"]) == (3.0, [], {})
+    seen = client.post("/v1/relevance/preview", json={"q": "drill", "size": 5, "put": [by_price]}).json()
     assert seen["total_before"] == seen["total_after"]
     assert seen["gained"] or seen["moved"]
     assert client.get("/v1/search", params={"q": "dril"}).json()["corrected"]
-    revision = client.put("/v1/relevance", json=by_price).json()["revision"]
+    revision = client.put("/v1/relevance", json={"documents": [by_price]}).json()["revision"]
     assert not client.get("/v1/search", params={"q": "dril"}).json()["corrected"]
-    assert client.get("/v1/relevance").json()["relevance"]["signals"][0]["field"] == "price"
+    assert client.get("/v1/relevance").json()["documents"][0]["signals"][0]["field"] == "price"
     assert client.post("/v1/relevance/restore", json={"revision": before["revision"]}).status_code == 200
-    assert client.get("/v1/relevance").json()["relevance"] == before["relevance"]
+    assert client.get("/v1/relevance").json()["documents"] == [settings]
     changes = client.get("/v1/relevance/history").json()["changes"]
     assert [change["revision"] for change in changes[:2]] == [revision + 1, revision]
     for bad, field in (({"cutoff": 9}, "cutoff"), ({"signals": [{"field": "brand"}]}, "signals"), ({"x": 1}, "x")):
         for answer in (
-            client.put("/v1/relevance", json=bad),
-            client.post("/v1/relevance/preview", json={"q": "drill", "put": bad}),
+            client.put("/v1/relevance", json={"documents": [bad]}),
+            client.post("/v1/relevance/preview", json={"q": "drill", "put": [bad]}),
         ):
             assert answer.status_code == 400
             assert (answer.json()["error"]["code"], answer.json()["error"]["field"]) == ("bad_relevance", field)
@@ -169,15 +170,15 @@ EXAMPLE = Example("glorp", "drill", 7, 0.5, 0.6)
 def test_synonym_is_saved_applied_listed_and_restored(client: TestClient, store: SearchEngine) -> None:
     drills = store.search("drill", stage="bm25").total
     before = client.get("/v1/synonyms").json()["revision"]
-    assert client.put("/v1/synonyms", json={"synonyms": [ZORB]}).json() == {"revision": before + 1}
+    assert client.put("/v1/synonyms", json={"documents": [ZORB]}).json() == {"revision": before + 1}
     assert store.search("zorb", stage="bm25", correct=False).total == drills
-    assert client.get("/v1/synonyms").json() == {"revision": before + 1, "synonyms": [ZORB]}
-    assert client.put("/v1/synonyms", json={"synonyms": [ZORB | {"enabled": False}]}).json() == {"revision": before + 2}
+    assert client.get("/v1/synonyms").json()["documents"] == [ZORB]
+    assert client.patch("/v1/synonyms/zorb", json={"enabled": False}).json() == {"revision": before + 2}
     assert store.search("zorb", stage="bm25", correct=False).total == 0
     assert client.delete("/v1/synonyms/zorb").json() == {"revision": before + 3}
-    client.put("/v1/synonyms", json={"synonyms": [{"kind": "two-way", "phrases": ["zorb", "cordless drill"]}]})
+    client.put("/v1/synonyms", json={"documents": [{"kind": "two-way", "phrases": ["zorb", "cordless drill"]}]})
     assert client.delete("/v1/synonyms/zorb-cordless-drill").json() == {"revision": before + 5}
-    (last, *_) = changes = client.get("/v1/synonyms/history", params={"synonym": "zorb"}).json()["changes"]
+    (last, *_) = changes = client.get("/v1/synonyms/history", params={"id": "zorb"}).json()["changes"]
     assert [change["revision"] for change in changes[:3]] == [before + 3, before + 2, before + 1]
     assert (last["before"], last["after"]) == (ZORB | {"enabled": False}, None)
 
@@ -191,16 +192,16 @@ def test_proposals_are_accepted_and_declined(client: TestClient, store: SearchEn
     listed = client.get("/v1/synonyms/proposals", params={"limit": 2}).json()
     assert (listed["total"], [each["phrases"] for each in listed["proposals"]]) == (3, [["glorp"], ["blimf"]])
     assert listed["proposals"][0]["examples"][0]["to_query"] == "drill"
-    kept = client.post(f"/v1/synonyms/proposals/{payload[0].id}/accept").json()
+    kept = client.post(f"/v1/synonyms/proposals/{payload[0].id}", json={"accept": True}).json()
     assert kept["synonym"] == {"id": "glorp-to-drill", "kind": "one-way", "phrases": ["glorp"]} | {
         "to": ["drill"],
         "enabled": True,
     }
     assert store.search("glorp", stage="bm25", correct=False).total > 0
-    assert client.post(f"/v1/synonyms/proposals/{payload[1].id}/decline").json() == {"declined": payload[1].id}
+    assert client.post(f"/v1/synonyms/proposals/{payload[1].id}", json={"accept": False}).json()["synonym"] is None
     write_proposals(store.root, payload, MADE)
     assert [each["phrases"] for each in client.get("/v1/synonyms/proposals").json()["proposals"]] == [["snick"]]
-    assert client.post("/v1/synonyms/proposals/nowhere/accept").status_code == 400
+    assert client.post("/v1/synonyms/proposals/nowhere", json={"accept": True}).status_code == 400
     client.delete("/v1/synonyms/glorp-to-drill")
 
 
@@ -208,7 +209,7 @@ SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options
 
 
 def pins(**action: object) -> dict[str, object]:
-    return {"rules": [{"id": "r", "actions": [action]}]}
+    return {"documents": [{"id": "r", "actions": [action]}]}
 
 
 def test_previewed_and_stored_rules_need_no_id(client: TestClient, store: SearchEngine) -> None:
@@ -217,14 +218,14 @@ def test_previewed_and_stored_rules_need_no_id(client: TestClient, store: Search
     hide = [{"when": when, "actions": [{"kind": "hide", "products": [each]}]} for each in (first, second)]
     seen = client.post("/v1/rules/preview", json={"q": "drill", "put": hide}).json()
     assert {first, second} <= {each["product"] for each in seen["lost"]}
-    client.put("/v1/rules", json={"rules": hide})
-    assert [rule["id"] for rule in client.get("/v1/rules").json()["rules"]] == ["drill", "drill-2"]
+    client.put("/v1/rules", json={"documents": hide})
+    assert [rule["id"] for rule in client.get("/v1/rules").json()["documents"]] == ["drill", "drill-2"]
     for each in ("drill", "drill-2"):
         client.delete(f"/v1/rules/{each}")
 
 
 def means(**values: object) -> dict[str, object]:
-    return {"synonyms": [{"id": "x", "kind": "two-way", "phrases": ["drill"]} | values]}
+    return {"documents": [{"id": "x", "kind": "two-way", "phrases": ["drill"]} | values]}
 
 
 @pytest.mark.parametrize(
@@ -235,8 +236,8 @@ def means(**values: object) -> dict[str, object]:
         ("rule", pins(kind="boost", filters="nosuch = 1"), "nosuch"),
         ("synonym", means(phrases=["drill", "Drills"]), "phrases"),
         ("synonym", means(kind="one-way"), "to"),
-        ("synonym", means(kind="sideways"), "synonyms.0.kind"),
-        ("synonym", means(words=["x"]), "synonyms.0.words"),
+        ("synonym", means(kind="sideways"), "kind"),
+        ("synonym", means(words=["x"]), "words"),
         ("experiment", SPLIT | {"id": "A b"}, "id"),
         ("experiment", SPLIT | {"id": "other", "colour": 1}, "colour"),
         ("experiment", SPLIT | {"id": "other", "variants": [{"name": "a"}]}, "variants"),
@@ -304,19 +305,19 @@ def test_unreadable_experiments_are_reported(client: TestClient, store: SearchEn
 def test_exposure_counts_only_recorded_searches_of_shoppers(client: TestClient, store: SearchEngine) -> None:
     filters = "price > 0"
     fair = {"id": "fair", "actions": [{"kind": "exposure", "filters": filters, "at_most": 0.5}]}
-    assert client.put("/v1/rules", json={"rules": [fair]}).status_code == 200
+    assert client.put("/v1/rules", json={"documents": [fair]}).status_code == 200
     request = {"q": "drill", "size": 5, "session": "s1"}
     client.post("/v1/search", json=request, headers={"Sec-GPC": "1"})
     client.post("/v1/search", json={"q": "drill"})
     client.post("/v1/search", json=request | {"sort": "price"})
     client.post("/v1/search", json=request | {"q": ""})
-    (found,) = client.get("/v1/rules").json()["exposure_goals"]
+    (found,) = client.get("/v1/rules").json()["details"]["exposure_goals"]
     assert (found["rule"], found["filters"], found["at_least"], found["at_most"]) == ("fair", filters, None, 0.5)
     assert (found["searches"], found["share"], found["strength"]) == (0, 0, 0)
     client.post("/v1/search", json=request)
     merged = {"searches": [{"q": "drill", "session": "s1"}], "merge": {"size": 3}}
     assert client.post("/v1/multi-search", json=merged).status_code == 200
-    (found,) = client.get("/v1/rules").json()["exposure_goals"]
+    (found,) = client.get("/v1/rules").json()["details"]["exposure_goals"]
     assert found["searches"] == 2
     assert found["share"] > 0.5
     assert found["strength"] < 0

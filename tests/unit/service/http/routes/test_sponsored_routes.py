@@ -42,7 +42,7 @@ def search(client: TestClient, **values: object) -> dict[str, Any]:
 
 
 def put(client: TestClient, *campaigns: dict[str, object]) -> None:
-    assert client.put(CAMPAIGNS, json={"campaigns": list(campaigns)}).status_code == 200
+    assert client.put(CAMPAIGNS, json={"documents": list(campaigns)}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_sponsored_hits_are_switched_on_and_off_while_the_service_runs(root: Pat
         for on in (False, True, False):
             client.put("/v1/switches/sponsored", json={"on": on})
             assert len(search(client)["sponsored"]) == on
-            assert client.get(CAMPAIGNS).json()["enabled"] is on
+            assert client.get(CAMPAIGNS).json()["details"]["enabled"] is on
 
 
 def test_several_searches_have_their_own_unless_merged(calling: TestClient) -> None:
@@ -81,7 +81,7 @@ def test_campaigns_are_changed_and_restored_with_their_history(calling: TestClie
     campaign = {"id": "one", "advertiser": "acme", "products": ["nosuch"], "bid": 0.5}
     put(calling, campaign)
     listed = calling.get(CAMPAIGNS).json()
-    assert (listed["enabled"], listed["campaigns"][0]["fault"]) == (True, "no product has the id nosuch")
+    assert (listed["details"]["enabled"], listed["faults"]) == (True, {"one": "no product has the id nosuch"})
     assert calling.delete(f"{CAMPAIGNS}/one").json() == {"revision": 2}
     assert calling.post(f"{CAMPAIGNS}/restore", json={"revision": 1}).json() == {"revision": 3}
     changes = calling.get(f"{CAMPAIGNS}/history").json()["changes"]
@@ -90,7 +90,7 @@ def test_campaigns_are_changed_and_restored_with_their_history(calling: TestClie
         (2, campaign, None),
         (1, None, campaign),
     ]
-    refused = calling.put(CAMPAIGNS, json={"campaigns": [{**campaign, "bid": 0}]})
+    refused = calling.put(CAMPAIGNS, json={"documents": [{**campaign, "bid": 0}]})
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "bid")
     assert refused.json()["error"]["code"] == "bad_campaign"
 

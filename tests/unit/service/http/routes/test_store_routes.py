@@ -137,20 +137,15 @@ def test_urls_are_shown_without_credentials(given: str, result: list[str]) -> No
 def test_settings_route_is_read_only(calling: TestClient) -> None:
     for method in ("PUT", "PATCH", "POST", "DELETE"):
         answer = calling.request(method, "/v1/settings", json={"service": {"port": 1}})
-        fault = answer.json()["error"]
-        assert (answer.status_code, fault["code"], answer.headers["Allow"]) == (405, "method_not_allowed", "GET")
-        assert "shelfwise.toml" in fault["message"]
-    # Other paths also return their allowed methods.
-    answer = calling.patch("/v1/versions")
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+        code = answer.json()["error"]["code"]
+        assert (answer.status_code, code, answer.headers["Allow"]) == (405, "method_not_allowed", "GET")
 
 
 def test_settings_route_needs_an_administrator(store: SearchEngine, keys: KeyFile) -> None:
     keys_of = {scope: {"X-API-Key": add_key(keys, scope)} for scope in Scope}
     with TestClient(create_app(store, ServiceSettings(keys=keys.path)), "http://search.example") as client:
-        for method in ("GET", "PUT"):
-            assert client.request(method, "/v1/settings").status_code == 401
-            assert client.request(method, "/v1/settings", headers=keys_of[Scope.WRITE]).status_code == 403
+        assert client.get("/v1/settings").status_code == 401
+        assert client.get("/v1/settings", headers=keys_of[Scope.WRITE]).status_code == 403
         found = client.get("/v1/settings", headers=keys_of[Scope.ADMIN]).json()
         assert found["service"]["keys"]["source"] == SettingSource.OPTION
         assert found["service"]["keys"]["value"] == str(keys.path)
@@ -174,7 +169,7 @@ def test_rebuild_task_publishes_and_the_engine_loads_the_version(
     feed = Path(shutil.copy(demo.products, tmp_path / "feeds")).name
     product = own.get("/v1/search").json()["hits"][0]["product"]["id"]
     assert own.patch(f"/v1/products/{product}", json={"price": 1.25}).status_code == 200
-    accepted = own.post("/v1/rebuild", json={"feeds": [feed]})
+    accepted = own.post("/v1/tasks", json={"kind": "rebuild", "feeds": [feed]})
     assert accepted.status_code == 202
     finished = ended(own, accepted.headers["Location"])
     assert (finished["state"], finished["error"]) == ("done", "")
@@ -186,7 +181,7 @@ def test_rebuild_task_publishes_and_the_engine_loads_the_version(
 
 def test_invalid_rebuild_request_is_refused(own: TestClient) -> None:
     for feeds in (["nosuch.csv"], ["../index/keys.json"], [], ["/etc/passwd"]):
-        answer = own.post("/v1/rebuild", json={"feeds": feeds})
+        answer = own.post("/v1/tasks", json={"kind": "rebuild", "feeds": feeds})
         assert answer.status_code == 400
         assert "feeds" in answer.json()["error"]["message"]
     assert own.get("/v1/tasks").json() == []
