@@ -3,16 +3,10 @@ FROM python:3.11-slim
 
 WORKDIR /app
 RUN pip install --no-cache-dir uv==0.13.9
-COPY requirements.lock setup.cfg pyproject.toml README.md LICENSE NOTICE ./
-# CUDA is 5 of the 7 GB. TORCH=cpu takes PyTorch's build without it. TORCH=none leaves torch out, too: such an image
-# serves, and rebuilds with an encoder that was exported before.
-ARG TORCH=cuda
-RUN if [ "$TORCH" = cuda ]; then cp requirements.lock chosen.lock; else \
-        awk '/^[a-z]/ { chosen = !/^(torch|triton|nvidia-|cuda-)/ } chosen' requirements.lock > chosen.lock; fi && \
-    uv pip install --system --no-cache --no-deps --require-hashes -r chosen.lock && \
-    if [ "$TORCH" = cpu ]; then uv pip install --system --no-cache --torch-backend cpu \
-        "$(grep -oE '^torch==[0-9.]+' requirements.lock)"; fi
+# CUDA is 5 of the 7 GB. EXTRAS=elasticsearch,mcp leaves out what only training and the export of encoders need: such an
+# image serves, and rebuilds with the encoder of its index.
+ARG EXTRAS=train,elasticsearch,mcp
 COPY . .
-RUN uv pip install --system --no-cache --no-deps .
+RUN --mount=type=cache,target=/root/.cache/uv uv pip install --system --constraints requirements.lock ".[$EXTRAS]"
 WORKDIR /index
 ENTRYPOINT ["shelfwise"]

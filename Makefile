@@ -98,7 +98,7 @@ releasable:
 		{ echo "CHANGELOG.md has no \"## $(VERSION) - YYYY-MM-DD\": describe the version and give its date"; exit 1; }
 
 lock: $(BIN)/uv
-	$(UV) pip compile setup.cfg --extra demo --extra test --universal --python-version 3.11 --generate-hashes \
+	$(UV) pip compile setup.cfg --extra test --universal --python-version 3.11 --generate-hashes \
 		--quiet --custom-compile-command "make lock" --output-file requirements.lock
 
 # The stamp keeps faiss-gpu when a renewed lock file installs everything again.

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -471,7 +472,7 @@ class Rebuild:
             name, reason = previous.encoder_name, "as for the previous version"
             if name == DEFAULT_MODEL and chinese >= CHINESE_SHARE:
                 reason += f"; {chinese:.0%} of the titles are Chinese, for which {DEFAULT_CHINESE_MODEL} is better"
-            if self._options.runtime != "auto" or name in _DEFAULTS:
+            if self._options.runtime != "auto" or (name in _DEFAULTS and find_spec("torch")):
                 is_cut = f"-{previous.dimension}d-" in previous.encoder
                 return self._open_encoder(name, reason, previous.dimension if is_cut else None)
             self._progress.begin("load encoder", None, "")

@@ -22,12 +22,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not UV.exists(), reason="make
 class Installation:
     """An environment with the installed wheel, and a folder to run it in."""
 
-    def __init__(self, folder: Path, wheel: Path) -> None:
+    def __init__(self, folder: Path, wheel: Path, extras: str = "[demo,elasticsearch,mcp]") -> None:
         self.folder, self._environment = folder, folder / "environment"
         self.program = self._environment / "bin" / "shelfwise"
         _run(UV, "venv", "--quiet", "--python", sys.executable, self._environment)
-        self.pip("install", "--require-hashes", "-r", ROOT / "requirements.lock")
-        self.pip("install", "--no-deps", wheel)
+        self.pip("install", "--constraints", ROOT / "requirements.lock", f"{wheel}{extras}")
 
     def pip(self, *arguments: str | Path) -> None:
         _run(UV, "pip", "--quiet", *arguments, VIRTUAL_ENV=str(self._environment))
@@ -77,6 +76,12 @@ def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     yield Installation(tmp_path_factory.mktemp("outside"), wheel)
 
 
+@pytest.fixture(scope="module")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """An environment without any extra."""
+    return Installation(tmp_path_factory.mktemp("bare"), wheel, extras="")
+
+
 def test_the_wheel_has_every_file_of_its_packages(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     listed = subprocess.check_output(["git", "ls-files", "shelfwise"], cwd=ROOT, text=True).split()  # noqa: S607
@@ -102,3 +107,26 @@ def test_it_makes_a_store_searches_and_serves_it_also_without_torch(installation
     with serving(program, installation.folder / "log", str(installation.folder / "store")) as running:
         assert running.get("/v1/search?q=cordless+drill").json()["hits"]
         assert all(running.get(path).status_code == 200 for path in ("/", "/admin", "/assets/store.css"))
+
+
+def test_without_extras_it_builds_serves_and_changes_a_store(installation: Installation, bare: Installation) -> None:
+    """With the encoder of an index that another environment built."""
+    (bare.folder / "products.csv").write_text(
+        "id,title,price\n1,Cordless drill,99\n2,Steel kettle,20\n3,Garden hose,30\n"
+    )
+    store = str(bare.folder / "store")
+    installation.done("rebuild", store, str(bare.folder / "products.csv"))
+    bare.done("index", "patch", store, "2", "price=9.99")
+    (bare.folder / "products.csv").write_text(
+        "id,title,price\n1,Cordless drill,89\n2,Steel kettle,20\n4,Hiking boots,30\n"
+    )
+    bare.done("rebuild", store, str(bare.folder / "products.csv"), "--force")
+    bare.done("events", "refresh", store)
+    hits = json.loads(bare.done("search", store, "kettle", "--json"))["hits"]
+    assert (hits[0]["product"]["id"], hits[0]["product"]["price"]) == ("2", 9.99)
+    with serving([str(bare.program)], bare.folder / "log", store) as running:
+        assert running.get("/v1/search?q=hiking+boots").json()["hits"]
+    for arguments, extra in ((("learn", store), "train"), (("mcp", store), "mcp")):
+        refused = bare.run(*arguments)
+        assert refused.returncode == 1
+        assert f"pip install 'shelfwise[{extra}]'" in refused.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 import sys
@@ -35,6 +36,12 @@ def test_a_missing_library_is_reported_with_the_command_that_installs_it(
     expected = re.escape(f"this needs {module}, which is not installed: pip install 'shelfwise[{extra}]'")
     with pytest.raises(MissingExtraError, match=expected), optional_imports():
         __import__(f"{module}.more")
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[3] / "setup.cfg", "utf-8")
+    assert set(EXTRAS) == set(setup["options.extras_require"]) - {"gpu", "demo", "test"}
 
 
 def test_a_missing_library_of_no_extra_stays_as_it_is() -> None:
