@@ -89,6 +89,32 @@ def test_the_wheel_has_every_file_of_its_packages(wheel: Path) -> None:
     assert not [each for each in listed if each not in packed and not each.startswith(development)]
 
 
+def test_without_extras_it_builds_serves_and_changes_a_store(installation: Installation, bare: Installation) -> None:
+    """With the encoder of an index that another environment built."""
+    (bare.folder / "products.csv").write_text(
+        "id,title,price\n1,Cordless drill,99\n2,Steel kettle,20\n3,Garden hose,30\n"
+    )
+    store = str(bare.folder / "store")
+    installation.done("rebuild", store, str(bare.folder / "products.csv"))
+    bare.done("index", "patch", store, "2", "price=9.99")
+    (bare.folder / "products.csv").write_text(
+        "id,title,price\n1,Cordless drill,89\n2,Steel kettle,20\n4,Hiking boots,30\n"
+    )
+    bare.done("rebuild", store, str(bare.folder / "products.csv"), "--force")
+    click = {"kind": "click", "product_id": "1", "query_id": "q", "session": "s", "time": "2026-01-01T00:00:00Z"}
+    (bare.folder / "events.jsonl").write_text(json.dumps(click))
+    bare.done("events", "import", store, str(bare.folder / "events.jsonl"))
+    bare.done("events", "refresh", store)
+    hits = json.loads(bare.done("search", store, "kettle", "--json"))["hits"]
+    assert (hits[0]["product"]["id"], hits[0]["product"]["price"]) == ("2", 9.99)
+    with serving([str(bare.program)], bare.folder / "log", store) as running:
+        assert running.get("/v1/search?q=hiking+boots").json()["hits"]
+    for arguments, extra in ((("learn", store), "train"), (("mcp", store), "mcp")):
+        refused = bare.run(*arguments)
+        assert refused.returncode == 1
+        assert f"pip install 'shelfwise[{extra}]'" in refused.stderr
+
+
 def test_it_makes_a_store_searches_and_serves_it_also_without_torch(installation: Installation) -> None:
     printed = installation.done("demo", "--products", "200", "--sessions", "50")
     assert "The demo store is in demo-store" in printed
@@ -107,26 +133,3 @@ def test_it_makes_a_store_searches_and_serves_it_also_without_torch(installation
     with serving(program, installation.folder / "log", str(installation.folder / "store")) as running:
         assert running.get("/v1/search?q=cordless+drill").json()["hits"]
         assert all(running.get(path).status_code == 200 for path in ("/", "/admin", "/assets/store.css"))
-
-
-def test_without_extras_it_builds_serves_and_changes_a_store(installation: Installation, bare: Installation) -> None:
-    """With the encoder of an index that another environment built."""
-    (bare.folder / "products.csv").write_text(
-        "id,title,price\n1,Cordless drill,99\n2,Steel kettle,20\n3,Garden hose,30\n"
-    )
-    store = str(bare.folder / "store")
-    installation.done("rebuild", store, str(bare.folder / "products.csv"))
-    bare.done("index", "patch", store, "2", "price=9.99")
-    (bare.folder / "products.csv").write_text(
-        "id,title,price\n1,Cordless drill,89\n2,Steel kettle,20\n4,Hiking boots,30\n"
-    )
-    bare.done("rebuild", store, str(bare.folder / "products.csv"), "--force")
-    bare.done("events", "refresh", store)
-    hits = json.loads(bare.done("search", store, "kettle", "--json"))["hits"]
-    assert (hits[0]["product"]["id"], hits[0]["product"]["price"]) == ("2", 9.99)
-    with serving([str(bare.program)], bare.folder / "log", store) as running:
-        assert running.get("/v1/search?q=hiking+boots").json()["hits"]
-    for arguments, extra in ((("learn", store), "train"), (("mcp", store), "mcp")):
-        refused = bare.run(*arguments)
-        assert refused.returncode == 1
-        assert f"pip install 'shelfwise[{extra}]'" in refused.stderr
