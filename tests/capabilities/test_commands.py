@@ -99,15 +99,19 @@ def test_recommendation(index: Path) -> None:
     assert "warning: no product has the id gone: its acts have no effect" in done.err
 
 
-def test_relations(index: Path) -> None:
-    assert {*commands.document("relations", "refresh", index)} == {"products", "types"}
+def test_relations(index: Path, tmp_path: Path) -> None:
+    assert commands.run("events", "refresh", index).code == 0
     assert commands.document("query", "related", index, "1", "--kind", "fits")["hits"] == []
-    assert commands.run("relations", "add", index, "1", "fits", "2", "--by", "m7").code == 0
-    (shown,) = commands.document("relations", "show", index, "2")
-    assert (shown["other"], shown["relation"]["evidence"]) == ("1", "owner")
-    assert commands.run("relations", "withdraw", index, "1", "fits", "2").code == 0
-    assert commands.document("relations", "show", index, "2") == []
-    assert "withdrawn" in commands.shown("curate", "history", "relations", index)
+    file = tmp_path / "relation.json"
+    file.write_text('{"kind": "fits", "product": "1", "other": "2"}')
+    assert commands.run("curate", "put", "relations", index, file, "--by", "m7").code == 0
+    listing = ("curate", "list", "relations", index, "--product", "2")
+    (shown,) = commands.document(*listing)["details"]["relations"]
+    assert (shown["product_id"], shown["relation"]["evidence"]) == ("1", "owner")
+    assert "1: is fitted by" in commands.shown(*listing)
+    assert commands.run("curate", "delete", "relations", index, "fits 1 2").code == 0
+    assert commands.document(*listing)["details"]["relations"] == []
+    assert "deleted" in commands.shown("curate", "history", "relations", index, "2")
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])

@@ -317,7 +317,7 @@ def _notices(index: FaqIndex) -> Sequence[str]:
     count = index.unencoded
     if not count:
         return ()
-    return (f"{count:,} answer texts have no vectors and match by words only; run shelfwise answers encode",)
+    return (f"{count:,} answer texts have no vectors and match by words only; shelfwise rebuild encodes them",)
 
 
 class EngineFaq(DocumentEditor[FaqEntry]):
@@ -341,16 +341,6 @@ class EngineFaq(DocumentEditor[FaqEntry]):
         self._vectors.add_vectors(self._snapshot().encoder.identity, vectors)
         return self._followed(revision)
 
-    def patch(self, document_id: str, values: Mapping[str, object], *, who: str = "") -> int:
-        revision = super().patch(document_id, values, who=who)
-        self.encode()
-        return self._followed(revision)
-
-    def restore(self, revision: int, *, who: str = "") -> int:
-        restored = super().restore(revision, who=who)
-        self.encode()
-        return self._followed(restored)
-
     def encode(self) -> int:
         """Encodes the entries that have no vector of the serving encoder; returns their number."""
         entries = self.list()
@@ -370,3 +360,7 @@ class EngineFaq(DocumentEditor[FaqEntry]):
                 vectors = encode([entry.question or entry.answer for entry in some])
                 found |= dict(zip((entry.key for entry in some), vectors, strict=True))
         return found
+
+    def _followed(self, revision: int) -> int:
+        self.encode()
+        return super()._followed(revision)

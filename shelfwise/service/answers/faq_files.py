@@ -24,7 +24,7 @@ MOST_BYTES = 64 << 20
 _LONGEST_LINE = 200_000
 _PASSAGE = 1_000
 """Maximum length in characters of a passage of a manual, unless a single sentence is longer."""
-_SUFFIXES = (".jsonl", ".csv", ".txt", ".md", ".html")
+FAQ_SUFFIXES = (".jsonl", ".csv", ".txt", ".md", ".html")
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
     "question": ("question", "title", "subject"),
@@ -62,8 +62,8 @@ def read_faq(path: Path, masker: Masker, *, products: Sequence[str] = (), source
 
     Raises FaqError if the file cannot be read, has an unknown format, is too large or contains no entry.
     """
-    if path.suffix not in _SUFFIXES:
-        raise FaqError(f"{path} has an unknown format; its name must end in {', '.join(_SUFFIXES)}", field="file")
+    if path.suffix not in FAQ_SUFFIXES:
+        raise FaqError(f"{path} has an unknown format; its name must end in {', '.join(FAQ_SUFFIXES)}", field="file")
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)

@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
-from importlib import import_module
-from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+from rich.text import Text
 from typer import Argument, Option
 
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.retrieval.store.versions import Store
-from shelfwise.service.cli.options import By, Index, check_index, command
-from shelfwise.service.cli.output import emit, emit_revision, say, show_history, show_moves, show_notices, write_json
-from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine
-from shelfwise.service.curation.document_store import DocumentChange
-from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore, read_relevance
-from shelfwise.service.engine.editors import Preview
+from shelfwise.retrieval.events.privacy import Masker
+from shelfwise.retrieval.html_report import printable
+from shelfwise.retrieval.records import Relation
+from shelfwise.service.answers.faq import FaqEntry
+from shelfwise.service.answers.faq_files import FAQ_SUFFIXES, read_faq
+from shelfwise.service.cli.experiments import list_experiments, put_experiment
+from shelfwise.service.cli.options import By, Index, SettingsFile, command
+from shelfwise.service.cli.output import (
+    count_text,
+    emit,
+    emit_revision,
+    plain_table,
+    say,
+    show_history,
+    show_moves,
+    show_notices,
+    show_table,
+    write_json,
+)
+from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine, relation_line
+from shelfwise.service.curation.document_store import DocumentChange, DocumentCodec, read_entries
+from shelfwise.service.curation.relations import RelationCorrection
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance
+from shelfwise.service.curation.rules import (
+    Action,
+    Boost,
+    Bury,
+    Classify,
+    Data,
+    Exposure,
+    Hide,
+    Match,
+    Pin,
+    Redirect,
+    Restrict,
+    Rule,
+    When,
+)
+from shelfwise.service.curation.synonyms import Synonym, format_lines, read_lines
+from shelfwise.service.engine.editors import DocumentEditor, Preview, PreviewEditor
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import load_settings
+from shelfwise.service.sponsored.campaign import Campaign
 
 
-class DocumentKind(StrEnum):
+class CurateKind(StrEnum):
     """The kinds of documents."""
 
     RULES = "rules"
@@ -35,77 +71,99 @@ class DocumentKind(StrEnum):
     ANSWERS = "answers"
 
 
-_LIST = {
-    DocumentKind.RULES: "rules:list_rules",
-    DocumentKind.SYNONYMS: "synonyms:list_synonyms",
-    DocumentKind.CAMPAIGNS: "rules:list_campaigns",
-    DocumentKind.EXPERIMENTS: "experiments:list_experiments",
-    DocumentKind.ANSWERS: "search:list_texts",
-}
-_SHOW = {
-    DocumentKind.RULES: "rules:show_rule",
-    DocumentKind.SYNONYMS: "synonyms:show_synonyms",
-    DocumentKind.RELEVANCE: "curate:show_relevance",
-}
-_PUT = {
-    DocumentKind.RULES: "rules:put_rules",
-    DocumentKind.SYNONYMS: "synonyms:put_synonyms",
-    DocumentKind.RELEVANCE: "curate:put_relevance",
-    DocumentKind.CAMPAIGNS: "rules:put_campaigns",
-    DocumentKind.EXPERIMENTS: "experiments:put_experiment",
-}
-_DELETE = {
-    DocumentKind.RULES: "rules:RULES.delete",
-    DocumentKind.SYNONYMS: "synonyms:delete_synonyms",
-    DocumentKind.CAMPAIGNS: "rules:CAMPAIGNS.delete",
-    DocumentKind.ANSWERS: "search:delete_texts",
-}
-_HISTORY = {
-    DocumentKind.RULES: "rules:RULES.history",
-    DocumentKind.SYNONYMS: "synonyms:synonym_history",
-    DocumentKind.RELATIONS: "synonyms:relation_history",
-    DocumentKind.RELEVANCE: "curate:relevance_history",
-    DocumentKind.CAMPAIGNS: "rules:CAMPAIGNS.history",
-}
-_RESTORE = {
-    DocumentKind.RULES: "rules:RULES.restore",
-    DocumentKind.RELEVANCE: "curate:restore_relevance",
-    DocumentKind.CAMPAIGNS: "rules:CAMPAIGNS.restore",
-}
-_PREVIEW = {DocumentKind.RULES: "rules:preview_rules", DocumentKind.RELEVANCE: "curate:preview_relevance"}
-Kind = Annotated[DocumentKind, Argument(metavar="KIND", help=f"One of {', '.join(DocumentKind)}.")]
+Kind = Annotated[CurateKind, Argument(metavar="KIND", help=f"One of {', '.join(CurateKind)}.")]
+_DATA_FILES = (".json", ".toml")
+_MOST_SHOWN = 60
+"""Maximum length of a value in the history, in characters."""
 
 
 @command("curate list rules store")
-def list_documents(kind: Kind, index: Index) -> None:
-    """List the rules, synonyms, campaigns, experiments or answers of an index."""
-    _of(_LIST, kind, "list")(index)
+def list_documents(
+    kind: Kind,
+    index: Index,
+    product: Annotated[
+        str, Option("--product", help="For relations: those of this product, with their evidence.", metavar="ID")
+    ] = "",
+) -> None:
+    """List the documents of a kind, with what is off or ignored."""
+    if kind is CurateKind.EXPERIMENTS:
+        list_experiments(index)
+        return
+    with open_engine(index, models=False) as engine:
+        editor = _editor(engine, kind, "list")
+        documents = editor.of_product(product) if product else editor.list()
+        details: dict[str, Any] = dict(editor.details(product))
+        faults, revision = dict(editor.faults), editor.revision
+    plain = [editor.kind.to_plain(each) for each in documents]
+    listing = {"revision": revision, "documents": plain, "faults": faults, "details": details}
+    emit(documents, _show_documents, kind, faults, details, document=listing)
 
 
 @command("curate show rules store summer-sale > summer-sale.json", json=False)
-def show(kind: Kind, index: Index, name: Annotated[str, Argument(help="Id of the rule.", metavar="ID")] = "") -> None:
-    """Print a rule or the relevance settings as JSON, or the synonyms as a text file, for put."""
-    _of(_SHOW, kind, "show")(index, name)
+def show(
+    kind: Kind,
+    index: Index,
+    name: Annotated[str, Argument(help="Id of a document; by default all.", metavar="ID")] = "",
+) -> None:
+    """Print documents as JSON, or all synonyms as a text file, in the form of put."""
+    with open_engine(index, models=False) as engine:
+        editor = _editor(engine, kind, "show")
+        documents = [editor.get(name)] if name else list(editor.list())
+        waits = kind is CurateKind.RELEVANCE and engine.relevance.weights_in_effect != documents[0].fields
+    if kind is CurateKind.SYNONYMS and not name:
+        # In UTF-8 whatever the terminal's encoding, since it is read again.
+        sys.stdout.buffer.write(format_lines(documents).encode())
+        return
+    plain = [editor.kind.to_plain(each) for each in documents]
+    is_one = name or kind is CurateKind.RELEVANCE
+    write_json(msgspec.json.format(msgspec.json.encode(plain[0] if is_one else {"documents": plain})))
+    if waits:
+        show_notices(["fields takes effect with the next rebuild"])
 
 
 @command("curate put rules store summer-sale.toml --by m7")
 def put(
     kind: Kind,
     index: Index,
-    file: Annotated[Path, Argument(help="A JSON or TOML file, for synonyms a text file.", metavar="FILE")],
+    file: Annotated[
+        Path,
+        Argument(
+            help="JSON or TOML; for synonyms also lines of text, for answers also an FAQ or a manual.", metavar="FILE"
+        ),
+    ],
+    replace_all: Annotated[bool, Option("--replace", help="Delete all documents that are not in the file.")] = False,
+    products: Annotated[
+        list[str] | None, Option("--product", help="Product that all answers are about. Repeatable.", metavar="ID")
+    ] = None,
     by: By = "",
+    settings: SettingsFile = None,
 ) -> None:
-    """Add or replace the rules, synonyms, campaigns or the experiment of a file, all or none, or replace the relevance
-    settings. Engines follow at once."""
-    _of(_PUT, kind, "put")(index, file, by)
+    """Add or replace the documents of a file, all or none, or an experiment. Engines follow at once. In an FAQ or
+    manual markup is removed and personal data is masked."""
+    if kind is CurateKind.EXPERIMENTS:
+        put_experiment(index, file, by)
+        return
+    with open_engine(index, settings, models=kind is CurateKind.ANSWERS) as engine:
+        editor = _editor(engine, kind, "put")
+        documents, notes = _read(kind, editor.kind, file, products or (), settings)
+        gone = {each.id for each in editor.list()} - {each.id for each in documents} if replace_all else ()
+        before = editor.revision
+        after = editor.put(documents, gone=gone, who=by)
+    stored = count_text(len(documents), editor.kind.one, "is")
+    emit_revision(before, after, f"{stored} stored{notes}", undo=_undo(kind, index))
 
 
 @command("curate delete rules store summer-sale --by m7")
 def delete(
     kind: Kind, index: Index, ids: Annotated[list[str], Argument(help="Ids of documents.", metavar="ID")], by: By = ""
 ) -> None:
-    """Delete rules, synonyms, campaigns or answers; they stay in the history, and the ledger keeps charges."""
-    _of(_DELETE, kind, "delete")(index, ids, by)
+    """Delete documents; they stay in the history, and the ledger keeps charges. A relation without a correction follows
+    the refreshes again."""
+    with open_engine(index, models=False) as engine:
+        editor = _editor(engine, kind, "delete")
+        before = editor.revision
+        after = editor.delete(ids, who=by)
+    emit_revision(before, after, f"{count_text(len(set(ids)), editor.kind.one, 'is')} deleted", undo=_undo(kind, index))
 
 
 @command("curate history rules store summer-sale --limit 5")
@@ -115,8 +173,11 @@ def history(
     name: Annotated[str, Argument(help="Id of a document; by default all.", metavar="ID")] = "",
     limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20,
 ) -> None:
-    """Show the history of changes of rules, synonyms, relations, campaigns or relevance settings, newest first."""
-    _of(_HISTORY, kind, "history")(index, name, limit)
+    """Show the history of changes, newest first. For relations, the id may be that of a product."""
+    with open_engine(index, models=False) as engine:
+        editor = _editor(engine, kind, "history")
+        changes = editor.history(name or None, limit)
+    emit(changes, show_history, editor.kind.one, _difference, document=[_change(each, editor.kind) for each in changes])
 
 
 @command("curate restore rules store 12 --by m7")
@@ -126,8 +187,12 @@ def restore(
     revision: Annotated[int, Argument(help="Revision number in the history; 0 for none.", metavar="REVISION")],
     by: By = "",
 ) -> None:
-    """Restore all rules, campaigns or relevance settings of a revision, as a new change that can be undone."""
-    _of(_RESTORE, kind, "restore")(index, revision, by)
+    """Restore all documents of a revision, as a new change that can be undone."""
+    with open_engine(index, models=kind is CurateKind.ANSWERS) as engine:
+        editor = _editor(engine, kind, "restore")
+        before = editor.revision
+        after = editor.restore(revision, who=by)
+    emit_revision(before, after, f"all {kind} are now as in revision {revision}", undo=_undo(kind, index))
 
 
 @command('curate preview rules store "cordless drill" summer-sale.toml')
@@ -137,94 +202,200 @@ def preview(
     query: QueryArgument,
     which: PageOptions,
     file: Annotated[Path | None, Argument(help="The file as for put.", metavar="FILE")] = None,
-    delete: Annotated[
+    gone: Annotated[
         list[str] | None, Option("--delete", help="Preview deleting a rule. Repeatable.", metavar="RULE")
     ] = None,
 ) -> None:
     """Show the effect of a change of rules or relevance settings on a page of a search, without changing anything."""
-    _of(_PREVIEW, kind, "preview")(index, query, file, delete or (), which)
-
-
-def _of(functions: Mapping[DocumentKind, str], kind: DocumentKind, verb: str) -> Callable[..., None]:
-    """The function of a kind, whose module is imported now; raises SettingError for a kind that has none."""
-    if kind not in functions:
-        raise SettingError(f"curate {verb} is not for {kind}; use one of {', '.join(functions)}")
-    module, _, path = functions[kind].partition(":")
-    found: Callable[..., None] = attrgetter(path)(import_module(f"{__package__}.{module}"))
-    return found
-
-
-# Relevance settings.
-
-
-def show_relevance(index: Path, _name: str) -> None:
-    """Prints the settings as JSON for put, and on standard error whether field weights wait for a rebuild."""
-    relevance = _store(index).current()
-    write_json(msgspec.json.format(msgspec.json.encode(relevance)))
-    weights = Store(index).find_serving().manifest.weights
-    if weights != relevance.fields:
-        show_notices([f"fields takes effect with the next rebuild; until then searches use {_text(weights)}"])
-
-
-def put_relevance(index: Path, file: Path, by: str) -> None:
-    """Replaces the settings with those of a file. Omitted settings get their defaults. Engines follow at once."""
-    relevance = read_relevance(file)
-    with open_engine(index, models=False) as engine:
-        before = engine.relevance.revision
-        after = engine.relevance.put([relevance], who=by)
-    emit_revision(before, after, "the settings are now those of the file", undo=_undo(index))
-
-
-def relevance_history(index: Path, _name: str, limit: int) -> None:
-    """Prints the history of changes, newest first."""
-    emit(_store(index).history(limit=limit), show_history, "document", _difference)
-
-
-def restore_relevance(index: Path, revision: int, by: str) -> None:
-    """Restores the settings of a revision, as a new change that can be undone."""
-    store = _store(index)
-    before = store.revision()
-    after = store.restore(revision, who=by)
-    emit_revision(before, after, f"the settings are now those of revision {revision}", undo=_undo(index))
-
-
-def preview_relevance(index: Path, query: str, file: Path | None, delete: Sequence[str], which: PageOptions) -> None:
-    """Prints the effect of other settings on a page of a search; raises SettingError without a file."""
-    if file is None or delete:
-        raise SettingError(
-            "curate preview relevance needs a file of settings, and deletes nothing; name the file alone"
-        )
-    relevance = read_relevance(file)
     with open_engine(index) as engine:
-        emit(engine.relevance.preview(query, [relevance], **asdict(which)), _show_preview)
+        editor = _editor(engine, kind, "preview")
+        if not isinstance(editor, PreviewEditor):
+            raise SettingError(f"curate preview is not for {kind}; use rules or relevance")
+        documents = read_entries(file, editor.kind) if file else []
+        emit(editor.preview(query, documents, delete=gone or (), **asdict(which)), _show_preview)
 
 
-def _undo(index: Path) -> str:
-    return f"shelfwise curate restore relevance {index}"
+def _editor(engine: SearchEngine, kind: CurateKind, verb: str) -> DocumentEditor[Any]:
+    if kind is CurateKind.EXPERIMENTS:
+        raise SettingError(f"curate {verb} is not for experiments, which shoppers have seen; see shelfwise experiments")
+    editor: DocumentEditor[Any] = getattr(engine, kind)
+    return editor
 
 
-def _store(index: Path) -> RelevanceStore:
-    check_index(index)
-    return RelevanceStore(index)
+def _read(
+    kind: CurateKind, codec: DocumentCodec[Any], file: Path, products: Sequence[str], settings: Path | None
+) -> tuple[Sequence[Any], str]:
+    """The documents of a file, and notes about what was read."""
+    if kind is CurateKind.ANSWERS and file.suffix in FAQ_SUFFIXES:
+        found = read_faq(file, Masker(load_settings(settings).events.regions), products=products)
+        show_notices(f"line {each.line} is rejected: {each.reason}" for each in found.rejected[:20])
+        masked = f"{found.masked:,} with masked personal data, {found.named:,} with masked names"
+        return found.entries, f", {masked}; {count_text(len(found.rejected), 'line')} rejected"
+    if products:
+        raise SettingError(f"--product is for answers in files that end in {', '.join(FAQ_SUFFIXES)}")
+    if kind is CurateKind.SYNONYMS and file.suffix not in _DATA_FILES:
+        return read_lines(file), ""
+    return read_entries(file, codec), ""
 
 
-def _difference(change: DocumentChange[Relevance]) -> str:
-    was, became = (each or DEFAULT_RELEVANCE for each in (change.before, change.after))
-    pairs = ((name, getattr(was, name), getattr(became, name)) for name in Relevance.__struct_fields__)
-    changed = [f"{name} {_text(before)} → {_text(after)}" for name, before, after in pairs if before != after]
-    return "; ".join(changed) or "defaults"
+def _undo(kind: CurateKind, index: Path) -> str:
+    return f"shelfwise curate restore {kind} {index}"
 
 
-def _text(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def _change(change: DocumentChange[Any], codec: DocumentCodec[Any]) -> dict[str, object]:
+    was, became = (None if each is None else codec.to_plain(each) for each in (change.before, change.after))
+    head = {"revision": change.revision, "time": change.time, "who": change.who, "id": change.id}
+    return head | {"before": was, "after": became}
+
+
+def _difference(change: DocumentChange[Any]) -> str:
+    if change.before is None:
+        return f"added: {_line(change.after)}"
+    if change.after is None:
+        return f"deleted: {_line(change.before)}"
+    was, became = (msgspec.to_builtins(each) for each in (change.before, change.after))
+    names = [name for name in {**was, **became} if was.get(name) != became.get(name)]
+    return "; ".join(f"{name} {_value(was.get(name))} → {_value(became.get(name))}" for name in names)
+
+
+def _value(value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def _show_documents(
+    documents: Sequence[Any], kind: CurateKind, faults: Mapping[str, str], details: Mapping[str, Any]
+) -> None:
+    if not documents:
+        say(f"No {kind}. To add some: shelfwise curate put {kind} INDEX FILE")
+    else:
+        table = plain_table("id", "state", "says")
+        for each in documents:
+            state = details["states"][each.id].state if kind is CurateKind.CAMPAIGNS else _state(each)
+            says = Text(printable(_line(each)), style="dim" if state == "off" else "")
+            if each.id in faults:
+                says.append(f"\nignored: {printable(faults[each.id])}", style="bold yellow")
+            table.add_row(Text(printable(each.id)), state, says)
+        show_table(table)
+    for line in _detail_lines(details):
+        say(printable(line))
+
+
+def _state(document: object) -> str:
+    return "" if getattr(document, "enabled", True) else "off"
+
+
+def _detail_lines(details: Mapping[str, Any]) -> Iterable[str]:
+    """Lines about the details of a listing."""
+    for each in details.get("exposure_goals", ()):
+        reached = (
+            f"{each.share:.2%} of attention today ({each.searches:,} counted), {_limit(each.at_least, each.at_most)}"
+        )
+        yield f"{each.rule}: {each.filters}: {reached}; offset {each.strength:+.2f} deviations"
+    for name, state in details.get("states", {}).items():
+        yield f"{name}: {state.spent:.2f} spent, {state.spent_today:.2f} today"
+    if "relations" in details and not details["relations"]:
+        yield "No relation of this product alone. To update all: shelfwise events refresh INDEX"
+    for each in details.get("relations", ()):
+        yield _related_line(each.product_id, each.relation)
+
+
+def _related_line(product: str, relation: Relation) -> str:
+    return f"{product}: {relation_line(relation)}"
+
+
+def _line(document: object) -> str:
+    """A document in one line."""
+    match document:
+        case Rule():
+            return f"{_when_text(document.when)}: {'; '.join(map(_action_text, document.actions))}"
+        case Synonym():
+            return document.line
+        case RelationCorrection():
+            return "removed" if document.removed else "added"
+        case Relevance():
+            pairs = ((name, getattr(document, name)) for name in document.__struct_fields__)
+            changed = [f"{name} {_value(value)}" for name, value in pairs if value != getattr(DEFAULT_RELEVANCE, name)]
+            return ", ".join(changed) or "defaults"
+        case Campaign():
+            about = ", ".join((*document.queries, *document.types)[:_MOST_NAMED]) or "any query"
+            total = f"{document.budget:.2f}" if document.budget else ""
+            budget = f"{document.daily_budget:.2f} a day" if document.daily_budget and not total else total
+            return f"{document.advertiser} bids {document.bid:.2f} for {about}" + (
+                f", budget {budget}" if budget else ""
+            )
+        case FaqEntry():
+            return f"{document.question} {document.answer}".strip()
+    raise TypeError(type(document).__name__)
+
+
+_MOST_NAMED = 3
+
+
+def _limit(at_least: float | None, at_most: float | None) -> str:
+    return f"at least {at_least:.2%}" if at_least else f"at most {at_most or 0:.2%}"
+
+
+def _when_text(when: When) -> str:
+    condition = {Match.ANY: "always", Match.EXACT: f'"{when.query}"', Match.CONTAINS: f'with "{when.query}"'}[
+        when.match
+    ]
+    parts = [condition]
+    if when.filters:
+        parts.append(f"within {when.filters}")
+    if when.contexts:
+        parts.append(f"in {' or '.join(when.contexts)}")
+    if when.starts:
+        parts.append(f"from {when.starts:%Y-%m-%d %H:%M %Z}")
+    if when.ends:
+        parts.append(f"until {when.ends:%Y-%m-%d %H:%M %Z}")
+    return ", ".join(parts)
+
+
+def _action_text(action: Action) -> str:
+    match action:
+        case Pin(products, position):
+            return f"pin {_products_text(products)} at {position}"
+        case Boost(filters, strength):
+            return f"boost {filters} by {strength:g}"
+        case Bury(filters, strength):
+            return f"bury {filters} by {strength:g}"
+        case Hide(products, filters):
+            return f"hide {' and '.join(part for part in (_products_text(products), filters) if part)}"
+        case Restrict(filters):
+            return f"only {filters}"
+        case Exposure(filters, at_least, at_most):
+            return f"show {filters} {_limit(at_least, at_most)} of attention"
+        case Redirect(url):
+            return f"redirect to {url}"
+        case Data(values):
+            return f"data {', '.join(values)}"
+        case Classify(name, products, filters):
+            return f"type {name} for {' and '.join(part for part in (_products_text(products), filters) if part)}"
+
+
+def _products_text(products: Sequence[str]) -> str:
+    more = len(products) - _MOST_NAMED
+    return ", ".join(products[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _show_preview(preview: Preview) -> None:
+    before, after = preview.before, preview.after
     show_moves(preview)
-    say(f"{preview.before.total:,} products before, {preview.after.total:,} after")
-    searched = [
-        f"{page.suggestion!r} {'is searched for' if page.corrected else 'is offered'}" if page.suggestion else "none"
-        for page in (preview.before, preview.after)
-    ]
-    if len(set(searched)) > 1:
-        say(f"correction: {searched[0]} before, {searched[1]} after")
+    say(f"{before.total:,} products before, {after.total:,} after")
+    pairs: tuple[tuple[str, Callable[[Any], str]], ...] = (
+        ("rules", lambda page: ", ".join(page.rules)),
+        ("redirect", lambda page: page.redirect),
+        (
+            "correction",
+            lambda page: (
+                f"{page.suggestion!r} {'is searched for' if page.corrected else 'is offered'}"
+                if page.suggestion
+                else ""
+            ),
+        ),
+    )
+    for name, text_of in pairs:
+        was, becomes = (printable(text_of(page)) or "none" for page in (before, after))
+        if was != becomes:
+            say(f"{name}: {was} before, {becomes} after")

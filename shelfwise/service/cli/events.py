@@ -21,6 +21,7 @@ from shelfwise.retrieval.errors import FeedError, SettingError
 from shelfwise.retrieval.events.privacy import Pseudonyms, utc_now
 from shelfwise.retrieval.events.store import EventExport, EventStore, export_events
 from shelfwise.retrieval.html_report import printable
+from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.service.cli import output
 from shelfwise.service.cli.options import Backend, Index, SettingsFile, Workers, command
 from shelfwise.service.cli.output import (
@@ -87,9 +88,9 @@ def refresh(
     days: Annotated[int | None, Option(help="Days that the tables cover; by default 180.", min=1, max=36_500)] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Clean new events, detect bots, and update the derived tables."""
+    """Clean new events, detect bots, and update the derived tables; without events, relations from texts."""
     loaded = load_settings(settings)
-    with _upkeep(index, loaded) as (log, others, tables):
+    with _upkeep(index, loaded, make=(index / CURRENT).is_file()) as (log, others, tables):
         left = sum(store.count() for store in others)
         if left:
             show_notices((f"{left:,} events are in the other event store; to move them here: shelfwise events move",))
@@ -187,10 +188,12 @@ def move(
 
 
 @contextmanager
-def _upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[EventStore, ...], DerivedTablesManager]]:
+def _upkeep(
+    index: Path, settings: Settings, *, make: bool = False
+) -> Iterator[tuple[EventLog, tuple[EventStore, ...], DerivedTablesManager]]:
     """The events of an index, other stores that may have some, and their tables, with progress on the terminal."""
     with (
-        EventLog.open(index, settings, make=False) as log,
+        EventLog.open(index, settings, make=make) as log,
         other_stores(index, settings) as others,
         TerminalProgress() as progress,
     ):

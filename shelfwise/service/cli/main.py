@@ -71,12 +71,8 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "answers": Group(
-        "Answer texts, and questions without an answer.",
-        {
-            "import": Entry("shelfwise.service.cli.search:import_texts", "Add an FAQ, tickets or a manual."),
-            "encode": Entry("shelfwise.service.cli.search:encode_texts", "Encode texts that lack a vector."),
-            "unanswered": Entry("shelfwise.service.cli.search:unanswered", "List questions without an answer."),
-        },
+        "Questions of shoppers.",
+        {"unanswered": Entry("shelfwise.service.cli.search:unanswered", "List questions without an answer.")},
     ),
     "curate": Group(
         "Rules, synonyms, campaigns and other documents, by kind.",
@@ -91,36 +87,19 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "synonyms": Group(
-        "One synonym, and proposals from shoppers' queries.",
+        "Synonyms proposed from shoppers' queries.",
         {
-            "add": Entry("shelfwise.service.cli.synonyms:add", "Add or replace a synonym."),
             "proposals": Entry("shelfwise.service.cli.synonyms:proposals", "Show the proposals with their evidence."),
             "accept": Entry("shelfwise.service.cli.synonyms:accept", "Accept a proposal as a synonym."),
             "decline": Entry("shelfwise.service.cli.synonyms:decline", "Never propose a synonym again."),
         },
     ),
-    "relations": Group(
-        "Relations of products: complements, accessories, substitutes.",
-        {
-            "refresh": Entry(
-                "shelfwise.service.cli.synonyms:refresh_relations", "Update the relations of all products."
-            ),
-            "show": Entry("shelfwise.service.cli.synonyms:show_relations", "Show the relations of a product."),
-            "add": Entry("shelfwise.service.cli.synonyms:add_relation", "Add a relation between two products."),
-            "remove": Entry(
-                "shelfwise.service.cli.synonyms:remove_relation", "Remove a relation, also from later refreshes."
-            ),
-            "withdraw": Entry(
-                "shelfwise.service.cli.synonyms:withdraw_relation", "Withdraw a correction of a relation."
-            ),
-        },
-    ),
     "sponsored": Group(
         "Sponsored placement: the ledger of clicks.",
         {
-            "log": Entry("shelfwise.service.cli.rules:show_ledger", "Show the result of each click."),
+            "log": Entry("shelfwise.service.cli.sponsored:show_ledger", "Show the result of each click."),
             "report": Entry(
-                "shelfwise.service.cli.rules:report_campaigns", "Report impressions, clicks and charges by day."
+                "shelfwise.service.cli.sponsored:report_campaigns", "Report impressions, clicks and charges by day."
             ),
         },
     ),

@@ -233,6 +233,7 @@ def rebuild(
         except PublishRefusedError:
             _show_rows(_read_quality(index), index / REJECTED_FILE, output.err)
             raise
+    _encode_answers(index, where.settings)
     emit(report, show_rebuild, index)
 
 
@@ -241,6 +242,7 @@ def _reencode(index: Path, where: BackendOptions, keep: int) -> None:
     with TerminalProgress() as progress:
         encoder, name = _named_encoder(index, where, progress)
         report = reencode(index, encoder, name, progress, cluster=cluster, keep=keep)
+    _encode_answers(index, where.settings)
     emit(report, _show_reencoding)
 
 
@@ -272,6 +274,16 @@ def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None
     if vectors == "elasticsearch":
         raise SettingError("vectors can be in Elasticsearch only if words are: set backend to elasticsearch")
     return None, False
+
+
+def _encode_answers(index: Path, settings: Path | None) -> None:
+    """Encodes the texts for answers that have no vector of the serving encoder."""
+    from shelfwise.service.answers.faq import FaqStore
+    from shelfwise.service.engine.engine import SearchEngine  # a rebuild without such texts opens no engine
+
+    if FaqStore(index).revision():
+        with SearchEngine.open(index, settings=load_settings(settings)) as engine:
+            engine.answers.encode()
 
 
 def show_rebuild(report: RebuildReport, index: Path) -> None:

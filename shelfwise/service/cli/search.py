@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
-from shelfwise.retrieval.events.privacy import Masker
 from shelfwise.retrieval.filters.ast import value_text
 from shelfwise.retrieval.html_report import printable
 from shelfwise.retrieval.records import (
@@ -32,22 +31,10 @@ from shelfwise.retrieval.records import (
     RelationKind,
 )
 from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
-from shelfwise.service.answers.faq import FaqEntry, FaqStore
-from shelfwise.service.answers.faq_files import read_faq
 from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from shelfwise.service.cli import output
-from shelfwise.service.cli.options import By, Filter, Index, SettingsFile, check_index, command
-from shelfwise.service.cli.output import (
-    count_text,
-    emit,
-    emit_revision,
-    plain_table,
-    price_text,
-    say,
-    show_notices,
-    show_table,
-)
-from shelfwise.service.curation.document_store import StoredDocuments
+from shelfwise.service.cli.options import Filter, Index, SettingsFile, command
+from shelfwise.service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.recommend import GOES_WITH, RELATED_KINDS
 from shelfwise.service.engine.request import STAGES, SearchRequest, parse_history
@@ -253,54 +240,6 @@ def answer(
         emit(engine.answer(question, product or None, subject, filters=filters), show_answer)
 
 
-@command("answers import store faq.jsonl --by m7")
-def import_texts(
-    index: Index,
-    file: Annotated[
-        Path, Argument(help="An FAQ or tickets as .jsonl or .csv, a manual as .txt, .md or .html.", metavar="FILE")
-    ],
-    products: Annotated[
-        list[str] | None, Option("--product", help="Product that all entries are about. Repeatable.", metavar="ID")
-    ] = None,
-    replace_all: Annotated[bool, Option("--replace", help="Delete all entries that are not in the file.")] = False,
-    by: By = "",
-    settings: SettingsFile = None,
-) -> None:
-    """Add answer texts. Markup is removed and personal data is masked. Engines follow at once."""
-    masker = Masker(load_settings(settings).events.regions)
-    found = read_faq(file, masker, products=products or ())
-    show_notices(f"line {each.line} is rejected: {each.reason}" for each in found.rejected[:20])
-    with open_engine(index, settings) as engine:
-        gone = {each.id for each in engine.answers.list()} - {each.id for each in found.entries} if replace_all else ()
-        before = engine.answers.revision
-        after = engine.answers.put(found.entries, gone=gone, who=by)
-    masked = f"{found.masked:,} with masked personal data, {found.named:,} with masked names"
-    rejected = f"{count_text(len(found.rejected), 'line')} rejected"
-    emit_revision(before, after, f"{count_text(len(found.entries), 'text', 'is')} stored, {masked}; {rejected}")
-
-
-def list_texts(index: Path) -> None:
-    """Prints the answer texts, which are used in addition to product texts."""
-    check_index(index)
-    stored = FaqStore(index).read()
-    emit(stored, _show_texts, document={"revision": stored.revision, "entries": stored.documents})
-
-
-def delete_texts(index: Path, ids: Sequence[str], by: str) -> None:
-    """Deletes answer texts; they stay in the history."""
-    check_index(index)
-    store = FaqStore(index)
-    before = store.revision()
-    emit_revision(before, store.delete(ids, who=by), f"{len(set(ids)):,} texts are deleted")
-
-
-@command("answers encode store")
-def encode_texts(index: Index) -> None:
-    """Encode the answer texts that have no vector of the index's encoder, as after a rebuild with another encoder."""
-    with open_engine(index) as engine:
-        emit({"encoded": engine.answers.encode()}, lambda done: say(f"{done['encoded']:,} texts were encoded."))
-
-
 @command("answers unanswered store")
 def unanswered(index: Index, size: Annotated[int, Option(help="Maximum number of questions.", min=1)] = 50) -> None:
     """List questions without an answer, most frequent first: those of at least events.minimum_shoppers shoppers, as
@@ -308,16 +247,6 @@ def unanswered(index: Index, size: Annotated[int, Option(help="Maximum number of
     with open_engine(index) as engine:
         answer = partial(engine.answer, hidden=engine.relevance.served.hidden)
         emit(unanswered_questions(answer, engine.root, size), _show_unanswered)
-
-
-def _show_texts(stored: StoredDocuments[FaqEntry]) -> None:
-    if not stored.documents:
-        say("No texts. To add some: shelfwise answers import INDEX faq.jsonl")
-        return
-    table = plain_table("entry", "question", "answer")
-    for each in stored.documents:
-        table.add_row(*(Text(printable(text[:60])) for text in (each.id, each.question, each.answer)))
-    show_table(table)
 
 
 def _show_unanswered(found: Sequence[UnansweredQuestion]) -> None:

@@ -6,14 +6,12 @@ import os
 import re
 import secrets
 import sqlite3
-import threading
 import unicodedata
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
@@ -298,67 +296,6 @@ def content_problem(connection: sqlite3.Connection) -> str:
     return ""
 
 
-Key = TypeVar("Key")
-Count = TypeVar("Count")
-_WRITE_SECONDS = 1.0
-
-
-class DelayedCounts(Generic[Key, Count]):
-    """Counts by key that are written together about once a second, so that no search waits for the disk.
-    Thread-safe."""
-
-    def __init__(
-        self,
-        store: Callable[[Mapping[Key, Count]], None],
-        combine: Callable[[Count, Count], Count],
-        failure: str,
-        clock: Callable[[], datetime] = wall_clock,
-    ) -> None:
-        """`store` writes counts, `combine` adds two counts of a key; an error's notice begins with `failure`."""
-        self._store, self._combine, self._failure, self._clock = store, combine, failure, clock
-        self._waiting: dict[Key, Count] = {}
-        self._writing: dict[Key, Count] = {}
-        self._written = clock()
-        self._lock = threading.Lock()
-        self.notices: tuple[str, ...] = ()
-
-    def add(self, key: Key, count: Count) -> None:
-        """Adds a count."""
-        with self._lock:
-            known = self._waiting.get(key)
-            self._waiting[key] = count if known is None else self._combine(known, count)
-
-    def waiting(self, key: Key) -> Count | None:
-        """The count of a key that is not written yet."""
-        with self._lock:
-            counts = [each[key] for each in (self._writing, self._waiting) if key in each]
-        return reduce(self._combine, counts) if counts else None
-
-    def write_if_due(self, read: Callable[[], object] = lambda: None) -> None:
-        """Writes waiting counts, unless the last write was less than a second ago; `read` as in `write`."""
-        if self._waiting and (self._clock() - self._written).total_seconds() >= _WRITE_SECONDS:
-            self.write(read)
-
-    def write(self, read: Callable[[], object] = lambda: None) -> None:
-        """Writes waiting counts and reads them back with `read`; until then they still count as waiting. If writing
-        fails, they stay waiting, and `notices` has the reason."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-            self._writing, self._written = waiting, self._clock()
-        if not waiting:
-            return
-        try:
-            self._store(waiting)
-            read()
-            self.notices, failed = (), False
-        except StoreError as error:
-            self.notices, failed = (f"{self._failure}: {error}",), True
-        with self._lock:
-            self._writing = {}
-        for key, count in waiting.items() if failed else ():
-            self.add(key, count)
-
-
 _TABLES = """
 CREATE TABLE {many} (id TEXT PRIMARY KEY, {one} TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE changes (
@@ -467,6 +404,22 @@ class DocumentCodec(Generic[Entry]):
         return statement.format(one=self.one, many=self.many)
 
 
+def read_entries(path: Path, kind: DocumentCodec[Entry]) -> list[Entry]:
+    """The entries of a JSON or TOML file: a list of them, an object with such a list as `documents` or under the kind's
+    name, or one entry. Raises the kind's error if the file cannot be read."""
+    document, place = read_document(path, MOST_FILE_BYTES, kind.error), str(path)
+    if isinstance(document, Mapping) and (
+        name := next((each for each in ("documents", kind.many) if each in document), "")
+    ):
+        for other in sorted(set(document) - {name}):
+            raise kind.error(f"{place}: {other!r} is not a field next to {name}", field=other)
+        document = document[name]
+    if not isinstance(document, list):
+        return [kind.accept(document, place)]
+    return [kind.accept(each, f"{place}: {kind.many}[{number}]") for number, each in enumerate(document)]
+
+
+MOST_FILE_BYTES = 64 << 20
 MOST_ENTRIES = 10_000
 """Maximum number of entries of one kind in one index."""
 MOST_HISTORY = 10_000

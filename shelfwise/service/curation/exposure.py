@@ -9,12 +9,17 @@ costs what the curve of constant strengths shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import reduce
 from pathlib import Path
+from typing import Generic, TypeVar
 
+from shelfwise.retrieval.errors import StoreError
 from shelfwise.retrieval.records import ExposureGoal, Page
-from shelfwise.service.curation.document_store import Layout, SqliteFile
+from shelfwise.service.curation.document_store import Layout, SqliteFile, wall_clock
 from shelfwise.service.curation.rules import Exposure, Rule
 
 EXPOSURE_FILE = "exposure.sqlite"
@@ -135,3 +140,64 @@ class ExposureStore:
                 state = ((ExposureState(*found) if found else NOT_COUNTED) + step).within(goal)
                 values = (*key, state.day, state.own, state.total, state.searches, state.strength, state.counted)
                 cursor.execute("INSERT OR REPLACE INTO exposure VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+Key = TypeVar("Key")
+Count = TypeVar("Count")
+_WRITE_SECONDS = 1.0
+
+
+class DelayedCounts(Generic[Key, Count]):
+    """Counts by key that are written together about once a second, so that no search waits for the disk.
+    Thread-safe."""
+
+    def __init__(
+        self,
+        store: Callable[[Mapping[Key, Count]], None],
+        combine: Callable[[Count, Count], Count],
+        failure: str,
+        clock: Callable[[], datetime] = wall_clock,
+    ) -> None:
+        """`store` writes counts, `combine` adds two counts of a key; an error's notice begins with `failure`."""
+        self._store, self._combine, self._failure, self._clock = store, combine, failure, clock
+        self._waiting: dict[Key, Count] = {}
+        self._writing: dict[Key, Count] = {}
+        self._written = clock()
+        self._lock = threading.Lock()
+        self.notices: tuple[str, ...] = ()
+
+    def add(self, key: Key, count: Count) -> None:
+        """Adds a count."""
+        with self._lock:
+            known = self._waiting.get(key)
+            self._waiting[key] = count if known is None else self._combine(known, count)
+
+    def waiting(self, key: Key) -> Count | None:
+        """The count of a key that is not written yet."""
+        with self._lock:
+            counts = [each[key] for each in (self._writing, self._waiting) if key in each]
+        return reduce(self._combine, counts) if counts else None
+
+    def write_if_due(self, read: Callable[[], object] = lambda: None) -> None:
+        """Writes waiting counts, unless the last write was less than a second ago; `read` as in `write`."""
+        if self._waiting and (self._clock() - self._written).total_seconds() >= _WRITE_SECONDS:
+            self.write(read)
+
+    def write(self, read: Callable[[], object] = lambda: None) -> None:
+        """Writes waiting counts and reads them back with `read`; until then they still count as waiting. If writing
+        fails, they stay waiting, and `notices` has the reason."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+            self._writing, self._written = waiting, self._clock()
+        if not waiting:
+            return
+        try:
+            self._store(waiting)
+            read()
+            self.notices, failed = (), False
+        except StoreError as error:
+            self.notices, failed = (f"{self._failure}: {error}",), True
+        with self._lock:
+            self._writing = {}
+        for key, count in waiting.items() if failed else ():
+            self.add(key, count)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -16,9 +15,8 @@ from shelfwise.retrieval.errors import RelevanceError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 from shelfwise.retrieval.text.vocabulary import words_of
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, convert_document, read_document
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, convert_document
 
-MOST_FILE_BYTES = 1 << 20
 DOCUMENT_ID = "relevance"
 """Id of the only document of an index."""
 
@@ -138,11 +136,6 @@ def validate_relevance(relevance: Relevance) -> Relevance:
         return parse_relevance(msgspec.to_builtins(relevance))
     except TypeError as error:
         raise RelevanceError(f"relevance has an invalid value ({error})") from error
-
-
-def read_relevance(path: Path) -> Relevance:
-    """The settings of a JSON or TOML file; raises RelevanceError if it cannot be read."""
-    return parse_relevance(read_document(path, MOST_FILE_BYTES, RelevanceError))
 
 
 def _check(relevance: Relevance) -> None:

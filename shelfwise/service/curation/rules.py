@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TypeVar, get_args
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ import msgspec
 from shelfwise.retrieval.errors import FilterError, RuleError, close_names, suggest_names
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.text.product_types import MOST_WORDS, type_phrase
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text, read_document
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text
 
 
 class Match(StrEnum):
@@ -146,7 +145,6 @@ class Rule:
     enabled: bool = True
 
 
-MOST_FILE_BYTES = 64 << 20
 Made = TypeVar("Made")
 _KIND_OF = {action: kind for kind, action in KINDS.items()}
 
@@ -188,23 +186,6 @@ def parse_rule(document: object, place: str = "the rule") -> Rule:
     head = _converted(fields, _Head, place)
     moments = _converted(when, When, f"{place}: when")
     return Rule(head.id, made, moments, head.name, head.priority, head.enabled)
-
-
-def parse_rules(document: object, place: str) -> list[Rule]:
-    """The rules of a document: a list of rules, an object with such a list as `rules`, or one rule."""
-    if isinstance(document, Mapping) and "rules" in document:
-        strange = sorted(set(document) - {"rules"})
-        if strange:
-            raise RuleError(f"{place}: {strange[0]!r} is not a field next to rules", field=strange[0])
-        document = document["rules"]
-    if not isinstance(document, list):
-        return [parse_rule(document, place)]
-    return [parse_rule(each, f"{place}: rules[{number}]") for number, each in enumerate(document)]
-
-
-def read_rules(path: Path) -> list[Rule]:
-    """The rules of a JSON or TOML file; raises RuleError if it cannot be read."""
-    return parse_rules(read_document(path, MOST_FILE_BYTES, RuleError), str(path))
 
 
 def _given(value: Rule | When | Action) -> dict[str, object]:

@@ -23,7 +23,6 @@ from shelfwise.retrieval.store.products import FieldWeights
 from shelfwise.retrieval.text.analysis import Analyzer, phrase_key
 from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
 from shelfwise.service.curation.document_store import (
-    DelayedCounts,
     DocumentChange,
     DocumentCodec,
     DocumentStore,
@@ -35,6 +34,7 @@ from shelfwise.service.curation.document_store import (
 )
 from shelfwise.service.curation.exposure import (
     NOT_COUNTED,
+    DelayedCounts,
     ExposureState,
     ExposureStates,
     ExposureStore,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from math import ceil
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -20,7 +19,6 @@ from shelfwise.service.curation.document_store import (
     EditableStore,
     check_text,
     convert_document,
-    read_document,
 )
 
 MICROS = 1_000_000
@@ -32,7 +30,6 @@ _PLAIN = r"^[a-z0-9][a-z0-9-]{0,31}\Z"
 _Floor = Annotated[float, Meta(ge=LOWEST_FLOOR, le=20)]
 _Budget = Annotated[float, Meta(gt=0, le=1e9)]
 _Text = Annotated[str, Meta(min_length=1, max_length=256)]
-MOST_FILE_BYTES = 16 << 20
 
 
 class Pacing(StrEnum):
@@ -144,20 +141,6 @@ def parse_campaign(document: object, place: str = "the campaign") -> Campaign:
     campaign = convert_document(document, Campaign, place, CampaignError, _ALLOWED)
     _check(campaign, place)
     return campaign
-
-
-def parse_campaigns(document: object, place: str) -> list[Campaign]:
-    """The campaigns of a document: a list of campaigns, an object with such a list as `campaigns`, or one campaign."""
-    if isinstance(document, Mapping) and set(document) == {"campaigns"}:
-        document = document["campaigns"]
-    if not isinstance(document, list):
-        return [parse_campaign(document, place)]
-    return [parse_campaign(each, f"{place}: campaigns[{number}]") for number, each in enumerate(document)]
-
-
-def read_campaigns(path: Path) -> list[Campaign]:
-    """The campaigns of a JSON or TOML file; raises CampaignError if it cannot be read."""
-    return parse_campaigns(read_document(path, MOST_FILE_BYTES, CampaignError), str(path))
 
 
 def validate_campaign(campaign: Campaign) -> Campaign:

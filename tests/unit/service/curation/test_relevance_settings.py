@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shelfwise.retrieval.errors import RelevanceError
+from shelfwise.service.curation.document_store import read_entries
 from shelfwise.service.curation.relevance import (
     DEFAULT_RELEVANCE,
     Relevance,
@@ -15,7 +16,6 @@ from shelfwise.service.curation.relevance import (
     Signal,
     TypoTolerance,
     parse_relevance,
-    read_relevance,
     validate_relevance,
 )
 
@@ -65,13 +65,15 @@ def test_a_file_is_toml_or_json(tmp_path: Path) -> None:
     toml, json = tmp_path / "a.toml", tmp_path / "a.json"
     toml.write_text('typo_tolerance = "offer"\nsignals = [{ field = "rating" }]')
     json.write_text('{"typo_tolerance": "offer", "signals": [{"field": "rating", "weight": 1, "descending": true}]}')
-    assert read_relevance(toml) == read_relevance(json)
-    assert read_relevance(toml) == Relevance(typo_tolerance=TypoTolerance.OFFER, signals=(Signal("rating"),))
+    assert read_entries(toml, RelevanceStore.kind) == read_entries(json, RelevanceStore.kind)
+    assert read_entries(toml, RelevanceStore.kind) == [
+        Relevance(typo_tolerance=TypoTolerance.OFFER, signals=(Signal("rating"),))
+    ]
     json.write_text("{")
     with pytest.raises(RelevanceError, match="is not valid JSON"):
-        read_relevance(json)
+        read_entries(json, RelevanceStore.kind)
     with pytest.raises(RelevanceError, match="cannot be read"):
-        read_relevance(tmp_path / "nowhere.toml")
+        read_entries(tmp_path / "nowhere.toml", RelevanceStore.kind)
 
 
 def test_every_change_is_logged_and_can_be_restored(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.retrieval.errors import RuleError
+from shelfwise.service.curation.document_store import read_entries
 from shelfwise.service.curation.rules import (
     LONGEST_ID,
     LONGEST_URL,
@@ -30,9 +31,9 @@ from shelfwise.service.curation.rules import (
     Redirect,
     Restrict,
     Rule,
+    RuleStore,
     When,
     parse_rule,
-    read_rules,
     rule_document,
     validate_rule,
 )
@@ -92,7 +93,7 @@ def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
     }
     for name, content in forms.items():
         (tmp_path / name).write_text(content)
-        assert read_rules(tmp_path / name) == [rule]
+        assert read_entries(tmp_path / name, RuleStore.kind) == [rule]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_invalid_files_are_refused(name: str, content: bytes | None, message: st
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(RuleError, match=re.escape(message)):
-        read_rules(tmp_path / name)
+        read_entries(tmp_path / name, RuleStore.kind)
 
 
 MORNING, EVENING = datetime(2026, 11, 27, 6, tzinfo=UTC), datetime(2026, 11, 27, 18, tzinfo=UTC)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from shelfwise.retrieval.errors import CampaignError
+from shelfwise.service.curation.document_store import read_entries
 from shelfwise.service.sponsored.campaign import (
     MICROS,
     Campaign,
@@ -19,8 +20,6 @@ from shelfwise.service.sponsored.campaign import (
     Pacing,
     campaign_document,
     parse_campaign,
-    parse_campaigns,
-    read_campaigns,
 )
 
 NOW = datetime(2026, 11, 30, 6, tzinfo=UTC)
@@ -66,8 +65,6 @@ def test_an_error_names_the_field_and_what_is_right(values: dict[str, object], f
 def test_errors_name_missing_and_invalid_parts() -> None:
     with pytest.raises(CampaignError, match="bid: is missing; bid must be a number above 0"):
         parse_campaign({"id": "a", "advertiser": "a", "products": ["p1"]})
-    with pytest.raises(CampaignError, match=r"campaigns\[1\]: is int"):
-        parse_campaigns({"campaigns": [campaign_document(DRILLS), 5]}, "file.json")
 
 
 def test_a_document_reads_back_as_the_campaign(tmp_path: Path) -> None:
@@ -75,9 +72,9 @@ def test_a_document_reads_back_as_the_campaign(tmp_path: Path) -> None:
     assert campaign_document(DRILLS) == {"id": "drills", "advertiser": "acme", "products": ("p1", "p2"), "bid": 0.4}
     path = tmp_path / "campaigns.json"
     path.write_text(json.dumps({"campaigns": [campaign_document(full)]}))
-    assert read_campaigns(path) == [full]
+    assert read_entries(path, CampaignStore.kind) == [full]
     path.with_suffix(".toml").write_text('id = "drills"\nadvertiser = "acme"\nproducts = ["p1", "p2"]\nbid = 0.4\n')
-    assert read_campaigns(path.with_suffix(".toml")) == [DRILLS]
+    assert read_entries(path.with_suffix(".toml"), CampaignStore.kind) == [DRILLS]
 
 
 def test_campaigns_are_stored_with_their_history(tmp_path: Path) -> None:
