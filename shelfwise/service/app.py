@@ -54,7 +54,7 @@ from shelfwise.service.http.middleware import (
     RequestMiddleware,
 )
 from shelfwise.service.http.openapi import DescribedApp
-from shelfwise.service.http.routes import curation, feeds, ingest, search, sponsored, store, webhooks
+from shelfwise.service.http.routes import curation, feeds, ingest, search, store, webhooks
 from shelfwise.service.http.tasks import TaskService
 from shelfwise.service.instantsearch import admin_routes, object_routes
 from shelfwise.service.instantsearch import routes as instantsearch
@@ -95,8 +95,8 @@ _ROUTERS = (
     webhooks.router,
     curation.experiment_router,
     curation.proposal_router,
+    curation.ledger_router,
     curation.router,
-    sponsored.router,
     store.index_router,
     store.alias_router,
     store.settings_router,
