@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from shelfwise.benchmarks.answers import measure_answers
 from shelfwise.benchmarks.backends import measure_backends
 from shelfwise.benchmarks.changes import measure_freshness, measure_rebuilds
 from shelfwise.benchmarks.intent import (
@@ -34,9 +33,7 @@ from shelfwise.benchmarks.latency import (
 from shelfwise.benchmarks.load import measure_http, serve_index
 from shelfwise.benchmarks.quality import Run, compare_runs, evaluate_stages, measure, read_run, run_stage, write_run
 from shelfwise.benchmarks.scale import ScaleOptions, measure_scale, write_plots
-from shelfwise.benchmarks.sponsored import measure_sponsored
 from shelfwise.benchmarks.tables import (
-    show_answers,
     show_backends,
     show_freshness,
     show_http,
@@ -47,7 +44,6 @@ from shelfwise.benchmarks.tables import (
     show_rebuilds,
     show_recall,
     show_scale,
-    show_sponsored,
     show_throughput,
 )
 from shelfwise.indexer.build import RebuildOptions
@@ -268,21 +264,6 @@ def backends(
     emit(report, show_backends)
 
 
-@command("bench sponsored store --judgments judgments.tsv")
-def sponsored(
-    index: Index,
-    judgments: Annotated[Path, typer.Option(help="A judgments file.", metavar="FILE")],
-    rounds: Annotated[int, typer.Option(help="Searches for each query, with other bids.", min=1, max=100)] = 2,
-) -> None:
-    """Advertise every product at bids of any height, and search judged queries; the index is not changed.
-
-    Counts irrelevant sponsored hits and changes of organic results, and measures what untrue bids gain in auctions.
-    """
-    with TerminalProgress() as progress:
-        report = measure_sponsored(index, read_judgments(judgments), rounds, progress)
-    emit(report, show_sponsored)
-
-
 _QUERIES = 500
 
 
@@ -378,27 +359,6 @@ def scale(
     with TerminalProgress() as progress:
         points = measure_scale(options, progress)
     emit(points, show_scale, write_plots(points, folder), hour_price)
-
-
-@command("bench answers store --icecat icecat-index --split test")
-def answers(
-    index: Index,
-    icecat: Annotated[
-        Path | None, typer.Option(help="An index of icecat, with test questions alone: no parameter is chosen by it.")
-    ] = None,
-    split: Annotated[
-        Literal["dev", "test"], typer.Option(help="Wordings that chose the thresholds, or others.")
-    ] = "test",
-    questions: Annotated[int, typer.Option(help="Questions per index whose answers it has.", min=1)] = 100,
-    unanswerable: Annotated[int, typer.Option(help="Questions per index whose answers it lacks.", min=0)] = 50,
-    seed: Annotated[int, typer.Option(help="Seed of the drawn products.")] = 0,
-    wrong: Annotated[bool, typer.Option("--wrong", help="Show the questions that were answered wrongly.")] = False,
-) -> None:
-    """Ask questions about a demo store, and about icecat: right answers by the right source, and time."""
-    reports = [measure_answers(index, "demo", split, questions, unanswerable, seed)]
-    if icecat:
-        reports.append(measure_answers(icecat, "icecat", "test", questions, unanswerable, seed))
-    emit(reports, show_answers, wrong)
 
 
 _LEAST_SIZE, _MOST_SIZE = 1_000, 20_000_000

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from shelfwise.benchmarks.scale import ScalePoint, fit
-from shelfwise.retrieval.html_report import printable
-from shelfwise.service.cli.output import plain_table, say, show_pairs, show_table
+from shelfwise.service.cli.output import plain_table, say, show_table
 
 if TYPE_CHECKING:
-    from shelfwise.benchmarks.answers import AnswersReport
     from shelfwise.benchmarks.backends import BackendFigures, BackendsReport
     from shelfwise.benchmarks.changes import Build, Freshness
     from shelfwise.benchmarks.intent import AbsentFigures, IntentFigures, SynonymEffect
     from shelfwise.benchmarks.load import HttpReport
     from shelfwise.benchmarks.quality import RunChange
-    from shelfwise.benchmarks.sponsored import SponsoredReport
 
 
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int, changes: Mapping[str, RunChange]) -> None:
@@ -224,51 +221,3 @@ def _show_model(points: Sequence[ScalePoint], hour_price: float) -> None:
             f"{products:,}", *cells, f"{1_000 / spent:,.1f}", f"{spent:,.0f}", f"{hour_price * spent / 3_600:.6f}"
         )
     show_table(paper)
-
-
-def show_sponsored(report: SponsoredReport) -> None:
-    """The sponsored hits by relevance, the changes of organic results, and the gains of untrue bids."""
-    show_pairs(
-        (
-            ("queries", f"{report.queries:,}, {report.searches:,} searches at random bids up to 10,000"),
-            ("sponsored hits", f"{report.sponsored:,} in {report.with_sponsored:,} searches"),
-            ("not relevant", f"{report.irrelevant:,} by their grade, {report.unjudged:,} without one"),
-            ("changed results", f"{report.changed:,} searches"),
-            *((f"gain, {count} place{'s' * (count > 1)}", f"{gain:g}") for count, gain in report.gains.items()),
-        )
-    )
-    fraud = figure_table(["", "without limits", "with limits of addresses"], "charged of the clicks of an attack")
-    for name, counts in report.attacks.items():
-        fraud.add_row(name, *map(str, counts))
-    show_table(fraud)
-    columns = next(iter(report.honest.values()))
-    honest = figure_table(["", *columns], "honest clicks that remain charged")
-    for name, shares in report.honest.items():
-        honest.add_row(name, *(f"{share:.1%}" for share in shares.values()))
-    show_table(honest)
-
-
-def show_answers(reports: Sequence[AnswersReport], wrong: bool = False) -> None:
-    """A row for each kind of question of each index, one for all answerable questions, and times."""
-    table = plain_table("index", "questions", "asked", "right", "share", right=("asked", "right", "share"))
-    totals: dict[str, list[int]] = {"with an answer": [0, 0], "without one": [0, 0]}
-    for report in reports:
-        for kind, each in report.kinds.items():
-            table.add_row(
-                report.index,
-                f"{kind}, {report.split}",
-                f"{each.cases:,}",
-                f"{each.right:,}",
-                f"{each.right / each.cases:.1%}",
-            )
-            total = totals["without one" if kind == "nothing" else "with an answer"]
-            total[0] += each.cases
-            total[1] += each.right
-    for name, (cases, right) in totals.items():
-        if cases:
-            table.add_row("all", name, f"{cases:,}", f"{right:,}", f"{right / cases:.1%}")
-    show_table(table)
-    for report in reports:
-        say(f"{report.index}: " + ", ".join(f"{name} {each:.1f} ms" for name, each in report.milliseconds.items()))
-    for text, page, quoted in (each for report in reports for each in report.wrong if wrong):
-        say(f"{printable(text)}", (f"  [{printable(page)}]" if page else "", "dim"), f" -> {printable(quoted)}")

@@ -10,9 +10,14 @@ import typer
 from shelfwise.service.cli.main import run
 
 
-def run_study(*commands: Callable[..., None]) -> None:
-    """Runs a study's command, or one of several by its name."""
+def study_app(*commands: Callable[..., None]) -> typer.Typer:
+    """A program of a study's command, or of several by name."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     for command in commands:
         app.command(epilog=f"Example: python -m shelfwise.benchmarks.studies.{command.example}")(command)  # type: ignore[attr-defined]
-    run(app)
+    return app
+
+
+def run_study(*commands: Callable[..., None]) -> None:
+    """Runs a study."""
+    run(study_app(*commands))

@@ -152,7 +152,7 @@ def _identity(folder: Path, spec: RankerSpec) -> str:
 
 SHIPPED = Path(__file__).with_name("shipped")
 """The shipped rankers, for indexes without a trained one: features heads, one folder per encoder, distilled on several
-catalogs (`shelfwise train default`, docs/rankers.md)."""
+catalogs (docs/rankers.md)."""
 
 
 def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:

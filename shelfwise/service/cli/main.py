@@ -145,7 +145,6 @@ GROUPS: Mapping[str, Group] = {
             "expansions": Entry(
                 "shelfwise.service.cli.train:expansions", "Learn which product words match which query words."
             ),
-            "default": Entry("shelfwise.service.cli.train:default", "Train one ranker for stores without a ranker."),
         },
     ),
     "keys": Group(
@@ -168,14 +167,12 @@ GROUPS: Mapping[str, Group] = {
             "intent": Entry(
                 "shelfwise.benchmarks.commands:intent", "Whether queries that name a kind of product find it."
             ),
-            "answers": Entry("shelfwise.benchmarks.commands:answers", "Correctness of answers to questions."),
             "throughput": Entry(
                 "shelfwise.benchmarks.commands:throughput", "Text analysis and all runtimes of the encoder."
             ),
             "backends": Entry(
                 "shelfwise.benchmarks.commands:backends", "The same index embedded and in Elasticsearch."
             ),
-            "sponsored": Entry("shelfwise.benchmarks.commands:sponsored", "Sponsored placement at low and high bids."),
             "http": Entry("shelfwise.benchmarks.commands:http", "The HTTP service at a fixed rate and overloaded."),
             "freshness": Entry(
                 "shelfwise.benchmarks.commands:freshness", "Time from a live change to a search that finds it."

@@ -347,15 +347,6 @@ def _show_removed(added: AddedRanker) -> None:
     show_notices(added.notices)
 
 
-def show_default(report: RankerReport, folder: Path) -> None:
-    """Prints the results of a default ranker on each catalog that was left out of its training."""
-    table = _table("measure", NDCG)
-    for name, value in report.measures.items():
-        table.add_row(Text(name), f"{value:.4f}")
-    show_table(table)
-    say(f"Written to {folder}: measured on {report.measured_on}")
-
-
 def _show_pruning(done: PruningResult, index: Path) -> None:
     ranker, before, agreement = done.added.model, done.added.model.report.against, done.agreement
     table = _table("", "graph", "100 candidates")

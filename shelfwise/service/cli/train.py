@@ -1,4 +1,4 @@
-"""Training: `learn`, and `train ranker`, `towers`, `users`, `expansions`, `default`."""
+"""Training: `learn`, and `train ranker`, `towers`, `users`, `expansions`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from typer import Argument, Option
+from typer import Option
 
 from shelfwise.rerank.teacher.pairs import DEFAULT_TEACHER
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.html_report import printable
 from shelfwise.service.cli import output
-from shelfwise.service.cli.models import (
-    ranker_document,
-    show_default,
-    show_expansion,
-    show_tower_evaluation,
-    show_training,
-)
+from shelfwise.service.cli.models import ranker_document, show_expansion, show_tower_evaluation, show_training
 from shelfwise.service.cli.options import (
     Index,
     Runtime,
@@ -181,28 +175,6 @@ def _emit_by_store(stores: Sequence[Path], found: Sequence[AddedRanker]) -> None
 
     documents = [{"index": str(index), **ranker_document(each)} for index, each in zip(stores, found, strict=True)]
     emit(found, show_all, document=documents)
-
-
-@command("train default first-store second-store --out default-ranker")
-def default(
-    indexes: Annotated[list[Path], Argument(help="Index directories of different stores.", metavar="INDEX")],
-    out: Annotated[Path, Option(help="New folder for the ranker.")],
-    teacher: TeacherOptions,
-    queries: Annotated[int, Option(help="Queries to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
-    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6,
-    seed: Annotated[int, Option(help="Seed of the queries and the initial weights.", min=0)] = 0,
-) -> None:
-    """Train one ranker on the catalogs of several stores, for stores without a ranker. The shipped ranker was made this
-    way."""
-    teacher.check()
-    from shelfwise.rerank.training.distillation import DistilOptions
-    from shelfwise.rerank.training.trainer import LoopOptions
-    from shelfwise.service.training.default_ranker import DefaultOptions, train_default
-
-    distillation = DistilOptions(LoopOptions(epochs=epochs), seed=seed)
-    with TerminalProgress() as progress:
-        report = train_default(indexes, out, DefaultOptions(teacher.catalog(queries, seed), distillation), progress)
-    emit(report, show_default, out)
 
 
 @command("train towers store --judgments judgments.tsv")

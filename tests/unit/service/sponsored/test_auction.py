@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shelfwise.benchmarks.sponsored import largest_gain
+from shelfwise.benchmarks.studies.sponsored import largest_gain
 from shelfwise.service.sponsored.auction import (
     BUCKETS,
     EXAMINATION,

@@ -15,19 +15,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+import typer
 
+from shelfwise.benchmarks.studies import run_study
+from shelfwise.retrieval.html_report import printable
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import contains_chinese
 from shelfwise.service.answers.answering import Answer, AnswerStatus
 from shelfwise.service.answers.faq import FaqEntry
+from shelfwise.service.cli.options import Index, command
+from shelfwise.service.cli.output import emit, plain_table, say, show_table
 from shelfwise.service.engine.engine import SearchEngine
 
 Split = Literal["dev", "test"]
-CASES = Path(__file__).parent / "cases" / "answers.toml"
+CASES = Path(__file__).parents[1] / "cases" / "answers.toml"
 _ON_PAGE = 0.6
 """The share of questions about products that are asked on the product's page."""
 _FIELD_SHARE, _SENTENCE_SHARE = 0.6, 0.25
@@ -299,3 +304,54 @@ def _copied(index: Path) -> Iterator[Path]:
             if each.name != "answers.sqlite":
                 (Path(folder) / each.name).symlink_to(each)
         yield Path(folder)
+
+
+@command("answers store --icecat icecat-index --split test")
+def answers_command(
+    index: Index,
+    icecat: Annotated[
+        Path | None, typer.Option(help="An index of icecat, with test questions alone: no parameter is chosen by it.")
+    ] = None,
+    split: Annotated[
+        Literal["dev", "test"], typer.Option(help="Wordings that chose the thresholds, or others.")
+    ] = "test",
+    questions: Annotated[int, typer.Option(help="Questions per index whose answers it has.", min=1)] = 100,
+    unanswerable: Annotated[int, typer.Option(help="Questions per index whose answers it lacks.", min=0)] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn products.")] = 0,
+    wrong: Annotated[bool, typer.Option("--wrong", help="Show the questions that were answered wrongly.")] = False,
+) -> None:
+    """Ask questions about a demo store, and about icecat: right answers by the right source, and time."""
+    reports = [measure_answers(index, "demo", split, questions, unanswerable, seed)]
+    if icecat:
+        reports.append(measure_answers(icecat, "icecat", "test", questions, unanswerable, seed))
+    emit(reports, show_answers, wrong)
+
+
+def show_answers(reports: Sequence[AnswersReport], wrong: bool = False) -> None:
+    """A row for each kind of question of each index, one for all answerable questions, and times."""
+    table = plain_table("index", "questions", "asked", "right", "share", right=("asked", "right", "share"))
+    totals: dict[str, list[int]] = {"with an answer": [0, 0], "without one": [0, 0]}
+    for report in reports:
+        for kind, each in report.kinds.items():
+            table.add_row(
+                report.index,
+                f"{kind}, {report.split}",
+                f"{each.cases:,}",
+                f"{each.right:,}",
+                f"{each.right / each.cases:.1%}",
+            )
+            total = totals["without one" if kind == "nothing" else "with an answer"]
+            total[0] += each.cases
+            total[1] += each.right
+    for name, (cases, right) in totals.items():
+        if cases:
+            table.add_row("all", name, f"{cases:,}", f"{right:,}", f"{right / cases:.1%}")
+    show_table(table)
+    for report in reports:
+        say(f"{report.index}: " + ", ".join(f"{name} {each:.1f} ms" for name, each in report.milliseconds.items()))
+    for text, page, quoted in (each for report in reports for each in report.wrong if wrong):
+        say(f"{printable(text)}", (f"  [{printable(page)}]" if page else "", "dim"), f" -> {printable(quoted)}")
+
+
+if __name__ == "__main__":
+    run_study(answers_command)

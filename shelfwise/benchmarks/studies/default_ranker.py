@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.text import Text
 from scipy.special import expit
+from typer import Argument, Option
 
+from shelfwise.benchmarks.studies import run_study
 from shelfwise.rerank.evaluation.promotion import NDCG
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker.features import FEATURES, MEMORY_COLUMNS, SIGNALS
@@ -32,9 +36,13 @@ from shelfwise.rerank.training.distillation import (
     split_lists,
 )
 from shelfwise.rerank.training.evaluation import fit_calibration, scores_of
+from shelfwise.rerank.training.trainer import LoopOptions
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.store.files import atomic_folder
+from shelfwise.service.cli.options import command
+from shelfwise.service.cli.output import TerminalProgress, emit, plain_table, say, show_table
+from shelfwise.service.cli.train import TeacherOptions
 from shelfwise.service.engine.snapshot import serving_snapshot
 from shelfwise.service.training.ranker_dataset import CatalogOptions, list_data, score_lists
 from shelfwise.service.training.ranker_from_lists import EVENT_WEIGHTS
@@ -175,3 +183,34 @@ def _spec(stores: Sequence[_CatalogStore], network: RankerNetwork, mix: float, o
             "seed": options.distilling.seed,
         },
     )
+
+
+@command("default_ranker first-store second-store --out default-ranker")
+def default_ranker_command(
+    indexes: Annotated[list[Path], Argument(help="Index directories of different stores.", metavar="INDEX")],
+    out: Annotated[Path, Option(help="New folder for the ranker.")],
+    teacher: TeacherOptions,
+    queries: Annotated[int, Option(help="Queries to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
+    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6,
+    seed: Annotated[int, Option(help="Seed of the queries and the initial weights.", min=0)] = 0,
+) -> None:
+    """Train one ranker on the catalogs of several stores, for stores without a ranker. The shipped ranker was made this
+    way."""
+    teacher.check()
+    distillation = DistilOptions(LoopOptions(epochs=epochs), seed=seed)
+    with TerminalProgress() as progress:
+        report = train_default(indexes, out, DefaultOptions(teacher.catalog(queries, seed), distillation), progress)
+    emit(report, show_default, out)
+
+
+def show_default(report: RankerReport, folder: Path) -> None:
+    """Prints the results of a default ranker on each catalog that was left out of its training."""
+    table = plain_table("measure", NDCG, right=(NDCG,))
+    for name, value in report.measures.items():
+        table.add_row(Text(name), f"{value:.4f}")
+    show_table(table)
+    say(f"Written to {folder}: measured on {report.measured_on}")
+
+
+if __name__ == "__main__":
+    run_study(default_ranker_command)

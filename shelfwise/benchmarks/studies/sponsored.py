@@ -10,14 +10,19 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+import typer
 
+from shelfwise.benchmarks.studies import run_study
+from shelfwise.benchmarks.tables import figure_table
 from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent
-from shelfwise.retrieval.judgments import Judgments
+from shelfwise.retrieval.judgments import Judgments, read_judgments
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.records import EventKind, Page
+from shelfwise.service.cli.options import Index, command
+from shelfwise.service.cli.output import TerminalProgress, emit, show_pairs, show_table
 from shelfwise.service.curation.document_store import to_microseconds
 from shelfwise.service.demo.catalog import make_catalog
 from shelfwise.service.demo.queries import make_queries
@@ -276,3 +281,44 @@ def honest_shares(progress: Progress) -> dict[str, dict[str, float]]:
             }
     progress.end("")
     return found
+
+
+@command("sponsored store --judgments judgments.tsv")
+def sponsored_command(
+    index: Index,
+    judgments: Annotated[Path, typer.Option(help="A judgments file.", metavar="FILE")],
+    rounds: Annotated[int, typer.Option(help="Searches for each query, with other bids.", min=1, max=100)] = 2,
+) -> None:
+    """Advertise every product at bids of any height, and search judged queries; the index is not changed.
+
+    Counts irrelevant sponsored hits and changes of organic results, and measures what untrue bids gain in auctions.
+    """
+    with TerminalProgress() as progress:
+        report = measure_sponsored(index, read_judgments(judgments), rounds, progress)
+    emit(report, show_sponsored)
+
+
+def show_sponsored(report: SponsoredReport) -> None:
+    """The sponsored hits by relevance, the changes of organic results, and the gains of untrue bids."""
+    show_pairs(
+        (
+            ("queries", f"{report.queries:,}, {report.searches:,} searches at random bids up to 10,000"),
+            ("sponsored hits", f"{report.sponsored:,} in {report.with_sponsored:,} searches"),
+            ("not relevant", f"{report.irrelevant:,} by their grade, {report.unjudged:,} without one"),
+            ("changed results", f"{report.changed:,} searches"),
+            *((f"gain, {count} place{'s' * (count > 1)}", f"{gain:g}") for count, gain in report.gains.items()),
+        )
+    )
+    fraud = figure_table(["", "without limits", "with limits of addresses"], "charged of the clicks of an attack")
+    for name, counts in report.attacks.items():
+        fraud.add_row(name, *map(str, counts))
+    show_table(fraud)
+    columns = next(iter(report.honest.values()))
+    honest = figure_table(["", *columns], "honest clicks that remain charged")
+    for name, shares in report.honest.items():
+        honest.add_row(name, *(f"{share:.1%}" for share in shares.values()))
+    show_table(honest)
+
+
+if __name__ == "__main__":
+    run_study(sponsored_command)
