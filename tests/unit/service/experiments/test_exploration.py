@@ -233,6 +233,25 @@ def test_events_of_a_service_have_the_propensity(root: Path) -> None:
         assert shown[mark.rank] == hit["product"]["id"]
 
 
+def test_instantsearch_pages_have_the_propensity(root: Path) -> None:
+    asked = {"indexName": root.name, "query": QUERY, "clickAnalytics": True, "getRankingInfo": True}
+    with (
+        SearchEngine.open(root, settings=SETTINGS) as engine,
+        local_client(create_app(engine, ServiceSettings())) as client,
+    ):
+        requests = [asked | {"userToken": who} for who in SHOPPERS]
+        results = client.post("/1/indexes/*/queries", json={"requests": requests}).json()["results"]
+        key = ExperimentStore(root).read().key
+    explored = 0
+    for found in results:
+        marks = read_marks(found["queryID"], key)
+        infos = [(rank, hit["_rankingInfo"]) for rank, hit in enumerate(found["hits"], 1)]
+        expected = [f"explored:{rank}:{info['propensity']:.4e}" for rank, info in infos if info.get("explored")]
+        assert [*map(str, marks)] == expected
+        explored += len(marks)
+    assert explored
+
+
 def test_a_share_above_the_bound_is_refused() -> None:
     with pytest.raises(SettingError, match=r"ranker\.exploration"):
         load_settings(environment={"SHELFWISE_RANKER__EXPLORATION": "0.3"})
