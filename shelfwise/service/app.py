@@ -45,7 +45,7 @@ from shelfwise.service.http.context import ServiceContext, SharedParts
 from shelfwise.service.http.errors import handle_errors
 from shelfwise.service.http.impressions import ImpressionRecorder
 from shelfwise.service.http.indexes import IndexRegistry
-from shelfwise.service.http.limits import RateLimiter, WorkerThreads
+from shelfwise.service.http.limits import BODY_SECONDS, RateLimiter, WorkerThreads
 from shelfwise.service.http.middleware import (
     EarlyRefusals,
     IndexPathMiddleware,
@@ -64,6 +64,8 @@ from shelfwise.service.settings import ServiceSettings, SourcedSettings, cache_f
 from shelfwise.service.web import docs, pages, pictures
 from shelfwise.service.worker_group import WorkerGroup
 
+QUEUE = 32
+"""Requests that may wait for a thread of a worker process; further ones are refused with 503."""
 DRAIN_SECONDS = 30
 """Seconds for requests in progress after the signal to stop."""
 _SWITCH_SECONDS = 0.0005
@@ -153,11 +155,9 @@ def create_app(
         KeyFile(settings.keys or root / KEYS_FILE),
         AdminToken(root),
         RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address, group),
-        WorkerThreads(settings.worker_threads, settings.queue),
-        WorkerThreads(1, settings.queue),
+        WorkerThreads(settings.worker_threads, QUEUE),
+        WorkerThreads(1, QUEUE),
         settings.page_key if settings.pages else "",
-        settings.feed_bytes,
-        settings.body_seconds,
         {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
         group,
         settings.proxies,
@@ -273,7 +273,7 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     """Adds middleware; the last one added sees a request first."""
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
     all_bodies = max(settings.body_bytes, _BODIES_BYTES // app.state.shared.group.count)
-    limits = RequestLimits(settings.body_bytes, settings.body_seconds, settings.deadline, all_bodies)
+    limits = RequestLimits(settings.body_bytes, BODY_SECONDS, settings.deadline, all_bodies)
     check_room = app.state.shared.threads.check_room
     app.add_middleware(RequestMiddleware, limits=limits, draining=app.state.draining, check_room=check_room)
     if settings.origins:
@@ -311,10 +311,7 @@ def serve(
     sys.setswitchinterval(_SWITCH_SECONDS)
     app = create_app(source, settings, sourced, group)
     limits = ConnectionLimits(
-        head_seconds=settings.body_seconds,
-        total=settings.connections,
-        per_address=_ADDRESS_CONNECTIONS,
-        proxies=settings.proxies,
+        head_seconds=BODY_SECONDS, total=_CONNECTIONS, per_address=_ADDRESS_CONNECTIONS, proxies=settings.proxies
     )
     raise_file_limit(2 * limits.total + _OTHER_FILES)
     draining: threading.Event = app.state.draining
@@ -454,5 +451,7 @@ def configure_logs(worker: int | None = None) -> None:
 
 _BODIES_BYTES = 256_000_000
 """The bytes of all request bodies in memory; further requests are refused with 503."""
+_CONNECTIONS = 1_000
+"""Maximum number of connections; further ones are refused with 503, and closed above twice as many."""
 _ADDRESS_CONNECTIONS = 500
 """The number of connections from one address, unless it is a trusted proxy."""

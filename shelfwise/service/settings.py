@@ -113,9 +113,6 @@ class RecommendSettings(SettingsTable):
 class SponsoredSettings(SettingsTable):
     """Sponsored placement."""
 
-    enabled: bool | None = None
-    """whether searches over HTTP have sponsored hits, apart from their hits; by default as switched on the admin
-    page"""
     places: int = Field(default=1, ge=1, le=4)
     """maximum number of sponsored hits of a page"""
     reserve: float = Field(default=0.05, ge=0, le=10_000)
@@ -160,9 +157,6 @@ class StoreSettings(SettingsTable):
 class PicturesSettings(SettingsTable):
     """Search by pictures, and for what texts do not say."""
 
-    model: str = ""
-    """picture encoder: a CLIP-like sentence-transformers model or folder, such as clip-ViT-B-32; none disables
-    pictures; by default that of the previous version; read by shelfwise rebuild; see pictures"""
     folder: Path | None = None
     """folder of the picture files that a feed may name; by default no file is read"""
 
@@ -189,21 +183,13 @@ class ServiceSettings(SettingsTable):
     """worker processes of shelfwise serve; each uses little more than one core"""
     threads: int | None = Field(default=None, ge=1, le=1_000)
     """worker threads of each worker process"""
-    queue: int = Field(default=32, ge=0, le=100_000)
-    """requests that may wait for a thread of a worker process; further ones are refused with 503"""
     deadline: float = Field(default=10.0, gt=0, le=600)
     """time limit of a request in seconds; after it, the response is a 504"""
     feeds: Path | None = None
     """folder for feeds that are uploaded, or that a rebuild over HTTP reads; by default feeds in the index directory,
     if switched on on the admin page"""
-    feed_bytes: int = Field(default=1_000_000_000, ge=1_000)
-    """largest feed in bytes that can be uploaded to that folder"""
     body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
     """largest request body in bytes, after decompression"""
-    body_seconds: float = Field(default=10.0, gt=0, le=600)
-    """time limit in seconds for receiving a request's head, and again for its body"""
-    connections: int = Field(default=1_000, ge=1, le=100_000)
-    """maximum number of connections; further ones are refused with 503, and closed above twice as many"""
     requests_per_minute_key: int = Field(default=60_000, ge=1)
     """rate limit of one key, a large search counting as several; a key may have its own limit"""
     requests_per_minute_address: int = Field(default=6_000, ge=1)

@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from shelfwise.service.app import create_app
+from shelfwise.service.curation.switches import SwitchedPart
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.settings import ServiceSettings, Settings, SponsoredSettings
+from shelfwise.service.settings import ServiceSettings, Settings
 from tests.services import local_client
 
 SECRET = "hush"
@@ -22,8 +23,8 @@ SECRET = "hush"
 def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     """An engine of a copy of the demo store; a test undoes what it changes."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("capabilities") / "store"))
-    settings = Settings(backend="embedded", sponsored=SponsoredSettings(enabled=True))
-    with SearchEngine.open(root, settings=settings) as opened:
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as opened:
+        opened.switches.put(SwitchedPart.SPONSORED, on=True)
         yield opened
 
 

@@ -61,12 +61,12 @@ def click(client: httpx2.Client, hit: dict[str, Any], **values: object) -> None:
 
 @pytest.fixture
 def shop(demo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    monkeypatch.setenv("SHELFWISE_SPONSORED__ENABLED", "true")
     monkeypatch.setenv("SHELFWISE_SPONSORED__PLACES", "2")
     made = Shop(Path(shutil.copytree(demo_index, tmp_path / "store")), tmp_path / "log")
     with ExitStack() as held:
         made.serve(held)
         with made.client("127.0.0.1", made.admin) as admin:
+            assert admin.put("/v1/switches/sponsored", json={"on": True}).status_code == 200
             found = admin.post("/v1/search", json={"q": QUERY}).json()["hits"]
             campaigns = [
                 {"id": name, "advertiser": name, "products": [hit["product"]["id"]], "bid": 0.5, "daily_budget": 3.0}

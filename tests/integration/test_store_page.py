@@ -19,9 +19,10 @@ from playwright.sync_api import expect
 
 from shelfwise.retrieval.records import Availability, Product, RelationKind, Variant
 from shelfwise.service.curation.relations import RelationCorrection
+from shelfwise.service.curation.switches import SwitchedPart
 from shelfwise.service.demo.drawings import STRIPES, Look
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.settings import ServiceSettings, Settings, SourcedSettings, SponsoredSettings, StoreSettings
+from shelfwise.service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
 from shelfwise.service.sponsored.campaign import Campaign
 from tests import pictured_store
 from tests.browsers import PIXEL, Visit, serious_faults, served, visiting
@@ -449,8 +450,8 @@ def test_intermediate_queries_are_not_recorded(browser: Browser, address: str, s
 
 def test_click_on_the_sponsored_strip_is_charged(browser: Browser, demo_index: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(demo_index, tmp_path / "store"))
-    settings = Settings(backend="embedded", sponsored=SponsoredSettings(enabled=True))
-    with SearchEngine.open(root, settings=settings) as engine, served(engine) as url:
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine, served(engine) as url:
+        engine.switches.put(SwitchedPart.SPONSORED, on=True)
         drills = tuple(hit.product.id for hit in engine.search("cordless drill", size=30).hits)
         engine.campaigns.put([Campaign("drills", "acme", drills, 0.5)])
         (sponsored,) = engine.search("cordless drill", sponsored=True).sponsored

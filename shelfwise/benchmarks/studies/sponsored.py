@@ -24,6 +24,7 @@ from shelfwise.retrieval.records import EventKind, Page
 from shelfwise.service.cli.options import Index, command
 from shelfwise.service.cli.output import TerminalProgress, emit, show_pairs, show_table
 from shelfwise.service.curation.document_store import to_microseconds
+from shelfwise.service.curation.switches import SwitchedPart
 from shelfwise.service.demo.catalog import make_catalog
 from shelfwise.service.demo.queries import make_queries
 from shelfwise.service.demo.shoppers import simulate, stock_shelf
@@ -47,7 +48,7 @@ Auction = Callable[[Sequence[Bid], int, float, str], Sequence[Award]]
 
 @dataclass(frozen=True, slots=True)
 class SponsoredReport:
-    """The measures of `bench sponsored`."""
+    """The measures of sponsored placement."""
 
     queries: int
     searches: int
@@ -77,6 +78,7 @@ def measure_sponsored(index: Path, judgments: Judgments, rounds: int, progress: 
     counts = dict.fromkeys(("with_sponsored", "sponsored", "relevant", "irrelevant", "unjudged", "changed"), 0)
     random = np.random.default_rng(0)
     with _linked(index) as root, SearchEngine.open(root, settings=_SETTINGS, follow=False) as engine:
+        engine.switches.put(SwitchedPart.SPONSORED, on=True)
         ids = list(engine.ids().rest)
         progress.begin("search", rounds * len(judgments.grades), "queries")
         for _ in range(rounds):
@@ -108,7 +110,7 @@ _FACETS = ("brand", "category")
 _SETTINGS = Settings(
     # A late ranker on a busy machine would be an additional difference.
     ranker=RankerSettings(deadline=60.0),
-    sponsored=SponsoredSettings(enabled=True, places=_PLACES, reserve=_RESERVE),
+    sponsored=SponsoredSettings(places=_PLACES, reserve=_RESERVE),
 )
 
 
@@ -117,7 +119,7 @@ def _linked(index: Path) -> Iterator[Path]:
     """A directory with links to everything in an index directory except its campaigns, to which others can be added."""
     with TemporaryDirectory() as folder:
         for each in index.resolve().iterdir():
-            if each.name not in ("campaigns.sqlite", "sponsored.sqlite"):
+            if each.name not in ("campaigns.sqlite", "sponsored.sqlite", "switches.sqlite"):
                 (Path(folder) / each.name).symlink_to(each)
         yield Path(folder)
 

@@ -143,9 +143,8 @@ class BackendOptions:
     settings: SettingsFile = None
 
     def picture_options(self) -> PictureOptions:
-        """The picture model by the option or the settings, and how pictures are fetched."""
-        chosen = load_settings(self.settings).pictures
-        return PictureOptions(self.pictures or chosen.model, chosen.folder)
+        """The picture model, and the folder of picture files by the settings."""
+        return PictureOptions(self.pictures, load_settings(self.settings).pictures.folder)
 
     def limits(self) -> Budget:
         """The limits; raises SettingError for an invalid duration or size."""

@@ -16,12 +16,12 @@ _RELOAD_SECONDS = 0.25
 
 
 class SwitchedPart(StrEnum):
-    """A part of the service that has a switch; a setting that is not left at its default overrides the switch."""
+    """A part of the service that has a switch."""
 
     FEEDS = "feeds"
-    """Uploads of feeds, into a folder of the index directory; the setting is `service.feeds`."""
+    """Uploads of feeds, into a folder of the index directory; the setting `service.feeds` overrides it."""
     SPONSORED = "sponsored"
-    """Sponsored hits of searches; the setting is `sponsored.enabled`."""
+    """Sponsored hits of searches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -386,8 +386,8 @@ class SearchEngine:
     ) -> Page:
         """The products most similar to a product: by their texts and, with `coviews`, by views of the same shoppers,
         without the substitutes that the store removed; or by pictures alone, if `by` is "looks". With `rules` the
-        store's rules apply. With `sponsored` there are sponsored hits in addition to those by texts, if the setting
-        `sponsored.enabled` is on.
+        store's rules apply. With `sponsored` there are sponsored hits in addition to those by texts, if they are
+        switched on.
 
         Raises UnknownProductError for an unknown product, QueryError or FilterError for an invalid argument, and
         QueryError for looks in an index without pictures.
@@ -531,9 +531,8 @@ class SearchEngine:
 
     @property
     def has_sponsored_hits(self) -> bool:
-        """Whether searches that request sponsored hits may get some: the setting `sponsored.enabled`, or the switch."""
-        setting = self._loaded_settings.sponsored.enabled
-        return self.switches.is_on(SwitchedPart.SPONSORED) if setting is None else setting
+        """Whether searches that request sponsored hits may get some: the switch."""
+        return self.switches.is_on(SwitchedPart.SPONSORED)
 
     @property
     def campaigns(self) -> EngineCampaigns:

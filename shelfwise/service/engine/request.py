@@ -165,8 +165,8 @@ class SearchRequest:
     """Any id of the searcher. With the setting `ranker.exploration`, it decides whether the hits include a product that
     few shoppers were shown, and which one: always the same for the same text and filters. Empty for no such product."""
     sponsored: bool = False
-    """Whether the first page by relevance has sponsored hits, apart from its hits, if the setting `sponsored.enabled`
-    is on. With `prefix`, only if the last word is whole."""
+    """Whether the first page by relevance has sponsored hits, apart from its hits, if they are switched on. With
+    `prefix`, only if the last word is whole."""
 
     def __post_init__(self) -> None:
         for name, (kind, most) in _LISTS.items():

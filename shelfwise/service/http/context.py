@@ -70,10 +70,6 @@ class SharedParts:
     """One thread for live changes."""
     page_setting: str = ""
     """Key of the store page by the settings, instead of its own."""
-    upload_bytes: int = 0
-    """Maximum size of an uploaded feed, in bytes."""
-    upload_pause: float = 0.0
-    """Seconds without data after which an upload is ended."""
     webhook_secrets: Mapping[str, SecretStr] = field(default_factory=dict)
     """Secrets of webhooks, by vendor."""
     group: WorkerGroup = field(default_factory=WorkerGroup)

@@ -21,6 +21,8 @@ from shelfwise.service.http.errors import RequestError
 from shelfwise.service.worker_group import SharedCounts, WorkerGroup
 
 T = TypeVar("T")
+BODY_SECONDS = 10.0
+"""Time limit for receiving a request's head, and again for its body."""
 _PARALLEL = 4
 """Minimum number of searches of one client's batches that may run or wait at once."""
 _PRESSED_SECONDS = 1.0

@@ -23,6 +23,7 @@ from shelfwise.retrieval.errors import InputError, StoreMissingError
 from shelfwise.retrieval.store.files import atomic_file, scratch_path
 from shelfwise.service.http.context import Contextual, MayAdminister, ServiceContext, WorkerRouter
 from shelfwise.service.http.errors import RequestError
+from shelfwise.service.http.limits import BODY_SECONDS
 from shelfwise.service.http.schemas import RESPONSES, Name, PublishBody, RequestBody, json_response
 from shelfwise.service.http.tasks import FEEDS_OFF, UPLOADS, Task, TaskState, feed_paths
 
@@ -37,6 +38,8 @@ _BINARY = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+FEED_BYTES = 1_000_000_000
+"""Maximum size of an uploaded feed."""
 _QUALITY_FILE = "quality.json"
 _LOCK_FILE = "lock"
 _MOST_NAME = 120
@@ -114,9 +117,7 @@ class FeedFolder:
         (self._folder() / UPLOADS / name).unlink(missing_ok=True)
 
     def too_large(self) -> RequestError:
-        return RequestError(
-            413, f"a feed may have at most {self.most_bytes:,} bytes (service.feed_bytes)", field="body"
-        )
+        return RequestError(413, f"a feed may have at most {self.most_bytes:,} bytes ", field="body")
 
     def _folder(self) -> Path:
         if self.folder is None:
@@ -270,7 +271,7 @@ def quality(context: Contextual, _permit: MayAdminister) -> msgspec.Raw:
 
 
 def _folder_of(context: ServiceContext) -> FeedFolder:
-    return FeedFolder(context.tasks.feeds, context.shared.upload_bytes, context.shared.upload_pause)
+    return FeedFolder(context.tasks.feeds, FEED_BYTES, BODY_SECONDS)
 
 
 def _check_arguments(upload: FeedFile) -> dict[str, Any]:

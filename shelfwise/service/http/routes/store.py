@@ -246,10 +246,9 @@ def switch(
     request: Request, context: Contextual, permit: MayAdminister, part: SwitchedPart, body: SwitchBody
 ) -> RevisionResponse:
     """Durable, for all workers. 409 if a setting decides. The history records the key's id."""
-    table, name = ("service", "feeds") if part is SwitchedPart.FEEDS else ("sponsored", "enabled")
-    setting: SettingDescription = request.app.state.settings[table][name]
-    if setting.source is not SettingSource.DEFAULT:
-        message = f"the setting {table}.{name} decides this: change it, or remove it to use the switch"
+    setting: SettingDescription = request.app.state.settings["service"]["feeds"]
+    if part is SwitchedPart.FEEDS and setting.source is not SettingSource.DEFAULT:
+        message = "the setting service.feeds decides this: change it, or remove it to use the switch"
         raise RequestError(409, message, code="decided_by_setting")
     return RevisionResponse(context.engine.switches.put(part, on=body.on, who=permit.id))
 

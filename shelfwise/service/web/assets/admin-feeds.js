@@ -55,7 +55,7 @@ function uploadOf({ most_bytes: most }, refresh) {
     const chosen = file.input.files[0];
     return attempt(status, async () => {
       if (!chosen) throw new Error("Choose a file first.");
-      if (chosen.size > most) throw new Error(`The file has ${bytes(chosen.size)}; a feed can have at most ${bytes(most)} (setting service.feed_bytes).`);
+      if (chosen.size > most) throw new Error(`The file has ${bytes(chosen.size)}; a feed can have at most ${bytes(most)}.`);
       stop = new AbortController();
       bar.hidden = cancel.hidden = false;
       try {

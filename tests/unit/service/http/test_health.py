@@ -10,7 +10,7 @@ import structlog
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
-from shelfwise.service.app import create_app
+from shelfwise.service.app import QUEUE, create_app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.auth import KeyFile, Scope
 from shelfwise.service.http.health import readiness_error
@@ -131,7 +131,7 @@ def test_live_change_metric_exists_once_changes_exist(client: TestClient, store:
 
 def test_metrics_of_workers_are_summed_and_those_of_an_ended_one_stay(store: SearchEngine, tmp_path: Path) -> None:
     groups = [WorkerGroup(number, 2, tmp_path) for number in range(2)]
-    apps = [create_app(store, ServiceSettings(threads=2, queue=7), group=each) for each in groups]
+    apps = [create_app(store, ServiceSettings(threads=2), group=each) for each in groups]
     for each in groups:
         each.publish(READY, b"")
     name = "shelfwise_requests_refused_total"
@@ -139,7 +139,7 @@ def test_metrics_of_workers_are_summed_and_those_of_an_ended_one_stay(store: Sea
         for number, app in enumerate(apps):
             app.state.shared.threads.refused = 10 + number
         assert within(60, lambda: value(one, name) == value(two, name) == 21)
-        assert value(one, "shelfwise_requests_places") == 2 * (2 + 7)
+        assert value(one, "shelfwise_requests_places") == 2 * (2 + QUEUE)
         assert value(one, "shelfwise_workers") == 2
         groups[0].withdraw(READY, 1)
         assert value(one, "shelfwise_workers") == 1

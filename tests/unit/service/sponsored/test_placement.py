@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from shelfwise.retrieval.records import Availability, Event, EventKind, Page
 from shelfwise.service.curation.rules import Boost, Bury, Hide, Rule
+from shelfwise.service.curation.switches import SwitchedPart
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import Settings, SponsoredSettings
 from shelfwise.service.sponsored.campaign import Campaign
@@ -27,14 +28,19 @@ QUERY = "cordless drill"
 FACETS = ("brand", "category")
 
 
-def settings(**values: object) -> Settings:
-    table = SponsoredSettings.model_validate({"enabled": True, "places": 3, **values})
-    return Settings(backend="embedded", sponsored=table)
+@contextmanager
+def sponsoring(root: Path, *, follow: bool = False, **values: object) -> Iterator[SearchEngine]:
+    """An engine whose sponsored hits are switched on, with the values of settings."""
+    table = SponsoredSettings.model_validate({"places": 3, **values})
+    settings = Settings(backend="embedded", sponsored=table)
+    with SearchEngine.open(root, settings=settings, follow=follow) as opened:
+        opened.switches.put(SwitchedPart.SPONSORED, on=True)
+        yield opened
 
 
 @pytest.fixture
 def engine(root: Path) -> Iterator[SearchEngine]:
-    with SearchEngine.open(root, settings=settings(), follow=False) as opened:
+    with sponsoring(root) as opened:
         yield opened
 
 
@@ -125,7 +131,7 @@ def test_similar_products_have_advertisements_of_their_type_and_stay_as_they_are
 
 
 def test_the_highest_of_the_three_floors_holds(root: Path) -> None:
-    with SearchEngine.open(root, settings=settings(), follow=False) as engine:
+    with sponsoring(root) as engine:
         product, other = products_of(engine)[:2]
         drills = campaign("drills", product, other)
         engine.campaigns.put([drills])
@@ -140,7 +146,7 @@ def test_the_highest_of_the_three_floors_holds(root: Path) -> None:
         first = msgspec.structs.replace(drills, products=(best,), product_floors=floors)
         engine.campaigns.put([first, msgspec.structs.replace(first, id="more", product_floors={})])
         assert not engine.search(QUERY, sponsored=True).sponsored
-    with SearchEngine.open(root, settings=settings(floor=relevance + 0.01), follow=False) as engine:
+    with sponsoring(root, floor=relevance + 0.01) as engine:
         engine.campaigns.put([campaign("drills", best)], gone=["more"])
         assert not engine.search(QUERY, sponsored=True).sponsored
 
@@ -162,7 +168,7 @@ def test_campaigns_take_part_only_while_they_run_and_can_pay(engine: SearchEngin
 
 
 def test_unavailable_products_are_not_sponsored(root: Path) -> None:
-    with SearchEngine.open(root, settings=settings()) as engine:
+    with sponsoring(root, follow=True) as engine:
         product = products_of(engine)[0]
         engine.campaigns.put([campaign("a", product)])
         assert shown(engine.search(QUERY, sponsored=True)) == [product]
@@ -174,7 +180,7 @@ def test_nobody_has_sponsored_hits_by_default(root: Path) -> None:
     with SearchEngine.open(root, settings=Settings(backend="embedded"), follow=False) as engine:
         engine.campaigns.put([campaign("a", *products_of(engine)[:5])])
         assert not engine.search(QUERY, sponsored=True).sponsored
-    with SearchEngine.open(root, settings=settings(), follow=False) as engine:
+    with sponsoring(root) as engine:
         assert not engine.search(QUERY).sponsored
         assert engine.search(QUERY, sponsored=True).sponsored
 
@@ -244,7 +250,7 @@ def test_an_advertiser_gets_no_free_showings_by_attacking_its_own_campaign(root:
     outcomes = []
     for number, is_attacked in enumerate((False, True)):
         store = Path(shutil.copytree(root, root.parent / f"store{number}"))
-        with SearchEngine.open(store, settings=settings(), follow=False) as engine:
+        with sponsoring(store) as engine:
             own, other = products_of(engine)[:2]
             engine.campaigns.put([campaign("own", own, daily_budget=4.0, pacing="fast"), campaign("b", other, bid=0.3)])
             visitors = Visitors(engine)

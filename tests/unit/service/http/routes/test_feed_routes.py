@@ -15,6 +15,7 @@ from shelfwise.service.app import FEEDS_FOLDER, create_app
 from shelfwise.service.curation.switches import ServedSwitches, SwitchedPart
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.errors import RequestError
+from shelfwise.service.http.routes import feeds
 from shelfwise.service.http.routes.feeds import FeedFolder
 from shelfwise.service.http.tasks import UPLOADS, TaskState
 from shelfwise.service.settings import ServiceSettings
@@ -32,8 +33,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def calling(store: SearchEngine, folder: Path) -> Iterator[TestClient]:
-    settings = ServiceSettings(feeds=folder, feed_bytes=3_000_000, body_bytes=1_000)
+def calling(store: SearchEngine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(feeds, "FEED_BYTES", 3_000_000)
+    settings = ServiceSettings(feeds=folder, body_bytes=1_000)
     with local_client(create_app(store, settings)) as client:
         yield client
 

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from shelfwise.service.app import create_app
+from shelfwise.service.curation.switches import SwitchedPart
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
 from shelfwise.service.settings import ServiceSettings, Settings, SponsoredSettings
@@ -21,8 +22,9 @@ CAMPAIGNS = "/v1/campaigns"
 
 @pytest.fixture
 def engine(root: Path) -> Iterator[SearchEngine]:
-    settings = Settings(backend="embedded", sponsored=SponsoredSettings(enabled=True, places=2))
+    settings = Settings(backend="embedded", sponsored=SponsoredSettings(places=2))
     with SearchEngine.open(root, settings=settings) as opened:
+        opened.switches.put(SwitchedPart.SPONSORED, on=True)
         yield opened
 
 

@@ -49,9 +49,9 @@ def sourced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SourcedSettings:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SHELFWISE_ELASTICSEARCH__PASSWORD", SECRET)
     monkeypatch.setenv("SHELFWISE_SERVICE__PORT", "9001")
-    monkeypatch.setenv("SHELFWISE_SERVICE__QUEUE", "7")
+    monkeypatch.setenv("SHELFWISE_SERVICE__WORKERS", "7")
     (tmp_path / "settings.toml").write_text(FILE)
-    return SourcedSettings.read(tmp_path / "settings.toml").with_service({"queue": 8})
+    return SourcedSettings.read(tmp_path / "settings.toml").with_service({"workers": 8})
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_every_setting_is_shown_with_its_source(calling: TestClient) -> None:
         "variable": "SHELFWISE_SERVICE__PORT",
         "description": "the port; 0 selects a free one",
     }
-    assert (found["service"]["queue"]["value"], found["service"]["queue"]["source"]) == (8, "option")
+    assert (found["service"]["workers"]["value"], found["service"]["workers"]["source"]) == (8, "option")
     assert (found["index"]["vectors"]["value"], found["index"]["vectors"]["source"]) == ("faiss", "file")
     assert (found["service"]["threads"]["value"], found["service"]["threads"]["source"]) == (None, "default")
     assert found["elasticsearch"]["url"]["value"] == ["https://one.example:9200", "https://two.example:9200"]
