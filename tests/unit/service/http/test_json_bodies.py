@@ -34,7 +34,7 @@ BODIES = {
     "/v1/events": '{"events": [{"kind": "click", "product_id": "1", "shopper": "u", "position": VALUE}]}',
     "/v1/search": '{"q": "drill", "size": VALUE}',
     "/v1/products/changes": '{"operations": [{"patch": "1", "values": {"price": VALUE}}]}',
-    "/v1/relevance/preview": '{"q": "drill", "put": {"cutoff": VALUE}}',
+    "/v1/relevance/preview": '{"q": "drill", "put": [{"cutoff": VALUE}]}',
     "/1/events": '{"events": [{"eventType": "click", "eventName": "x", "index": "store", "userToken": "u", '
     '"objectIDs": ["1"], "timestamp": VALUE}]}',
     "/1/indexes/store/query": '{"query": "drill", "hitsPerPage": VALUE}',

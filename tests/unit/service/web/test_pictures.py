@@ -334,7 +334,7 @@ def test_route_sends_only_pictures_of_the_catalog(shop: TestClient) -> None:
 def test_route_respects_keys_and_hidden_fields(shop: TestClient, live: SearchEngine) -> None:
     keys = KeyFile(live.root / "keys.json")
     path = "/v1/products/a/1/pictures/0"
-    assert shop.put("/v1/relevance", json={"hidden": ["images"]}).is_success
+    assert shop.put("/v1/relevance", json={"documents": [{"hidden": ["images"]}]}).is_success
     token = shop.app.state.shared.token.ensure()  # type: ignore[attr-defined]
     assert shop.get(path).status_code == 404
     assert shop.get(path, params={"key": token}).status_code == 200  # requests with all rights see hidden fields
