@@ -37,15 +37,9 @@ def optional_imports() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if (missing := missing_extra(error)) is None:
+        module = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+        if extra is None:
             raise
-        raise missing from error
-
-
-def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """The error that names the extra with this module; None for a module that no extra brings."""
-    module = (error.name or "").partition(".")[0]
-    for extra, modules in EXTRAS.items():
-        if module in modules:
-            return MissingExtraError(f"this needs {module}, which is not installed: pip install 'shelfwise[{extra}]'")
-    return None
+        message = f"this needs {module}, which is not installed: pip install 'shelfwise[{extra}]'"
+        raise MissingExtraError(message) from error

@@ -16,7 +16,6 @@ from typer import Argument, Option
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.events.privacy import Masker
 from shelfwise.retrieval.html_report import printable
-from shelfwise.retrieval.records import Relation
 from shelfwise.service.answers.faq import FaqEntry
 from shelfwise.service.answers.faq_files import FAQ_SUFFIXES, read_faq
 from shelfwise.service.cli.experiments import list_experiments, put_experiment
@@ -75,6 +74,8 @@ Kind = Annotated[CurateKind, Argument(metavar="KIND", help=f"One of {', '.join(C
 _DATA_FILES = (".json", ".toml")
 _MOST_SHOWN = 60
 """Maximum length of a value in the history, in characters."""
+_MOST_NAMED = 3
+"""Maximum number of values named in one line."""
 
 
 @command("curate list rules store")
@@ -177,7 +178,8 @@ def history(
     with open_engine(index, models=False) as engine:
         editor = _editor(engine, kind, "history")
         changes = editor.history(name or None, limit)
-    emit(changes, show_history, editor.kind.one, _difference, document=[_change(each, editor.kind) for each in changes])
+    plain = [editor.kind.plain_change(each) for each in changes]
+    emit(changes, show_history, editor.kind.one, _difference, document=plain)
 
 
 @command("curate restore rules store 12 --by m7")
@@ -242,12 +244,6 @@ def _undo(kind: CurateKind, index: Path) -> str:
     return f"shelfwise curate restore {kind} {index}"
 
 
-def _change(change: DocumentChange[Any], codec: DocumentCodec[Any]) -> dict[str, object]:
-    was, became = (None if each is None else codec.to_plain(each) for each in (change.before, change.after))
-    head = {"revision": change.revision, "time": change.time, "who": change.who, "id": change.id}
-    return head | {"before": was, "after": became}
-
-
 def _difference(change: DocumentChange[Any]) -> str:
     if change.before is None:
         return f"added: {_line(change.after)}"
@@ -297,11 +293,7 @@ def _detail_lines(details: Mapping[str, Any]) -> Iterable[str]:
     if "relations" in details and not details["relations"]:
         yield "No relation of this product alone. To update all: shelfwise events refresh INDEX"
     for each in details.get("relations", ()):
-        yield _related_line(each.product_id, each.relation)
-
-
-def _related_line(product: str, relation: Relation) -> str:
-    return f"{product}: {relation_line(relation)}"
+        yield f"{each.product_id}: {relation_line(each.relation)}"
 
 
 def _line(document: object) -> str:
@@ -327,9 +319,6 @@ def _line(document: object) -> str:
         case FaqEntry():
             return f"{document.question} {document.answer}".strip()
     raise TypeError(type(document).__name__)
-
-
-_MOST_NAMED = 3
 
 
 def _limit(at_least: float | None, at_most: float | None) -> str:

@@ -399,6 +399,12 @@ class DocumentCodec(Generic[Entry]):
     private: bool = False
     """Whether only the owner may read a new file."""
 
+    def plain_change(self, change: DocumentChange[Entry]) -> dict[str, Any]:
+        """A change as plain values for JSON, by the names of `DocumentChange`."""
+        before, after = (None if each is None else self.to_plain(each) for each in (change.before, change.after))
+        head = {"revision": change.revision, "time": change.time, "who": change.who, "id": change.id}
+        return head | {"before": before, "after": after}
+
     def sql(self, statement: str) -> str:
         """A statement on its table."""
         return statement.format(one=self.one, many=self.many)

@@ -142,16 +142,7 @@ def document_history(
     product."""
     editor = _editor(context, kind)
     return DocumentHistoryResponse(
-        tuple(
-            DocumentHistoryEntry(
-                each.revision,
-                each.time,
-                each.who,
-                each.id,
-                *(None if entry is None else editor.kind.to_plain(entry) for entry in (each.before, each.after)),
-            )
-            for each in editor.history(of or None, limit)
-        )
+        tuple(DocumentHistoryEntry(**editor.kind.plain_change(each)) for each in editor.history(of or None, limit))
     )
 
 
