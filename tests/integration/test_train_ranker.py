@@ -36,7 +36,7 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.training.ranker_dataset import CatalogOptions, best_products
 from shelfwise.service.training.training_session import TRAINING_FOLDER, run_federation, train_from_catalog
 from tests.progress import KilledError, StoppedProgress
-from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
+from tests.unit.rerank.tiny_cross_encoder import make_cross_encoder
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.versions import reseal
 
@@ -76,7 +76,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 
 def run(root: Path, teacher: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
     numbers = ("--queries", str(QUERIES), "--epochs", str(EPOCHS), "--seed", str(SEED))
-    given = ("ranker", str(root), "--from-catalog", "--teacher", str(teacher), "--runtime", "torch")
+    given = ("ranker", str(root), "--from-catalog", "--teacher", str(teacher))
     done = CliRunner().invoke(app, ["train", *given, *numbers, *arguments])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
@@ -85,7 +85,7 @@ def run(root: Path, teacher: Path, *arguments: str) -> Any:  # noqa: ANN401 - JS
 
 
 def distilled(root: Path, teacher: Path, watching: StoppedProgress, queries: int = QUERIES) -> AddedRanker:
-    catalog = CatalogOptions(queries, teacher=str(teacher), runtime="torch", seed=SEED)
+    catalog = CatalogOptions(queries, teacher=str(teacher), seed=SEED)
     return train_from_catalog(root, catalog, DistilOptions(LoopOptions(epochs=EPOCHS), seed=SEED), watching)
 
 
@@ -234,7 +234,7 @@ def stores(demo_index: Path, tmp_path: Path) -> list[Path]:
 
 
 def train_default(indexes: list[Path], teacher: Path, target: Path) -> str:
-    numbers = ("--queries", "220", "--epochs", "1", "--runtime", "torch", "--json")
+    numbers = ("--queries", "220", "--epochs", "1", "--json")
     given = (*map(str, indexes), "--out", str(target), "--teacher", str(teacher))
     done = CliRunner().invoke(study_app(default_ranker_command), [*given, *numbers])
     if isinstance(done.exception, ShelfwiseError):

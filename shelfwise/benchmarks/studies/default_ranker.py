@@ -26,6 +26,7 @@ from shelfwise.rerank.ranker.features import FEATURES, MEMORY_COLUMNS, SIGNALS
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import RankerReport, RankerSpec, write_ranker
+from shelfwise.rerank.teacher import DEFAULT_TEACHER
 from shelfwise.rerank.training.datasets import full_batches, merged_scores
 from shelfwise.rerank.training.distillation import (
     DistillationCatalog,
@@ -40,10 +41,10 @@ from shelfwise.rerank.training.trainer import LoopOptions
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.store.files import atomic_folder
-from shelfwise.service.cli.options import command
+from shelfwise.service.cli.options import Teacher, command
 from shelfwise.service.cli.output import TerminalProgress, emit, plain_table, say, show_table
-from shelfwise.service.cli.train import TeacherOptions
 from shelfwise.service.engine.snapshot import serving_snapshot
+from shelfwise.service.settings import cache_folder
 from shelfwise.service.training.ranker_dataset import CatalogOptions, list_data, score_lists
 from shelfwise.service.training.ranker_from_lists import EVENT_WEIGHTS
 from shelfwise.service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
@@ -189,17 +190,17 @@ def _spec(stores: Sequence[_CatalogStore], network: RankerNetwork, mix: float, o
 def default_ranker_command(
     indexes: Annotated[list[Path], Argument(help="Index directories of different stores.", metavar="INDEX")],
     out: Annotated[Path, Option(help="New folder for the ranker.")],
-    teacher: TeacherOptions,
     queries: Annotated[int, Option(help="Queries to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
     epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6,
     seed: Annotated[int, Option(help="Seed of the queries and the initial weights.", min=0)] = 0,
+    teacher: Teacher = DEFAULT_TEACHER,
 ) -> None:
     """Train one ranker on the catalogs of several stores, for stores without a ranker. The shipped ranker was made this
     way."""
-    teacher.check()
+    catalog = CatalogOptions(queries, teacher=teacher, cache=cache_folder(), seed=seed)
     distillation = DistilOptions(LoopOptions(epochs=epochs), seed=seed)
     with TerminalProgress() as progress:
-        report = train_default(indexes, out, DefaultOptions(teacher.catalog(queries, seed), distillation), progress)
+        report = train_default(indexes, out, DefaultOptions(catalog, distillation), progress)
     emit(report, show_default, out)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shelfwise.rerank.ranker.network import EVENTS, NetworkShape, RankerNetwork
-from shelfwise.rerank.teacher.teacher import Teacher
+from shelfwise.rerank.teacher import Teacher
 from shelfwise.rerank.training.datasets import (
     CandidateLists,
     ListBatch,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from shelfwise.rerank.teacher.pairs import DEFAULT_TEACHER
+from shelfwise.rerank.teacher import DEFAULT_TEACHER
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.html_report import printable
 from shelfwise.service.cli import output
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from shelfwise.rerank.user_tower.files import StoredUserTower
     from shelfwise.service.reports.training import LearnReport
     from shelfwise.service.training.click_dataset import ClickRankerOptions
-    from shelfwise.service.training.ranker_dataset import CatalogOptions
     from shelfwise.service.training.text_towers import TextTowersResult
     from shelfwise.service.training.text_towers_promotion import EncoderReport
 
@@ -67,28 +66,6 @@ class ClickTrainingOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class TeacherOptions:
-    """The teacher whose scores a ranker learns."""
-
-    teacher: Teacher = DEFAULT_TEACHER
-    runtime: Runtime = "auto"
-
-    def check(self) -> None:
-        """Raises EncoderUnavailableError if the teacher is not on this machine and the model hub cannot be reached."""
-        from shelfwise.rerank.teacher.cross_encoder import check_obtainable
-
-        check_obtainable(self.teacher, cache_folder())
-
-    def catalog(self, queries: int, seed: int) -> CatalogOptions:
-        """Options of training on queries generated from a catalog."""
-        from shelfwise.service.training.ranker_dataset import CatalogOptions
-
-        return CatalogOptions(
-            queries=queries, teacher=self.teacher, runtime=self.runtime, cache=cache_folder(), seed=seed
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class FederatedOptions:
     """The stores that train one ranker together."""
 
@@ -109,8 +86,8 @@ class FederatedOptions:
 def ranker(
     index: Index,
     how: ClickTrainingOptions,
-    teacher: TeacherOptions,
     others: FederatedOptions,
+    teacher: Teacher = DEFAULT_TEACHER,
     from_catalog: Annotated[
         bool, Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog.")
     ] = False,
@@ -137,10 +114,9 @@ def ranker(
         raise SettingError("--federated needs training on clicks; leave out --from-catalog, --judgments and --private")
     for each in (index, *federated):
         check_index(each)
-    if from_catalog:
-        teacher.check()
     from shelfwise.rerank.training.distillation import DistilOptions
     from shelfwise.rerank.training.trainer import LoopOptions
+    from shelfwise.service.training.ranker_dataset import CatalogOptions
     from shelfwise.service.training.text_towers import judged_queries
     from shelfwise.service.training.training_session import (
         train_federated_rankers,
@@ -156,7 +132,8 @@ def ranker(
             found = train_federated_rankers(stores, load_settings(settings), how.from_clicks(), others.rounds, progress)
             return _emit_by_store(stores, found)
         if from_catalog:
-            added = train_from_catalog(index, teacher.catalog(how.queries, how.seed), distillation, progress)
+            catalog = CatalogOptions(how.queries, teacher=teacher, cache=cache_folder(), seed=how.seed)
+            added = train_from_catalog(index, catalog, distillation, progress)
         elif judgments:
             judged = [query for path in judgments for query in judged_queries(path, progress)]
             added = train_from_judgments(index, judged, distillation, progress)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from shelfwise.rerank.evaluation.metrics import ranked_ndcg
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.memory import NO_MEMORY, QueryMemory
-from shelfwise.rerank.teacher.pairs import DEFAULT_TEACHER
-from shelfwise.rerank.teacher.teacher import open_teacher
+from shelfwise.rerank.teacher import DEFAULT_TEACHER, open_teacher
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from shelfwise.rerank.training.distillation import TeacherScores, usable_lists
 from shelfwise.rerank.training.query_generation import synthetic_queries
@@ -173,9 +172,8 @@ class CatalogOptions:
     """Number of those that the teacher scores for each query."""
     teacher: str = DEFAULT_TEACHER
     """Name or folder of a cross-encoder."""
-    runtime: str = "auto"
     cache: Path = Path(".cache")
-    """Folder of fetched or exported models."""
+    """Folder of fetched models."""
     seed: int = 0
 
 
@@ -220,7 +218,7 @@ def score_lists(
     """
     _token_encoder(snapshot)
     progress.begin("teacher", None, "")
-    teacher = open_teacher(options.teacher, options.runtime, options.cache)
+    teacher = open_teacher(options.teacher, options.cache)
     progress.end(f"{options.teacher} as {teacher.identity}")
     progress.begin("queries", None, "queries")
     products = (snapshot.products[row] for row in range(len(snapshot.products)))

@@ -24,7 +24,7 @@ from shelfwise.rerank.evaluation.promotion import NDCG
 from shelfwise.rerank.model_card import ModelCard, model_use, option_values, write_card
 from shelfwise.rerank.ranker.spec import ERASURES
 from shelfwise.rerank.sessions.tables import DerivedTables
-from shelfwise.rerank.teacher.teacher import open_teacher
+from shelfwise.rerank.teacher import open_teacher
 from shelfwise.rerank.text_towers.artifacts import FORMAT, TOWERS_FILE, TextTowersSpec, read_towers, write_towers
 from shelfwise.rerank.text_towers.dataset import (
     LEAST_GAIN,
@@ -471,7 +471,7 @@ class _Ground:
             return None
         if not request.teacher:
             raise SettingError("the loss needs a teacher's scores: name a cross-encoder with --teacher")
-        return TeacherScores(open_teacher(request.teacher, cache=request.cache), self.work / TEACHER_SCORES).score
+        return TeacherScores(open_teacher(request.teacher, request.cache), self.work / TEACHER_SCORES).score
 
     def _spec(self, trained: TrainedTowers) -> TextTowersSpec:
         made, source, request = self.made, self.source, self.request
