@@ -49,25 +49,6 @@ _SESSIONS: dict[str, pl.DataType | type[pl.DataType]] = {
     "is_fraud": pl.Boolean,
     "day": pl.Date,
 }
-_QUERIES = {
-    "query": pl.String,
-    "spelling": pl.String,
-    **dict.fromkeys(("searches", "shoppers", "impressions", "clicks", "carts", "purchases"), pl.UInt32),
-    **dict.fromkeys(("ctr", "clicked_share", "mean_first_click"), pl.Float64),
-    "empty": pl.UInt32,
-    **dict.fromkeys(("reformulated_share", "trend"), pl.Float64),
-}
-_REFORMULATIONS = {
-    **dict.fromkeys(("query", "to_query"), pl.String),
-    **dict.fromkeys(("count", "shoppers", "purchased", "carted", "clicked"), pl.UInt32),
-}
-_POPULARITY = {
-    **dict.fromkeys(("product_id", "category"), pl.String),
-    **dict.fromkeys(("impressions", "clicks", "consultations", "carts", "purchases", "shoppers"), pl.UInt32),
-    **dict.fromkeys(("score", "trend"), pl.Float64),
-    "rank": pl.UInt32,
-}
-
 
 HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.exe {{ 7*7 }} $x^2$ [red]b[/]'
 
@@ -122,25 +103,6 @@ def session_frame(sessions: Sequence[Event] = ()) -> pl.DataFrame:
     )
 
 
-def query_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
-    """The derived table of queries; by default a query has 10 successful searches of 10 shoppers."""
-    counts = {"searches": 10, "shoppers": 10, "impressions": 100, "clicks": 10, "carts": 2, "purchases": 1}
-    shares = {"ctr": 0.1, "clicked_share": 1.0, "mean_first_click": 2.0, "empty": 0, "reformulated_share": 0.0}
-    full = [{**counts, **shares, "trend": 0.0, "spelling": row["query"], **row} for row in rows]
-    return pl.DataFrame(full, schema=_QUERIES)
-
-
-def reformulation_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
-    plain = {"count": 10, "shoppers": 10, "purchased": 0, "carted": 0, "clicked": 0}
-    return pl.DataFrame([{**plain, **row} for row in rows], schema=_REFORMULATIONS)
-
-
-def popularity_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
-    plain = {"category": "Tools", "impressions": 100, "clicks": 10, "consultations": 0, "carts": 2, "purchases": 1}
-    full = [{**plain, "shoppers": 5, "score": 1.0, "trend": 0.0, "rank": 1, **row} for row in rows]
-    return pl.DataFrame(full, schema=_POPULARITY)
-
-
 def rejected_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
     plain = {"key": b"", "time": START, "kind": "click", "product_id": "p1", "query_id": "", "detail": ""}
     return pl.DataFrame([{**plain, **row} for row in rows], schema=REJECTED_SCHEMA)
@@ -154,11 +116,8 @@ def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> Report
         "flagged": each.filter("is_fraud"),
         "rejected": rejected_frame(),
         "sessions": session_frame(),
-        "queries": query_frame(),
-        "reformulations": reformulation_frame(),
-        "popularity": popularity_frame(),
     }
-    return ReportInputs(window=WINDOW, made=START, least_shoppers=5, threshold=0.5, **(empty | tables))
+    return ReportInputs(window=WINDOW, made=START, **(empty | tables))
 
 
 BETTER, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) for mean in (0.03, 0.002))

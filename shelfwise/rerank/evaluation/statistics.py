@@ -13,7 +13,7 @@ from shelfwise.rerank.click_models.click_log import Floats, sums
 from shelfwise.retrieval.errors import InputError
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 ALPHA = 0.05
 """The probability with which a 95% interval misses the truth."""
@@ -224,19 +224,3 @@ class Estimate:
     value: float
     lower: float | None = None
     upper: float | None = None
-
-
-def wilson(hits: pl.Expr, trials: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """Lower and upper end of the 95% interval of hits / trials; 0 and 1 if there are no trials.
-
-    The score interval of Wilson 1927 (Probable Inference, the Law of Succession, and Statistical Inference), which
-    Brown, Cai & DasGupta 2001 (Interval Estimation for a Binomial Proportion) recommend for few trials.
-    """
-    import polars as pl
-
-    count = trials.cast(pl.Float64)
-    share = pl.when(count > 0).then(hits / count).otherwise(0.5)
-    reach = Z * Z
-    middle = (share * count + reach / 2) / (count + reach)
-    half = Z * (share * (1 - share) * count + reach / 4).sqrt() / (count + reach)
-    return (middle - half).clip(0, 1), (middle + half).clip(0, 1)

@@ -1,4 +1,4 @@
-"""Documents of a store by kind: `curate list`, `show`, `put`, `delete`, `history`, `restore`, `preview`."""
+"""Documents of a store by kind: `curate`; proposed synonyms: `synonyms`; the ledger of campaigns: `sponsored`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,15 @@ from shelfwise.retrieval.html_report import printable
 from shelfwise.service.answers.faq import FaqEntry
 from shelfwise.service.answers.faq_files import FAQ_SUFFIXES, read_faq
 from shelfwise.service.cli.experiments import list_experiments, put_experiment
-from shelfwise.service.cli.options import By, Index, SettingsFile, command
+from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
 from shelfwise.service.cli.output import (
     count_text,
     emit,
     emit_revision,
-    plain_table,
     say,
-    show_history,
     show_moves,
     show_notices,
-    show_table,
+    show_rows,
     write_json,
 )
 from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine, relation_line
@@ -51,11 +49,13 @@ from shelfwise.service.curation.rules import (
     Rule,
     When,
 )
+from shelfwise.service.curation.synonym_mining import Example, Proposal
 from shelfwise.service.curation.synonyms import Synonym, format_lines, read_lines
 from shelfwise.service.engine.editors import DocumentEditor, Preview, PreviewEditor
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import load_settings
 from shelfwise.service.sponsored.campaign import Campaign
+from shelfwise.service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry
 
 
 class CurateKind(StrEnum):
@@ -179,7 +179,7 @@ def history(
         editor = _editor(engine, kind, "history")
         changes = editor.history(name or None, limit)
     plain = [editor.kind.plain_change(each) for each in changes]
-    emit(changes, show_history, editor.kind.one, _difference, document=plain)
+    emit(changes, _show_history, editor.kind.one, document=plain)
 
 
 @command("curate restore rules store 12 --by m7")
@@ -244,6 +244,11 @@ def _undo(kind: CurateKind, index: Path) -> str:
     return f"shelfwise curate restore {kind} {index}"
 
 
+def _show_history(changes: Sequence[DocumentChange[Any]], one: str) -> None:
+    rows = [(each.revision, f"{each.time:%Y-%m-%d %H:%M:%S}", each.who, each.id, _difference(each)) for each in changes]
+    show_rows(("revision", "time", "by", one, "change"), rows, empty="No changes.")
+
+
 def _difference(change: DocumentChange[Any]) -> str:
     if change.before is None:
         return f"added: {_line(change.after)}"
@@ -262,17 +267,14 @@ def _value(value: object) -> str:
 def _show_documents(
     documents: Sequence[Any], kind: CurateKind, faults: Mapping[str, str], details: Mapping[str, Any]
 ) -> None:
-    if not documents:
-        say(f"No {kind}. To add some: shelfwise curate put {kind} INDEX FILE")
-    else:
-        table = plain_table("id", "state", "says")
-        for each in documents:
-            state = details["states"][each.id].state if kind is CurateKind.CAMPAIGNS else _state(each)
-            says = Text(printable(_line(each)), style="dim" if state == "off" else "")
-            if each.id in faults:
-                says.append(f"\nignored: {printable(faults[each.id])}", style="bold yellow")
-            table.add_row(Text(printable(each.id)), state, says)
-        show_table(table)
+    rows = []
+    for each in documents:
+        state = details["states"][each.id].state if kind is CurateKind.CAMPAIGNS else _state(each)
+        says = Text(printable(_line(each)), style="dim" if state == "off" else "")
+        if each.id in faults:
+            says.append(f"\nignored: {printable(faults[each.id])}", style="bold yellow")
+        rows.append((each.id, state, says))
+    show_rows(("id", "state", "says"), rows, empty=f"No {kind}. To add some: shelfwise curate put {kind} INDEX FILE")
     for line in _detail_lines(details):
         say(printable(line))
 
@@ -388,3 +390,113 @@ def _show_preview(preview: Preview) -> None:
         was, becomes = (printable(text_of(page)) or "none" for page in (before, after))
         if was != becomes:
             say(f"{name}: {was} before, {becomes} after")
+
+
+# Synonyms proposed from shoppers' queries.
+
+ProposalId = Annotated[str, Argument(help="Id of the proposal, as shown by proposals.", metavar="PROPOSAL")]
+
+
+@command("synonyms proposals store --size 10")
+def proposals(index: Index, size: Annotated[int, Option(help="How many, strongest first.", min=1)] = 20) -> None:
+    """Show the synonyms proposed from shoppers' queries, with the evidence. shelfwise events refresh updates them."""
+    with open_engine(index, models=False) as engine:
+        emit(engine.synonyms.proposals()[:size], _show_proposals)
+
+
+@command("synonyms accept store 3f9a1c0b22de --by m7")
+def accept(index: Index, proposal: ProposalId, by: By = "") -> None:
+    """Accept a proposal as a synonym. Engines follow at once."""
+    with open_engine(index, models=False) as engine:
+        before = engine.synonyms.revision
+        synonym = engine.synonyms.accept(proposal, who=by)
+        after = engine.synonyms.revision
+    emit_revision(before, after, f"{synonym.line}, with the id {synonym.id}")
+
+
+@command("synonyms decline store 3f9a1c0b22de --by m7")
+def decline(index: Index, proposal: ProposalId, by: By = "") -> None:
+    """Never propose a synonym again."""
+    with open_engine(index, models=False) as engine:
+        engine.synonyms.decline(proposal, who=by)
+    emit({"declined": proposal}, lambda _: say("It will not be proposed again."))
+
+
+def _show_proposals(proposals: Sequence[Proposal]) -> None:
+    rows = ((each.id, each.synonym.line, each.shoppers, _evidence_text(each.examples[0])) for each in proposals)
+    empty = "No proposals. To derive them from shoppers' events: shelfwise events refresh INDEX"
+    show_rows(("proposal", "says", "shoppers", "because"), rows, empty=empty)
+
+
+def _evidence_text(example: Example) -> str:
+    parts = [f'"{example.query}", "{example.to_query}"']
+    if example.share:
+        parts.append(f"{example.share:.0%} chose a product after it")
+    if example.alike:
+        parts.append(f"similarity of choices {example.alike:.2f}")
+    return "; ".join(parts)
+
+
+# The ledger of sponsored campaigns.
+
+Advertiser = Annotated[str, Option(help="By default all advertisers.", metavar="ADVERTISER")]
+CampaignOption = Annotated[str, Option("--campaign", help="Only this campaign.", metavar="CAMPAIGN")]
+
+
+@command("sponsored log store --advertiser acme")
+def show_ledger(
+    index: Index,
+    advertiser: Advertiser = "",
+    campaign: CampaignOption = "",
+    after: Annotated[int, Option(help="Id of the last known entry.", min=0)] = 0,
+    limit: Annotated[int, Option(help="Number of entries.", min=1)] = 100,
+) -> None:
+    """Show the result of each click on sponsored hits with its reason, oldest first: charges, uncharged clicks,
+    refunds. No data is about shoppers."""
+    check_index(index)
+    emit(Ledger(index).entries(advertiser, campaign=campaign, after=after, limit=limit), _show_entries)
+
+
+@command("sponsored report store --days 7")
+def report_campaigns(
+    index: Index,
+    advertiser: Advertiser = "",
+    campaign: CampaignOption = "",
+    days: Annotated[int, Option(help="Number of days.", min=1)] = 30,
+) -> None:
+    """Show sponsored impressions, clicks, charges, amounts and clicks not charged by campaign and day, newest first."""
+    check_index(index)
+    emit(Ledger(index).days(advertiser, campaign=campaign, days=days), _show_days)
+
+
+def _show_entries(entries: Sequence[LedgerEntry]) -> None:
+    rows = (
+        (
+            f"{each.id}",
+            f"{each.time:%Y-%m-%d %H:%M:%S}",
+            each.campaign,
+            each.product,
+            each.price,
+            each.amount,
+            f"{each.reason} ({each.refunds})" if each.refunds else each.reason,
+        )
+        for each in entries
+    )
+    show_rows(("id", "time", "campaign", "product", "price", "amount", "reason"), rows, empty="No entries.")
+
+
+def _show_days(days: Sequence[CampaignDay]) -> None:
+    rows = (
+        (
+            each.day,
+            each.campaign,
+            each.shown,
+            each.clicks,
+            each.charged,
+            f"{each.amount:.2f}",
+            ", ".join(f"{reason} {count:,}" for reason, count in each.uncharged.items()),
+        )
+        for each in days
+    )
+    names = "day", "campaign", "shown", "clicks", "charged", "amount", "not charged"
+    show_rows(names, rows, empty="No sponsored hit was shown or clicked in these days.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -22,18 +23,16 @@ from shelfwise.retrieval.events.privacy import Pseudonyms, utc_now
 from shelfwise.retrieval.events.store import EventExport, EventStore, export_events
 from shelfwise.retrieval.html_report import printable
 from shelfwise.retrieval.store.manifest import CURRENT
-from shelfwise.service.cli import output
 from shelfwise.service.cli.options import Backend, Index, SettingsFile, Workers, command
 from shelfwise.service.cli.output import (
     TerminalProgress,
     count_text,
     counts_text,
     emit,
-    plain_table,
     say,
     show_notices,
     show_pairs,
-    show_table,
+    show_rows,
 )
 from shelfwise.service.events.event_log import (
     REJECTS_FOLDER,
@@ -47,8 +46,7 @@ from shelfwise.service.events.event_log import (
 )
 from shelfwise.service.events.privacy import ErasureReport, erase_pseudonyms
 from shelfwise.service.events.privacy import expire as run_expire
-from shelfwise.service.reports.event_text import show_report
-from shelfwise.service.reports.events import stored_report
+from shelfwise.service.reports.events import EventReport, stored_report
 from shelfwise.service.reports.exposure import BY, ExposureReport, GroupRow, exposure_report
 from shelfwise.service.settings import Settings, load_settings
 from shelfwise.service.sponsored.ledger import Ledger
@@ -104,9 +102,9 @@ def refresh(
 
 @command("events report store")
 def report(index: Index) -> None:
-    """Report shoppers' behaviour: funnel, clicks by position, failing queries, fraud, rejected rows."""
-    found = stored_report(index)
-    emit(found, show_report, output.out)
+    """Report events by kind, clicks by position, bots and fraud, rejected rows and events. Queries, products and
+    revenue are on the admin page."""
+    emit(stored_report(index), show_report)
 
 
 @command("events exposure store --by brand")
@@ -220,6 +218,23 @@ def _show_import(report: ImportReport, rejects: Path) -> None:
     show_pairs((*pairs, *(("note", note) for note in report.notes)))
 
 
+_SUSPECTS = 5
+
+
+def show_report(report: EventReport) -> None:
+    """Prints the report's tables, without empty ones."""
+    kinds = "events", "used", "in flagged sessions", "rejected"
+    show_rows(kinds, map(astuple, report.kinds), empty="There are no events in this window: shelfwise events import")
+    flagged = f"{report.flagged_sessions:,} of {report.sessions:,} sessions"
+    say(f"{flagged} are flagged as bots or fraud, with {report.flagged_clicks:,} clicks")
+    heads = "position", "shown", "clicks", "click rate", "examination", "click rate of examined"
+    show_rows(heads, map(astuple, report.positions), empty="No position was shown 100 times in answers to searches.")
+    show_rows(("flagged because", "sessions", "clicks", "shoppers"), map(astuple, report.reasons))
+    show_rows(("suspect", "score", "sessions", "clicks", "first", "last"), map(astuple, report.suspects[:_SUSPECTS]))
+    show_rows(("rejected by imports", "count", "first"), map(astuple, report.rejected_rows))
+    show_rows(("rejected by cleaning", "count", "first"), map(astuple, report.rejected_events))
+
+
 def _many(count: int | None) -> str:
     return "very many" if count is None else f"{count:,}"
 
@@ -263,11 +278,8 @@ def _weights_text(weights: pl.DataFrame) -> str:
 
 def show_exposure(report: ExposureReport) -> None:
     """Prints a line for each group, and the measures over all groups."""
-    heads = ("shown", "clicks", "revenue", "exposure", "merit", "ratio", "95%")
-    table = plain_table(report.by, *heads, right=heads)
-    for each in report.groups:
-        table.add_row(printable(each.group), *_exposure_cells(each))
-    show_table(table)
+    heads = report.by, "shown", "clicks", "revenue", "exposure", "merit", "ratio", "95%"
+    show_rows(heads, map(_exposure_row, report.groups))
     show_pairs(
         (
             ("window", f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}, {report.lists:,} lists"),
@@ -278,12 +290,12 @@ def show_exposure(report: ExposureReport) -> None:
     )
 
 
-def _exposure_cells(row: GroupRow) -> list[str]:
+def _exposure_row(row: GroupRow) -> tuple[str | int, ...]:
     ratio, interval = row.ratio, ""
     if ratio.lower is not None and ratio.upper is not None:
         interval = f"{ratio.lower:.2f} to {ratio.upper:.2f}"
-    counts = f"{row.impressions:,}", f"{row.clicks:,}", f"{row.revenue:,.0f}"
-    return [*counts, f"{row.exposure:.1%}", f"{row.target:.1%}", f"{ratio.value:.2f}", interval]
+    counts = row.group, row.impressions, row.clicks, f"{row.revenue:,.0f}"
+    return *counts, f"{row.exposure:.1%}", f"{row.target:.1%}", f"{ratio.value:.2f}", interval
 
 
 def _show_export(exported: EventExport, folder: Path) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from rich.table import Table
 from rich.text import Text
 from typer import Argument
 
 from shelfwise.rerank.evaluation.statistics import Interval
-from shelfwise.retrieval.html_report import printable
 from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
-from shelfwise.service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
+from shelfwise.service.cli.output import TerminalProgress, emit, say, show_notices, show_rows
 from shelfwise.service.experiments.analysis import (
     DraftFigures,
-    ExperimentAnalysis,
     ExperimentReport,
     VariantComparison,
+    VariantFigures,
     report_document,
     stored_report,
 )
@@ -30,7 +28,7 @@ from shelfwise.service.experiments.store import ExperimentStore, StoredExperimen
 from shelfwise.service.settings import load_settings
 
 if TYPE_CHECKING:
-    from shelfwise.service.reports.experiment_plan import ExperimentPlan
+    from shelfwise.service.reports.experiment_plan import ExperimentPlan, VariantPlan
 
 ExperimentId = Annotated[str, Argument(help="Id of an experiment.", metavar="EXPERIMENT")]
 
@@ -101,21 +99,19 @@ _RATES = frozenset({Goal.CLICK_THROUGH, Goal.EMPTY, Goal.ABANDONED})
 
 
 def _show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
-    if not listed:
-        say("No experiments. To add one: shelfwise curate put experiments INDEX FILE")
-        return
-    table = plain_table("experiment", "state", "from", "until", "mode", "variants")
-    for each in listed:
-        experiment, over = each.experiment, each.over
-        table.add_row(
-            Text(experiment.id),
+    rows = [
+        (
+            each.experiment.id,
             each.state(now),
-            f"{each.begins:%Y-%m-%d %H:%M}" if experiment.enabled else "",
-            f"{over:%Y-%m-%d %H:%M}" if over else "",
-            _how(experiment),
-            Text("; ".join(map(_variant, experiment.variants))),
+            each.begins if each.experiment.enabled else None,
+            each.over,
+            _how(each.experiment),
+            "; ".join(map(_variant, each.experiment.variants)),
         )
-    show_table(table)
+        for each in listed
+    ]
+    names = "experiment", "state", "from", "until", "mode", "variants"
+    show_rows(names, rows, empty="No experiments. To add one: shelfwise curate put experiments INDEX FILE")
 
 
 def _show_report(report: ExperimentReport) -> None:
@@ -129,9 +125,13 @@ def _show_report(report: ExperimentReport) -> None:
         say(f"Events from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
     for each in analysis.decisions:
         say((f"{each.outcome}: ", "bold"), each.text)
-    show_table(_draft_table(analysis.draft, experiment) if analysis.draft else _figures(analysis))
-    if analysis.comparisons:
-        show_table(_comparisons(analysis.comparisons))
+    if analysis.draft:
+        _show_draft(analysis.draft, experiment)
+    else:
+        names = "variant", "units", "shoppers", "searches", *(_WORDS[goal] for goal in Goal)
+        show_rows(names, map(_variant_row, analysis.variants))
+    names = "variant", "measure", "difference", "relative", "anytime-valid, 95%", "fixed-sample, 95%"
+    show_rows(names, map(_comparison, analysis.comparisons))
     say("Anytime-valid intervals hold at every look; fixed-sample ones only at an end that was planned in advance.")
 
 
@@ -144,15 +144,8 @@ def _show_plan(found: ExperimentPlan) -> None:
     )
     for each in found.variants:
         say(f"{each.text}.")
-    table = plain_table("variant", "per search", found.control, "with it", "difference", "95%", "overlap")
-    for each in found.variants:
-        for row in each.estimate.outcomes:
-            figures = f"{row.before:.4f}", f"{row.after:.4f}", f"{row.difference:+.4f}"
-            interval = f"{row.low:+.4f} to {row.high:+.4f}"
-            overlap = f"{each.estimate.overlap:.0%}"
-            table.add_row(Text(each.variant), row.outcome, *figures, interval, overlap)
-    if table.rows:
-        show_table(table)
+    names = "variant", "per search", found.control, "with it", "difference", "95%", "overlap"
+    show_rows(names, (row for each in found.variants for row in _estimate_rows(each)))
     if found.shoppers is not None:
         days = f"{found.shoppers / found.shoppers_a_day:,.0f} days at {found.shoppers_a_day:,.0f} shoppers a day"
         least = f"{experiment.least_effect:.1%} in {_WORDS[experiment.goal]}"
@@ -172,33 +165,41 @@ def _variant(variant: Variant) -> str:
     return f"{variant.name} ({given or 'unchanged'})"
 
 
-def _figures(analysis: ExperimentAnalysis) -> Table:
-    table = plain_table("variant", "units", "shoppers", "searches", *(_WORDS[goal] for goal in Goal))
-    for each in analysis.variants:
-        figures = (_figure(goal, each.figures[goal]) for goal in Goal)
-        table.add_row(each.name, f"{each.units:,}", f"{each.shoppers:,}", f"{each.searches:,}", *figures)
-    return table
+def _estimate_rows(plan: VariantPlan) -> Iterator[tuple[str | float, ...]]:
+    for row in plan.estimate.outcomes:
+        interval = f"{row.low:+.4f} to {row.high:+.4f}"
+        figures = row.outcome, row.before, row.after, f"{row.difference:+.4f}", interval
+        yield plan.variant, *figures, f"{plan.estimate.overlap:.0%}"
 
 
-def _comparisons(comparisons: Sequence[VariantComparison]) -> Table:
-    table = plain_table("variant", "measure", "difference", "relative", "anytime-valid, 95%", "fixed-sample, 95%")
-    for each in comparisons:
-        relative = "" if each.relative is None else f"{each.relative:+.1%}"
-        style = "bold" if each.decides else ""
-        intervals = _interval(each.goal, each.always), _interval(each.goal, each.fixed)
-        name = Text(each.variant, style=style)
-        table.add_row(name, _WORDS[each.goal], _moved(each.goal, each.difference), relative, *intervals)
-    return table
+def _variant_row(each: VariantFigures) -> tuple[str | int, ...]:
+    figures = (_figure(goal, each.figures[goal]) for goal in Goal)
+    return each.name, each.units, each.shoppers, each.searches, *figures
 
 
-def _draft_table(draft: DraftFigures, experiment: Experiment) -> Table:
-    counted = "shoppers", "searches", "wins", "losses", "ties", "share"
-    table = plain_table("wins of", *counted, "anytime-valid, 95%", "fixed-sample, 95%")
+def _comparison(each: VariantComparison) -> tuple[str | Text, ...]:
+    name = Text(each.variant, style="bold" if each.decides else "")
+    relative = "" if each.relative is None else f"{each.relative:+.1%}"
+    intervals = _interval(each.goal, each.always), _interval(each.goal, each.fixed)
+    return name, _WORDS[each.goal], _moved(each.goal, each.difference), relative, *intervals
+
+
+def _show_draft(draft: DraftFigures, experiment: Experiment) -> None:
+    names = (
+        "wins of",
+        "shoppers",
+        "searches",
+        "wins",
+        "losses",
+        "ties",
+        "share",
+        "anytime-valid, 95%",
+        "fixed-sample, 95%",
+    )
+    label = f"{draft.variant} over {experiment.variants[0].name}"
     share = "" if draft.win_share is None else f"{draft.win_share:.1%}"
     spans = ("" if each is None else f"{each.low:.1%} to {each.high:.1%}" for each in (draft.always, draft.fixed))
-    counts = (f"{each:,}" for each in (draft.shoppers, draft.searches, draft.wins, draft.losses, draft.ties))
-    table.add_row(printable(f"{draft.variant} over {experiment.variants[0].name}"), *counts, share, *spans)
-    return table
+    show_rows(names, [(label, draft.shoppers, draft.searches, draft.wins, draft.losses, draft.ties, share, *spans)])
 
 
 def _figure(goal: Goal, figure: float | None) -> str:

@@ -25,11 +25,10 @@ from shelfwise.service.cli.output import (
     changes_text,
     count_text,
     emit,
-    plain_table,
     say,
     show_notices,
     show_pairs,
-    show_table,
+    show_rows,
     time_text,
 )
 from shelfwise.service.cli.search import open_engine
@@ -149,11 +148,8 @@ _MOST_FIELDS = 12
 
 
 def _show_versions(listed: Sequence[VersionInfo], store: Store) -> None:
-    right = ("products", "size")
-    table = plain_table("", "version", "created", "products", "changes", "encoder", "size", right=right)
-    for info in reversed(listed):
-        table.add_row(*_version_row(info))
-    show_table(table)
+    names = "", "version", "created", "products", "changes", "encoder", "size"
+    show_rows(names, map(_version_row, reversed(listed)))
     for info in reversed(listed):
         if info.problem:
             say(f"{info.version} is damaged: {printable(info.problem)}", style="red")
@@ -161,13 +157,12 @@ def _show_versions(listed: Sequence[VersionInfo], store: Store) -> None:
     say(f"{count_text(len(listed), 'version')} of {size_text(own)}, encoders {size_text(store.encoders_size())}")
 
 
-def _version_row(info: VersionInfo) -> tuple[str | Text, ...]:
-    mark = Text("▶", style="bold green") if info.serves else ""
+def _version_row(info: VersionInfo) -> tuple[str | int | Text | None, ...]:
+    mark, size = Text("▶" if info.serves else "", style="bold green"), size_text(info.bytes)
     if not info.created:
-        return mark, info.version, Text("damaged", style="red"), "", "", "", size_text(info.bytes)
-    encoder, size = Text(printable(info.encoder_name)), size_text(info.bytes)
+        return mark, info.version, Text("damaged", style="red"), None, "", "", size
     changes = changes_text(info.changes)
-    return mark, info.version, time_text(info.created), f"{info.products:,}", changes, encoder, size
+    return mark, info.version, time_text(info.created), info.products, changes, info.encoder_name, size
 
 
 def _show_diff(found: VersionDiff) -> None:

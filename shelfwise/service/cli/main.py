@@ -89,17 +89,17 @@ GROUPS: Mapping[str, Group] = {
     "synonyms": Group(
         "Synonyms proposed from shoppers' queries.",
         {
-            "proposals": Entry("shelfwise.service.cli.synonyms:proposals", "Show the proposals with their evidence."),
-            "accept": Entry("shelfwise.service.cli.synonyms:accept", "Accept a proposal as a synonym."),
-            "decline": Entry("shelfwise.service.cli.synonyms:decline", "Never propose a synonym again."),
+            "proposals": Entry("shelfwise.service.cli.curate:proposals", "Show the proposals with their evidence."),
+            "accept": Entry("shelfwise.service.cli.curate:accept", "Accept a proposal as a synonym."),
+            "decline": Entry("shelfwise.service.cli.curate:decline", "Never propose a synonym again."),
         },
     ),
     "sponsored": Group(
         "Sponsored placement: the ledger of clicks.",
         {
-            "log": Entry("shelfwise.service.cli.sponsored:show_ledger", "Show the result of each click."),
+            "log": Entry("shelfwise.service.cli.curate:show_ledger", "Show the result of each click."),
             "report": Entry(
-                "shelfwise.service.cli.sponsored:report_campaigns", "Report impressions, clicks and charges by day."
+                "shelfwise.service.cli.curate:report_campaigns", "Report impressions, clicks and charges by day."
             ),
         },
     ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 from rich.console import Console, RenderableType
@@ -21,7 +22,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from shelfwise.retrieval.html_report import printable
@@ -29,94 +30,13 @@ from shelfwise.retrieval.html_report import printable
 if TYPE_CHECKING:
     from shelfwise.retrieval.records import Product
     from shelfwise.retrieval.store.manifest import VersionChanges
-    from shelfwise.service.curation.document_store import DocumentChange
     from shelfwise.service.engine.editors import Preview
 
-_WHOLE = 24
-"""Length up to which a word or a line of figures is never broken."""
+Cell = str | int | float | datetime | Text | None
+"""A cell of a table: floats have four decimals, times minutes; None is an empty cell."""
+_NUMBER = re.compile(r"[-+]?[\d.,]+( ?%| ms)?")
 
-
-class TableConsole(Console):
-    """A console that shows all figures of a table; one that is too wide becomes several, each with the first column."""
-
-    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as rich
-        """Prints like any console, with tables split into parts that fit."""
-        parts = (split_table(each, self) if isinstance(each, Table) else [each] for each in objects)
-        super().print(*chain.from_iterable(parts), **options)
-
-
-def split_table(table: Table, console: Console) -> list[Table]:
-    """The table if it fits, otherwise tables of its first column and as many other columns as fit with whole figures.
-
-    Columns justified to the right contain figures, others contain words. Longer text is wrapped; it is only cut in left
-    columns declared as `no_wrap`.
-    """
-    _, right, _, left = table.padding
-    gap = max(left, right) if table.collapse_padding else left + right
-    width = console.width if table.pad_edge else console.width + gap
-    first, *others = (_column_widths(column, console) for column in table.columns)
-    if sum(each.natural + gap for each in (first, *others)) <= width:
-        return [table]
-    groups = [[first]]
-    for each in others:
-        if len(groups[-1]) > 1 and sum(one.least + gap for one in (*groups[-1], each)) > width:
-            groups.append([first])
-        groups[-1].append(each)
-    return [_part(table, group, width - gap * len(group), has_title=group is groups[0]) for group in groups]
-
-
-class _ColumnWidths(NamedTuple):
-    column: Column
-    least: int
-    """Width with unbroken figures."""
-    natural: int
-    """Width with unbroken lines."""
-
-
-def _column_widths(column: Column, console: Console) -> _ColumnWidths:
-    options = console.options.update(width=10_000)
-    head, *cells = (Measurement.get(console, options, each) for each in (column.header, *column.cells))
-    line = max((each.maximum for each in cells), default=0)
-    word = max((each.minimum for each in cells), default=0)
-    least = line if column.justify == "right" and line <= _WHOLE else min(word, _WHOLE)
-    natural = max(line, head.maximum, column.min_width or 0)
-    return _ColumnWidths(column, max(least, min(head.minimum, _WHOLE)), natural)
-
-
-def _part(table: Table, columns: Sequence[_ColumnWidths], room: int, *, has_title: bool) -> Table:
-    """Some columns of a table, each at its natural width or at its share of the available width."""
-    names = (
-        "box",
-        "padding",
-        "collapse_padding",
-        "show_header",
-        "pad_edge",
-        "header_style",
-        "title_justify",
-        "title_style",
-    )
-    part = Table(title=table.title if has_title else None, **{name: getattr(table, name) for name in names})
-    slack = room - sum(each.least for each in columns)
-    widths = {}
-    for place, each in enumerate(sorted(columns, key=lambda each: each.natural - each.least)):
-        extra = max(0, min(each.natural - each.least, slack // (len(columns) - place)))
-        widths[id(each.column)] = each.least + extra
-        slack -= extra
-    for column, _, _ in columns:
-        is_cut = column.no_wrap and column.justify != "right"
-        part.add_column(
-            column.header,
-            justify=column.justify,
-            no_wrap=is_cut,
-            overflow="ellipsis" if is_cut else "fold",
-            width=widths[id(column)],
-        )
-    for row in zip(*(each.column.cells for each in columns), strict=True):
-        part.add_row(*row)
-    return part
-
-
-out = TableConsole()
+out = Console()
 err = Console(stderr=True)
 json_output: ContextVar[bool] = ContextVar("json_output", default=False)
 """Whether the running command was given --json."""
@@ -144,8 +64,42 @@ def say(*parts: str | tuple[str, str], style: str = "", to: Console | None = Non
 
 
 def show_table(*renderables: RenderableType) -> None:
-    """Prints tables and other renderables."""
-    out.print(*renderables)
+    """Prints tables and other renderables. A table is never narrower than its longest words, so that every figure is
+    whole; a terminal wraps longer lines."""
+    width = out.width
+    for each in renderables:
+        out.width = max(width, Measurement.get(out, out.options.update(width=10_000), each).minimum)
+        out.print(each)
+    out.width = width
+
+
+def show_rows(names: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty: str = "", title: str = "") -> None:
+    """Prints a table with numbers to the right; without rows, the sentence `empty`."""
+    cells = [[_cell(each) for each in row] for row in rows]
+    if not cells:
+        say(empty) if empty else None
+        return
+    columns = zip(names, zip(*cells, strict=True), strict=True)
+    right = [name for name, column in columns if all(_NUMBER.fullmatch(each.plain) for each in column if each.plain)]
+    table = plain_table(*names, right=right, title=title)
+    for row in cells:
+        table.add_row(*row)
+    for column in table.columns:
+        column.no_wrap = column.justify == "right"
+    show_table(table)
+
+
+def _cell(value: Cell) -> Text:
+    match value:
+        case Text():
+            return value
+        case datetime():
+            return Text(f"{value:%Y-%m-%d %H:%M}")
+        case float():
+            return Text(f"{value:.4f}")
+        case int():
+            return Text(f"{value:,}")
+    return Text(printable(value or ""))
 
 
 def show_error(message: str) -> None:
@@ -270,20 +224,6 @@ def emit_revision(before: int, after: int, done: str, *, undo: str = "") -> None
             say(f"Revision {after}: {printable(done)}." + (f" To undo: {undo} {before}" if undo else ""))
 
     emit({"before": before, "revision": after}, print_revision)
-
-
-def show_history(changes: Sequence[DocumentChange[Any]], one: str, difference: Callable[[Any], str]) -> None:
-    """Prints a line for each change of a document; `one` names its kind."""
-    if not changes:
-        say("No changes.")
-        return
-    table = plain_table("revision", "time", "by", one, "change", right=("revision",))
-    for change in changes:
-        values = (change.who, change.id, difference(change))
-        table.add_row(
-            str(change.revision), f"{change.time:%Y-%m-%d %H:%M:%S}", *(Text(printable(each)) for each in values)
-        )
-    show_table(table)
 
 
 def show_moves(preview: Preview) -> None:

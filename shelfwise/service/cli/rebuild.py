@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import textwrap
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Annotated
 import msgspec
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from typer import Argument, Exit, Option
 
@@ -24,7 +23,7 @@ from shelfwise.indexer.pipeline import FeedOptions, check_feeds
 from shelfwise.indexer.quality.findings import Example
 from shelfwise.indexer.quality.page import html
 from shelfwise.indexer.quality.report import Finding, QualityReport, ReasonCount
-from shelfwise.indexer.quality.rules import QualityRule, Severity, built_in_rules, merge_custom_rules
+from shelfwise.indexer.quality.rules import Measure, QualityRule, Severity, built_in_rules, merge_custom_rules
 from shelfwise.indexer.rejects import REJECTED_FILE
 from shelfwise.indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from shelfwise.indexer.targets import MoveReport, ReencodeReport, reencode
@@ -57,10 +56,9 @@ from shelfwise.service.cli.output import (
     count_text,
     counts_text,
     emit,
-    plain_table,
     say,
     show_pairs,
-    show_table,
+    show_rows,
 )
 from shelfwise.service.curation.relevance import RelevanceStore
 from shelfwise.service.engine.versions import cluster_of, current_manifest
@@ -230,7 +228,7 @@ def rebuild(
         try:
             report = run_rebuild(index, options, progress)
         except PublishRefusedError:
-            _show_rows(_read_quality(index), index / REJECTED_FILE, output.err)
+            _show_rejects(_read_quality(index), index / REJECTED_FILE, output.err)
             raise
     _encode_answers(index, where.settings)
     emit(report, show_rebuild, index)
@@ -313,7 +311,7 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
         say((report.version, "bold"), " is published and serves.")
     else:
         say("Nothing changed since ", (report.version, "bold"), ", which still serves.")
-    _show_rows(_read_quality(index), index / REJECTED_FILE)
+    _show_rejects(_read_quality(index), index / REJECTED_FILE)
     if report.token_states and not ranker_store(index).names():
         say(f"To rank better: shelfwise train ranker {index} --from-catalog")
 
@@ -390,23 +388,23 @@ def _rules(path: Path | None) -> tuple[QualityRule, ...]:
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _MOST_COUNTS = 8
+_MAX_EXAMPLE = 60
 
 
 def show_quality(report: QualityReport, rejected: Path | None = None) -> None:
     """Prints a report with scores, findings with an example each, and counts, at least 80 columns wide."""
-    show_table(_scores(report), "")
-    if report.findings:
-        show_table(_findings(report.findings))
-    else:
-        say("No rule found a problem." if report.products else "There is no product to check.")
+    _show_scores(report)
+    say()
+    empty = "No rule found a problem." if report.products else "There is no product to check."
+    show_rows(("", "finding", "products", "share"), map(_finding_row, report.findings), empty=empty)
     noted = {name: each.count for name, each in report.noted.items() if not _is_remark(each)}
     for label, counts in (("dropped", noted), ("cleaned", report.cleaned)):
         if counts:
             say(_counts_line(label, counts))
-    _show_rows(report, rejected)
+    _show_rejects(report, rejected)
 
 
-def _show_rows(report: QualityReport, rejected: Path | None, to: Console | None = None) -> None:
+def _show_rejects(report: QualityReport, rejected: Path | None, to: Console | None = None) -> None:
     """Prints each reason for rejected rows with an example, the file with these rows, and remarks on whole feeds."""
     for reason, each in list(report.rejected.items())[:_MOST_COUNTS]:
         first = next(iter(each.examples), None)
@@ -426,33 +424,24 @@ def _is_remark(noted: ReasonCount) -> bool:
     return any(not each.line for each in noted.examples)
 
 
-def _scores(report: QualityReport) -> Table:
+def _show_scores(report: QualityReport) -> None:
     title = f"{count_text(report.products, 'product')} of {count_text(report.read, 'row')} read"
-    right = ("score", "errors", "warnings", "infos")
-    table = plain_table("measure", *right, right=right, title=title)
-    for score in report.scores:
-        found = [finding for finding in report.findings if finding.measure is score.measure]
-        counts = (sum(one.count for one in found if one.severity is severity) for severity in Severity)
-        table.add_row(
-            score.measure.value, share_text(score.score), *(f"{count:,}" if count else "" for count in counts)
-        )
-    return table
+    counts: Counter[tuple[Measure, Severity]] = Counter()
+    for finding in report.findings:
+        counts[finding.measure, finding.severity] += finding.count
+    rows = (
+        (each.measure.value, share_text(each.score), *(counts[each.measure, one] or None for one in Severity))
+        for each in report.scores
+    )
+    show_rows(("measure", "score", "errors", "warnings", "infos"), rows, title=title)
 
 
-def _findings(findings: tuple[Finding, ...]) -> Table:
-    table = plain_table("finding", "products", "share", right=("products", "share"))
-    for column in table.columns:
-        column.no_wrap = True
-    room = max(40, output.out.width - 20)
-    for finding in findings:
-        name = Text(finding.severity.value.ljust(9), style=_COLOURS[finding.severity])
-        name.append(f"\n{' ' * 9}".join(textwrap.wrap(printable(finding.says), room - 9)), style="default")
-        if finding.examples:
-            example = Text(f"{' ' * 9}{_example(finding.examples[0])}", style="dim")
-            example.truncate(room, overflow="ellipsis")
-            name.append("\n").append_text(example)
-        table.add_row(name, f"{finding.count:,}", share_text(finding.share))
-    return table
+def _finding_row(finding: Finding) -> tuple[str | int | Text, ...]:
+    text = Text(printable(finding.says))
+    if finding.examples:
+        text.append(f"\n{_example(finding.examples[0])[:_MAX_EXAMPLE]}", style="dim")
+    severity = Text(finding.severity.value, style=_COLOURS[finding.severity])
+    return severity, text, finding.count, share_text(finding.share)
 
 
 def _example(example: Example) -> str:

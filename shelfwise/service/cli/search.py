@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
@@ -19,7 +17,6 @@ from shelfwise.retrieval.html_report import printable
 from shelfwise.retrieval.records import (
     Choice,
     ChoiceValue,
-    Explanation,
     Facet,
     Hit,
     Page,
@@ -32,9 +29,8 @@ from shelfwise.retrieval.records import (
 )
 from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
-from shelfwise.service.cli import output
 from shelfwise.service.cli.options import Filter, Index, SettingsFile, command
-from shelfwise.service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
+from shelfwise.service.cli.output import emit, price_text, say, show_notices, show_rows, show_table
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.recommend import GOES_WITH, RELATED_KINDS
 from shelfwise.service.engine.request import STAGES, SearchRequest, parse_history
@@ -250,14 +246,8 @@ def unanswered(index: Index, size: Annotated[int, Option(help="Maximum number of
 
 
 def _show_unanswered(found: Sequence[UnansweredQuestion]) -> None:
-    if not found:
-        say("Every question of enough shoppers has an answer.")
-        return
-    table = plain_table("question", "about", "times", right=("times",))
-    for each in found:
-        about = each.about.title or each.about.product_type
-        table.add_row(Text(printable(each.text)), Text(printable(about)), f"{each.times:,}")
-    show_table(table)
+    rows = ((each.text, each.about.title or each.about.product_type, each.times) for each in found)
+    show_rows(("question", "about", "times"), rows, empty="Every question of enough shoppers has an answer.")
 
 
 _HOLDS = {True: "Yes: ", False: "No: ", None: ""}
@@ -309,13 +299,9 @@ def _marked(text: str, spans: Spans) -> Text:
     return marked
 
 
-# A page of hits. Only titles are shortened: numbers, prices and ids must stay complete.
+# A page of hits.
 
-_LONGEST_ID = 24
-_GAPS = 6
-"""Width of the gaps: two spaces between each of the four columns."""
-_NARROWEST_TITLE = 20
-_LEAST_SHOWN = 0.005
+_MIN_CONTRIBUTION = 0.005
 """Smallest contribution that is shown; smaller ones would appear as 0.00."""
 
 
@@ -355,70 +341,28 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
         say(line)
 
 
-@dataclass(frozen=True, slots=True)
-class _Widths:
-    """Widths of the table's columns, in cells."""
-
-    number: int
-    title: int
-    price: int
-    id: int
-
-
 def _show_hits(page: Page, *, explain: bool) -> None:
     if page.doubtful:
         say("No product has all of these words; the nearest in meaning:")
     first = (page.page - 1) * page.size + 1
-    widths = _widths(page.hits, first)
-    if not (explain and any(hit.explanation for hit in page.hits)):
-        show_table(_table(page.hits, first, widths, explain=explain))
-        return
-    # An explanation uses the full width to the right of the number, which a table column cannot.
-    indent = (0, 0, 0, widths.number + 2)
-    for number, hit in enumerate(page.hits, first):
-        show_table(_table([hit], number, widths, header=number == first))
-        show_table(Padding(Text(_stages_line(hit), style="dim"), indent))
-        if hit.explanation:
-            show_table(Padding(_explanation(hit.explanation), indent))
+    rows = (
+        (number, _description(hit, explain=explain), price_text(hit.product), hit.product.id)
+        for number, hit in enumerate(page.hits, first)
+    )
+    show_rows(("#", "product", "price", "id"), rows)
 
 
-def _widths(hits: Sequence[Hit], first: int) -> _Widths:
-    number = len(str(first + len(hits) - 1))
-    price = max(len("price"), *(len(price_text(hit.product)) for hit in hits))
-    product_id = max(len("id"), *(_short_id(hit).cell_len for hit in hits))
-    title = max(_NARROWEST_TITLE, output.out.width - number - price - product_id - _GAPS)
-    return _Widths(number, title, price, product_id)
-
-
-def _short_id(hit: Hit) -> Text:
-    product_id = Text(printable(hit.product.id))
-    product_id.truncate(_LONGEST_ID, overflow="ellipsis")
-    return product_id
-
-
-def _table(hits: Sequence[Hit], first: int, widths: _Widths, *, header: bool = True, explain: bool = False) -> Table:
-    table = plain_table()
-    table.show_header = header
-    table.add_column("#", justify="right", no_wrap=True, min_width=widths.number)
-    table.add_column("product", no_wrap=True)
-    table.add_column("price", justify="right", no_wrap=True, min_width=widths.price)
-    table.add_column("id", no_wrap=True, min_width=widths.id)
-    for number, hit in enumerate(hits, first):
-        description = _description(hit, widths.title, explain=explain)
-        table.add_row(str(number), description, price_text(hit.product), _short_id(hit))
-    return table
-
-
-def _description(hit: Hit, width: int, *, explain: bool) -> Text:
-    """The product's name and, on a second line, each stage's score; each at most `width` cells wide."""
+def _description(hit: Hit, *, explain: bool) -> Text:
+    """The product's name, and lines of notes."""
     name = Text(printable(_name(hit.product)))
-    notes = f" +{hit.group_size - 1:,}" if hit.group_size > 1 else ""
-    notes += "" if hit.distance is None else f" {hit.distance / 1_000:,.1f} km"
-    name.truncate(width - len(notes), overflow="ellipsis")
-    name.append(notes, "dim")
+    name.append(f" +{hit.group_size - 1:,}" if hit.group_size > 1 else "", "dim")
+    name.append("" if hit.distance is None else f" {hit.distance / 1_000:,.1f} km", "dim")
     related = relation_line(hit.relation) if isinstance(hit, RelatedHit) and hit.relation else ""
-    shown = (printable(hit.reason_line), related, _stages_line(hit) if explain else "")
-    for line in (line for each in shown for line in textwrap.wrap(each, width)):
+    parts = hit.explanation.contributions if explain and hit.explanation else ()
+    strong = (part for part in parts if abs(part.contribution) >= _MIN_CONTRIBUTION)
+    explained = (f"{part.contribution:+5.2f} {part.name}  {printable(part.value)}" for part in strong)
+    notes = (printable(hit.reason_line), related, _stages_line(hit) if explain else "", *explained)
+    for line in filter(None, notes):
         name.append(f"\n{line}", "dim")
     return name
 
@@ -452,19 +396,6 @@ def _stages_line(hit: Hit) -> str:
     if hit.product_type:
         parts.append(f"type {printable(hit.product_type)}")
     return ", ".join(parts)
-
-
-def _explanation(explanation: Explanation) -> Table:
-    """A line for each part of the score, strongest first."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for part in explanation.contributions:
-        if abs(part.contribution) >= _LEAST_SHOWN:
-            style = "green" if part.contribution > 0 else "red"
-            name = Text.assemble((f"{part.contribution:+5.2f}", style), f" {part.name}")
-            table.add_row(name, Text(printable(part.value)))
-    return table
 
 
 def _name(product: Product) -> str:

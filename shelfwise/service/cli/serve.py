@@ -16,7 +16,7 @@ from typer import Argument, Option
 from shelfwise.retrieval.errors import SettingError, StoreMissingError
 from shelfwise.service.cli import output
 from shelfwise.service.cli.options import Index, SettingsFile, command
-from shelfwise.service.cli.output import emit, plain_table, say, show_notices, show_table
+from shelfwise.service.cli.output import emit, say, show_notices, show_rows
 
 if TYPE_CHECKING:
     from shelfwise.service.http.auth import KeyFile, Scope, StoredKey
@@ -248,16 +248,20 @@ def list_keys(index: Index, settings: SettingsFile = None) -> None:
 
 
 def _show_keys(keys: list[StoredKey]) -> None:
-    if not keys:
-        say("There are no keys: anyone may search, and only the token that serve prints allows more.")
-        return
-    table = plain_table("id", "name", "scopes", "created", "expires", "indexes", "filter")
-    for key in keys:
-        ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
-        rights = [*key.scopes, *(("parent of secured keys",) if key.secured else ())]
-        scopes, indexes = ", ".join(rights), ", ".join(key.indexes) or "all"
-        table.add_row(key.id, key.name, scopes, f"{key.created:%Y-%m-%d}", ends, indexes, key.filters)
-    show_table(table)
+    rows = [
+        (
+            key.id,
+            key.name,
+            ", ".join([*key.scopes, *(("parent of secured keys",) if key.secured else ())]),
+            key.created,
+            key.expires or "never",
+            ", ".join(key.indexes) or "all",
+            key.filters,
+        )
+        for key in keys
+    ]
+    empty = "There are no keys: anyone may search, and only the token that serve prints allows more."
+    show_rows(("id", "name", "scopes", "created", "expires", "indexes", "filter"), rows, empty=empty)
 
 
 @command("keys withdraw store 3f9a1c0b22de", json=False)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
+from shelfwise.rerank.model_store import AddResult
 from shelfwise.rerank.teacher import DEFAULT_TEACHER
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.html_report import printable
 from shelfwise.service.cli import output
-from shelfwise.service.cli.models import ranker_document, show_expansion, show_tower_evaluation, show_training
+from shelfwise.service.cli.models import ranker_document, show_training
 from shelfwise.service.cli.options import (
     Index,
     Runtime,
@@ -22,7 +23,7 @@ from shelfwise.service.cli.options import (
     check_index,
     command,
 )
-from shelfwise.service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
+from shelfwise.service.cli.output import TerminalProgress, emit, say, show_notices, show_rows
 from shelfwise.service.engine.versions import has_static_encoder
 from shelfwise.service.settings import cache_folder, load_settings
 
@@ -32,11 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shelfwise.rerank.ranker.spec import AddedRanker
-    from shelfwise.rerank.user_tower.files import StoredUserTower
     from shelfwise.service.reports.training import LearnReport
     from shelfwise.service.training.click_dataset import ClickRankerOptions
     from shelfwise.service.training.text_towers import TextTowersResult
-    from shelfwise.service.training.text_towers_promotion import EncoderReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,18 +204,19 @@ def towers(
 
 def _show_towers(done: TextTowersResult, index: Path) -> None:
     spec, published = done.spec, done.published
-    table = plain_table("part", "loss", "nDCG@10", "", right={"part", "loss", "nDCG@10"})
-    for epoch in spec.curve:
-        loss = "" if epoch.loss is None else f"{epoch.loss:.4f}"
-        table.add_row(f"{epoch.number}", loss, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
+    rows: list[tuple[str | float | None, ...]] = [
+        (f"{epoch.number}", epoch.loss, epoch.validation, "kept" if epoch.number == spec.best else "")
+        for epoch in spec.curve
+    ]
     mean = f", the mean of {spec.averaged} parts" if spec.averaged > 1 else ""
-    table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of the trained weights{mean}")
+    rows.append(("", None, spec.validation, f"{spec.share:.0%} of the trained weights{mean}"))
     if spec.layers is not None:
         fewer = max(epoch.validation for epoch in spec.pruning)
-        table.add_row("", "", f"{fewer:.4f}", f"layers: {spec.layers}, distilled from all")
-    show_table(table)
+        rows.append(("", None, fewer, f"layers: {spec.layers}, distilled from all"))
+    show_rows(("part", "loss", "nDCG@10", ""), rows)
     if published is not None and published.report is not None:
-        _show_encoder_report(published.report)
+        names = f"{published.report.queries:,} test queries", "nDCG@10 before", "after"
+        show_rows(names, [(each.name, each.before, each.after) for each in published.report.orders])
     show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
     say(f"\nWritten to {done.folder}: trained from {spec.base} on {spec.source}.")
     if done.whole is not None:
@@ -228,15 +228,6 @@ def _show_towers(done: TextTowersResult, index: Path) -> None:
     if published is not None and published.report is not None:
         say(f"It does not serve: {'; '.join(published.report.rejection_reasons)}")
     say(f"To use it: shelfwise rebuild {index} --encoder {done.folder}")
-
-
-def _show_encoder_report(report: EncoderReport) -> None:
-    if report.orders:
-        right = {"nDCG@10 before", "after"}
-        table = plain_table(f"{report.queries:,} test queries", "nDCG@10 before", "after", right=right)
-        for order in report.orders:
-            table.add_row(order.name, f"{order.before:.4f}", "" if order.after is None else f"{order.after:.4f}")
-        show_table(table)
 
 
 @command("train users store")
@@ -257,9 +248,9 @@ def users(
     options = UserTowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
     with TerminalProgress() as progress:
         trained = train_users(index, load_settings(settings), options, progress)
-    tower: StoredUserTower = trained.tower
+    tower = trained.tower
     document = {"tower": tower.name, "serves": trained.serves, "report": tower.report, "spec": tower.spec}
-    emit(tower, show_tower_evaluation, trained.serves, document=document)
+    emit(AddResult(tower, trained.serves), show_training, index, document=document)
 
 
 @command("train expansions store --judgments judgments.tsv")
@@ -281,8 +272,7 @@ def expansions(
         added = train_expansions(index, load_settings(settings), judged, progress)
     model = added.model
     document = {"expansion": model.name, "serves": added.serves, "spec": model.spec, "report": model.report}
-    emit(model, show_expansion, added.serves, document=document)
-    show_notices(added.notices)
+    emit(added, show_training, index, document=document)
 
 
 @command("learn store --if-new 5000")

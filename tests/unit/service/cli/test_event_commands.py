@@ -179,8 +179,8 @@ def test_report_is_printed(filled: Path) -> None:
     with pytest.raises(StoreMissingError, match="refresh"):
         run("events", "report", filled)
     run("events", "refresh", filled)
-    assert "Failing queries" in shown("events", "report", filled)
-    assert document("events", "report", filled)["traffic"]["sessions"] == 8
+    assert "rejected by imports" in shown("events", "report", filled)
+    assert document("events", "report", filled)["sessions"] == 8
 
 
 def test_events_may_come_before_the_first_rebuild(

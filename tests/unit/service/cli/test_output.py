@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from shelfwise.service.cli.output import TableConsole, plain_table
-
-FIGURES = st.lists(st.floats(-1e9, 1e9).map(lambda number: f"{number:,.4f}"), min_size=1, max_size=12)
-
-
-def printed(*columns: str, rows: list[list[str]], width: int) -> list[str]:
-    table = plain_table("stage", *columns, right=columns)
-    for row in rows:
-        table.add_row("merged", *row)
-    console = TableConsole(file=io.StringIO(), width=width)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().splitlines()
+from shelfwise.service.cli import output
 
 
-@given(FIGURES, st.integers(40, 120))
-def test_no_figure_is_cut_at_any_width(figures: list[str], width: int) -> None:
-    lines = printed(*(f"measure {place}" for place in range(len(figures))), rows=[figures], width=width)
-    assert max(map(len, lines)) <= width
-    words = " ".join(lines).split()
-    assert [word for word in words if word in figures] == figures
-    assert [line.split()[0] for line in lines if line.split()[-1] in figures] == ["merged"] * words.count("merged")
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=12), st.integers(40, 120))
+def test_no_figure_is_cut_at_any_width(figures: list[float], width: int) -> None:
+    file = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "out", Console(file=file, width=width))
+        output.show_rows(["stage", *(f"measure {index}" for index in range(len(figures)))], [["merged", *figures]])
+    words = file.getvalue().split()
+    assert [word for word in words if word[-1].isdigit() and "." in word] == [f"{each:.4f}" for each in figures]
