@@ -28,7 +28,7 @@ SERVICE_LAYERS = (
     ("reports", "training", "demo"),
     ("http",),
     ("instantsearch", "web"),
-    ("app", "directory_checks", "mcp"),
+    ("app", "mcp"),
     ("supervisor",),
     ("cli",),
 )

@@ -123,9 +123,6 @@ def verify(
     index: Index,
     version: Annotated[str, Option(help="By default the serving one.")] = "",
     every: Annotated[bool, Option("--all", help="Verify every version.")] = False,
-    encode: Annotated[
-        bool, Option("--encode", help="Also encode a sample of the products again, which loads the encoder.")
-    ] = False,
 ) -> None:
     """Verify all checksums, and that records, terms and vectors agree. Exit code 1 if there is a problem."""
     from shelfwise.service.cli.verify import store_problems, verify_version
@@ -138,7 +135,7 @@ def verify(
     if every:
         names = store.versions()
     with TerminalProgress() as progress, cluster_versions(store, must=False) as cluster:
-        results = [verify_version(store, name, progress, encode=encode, cluster=cluster) for name in names]
+        results = [verify_version(store, name, progress, cluster=cluster) for name in names]
     emit(results, _show_verification, problems, document={"problems": problems, "versions": results})
     if problems or any(result.problems for result in results):
         raise typer.Exit(1)

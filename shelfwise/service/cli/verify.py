@@ -1,28 +1,33 @@
-"""Verification of a version: checksums, and the agreement of its records, fields, terms and vectors."""
+"""Verification of an index directory: checksums of its files, and the agreement of the parts of a version."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
+from contextlib import closing, suppress
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from shelfwise.indexer.embedding_cache import Keys, text_key
-from shelfwise.retrieval.encoders.base import Encoder
-from shelfwise.retrieval.encoders.registry import load_encoder
-from shelfwise.retrieval.errors import ClusterError, ShelfwiseError, StoreDamagedError
+from shelfwise.indexer.checkpoint import unfinished_problems
+from shelfwise.indexer.embedding_cache import text_key
+from shelfwise.rerank.model_store import ModelStore
+from shelfwise.rerank.sessions.tables import CACHES, DERIVED, open_derived
+from shelfwise.retrieval.errors import ClusterError, ShelfwiseError, StoreDamagedError, StoreMissingError
+from shelfwise.retrieval.events.addresses import AddressPseudonyms
+from shelfwise.retrieval.events.privacy import KEYS_FILE as PSEUDONYM_KEYS
+from shelfwise.retrieval.events.privacy import Pseudonyms
+from shelfwise.retrieval.events.sqlite import EVENTS_FILE, find_damage
+from shelfwise.retrieval.events.wal import damaged_copies, log_problem
 from shelfwise.retrieval.filters.conditions import TextIn
-from shelfwise.retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value
-from shelfwise.retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex
+from shelfwise.retrieval.filters.schema import FieldCatalog, fold_value
+from shelfwise.retrieval.index.faiss import ROWS_FILE, FaissIndex
 from shelfwise.retrieval.index.grouping import StoredGroups
-from shelfwise.retrieval.index.keyword import NO_ROWS, KeywordIndex, Selection
+from shelfwise.retrieval.index.keyword import NO_ROWS, Selection
 from shelfwise.retrieval.index.keyword_documents import (
     LINES_FILE,
     KeywordLine,
@@ -33,16 +38,32 @@ from shelfwise.retrieval.index.keyword_documents import (
 )
 from shelfwise.retrieval.index.tantivy import TantivyIndex
 from shelfwise.retrieval.index.token_states import StoredStates
-from shelfwise.retrieval.index.vectors import VECTORS_FILE, VectorIndex, Vectors, whole_floats
+from shelfwise.retrieval.index.vectors import VECTORS_FILE, whole_floats
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.files import FileEntry, file_problem, load_array
+from shelfwise.retrieval.store.files import (
+    SEAL_FILE,
+    FileEntry,
+    checksum,
+    file_problem,
+    load_array,
+    read_json,
+    read_seal,
+    sealed_problem,
+)
 from shelfwise.retrieval.store.manifest import (
     CURRENT,
+    EVENTS_FOLDER,
     FIELDS_FILE,
     GROUPS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
     MARKER,
+    MEMORY_FILE,
+    POPULAR_QUERIES_FILE,
+    POPULARITY_FILE,
+    PROPOSALS_FILE,
+    QUALITY_FILE,
+    RELATIONS_FILE,
     SEAL,
     STATES_FOLDER,
     SYNONYMS_FILE,
@@ -56,43 +77,47 @@ from shelfwise.retrieval.store.products import (
     OFFSETS_FILE,
     PRODUCTS_FILE,
     RECIPE,
-    FieldWeights,
     ProductStore,
     encoder_text,
     keyword_document,
-    keyword_terms,
     product_from_json,
 )
 from shelfwise.retrieval.store.signals import SIGNALS_FILE, StoredSignals
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.text.analysis import Analyzer, TermGroup, identifier_key
-from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.retrieval.text.analysis import Analyzer, identifier_key
+from shelfwise.retrieval.updates.journal import Journal, lock_folder
 from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
+from shelfwise.service.answers.faq import FaqStore
 from shelfwise.service.cli.output import count_text
-from shelfwise.service.directory_checks import directory_problems
+from shelfwise.service.curation.document_store import DocumentStore, content_problem
+from shelfwise.service.curation.relations import RelationStore
+from shelfwise.service.curation.relevance import RelevanceStore
+from shelfwise.service.curation.rules import RuleStore
+from shelfwise.service.curation.switches import SwitchStore
+from shelfwise.service.curation.synonym_mining import read_proposals
+from shelfwise.service.curation.synonyms import SynonymStore
+from shelfwise.service.engine.models import MODEL_STORES
 from shelfwise.service.engine.snapshot import stored_analyzer
 from shelfwise.service.engine.versions import current_name
+from shelfwise.service.events.event_log import DERIVED_FOLDER
+from shelfwise.service.events.popular_queries import read_popular_queries
+from shelfwise.service.events.signals import CURE, read_memory, read_popularity, read_relations
+from shelfwise.service.experiments.store import ExperimentStore
+from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile
+from shelfwise.service.sponsored.campaign import CampaignStore
+from shelfwise.service.sponsored.ledger import Ledger
 
 if TYPE_CHECKING:
     from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
     from shelfwise.retrieval.progress import Progress
 
-T = TypeVar("T")
 _EXAMPLES = 5
-"""Number of products or fields that a problem names."""
-_BY_ID = 10_000
-"""Number of products that are looked up by id."""
-_BY_CONTENT = 1_000
-"""Number of products that are looked up by terms and by vector, which takes longer."""
-_BY_ENCODER = 64
-"""Number of products whose vectors are recomputed."""
-_NEAR = 0.99
-"""Minimum cosine at which two vectors of one text, computed on two machines, count as equal."""
+"""Number of products that a problem names."""
+_BY_ID, _BY_VECTOR = 10_000, 1_000
+"""Number of products that are looked up by id and, which takes longer, by vector."""
 _UNIT = 1e-3
-_MOST_TERMS = 8
 _CHUNK = 65_536
-_ENCODER = "encoder"
-_VECTORS = f"{VECTORS_FOLDER}/{VECTORS_FILE}"
+_ENCODER, _CLUSTER = "encoder", "cluster"
 _LINES = f"{KEYWORD_FOLDER}/{LINES_FILE}"
 _PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
 
@@ -122,236 +147,6 @@ class Problem(msgspec.Struct, frozen=True):
     advice: str = _REPORT
 
 
-class ProblemTally:
-    """Counts of products with problems by part and kind, with the ids of the first ones."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._examples: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-
-    def add(self, part: str, what: str, product_id: str) -> None:
-        """Counts one more product."""
-        self._counts[part, what] += 1
-        if self._counts[part, what] <= _EXAMPLES:
-            self._examples[part, what].append(product_id)
-
-    def problems(self) -> list[Problem]:
-        """One problem per part and kind, in order of first occurrence."""
-        return [
-            Problem(part, f"{what}: {count_text(count, 'product')} ({_listed(self._examples[part, what], count)})")
-            for (part, what), count in self._counts.items()
-        ]
-
-
-def _listed(examples: Sequence[str], count: int, separator: str = ", ") -> str:
-    return separator.join(examples) + (f"{separator}..." if count > len(examples) else "")
-
-
-def sample(count: int, most: int) -> list[int]:
-    """At most `most` of the rows below `count`, evenly spread, including the first and the last."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
-
-
-def _check_keyword(
-    keyword: KeywordIndex,
-    products: ProductStore,
-    terms: Callable[[Product], list[str]] | None,
-    advance: Callable[[int], None],
-) -> list[Problem]:
-    """Looks up a sample of the products by id and, if `terms` returns them, by their own terms."""
-    tally = ProblemTally()
-    by_terms = set(sample(len(products), _BY_CONTENT))
-    for row in sample(len(products), _BY_ID):
-        product_id = products.id_of(row)
-        if not _finds_id(keyword, product_id, row):
-            tally.add(KEYWORD_FOLDER, "not found by its id at its row", product_id)
-        if terms and row in by_terms and not _finds_terms(keyword, terms(products[row]), row):
-            tally.add(KEYWORD_FOLDER, "not found by its own terms", product_id)
-        advance(1)
-    return tally.problems()
-
-
-def _finds_id(keyword: KeywordIndex, product_id: str, row: int) -> bool:
-    if row in keyword.find_identifier(identifier_key(product_id)):
-        return True
-    # An identifier that is only punctuation, or that too many products share, identifies none of them.
-    by_id = TextIn("id", (fold_value(product_id),))
-    return row in keyword.select(Selection(where=by_id, everything=True))
-
-
-def _finds_terms(keyword: KeywordIndex, terms: Sequence[str], row: int) -> bool:
-    together = tuple(islice(dict.fromkeys(terms), _MOST_TERMS))
-    return not together or bool((keyword.score(np.array([row]), (TermGroup((together,)),)).scores > 0).any())
-
-
-def _check_vectors(folder: Path, index: VectorIndex, products: ProductStore, text_keys: Keys | None) -> list[Problem]:
-    """Checks that stored vectors have length 1, are equal for equal texts, and are found by their index."""
-    vectors: Vectors = load_array(folder / VECTORS_FILE, mapped=True)
-    tally = ProblemTally()
-    for row in _not_unit(vectors):
-        tally.add(_VECTORS, "not of length 1", _name(products, row))
-    if text_keys is not None and len(text_keys) == len(vectors):
-        for row in _unequal(vectors, text_keys):
-            tally.add(TEXT_KEYS_FILE, "two vectors for one text", _name(products, row))
-    if not (folder / INDEX_FILE).exists():
-        return tally.problems()
-    rows = load_array(folder / ROWS_FILE)
-    if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(index.size)):
-        return [*tally.problems(), Problem(f"{VECTORS_FOLDER}/{ROWS_FILE}", "it does not contain each row once")]
-    for row in sample(index.size, _BY_CONTENT):
-        own = index.vector(row)
-        nearest = index.search(own, 1)
-        if not len(nearest.rows) or nearest.scores[0] < index.similarity(own, np.array([row]))[0]:
-            tally.add(f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by its own vector", _name(products, row))
-    return tally.problems()
-
-
-def _name(products: ProductStore, row: int) -> str:
-    return products.id_of(row) if row < len(products) else f"row {row}"
-
-
-def _not_unit(vectors: Vectors) -> Iterator[int]:
-    for start in range(0, len(vectors), _CHUNK):
-        lengths = np.linalg.norm(whole_floats(vectors[start : start + _CHUNK]), axis=1)
-        # Not `> _UNIT`, so that NaN counts as wrong.
-        yield from (start + np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT))).tolist()
-
-
-def _unequal(vectors: Vectors, text_keys: Keys) -> Iterator[int]:
-    """Rows whose text equals that of the previous row in the order of keys, but whose vector differs."""
-    halves = np.ascontiguousarray(text_keys).view(np.uint64)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    same = np.flatnonzero((halves[order[1:]] == halves[order[:-1]]).all(axis=1))
-    for place in same.tolist():
-        one, other = order[place], order[place + 1]
-        if not np.array_equal(vectors[one], vectors[other]):
-            yield int(other)
-
-
-def check_encoder(encoder: Encoder, index: VectorIndex, products: ProductStore) -> list[Problem]:
-    """Recomputes the vectors of a sample of the products, and compares them with the stored ones."""
-    rows = [row for row in sample(len(products), _BY_ENCODER) if row < index.size]
-    if encoder.dimension != index.dimension:
-        what = f"its vectors have dimension {encoder.dimension}, those of {_VECTORS} {index.dimension}"
-        return [Problem(_ENCODER, what)]
-    made = encoder.encode_products([encoder_text(products[row]) for row in rows])
-    tally = ProblemTally()
-    for row, vector in zip(rows, made, strict=True):
-        if not float(vector @ index.vector(row)) >= _NEAR:
-            tally.add(_VECTORS, "differs from the encoder's vector of the text", products.id_of(row))
-    return tally.problems()
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The opened parts of a version; None for a part that is damaged or cannot be compared with the others."""
-
-    products: ProductStore | None
-    catalog: FieldCatalog | None
-    analyzer: Analyzer | None
-    keyword: KeywordIndex | None
-    vectors: FaissIndex | None
-    text_keys: Keys | None
-    states: StoredStates | None
-    weights: FieldWeights
-
-    def sizes(self) -> dict[str, int | None]:
-        """Number of products in each part."""
-        return {
-            PRODUCTS_FILE: None if self.products is None else len(self.products),
-            KEYWORD_FOLDER: None if self.keyword is None else self.keyword.size,
-            VECTORS_FOLDER: None if self.vectors is None else self.vectors.size,
-            TEXT_KEYS_FILE: None if self.text_keys is None else len(self.text_keys),
-            STATES_FOLDER: None if self.states is None else self.states.size,
-        }
-
-
-def _check_rows(
-    parts: _Parts, products: ProductStore, keyword: Path | None, advance: Callable[[int], None]
-) -> list[Problem]:
-    """Checks every product in one pass, with one in memory. `keyword` is the keyword index's folder, if compared."""
-    tally, counter = ProblemTally(), FieldCounter()
-    problems: list[Problem] = []
-    lines = _read_lines(keyword, problems) if keyword else None
-    is_readable, last = True, b""
-    for row, (product_id, record) in enumerate(products.lines()):
-        name = product_id.decode("utf-8", "backslashreplace")
-        line = next(lines, None) if lines else None
-        if row and product_id <= last:
-            tally.add(IDS_FILE, "not in the order of ids", name)
-        last = product_id
-        try:
-            product = product_from_json(record)
-        except StoreDamagedError:
-            is_readable = False
-            tally.add(PRODUCTS_FILE, "cannot be read", name)
-        else:
-            counter.add(product)
-            if product.id != name:
-                tally.add(IDS_FILE, "differs from the id in the record", name)
-            if lines and not problems and (what := _line_problem(parts, row, product, line)):
-                tally.add(_LINES, what, product.id)
-            keys = parts.text_keys
-            if keys is not None and row < len(keys) and keys[row].tobytes() != text_key(encoder_text(product)):
-                tally.add(TEXT_KEYS_FILE, "text differs from the encoded one", product.id)
-        advance(1)
-    if lines and next(lines, None) is not None:
-        problems.append(Problem(_LINES, "it continues after the last product"))
-    if parts.catalog is not None and is_readable:
-        problems += _field_problems(parts.catalog, counter.catalog())
-    return [*tally.problems(), *problems]
-
-
-def _read_lines(keyword: Path, problems: list[Problem]) -> Iterator[bytes]:
-    """The lines of a keyword index; reading stops at damage, which is added to `problems`."""
-    try:
-        yield from read_lines(keyword)
-    except StoreDamagedError as error:
-        problems.append(Problem(_LINES, str(error)))
-
-
-def _line_problem(parts: _Parts, row: int, product: Product, line: bytes | None) -> str:
-    """The difference between a product's line in the keyword index and its current one."""
-    if parts.analyzer is None or parts.catalog is None:
-        return ""
-    if line is None:
-        return "missing"
-    made = keyword_line(keyword_document(row, product, parts.analyzer, parts.catalog, parts.weights), parts.catalog)
-    is_same = encode_line(made) == line or _is_equivalent(line, made)
-    return "" if is_same else "terms or values differ from those of the product"
-
-
-def _is_equivalent(stored: bytes, made: KeywordLine) -> bool:
-    """Whether both lines are equal for an index, in which the order of terms and fields does not matter."""
-    try:
-        return _unordered(decode_line(stored)) == _unordered(made)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
-
-
-def _unordered(line: KeywordLine) -> tuple[Any, ...]:
-    texts, shown = (msgspec.json.decode(each) if each else {} for each in (line.texts, line.shown))
-    fields = sorted((tag, weight, sorted(terms.split(" "))) for tag, weight, terms in line.fields)
-    return fields, sorted(line.identifiers), sorted(line.numbers), texts, shown, line.places
-
-
-def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Problem]:
-    one, other = (
-        {name: f"{info.products:,} ({', '.join(sorted(info.kinds))})" for name, info in catalog.fields.items()}
-        for catalog in (stored, counted)
-    )
-    differing = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
-    if differing:
-        texts = [f"{name}: {one.get(name, 'none')}, counted {other.get(name, 'none')}" for name in differing]
-        listed = _listed(texts[:_EXAMPLES], len(texts), "; ")
-        yield Problem(FIELDS_FILE, f"it differs from the products: {listed}")
-    if not stored.category_roots >= counted.category_roots:  # may include those of rejected rows
-        yield Problem(FIELDS_FILE, "its top-level categories differ from those of the products")
-    places = [info.slot for info in stored.fields.values()]
-    if len(set(places)) < len(places):
-        yield Problem(FIELDS_FILE, "two fields share a slot of the keyword index")
-
-
 class Verification(msgspec.Struct, frozen=True):
     """The result of verifying a version. It is intact if there are no problems."""
 
@@ -364,17 +159,197 @@ class Verification(msgspec.Struct, frozen=True):
     """Parts that could not be checked, with the reasons."""
 
 
+def sample(count: int, most: int) -> list[int]:
+    """At most `most` of the rows below `count`, evenly spread, including the first and the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
+
+
+class _Version:
+    """The parts of a version, each opened when it is first checked."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @cached_property
+    def products(self) -> ProductStore:
+        return ProductStore(self.folder)
+
+    @cached_property
+    def catalog(self) -> FieldCatalog:
+        return read_fields(self.folder / FIELDS_FILE)
+
+    @cached_property
+    def analyzer(self) -> Analyzer:
+        return stored_analyzer(self.folder)
+
+    def size_problem(self, size: int) -> Iterator[Finding]:
+        if size != self.manifest.products:
+            yield f"it holds {size:,} products, the manifest has {self.manifest.products:,}", ""
+
+
+Finding = tuple[str, str]
+"""A problem of a part, and the id of the product that has it; findings of several products are counted."""
+
+
+def _check_products(version: _Version) -> Iterator[Finding]:
+    yield from version.size_problem(len(version.products))
+    last = b""
+    for row, (product_id, record) in enumerate(version.products.lines()):
+        name = product_id.decode("utf-8", "backslashreplace")
+        if row and product_id <= last:
+            yield "not in the order of ids", name
+        last = product_id
+        try:
+            if product_from_json(record).id != name:
+                yield "differs from its id in the list of ids", name
+        except StoreDamagedError:
+            yield "cannot be read", name
+
+
+def _check_fields(version: _Version) -> Iterator[Finding]:
+    slots = [info.slot for info in version.catalog.fields.values()]
+    if len(set(slots)) < len(slots):
+        yield "two fields share a slot of the keyword index", ""
+
+
+def _check_analysis(version: _Version) -> Iterator[Finding]:
+    if version.analyzer.identity != version.manifest.analyzer:
+        what = f"the text analysis of this program is {version.analyzer.identity}"
+        yield f"{what}, the manifest has {version.manifest.analyzer}: rebuild the index", ""
+
+
+def _check_lines(version: _Version) -> Iterator[Finding]:
+    """Compares the terms and values of each product with those of its line in the keyword index."""
+    catalog, lines = version.catalog, read_lines(version.folder / KEYWORD_FOLDER)
+    for row, (_, record) in enumerate(version.products.lines()):
+        product, line = product_from_json(record), next(lines, None)
+        if line is None:
+            yield "missing", product.id
+            continue
+        document = keyword_document(row, product, version.analyzer, catalog, version.manifest.weights)
+        current = keyword_line(document, catalog)
+        if encode_line(current) != line and not _is_equivalent(line, current):
+            yield "terms or values differ from those of the product", product.id
+    if next(lines, None) is not None:
+        yield "it continues after the last product", ""
+
+
+def _is_equivalent(stored: bytes, current: KeywordLine) -> bool:
+    """Whether both lines are equal for an index, in which the order of terms and fields does not matter."""
+    try:
+        return _unordered(decode_line(stored)) == _unordered(current)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+
+
+def _unordered(line: KeywordLine) -> tuple[Any, ...]:
+    texts, shown = (msgspec.json.decode(each) if each else {} for each in (line.texts, line.shown))
+    fields = sorted((tag, weight, sorted(terms.split(" "))) for tag, weight, terms in line.fields)
+    return fields, sorted(line.identifiers), sorted(line.numbers), texts, shown, line.places
+
+
+def _check_keyword(version: _Version) -> Iterator[Finding]:
+    """Looks up a sample of the products by id."""
+    keyword, products = TantivyIndex(version.folder / KEYWORD_FOLDER, version.catalog), version.products
+    yield from version.size_problem(keyword.size)
+    for row in sample(len(products), _BY_ID):
+        product_id = products.id_of(row)
+        if row not in keyword.find_identifier(identifier_key(product_id)):
+            # An identifier that is only punctuation, or that too many products share, identifies none of them.
+            by_id = TextIn("id", (fold_value(product_id),))
+            if row not in keyword.select(Selection(where=by_id, everything=True)):
+                yield "not found by its id at its row", product_id
+
+
+def _check_text_keys(version: _Version) -> Iterator[Finding]:
+    """Compares the texts of the products with those that were encoded."""
+    keys = load_array(version.folder / TEXT_KEYS_FILE)
+    if keys.ndim != 2 or keys.shape[1] != 16 or keys.dtype != np.uint8:
+        raise StoreDamagedError(f"it holds {keys.dtype}{keys.shape}, not 16 bytes for each product")
+    yield from version.size_problem(len(keys))
+    for key, (_, record) in zip(keys, version.products.lines(), strict=False):
+        product: Product = product_from_json(record)
+        if key.tobytes() != text_key(encoder_text(product)):
+            yield "text differs from the encoded one", product.id
+
+
+def _check_vectors(version: _Version) -> Iterator[Finding]:
+    """Checks that vectors have length 1, and that a sample of them is found by the index."""
+    folder, manifest, products = version.folder / VECTORS_FOLDER, version.manifest, version.products
+    index = FaissIndex(folder, gpu=False)
+    yield from version.size_problem(index.size)
+    if (index.dimension, index.kind.value) != (manifest.dimension, manifest.vectors):
+        there = f"it is {index.kind.value} of dimension {index.dimension}"
+        yield f"{there}, the manifest has {manifest.vectors} of {manifest.dimension}", ""
+    vectors = load_array(folder / VECTORS_FILE, mapped=True)
+    for start in range(0, len(vectors), _CHUNK):
+        lengths = np.linalg.norm(whole_floats(vectors[start : start + _CHUNK]), axis=1)
+        # Not `> _UNIT`, so that NaN counts as wrong.
+        for row in (start + np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT))).tolist():
+            yield "vector is not of length 1", products.id_of(row) if row < len(products) else f"row {row}"
+    if (folder / ROWS_FILE).exists():
+        rows = load_array(folder / ROWS_FILE)
+        if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(index.size)):
+            raise StoreDamagedError(f"{ROWS_FILE} does not contain each row once")
+    for row in sample(min(index.size, len(products)), _BY_VECTOR):
+        own = index.vector(row)
+        nearest = index.search(own, 1)
+        if not len(nearest.rows) or nearest.scores[0] < index.similarity(own, np.array([row]))[0]:
+            yield "not found by its own vector", products.id_of(row)
+
+
+def _check_states(version: _Version) -> Iterator[Finding]:
+    if version.manifest.states:
+        yield from version.size_problem(StoredStates(version.folder / STATES_FOLDER).size)
+
+
+def _check_signals(version: _Version) -> Iterator[Finding]:
+    StoredSignals(version.folder, version.manifest.products)
+    yield from ()
+
+
+def _check_groups(version: _Version) -> Iterator[Finding]:
+    StoredGroups(version.folder, version.manifest.products).variants(NO_ROWS)
+    yield from ()
+
+
+class _Check(NamedTuple):
+    """A check of a part; it is skipped if a part that it needs is damaged."""
+
+    part: str
+    run: Callable[[_Version], Iterator[Finding]]
+    needs: tuple[str, ...] = ()
+    file: str = ""
+    """The folder or file of the part, if it is not `part`."""
+
+
+_PRODUCT_PARTS = (PRODUCTS_FILE, FIELDS_FILE, SYNONYMS_FILE)
+_CHECKS = (
+    _Check(PRODUCTS_FILE, _check_products),
+    _Check(FIELDS_FILE, _check_fields),
+    _Check(SYNONYMS_FILE, _check_analysis),
+    _Check(KEYWORD_FOLDER, _check_keyword, (PRODUCTS_FILE, FIELDS_FILE)),
+    _Check(_LINES, _check_lines, _PRODUCT_PARTS, KEYWORD_FOLDER),
+    _Check(VECTORS_FOLDER, _check_vectors, (PRODUCTS_FILE,)),
+    _Check(TEXT_KEYS_FILE, _check_text_keys, (PRODUCTS_FILE,)),
+    _Check(STATES_FOLDER, _check_states),
+    _Check(SIGNALS_FILE, _check_signals),
+    _Check(GROUPS_FILE, _check_groups),
+)
+
+
 def verify_version(
-    store: Store, name: str, progress: Progress, *, encode: bool = False, cluster: ClusterVersions | None = None
+    store: Store, name: str, progress: Progress, *, cluster: ClusterVersions | None = None
 ) -> Verification:
-    """Verifies one version; with `encode`, a sample of its vectors is recomputed, which loads the encoder.
+    """Verifies one version.
 
     In a `cluster`, only the existence and completeness of a version's indexes are checked; documents are not read.
 
     Raises UnknownVersionError for a version that does not exist; problems of an existing version are returned.
     """
     store.check_known(name)
-    return _Run(store, name, progress, cluster).run(encode=encode)
+    return _Run(store, name, progress, cluster).run()
 
 
 class _Run:
@@ -387,20 +362,26 @@ class _Run:
         self._skipped: list[str] = []
         self._damaged: set[str] = set()
 
-    def run(self, *, encode: bool) -> Verification:
+    def run(self) -> Verification:
         try:
             manifest = self._store.manifest(self._name)
             files = self._store.listed_files(self._name, manifest)
         except StoreDamagedError as error:
             self._found(MANIFEST, str(error).removeprefix(f"version {self._name} is damaged: "))
-            return Verification(
-                self._name, 0, 0, 0, tuple(self._problems), ("everything else: its manifest is damaged",)
-            )
+            self._skipped.append("everything else: its manifest is damaged")
+            return Verification(self._name, 0, 0, 0, tuple(self._problems), tuple(self._skipped))
         self._check_files(files)
-        self._check_agreement(manifest, encode=encode)
+        self._progress.begin("agreement", len(_CHECKS), "parts")
+        version = _Version(self._folder, manifest)
+        for check in _CHECKS:
+            self._run_check(check, version)
+            self._progress.advance(1)
+        if manifest.cluster:
+            self._check_cluster(manifest)
+        self._progress.end(f"{self._name}: products, fields, terms and vectors")
         size = sum(entry.bytes for entry in manifest.files.values())
-        problems, skipped = tuple(self._problems), tuple(self._skipped)
-        return Verification(self._name, manifest.products, len(manifest.files), size, problems, skipped)
+        found = tuple(self._problems), tuple(self._skipped)
+        return Verification(self._name, manifest.products, len(manifest.files), size, *found)
 
     def _found(self, part: str, what: str, advice: str = "") -> None:
         if not advice:
@@ -427,125 +408,43 @@ class _Run:
         first = path.relative_to(self._folder).parts[0]
         return PRODUCTS_FILE if first in _PRODUCT_FILES else first
 
-    def _open(self, part: str, opened: Callable[[], T]) -> T | None:
-        """Opens a part; None if it is damaged, which is added to the problems unless known."""
-        if part in self._damaged:
-            self._skipped.append(f"the agreement of {part}: it is damaged")
-            return None
-        try:
-            return opened()
-        except (ShelfwiseError, OSError) as error:
-            self._found(part, str(error))
-            return None
-
-    def _check_agreement(self, manifest: Manifest, *, encode: bool) -> None:
-        parts = self._open_parts(manifest)
-        self._check_sizes(parts, manifest)
-        products = parts.products
-        if products is None:
-            self._skipped.append("agreement of fields, terms and vectors with products, which cannot be read")
-            return
-        has_lines = parts.keyword is not None or manifest.cluster is not None
-        compared = parts
-        if manifest.recipe != RECIPE:
-            self._skipped.append(f"terms and texts: built by recipe {manifest.recipe!r}, this program has {RECIPE!r}")
-            compared, has_lines = replace(parts, analyzer=None, text_keys=None), False
-        self._progress.begin("records", len(products), "products")
-        keyword = self._folder / KEYWORD_FOLDER if has_lines else None
-        self._problems += _check_rows(compared, products, keyword, self._progress.advance)
-        self._progress.end(f"{self._name}: {len(products):,} products against their terms, fields and texts")
-        self._check_searches(compared, products)
-        if encode and parts.vectors is not None:
-            self._check_encoder(manifest, parts.vectors, products)
-
-    def _open_parts(self, manifest: Manifest) -> _Parts:
-        folder = self._folder
-        catalog = self._open(FIELDS_FILE, lambda: read_fields(folder / FIELDS_FILE))
-        parts = _Parts(
-            self._open(PRODUCTS_FILE, lambda: ProductStore(folder)),
-            catalog,
-            self._open(SYNONYMS_FILE, lambda: _analyzer(folder, manifest)),
-            self._open_keyword(catalog, manifest),
-            self._open(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
-            self._open(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
-            self._open(STATES_FOLDER, lambda: StoredStates(folder / STATES_FOLDER)) if manifest.states else None,
-            manifest.weights,
-        )
-        self._open(SIGNALS_FILE, lambda: StoredSignals(folder, manifest.products))
-        self._open(GROUPS_FILE, lambda: StoredGroups(folder, manifest.products).variants(NO_ROWS))
-        return parts
-
-    def _open_keyword(self, catalog: FieldCatalog | None, manifest: Manifest) -> KeywordIndex | None:
-        if catalog is None:
-            self._skipped.append(f"the agreement of {KEYWORD_FOLDER}: {FIELDS_FILE} is damaged")
-        elif not manifest.cluster:
-            return self._open(KEYWORD_FOLDER, lambda: TantivyIndex(self._folder / KEYWORD_FOLDER, catalog))
-        elif self._cluster is None:
-            self._skipped.append("its index in the cluster: no cluster is set")
-        else:
-            try:
-                self._cluster.check(manifest)
-            except StoreDamagedError as error:
-                self._found("cluster", str(error), _FILL_AGAIN)
-            except ClusterError as error:
-                self._skipped.append(f"its index in the cluster: {error}")
-        return None
-
-    def _check_sizes(self, parts: _Parts, manifest: Manifest) -> None:
-        for part, size in parts.sizes().items():
-            if size is not None and size != manifest.products:
-                self._problems.append(
-                    Problem(part, f"it holds {size:,} products, the manifest has {manifest.products:,}")
-                )
-        if (vectors := parts.vectors) is None:
-            return
-        if vectors.dimension != manifest.dimension:
-            what = f"it holds vectors of dimension {vectors.dimension}, the manifest has {manifest.dimension}"
-            self._problems.append(Problem(VECTORS_FOLDER, what))
-        if vectors.kind.value != manifest.vectors:
-            what = f"it is of the kind {vectors.kind.value}, the manifest has {manifest.vectors}"
-            self._problems.append(Problem(VECTORS_FOLDER, what))
-
-    def _check_searches(self, parts: _Parts, products: ProductStore) -> None:
-        analyzer, weights = parts.analyzer, parts.weights
-        terms = partial(keyword_terms, analyzer=analyzer, weights=weights) if analyzer else None
-        keyword, vectors, advance = parts.keyword, parts.vectors, self._progress.advance
-        self._progress.begin("find", min(len(products), _BY_ID), "products")
-        if keyword:
-            self._run_check(KEYWORD_FOLDER, lambda: _check_keyword(keyword, products, terms, advance))
-        if vectors:
-            folder = self._folder / VECTORS_FOLDER
-            self._run_check(VECTORS_FOLDER, lambda: _check_vectors(folder, vectors, products, parts.text_keys))
-        self._progress.end(f"{self._name}: a sample of the products by id, by terms and by vector")
-
-    def _check_encoder(self, manifest: Manifest, vectors: VectorIndex, products: ProductStore) -> None:
-        self._progress.begin("encode", None, "")
-        encoder = self._open(_ENCODER, lambda: load_encoder(self._store.encoders / manifest.encoder))
-        if encoder:
-            self._run_check(_ENCODER, lambda: check_encoder(encoder, vectors, products))
-        self._progress.end(f"{self._name}: a sample of the vectors by {manifest.encoder_name}")
-
-    def _run_check(self, part: str, check: Callable[[], list[Problem]]) -> None:
+    def _run_check(self, check: _Check, version: _Version) -> None:
         """Adds the problems that a check finds; a check that fails is a problem of its part."""
+        needed = {check.file or check.part, *check.needs}
+        if damaged := sorted(needed & self._damaged):
+            self._skipped.append(f"the agreement of {check.part}: {', '.join(damaged)} is damaged")
+            return
+        if check.part == KEYWORD_FOLDER and version.manifest.cluster:
+            return
+        if check.part in (_LINES, TEXT_KEYS_FILE) and version.manifest.recipe != RECIPE:
+            recipes = f"built by recipe {version.manifest.recipe!r}, this program has {RECIPE!r}"
+            self._skipped.append(f"the agreement of {check.part}: {recipes}")
+            return
+        counts: Counter[str] = Counter()
+        examples: defaultdict[str, list[str]] = defaultdict(list)
         try:
-            self._problems += check()
+            for what, product_id in check.run(version):
+                counts[what] += 1
+                if product_id and counts[what] <= _EXAMPLES:
+                    examples[what].append(product_id)
         except (ShelfwiseError, OSError, ValueError) as error:
-            self._found(part, str(error))
+            self._damaged.add(check.part)
+            self._found(check.part, str(error))
+        for what, count in counts.items():
+            listed = ", ".join(examples[what]) + (", ..." if count > len(examples[what]) else "")
+            named = f": {count_text(count, 'product')} ({listed})" if examples[what] else ""
+            self._problems.append(Problem(check.part, what + named))
 
-
-def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
-    analyzer = stored_analyzer(folder)
-    if analyzer.identity != manifest.analyzer:
-        what = f"the text analysis of this program is {analyzer.identity}, the manifest has {manifest.analyzer}"
-        raise StoreDamagedError(f"{what}: rebuild the index")
-    return analyzer
-
-
-def _text_keys(path: Path) -> Keys:
-    keys = load_array(path)
-    if keys.ndim != 2 or keys.shape[1] != 16 or keys.dtype != np.uint8:
-        raise StoreDamagedError(f"{path} holds {keys.dtype}{keys.shape}, not 16 bytes for each product")
-    return keys
+    def _check_cluster(self, manifest: Manifest) -> None:
+        if self._cluster is None:
+            self._skipped.append("its index in the cluster: no cluster is set")
+            return
+        try:
+            self._cluster.check(manifest)
+        except StoreDamagedError as error:
+            self._found(_CLUSTER, str(error), _FILL_AGAIN)
+        except ClusterError as error:
+            self._skipped.append(f"its index in the cluster: {error}")
 
 
 def store_problems(store: Store) -> list[Problem]:
@@ -579,3 +478,150 @@ def _last_merged_change(store: Store) -> int:
         with suppress(StoreDamagedError):
             return store.manifest(name).last_merged_change
     return 0
+
+
+# Files of the directory that belong to no version: documents, keys, events, tables, models.
+
+_DOCUMENTS: tuple[type[DocumentStore[Any]], ...] = (
+    RuleStore,
+    RelationStore,
+    RelevanceStore,
+    FaqStore,
+    SynonymStore,
+    ExperimentStore,
+    CampaignStore,
+    SwitchStore,
+)
+_TABLES: dict[str, Callable[[Path], object]] = {
+    POPULARITY_FILE: read_popularity,
+    RELATIONS_FILE: read_relations,
+    MEMORY_FILE: read_memory,
+    POPULAR_QUERIES_FILE: read_popular_queries,
+    PROPOSALS_FILE: read_proposals,
+}
+"""Files that each refresh writes in addition to the derived tables."""
+_MAX_REPORT_BYTES = 1 << 30
+_RESTORE = "restore it from a backup"
+
+
+def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
+    """Each damaged file that belongs to no version, relative to the directory, with the problem and the remedy.
+
+    SQLite stores no checksums: its files are checked for structure and the sum of the hashes of their rows, documents
+    for agreement with their history, charges of sponsored hits for their chain of hashes, events for their checksums.
+    """
+    root = store.root
+    for path in sorted(root.glob("*.sqlite")):
+        yield from _problem(root, path, partial(_check_sqlite, path))
+    for kind in _DOCUMENTS:
+        documents = kind(root)
+        yield from _problem(root, documents.path, documents.check)
+    ledger = Ledger(root)
+    yield from _problem(root, ledger.path, ledger.check)
+    yield from _problem(root, root / KEYS_FILE, KeyFile(root / KEYS_FILE).keys)
+    if (token := AdminToken(root)).path.exists():
+        yield from _problem(root, token.path, token.read)
+    if (root / EVENTS_FOLDER / EVENTS_FILE).exists():
+        yield from _problem(
+            root, root / EVENTS_FOLDER / EVENTS_FILE, partial(_check_events, root / EVENTS_FOLDER / EVENTS_FILE)
+        )
+        for log, problem in damaged_copies(root / EVENTS_FOLDER / EVENTS_FILE).items():
+            yield log.relative_to(root).as_posix(), problem
+        keys = root / EVENTS_FOLDER / PSEUDONYM_KEYS
+        yield from _problem(root, keys, partial(Pseudonyms, keys, make=False))
+    salt = AddressPseudonyms(root / EVENTS_FOLDER)
+    yield from _problem(root, salt.path, salt.check)
+    yield from _table_problems(root)
+    for open_models in MODEL_STORES:
+        models = open_models(root)
+        yield from _problem(root, models.folder / CURRENT, partial(_check_pointer, models))
+        for name in models.names():
+            yield from _problem(root, models.folder / name, partial(models.open, name))
+    yield from _report_problems(store)
+    yield from unfinished_problems(store)
+
+
+def _problem(root: Path, path: Path, check: Callable[[], object]) -> Iterator[tuple[str, str]]:
+    try:
+        check()
+    except (ShelfwiseError, OSError, ValueError) as error:
+        yield path.relative_to(root).as_posix(), str(error)
+
+
+def _check_pointer(models: ModelStore[Any, Any]) -> None:
+    """Raises ValueError if the pointer names a model that does not exist."""
+    if (name := models.current()) and name not in models.names():
+        raise ValueError(f"it names {name}, which does not exist; make another one serve: shelfwise models rollback")
+
+
+def _check_sqlite(path: Path) -> None:
+    """Raises StoreDamagedError if SQLite finds damage; a file that does not exist is not damaged."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if found == "ok":
+                found = content_problem(connection) or found
+    except sqlite3.DatabaseError as error:
+        found, tables = str(error), 1
+    if found != "ok" or not tables:
+        raise StoreDamagedError(f"{path} is damaged ({found if tables else 'it is empty'}); {_RESTORE}")
+
+
+def _check_events(path: Path) -> None:
+    """Raises StoreDamagedError if the write-ahead log is damaged, SQLite finds damage, or an event has changed."""
+    with lock_folder(path.parent, None, "the events"):
+        found = log_problem(path)
+    if found:
+        raise StoreDamagedError(f"{path} is damaged: {found}")
+    _check_sqlite(path)
+    if found := find_damage(path):
+        raise StoreDamagedError(f"{path} is damaged ({found}); {_RESTORE}")
+
+
+def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
+    folder = root / EVENTS_FOLDER / DERIVED_FOLDER
+    for name, read in _TABLES.items():
+        yield from _problem(root, root / name, partial(read, root))
+        if (folder / DERIVED).exists() and not (root / name).exists():
+            yield name, f"{root / name} is missing; {CURE}"
+    try:
+        tables = open_derived(folder)
+    except StoreMissingError:
+        if any(folder.glob("tables-*")):
+            yield f"{EVENTS_FOLDER}/{DERIVED_FOLDER}/{DERIVED}", f"it is missing; {CURE}"
+    except ShelfwiseError as error:
+        yield (folder / DERIVED).relative_to(root).as_posix(), str(error)
+    else:
+        for name in tables.manifest.tables:
+            yield from _problem(root, folder / tables.manifest.folder / name, partial(tables.table, name))
+        for name in tables.manifest.days.values():
+            if not (folder / "parts" / name).is_dir():
+                yield f"{EVENTS_FOLDER}/{DERIVED_FOLDER}/parts/{name}", f"it is missing; {CURE}"
+    for each in sorted(path for cache in CACHES for path in (folder / cache).glob("*") if path.is_dir()):
+        yield from _problem(root, each, partial(_check_seal, each, CURE))
+
+
+def _check_seal(folder: Path, cure: str) -> None:
+    """Raises ValueError if a sealed folder does not contain the files with which it was sealed."""
+    try:
+        for name, entry in read_seal(folder).items():
+            if problem := sealed_problem(folder / name, entry):
+                raise ValueError(f"{name} {problem}")
+    except ValueError as error:
+        raise ValueError(f"{error}; remove the folder: {cure}") from error
+
+
+def _report_problems(store: Store) -> Iterator[tuple[str, str]]:
+    """The quality report of the last rebuild must be a copy of its version's."""
+    entries = {entry.xxh3 for manifest in store.manifests() for entry in manifest.files.values()}
+    for name in (QUALITY_FILE, Path(QUALITY_FILE).with_suffix(".html").name):
+        path = store.root / name
+        if path.exists() and checksum(path) not in entries:
+            yield name, f"{path} is not the report of a version; copy that of the newest one"
+    for sealed in sorted(path.parent for path in (store.root / "training").glob(f"**/{SEAL_FILE}")):
+        yield from _problem(store.root, sealed, partial(_check_seal, sealed, "train again"))
+    for path in sorted((store.root / "training").glob("**/*.json")):
+        yield from _problem(store.root, path, partial(read_json, path, object, _MAX_REPORT_BYTES))
