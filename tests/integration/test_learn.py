@@ -298,26 +298,14 @@ def towers_stage(steps: RecordedSteps) -> Stage:
     return stage
 
 
-@pytest.mark.parametrize(
-    ("request_of", "why"),
-    [
-        # Steps too small for an improvement, and too few queries.
-        (TextTowersRequest(options=replace(TRAINING, epochs=1, learning_rate=1e-7)), "so nothing is written"),
-        (
-            TextTowersRequest(options=TRAINING, held_out=[each.query for each in every_query()][:-9]),
-            "add more judged queries",
-        ),
-    ],
-    ids=["no better", "too few"],
-)
-def test_failed_stage_gives_a_reason_and_the_run_continues(
-    root: Path, cache: Path, request_of: TextTowersRequest, why: str
-) -> None:
+def test_failed_stage_gives_a_reason_and_the_run_continues(root: Path, cache: Path) -> None:
     steps = recorded()
-    assert train_encoder(root, SETTINGS, replace(request_of, cache=cache), steps) is None
+    # Steps too small for an improvement.
+    request = TextTowersRequest(cache=cache, options=replace(TRAINING, epochs=1, learning_rate=1e-7))
+    assert train_encoder(root, SETTINGS, request, steps) is None
     stage = towers_stage(steps)
     assert stage.outcome is StageOutcome.NOT_TRAINED
-    assert why in stage.steps[-1].did
+    assert "so nothing is written" in stage.steps[-1].did
     assert Store(root).current() == "v000001"
 
 

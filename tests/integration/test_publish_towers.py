@@ -183,30 +183,25 @@ def test_run_killed_after_training_does_not_train_again(root: Path, cache: Path,
     assert (serving(root), kept.exists()) == ("v000002", False)
 
 
-@pytest.mark.parametrize(
-    "names",
-    [("mine", "mine"), *(pytest.param(each, marks=pytest.mark.slow) for each in (("mine-whole", "mine"), ("", "")))],
-)
+@pytest.mark.parametrize("name", ["mine", pytest.param("", marks=pytest.mark.slow)])
 def test_run_killed_before_writing_does_not_reuse_other_towers(
-    root: Path, cache: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
         raise KilledError
 
-    theirs, ours = (root / name if name else None for name in names)
-    request = replace(asked(root, cache), options=replace(SHORT, layers=1), out=ours)
+    folder = root / name if name else None
+    request = replace(asked(root, cache), options=replace(SHORT, seed=5), out=folder)
     with monkeypatch.context() as killing, pytest.raises(KilledError):
         killing.setattr("shelfwise.service.training.text_towers.write_towers", killed)
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
-    other = train_text_towers(root / "index", SETTINGS, replace(request, options=SHORT, out=theirs), NullProgress())
-    if ours:
+    other = train_text_towers(root / "index", SETTINGS, replace(request, options=SHORT), NullProgress())
+    if folder:
         with pytest.raises(SettingError, match="exists; name a new folder"):
             train_text_towers(root / "index", SETTINGS, request, NullProgress())
-    done = train_text_towers(root / "index", SETTINGS, replace(request, out=ours and root / "new"), NullProgress())
+    done = train_text_towers(root / "index", SETTINGS, replace(request, out=folder and root / "new"), NullProgress())
     assert done.folder != other.folder
-    assert (done.spec.layers, other.spec.layers) == (1, None)
-    assert done.whole is not None
-    assert done.whole.is_dir()
+    assert (done.spec.options["seed"], other.spec.options["seed"]) == (5, 0)
 
 
 def test_missing_serving_model_is_named(root: Path, cache: Path) -> None:
@@ -264,25 +259,3 @@ class TestReencoding:
         assert Store(root / "index").serving()[0].dimension == 16
         done = CliRunner().invoke(app, ["rebuild", str(root / "index"), "--dimension", "16"])
         assert "name it with --encoder" in f"{done.exception}"
-
-
-class TestFromCatalog:
-    """Training on synthetic queries, from an encoder that hardly distinguished the products."""
-
-    @pytest.fixture
-    def untrained_index(self, root: Path, cache: Path) -> Path:
-        encoder, feed = make_encoder(root / "blind", words=0.02), root / "feed.jsonl"
-        options = RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-fp32")
-        rebuild(root / "blind-index", options)
-        return root / "blind-index"
-
-    def test_synthetic_queries_are_not_used_for_testing(self, untrained_index: Path) -> None:
-        with pytest.raises(SettingError, match="name judged ones with --judgments"):
-            train_text_towers(untrained_index, SETTINGS, TextTowersRequest(catalog=300, publish=True), NullProgress())
-        document: Any = msgspec.json.decode(
-            run("train", "towers", untrained_index, "--from-catalog", "300", "--no-publish", "--json", *TRAINING)
-        )
-        assert document["published"] is None
-        trained_on = document["towers"]["trained_on"]
-        assert (trained_on["leaked"], trained_on["gone"]) == (0, 0)
-        assert document["towers"]["validation"] > document["towers"]["curve"][0]["validation"] + 0.1

@@ -28,7 +28,7 @@ class TextTowersSpec(msgspec.Struct, frozen=True):
     version: str
     """Index whose products and retrievers were used."""
     source: str
-    """Source of the training data: judgments, clicks or synthetic queries."""
+    """Source of the training data: judgments or clicks."""
     trained_on: Mapping[str, int]
     """Counts of queries, positives and dropped rows; and `shelfwise.rerank.ranker.spec.ERASURES`, the number of shopper
     erasures before the first clicks from which it, or its initial model, was trained."""
@@ -44,10 +44,8 @@ class TextTowersSpec(msgspec.Struct, frozen=True):
     """nDCG@10 of the mixture."""
     averaged: int = 1
     """Number of averaged parts; 1 without averaging."""
-    layers: int | None = None
-    """Number of remaining layers; None for all."""
-    pruning: Sequence[Epoch] = ()
-    """Validation curve of the layer pruning."""
+    run: str = ""
+    """Digest of everything that determines the weights; a run of it that is not finished can continue with this."""
     stopped: str = ""
     """The reason for which training ended early."""
     notices: Sequence[str] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from shelfwise.rerank.text_towers.dataset import Augmentation, Floats, Rows, Tow
 from shelfwise.rerank.text_towers.losses import Examples
 from shelfwise.rerank.text_towers.model import TextTower
 from shelfwise.rerank.text_towers.negatives import NegativePools, build_pools, nearest, window
-from shelfwise.rerank.text_towers.options import CatalogProducts, Score, TextTowerTask
+from shelfwise.rerank.text_towers.options import CatalogProducts, TextTowerTask
 from shelfwise.retrieval.store.files import atomic_file
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.retrieval.text.analysis import fold
@@ -45,9 +44,8 @@ def build_part(
     products: CatalogProducts,
     tower: TextTower,
     augmentation: Augmentation,
-    score: Score | None,
 ) -> ExamplePart:
-    """Builds the examples of `pairs` (n,) with their `negatives` (n, k), with teacher scores if there is a teacher."""
+    """Builds the examples of `pairs` (n,) with their `negatives` (n, k)."""
     rows = np.column_stack([made.rows[pairs], negatives])
     known, place = np.unique(rows, return_inverse=True)
     place = place.reshape(rows.shape)
@@ -61,7 +59,6 @@ def build_part(
         torch.from_numpy(titles),
         torch.from_numpy(made.weights[pairs]),
         torch.from_numpy(_log_q(place, len(known))),
-        None if score is None else torch.from_numpy(_teacher_scores(queries, texts, place, score)),
     )
     ready = [tower.ready_product(text) for text in texts]
     answers = list(zip(queries, place[:, 0].tolist(), strict=True))
@@ -83,12 +80,6 @@ def build_part(
 def _log_q(place: NDArray[np.int64], count: int) -> Floats:
     often = np.bincount(place.reshape(-1), minlength=count)
     return np.asarray(np.log(often / often.sum()), np.float32)[place]
-
-
-def _teacher_scores(queries: Sequence[str], texts: Sequence[str], place: NDArray[np.int64], score: Score) -> Floats:
-    repeated = [query for query, row in zip(queries, place, strict=True) for _ in row]
-    scores = score(repeated, [texts[at] for at in place.reshape(-1).tolist()])
-    return np.asarray(scores, np.float32).reshape(place.shape)
 
 
 def _key(text: str) -> int:
@@ -116,7 +107,7 @@ class Mining:
         number = part * min(self._options.rounds, parts) // parts
         if self._last is None or self._last[0] != number:
             vectors = self._ranked(number) if number else self._vectors
-            self._last = number, build_pools(self._made, [self._words, vectors], self._task.found.near_misses)
+            self._last = number, build_pools(self._made, [self._words, vectors])
         return self._last[1]
 
     def _ranked(self, number: int) -> list[Rows]:

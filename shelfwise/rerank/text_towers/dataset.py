@@ -23,8 +23,6 @@ LEAST_GAIN = 0.25
 """Smallest gain, relative to the highest, of a positive; products below it may be negatives."""
 LEAST_TRAINING, LEAST_VALIDATION = 20, 5
 """Minimum number of queries with a positive."""
-ENOUGH_POSITIVES = 3
-"""Positives from which a query takes no paraphrases' positives."""
 _PARTS = 1_000
 
 Rows = NDArray[np.int64]
@@ -51,16 +49,6 @@ class JudgedQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Paraphrase:
-    """A reformulation of a query for the same need."""
-
-    query: str
-    to_query: str
-    share: float
-    """0 to 1: share of shoppers of the first query who typed the second one."""
-
-
-@dataclass(frozen=True, slots=True)
 class TowerSources:
     """Sources of training data."""
 
@@ -71,10 +59,6 @@ class TowerSources:
     """Queries excluded from training and validation because they are used for evaluation."""
     share: float = 0.1
     """Share of validation queries if `validation` is None."""
-    paraphrases: Sequence[Paraphrase] | None = None
-    """Paraphrases that add positives to queries with few; None for no additions."""
-    synthetic: Sequence[JudgedQuery] = ()
-    """Synthetic queries, used for training only and only if no shopper typed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +92,6 @@ class TowerDataset:
     weights: Floats
     """(n,): as `Opinion.weight`."""
     dropped: DropCounts = field(default_factory=DropCounts)
-    paraphrases: int = 0
-    """Training queries with positives from a paraphrase."""
-    synthetic: int = 0
-    """Synthetic training queries."""
 
     @property
     def is_positive(self) -> NDArray[np.bool_]:
@@ -167,8 +147,7 @@ def judged_gains(judged: Iterable[JudgedQuery], row_of: RowOf) -> dict[str, dict
 
 def build_dataset(sources: TowerSources, row_of: RowOf, seed: int = 0) -> TowerDataset:
     """Builds the dataset; queries with the same normalised text are merged, with the higher opinion of each product.
-    Paraphrases are applied after the split and only between training queries, so that no validation or held-out query
-    leaks into training. Raises TrainingError if there is no positive, only one positive product, or too few queries."""
+    Raises TrainingError if there is no positive, only one positive product, or too few queries."""
     training, gone = _by_query(sources.training, row_of)
     validation: dict[str, _QueryOpinions] = {}
     if sources.validation is not None:
@@ -186,11 +165,7 @@ def build_dataset(sources: TowerSources, row_of: RowOf, seed: int = 0) -> TowerD
 
     kept = {key: known for key, known in training.items() if may_train(key)}
     leaked = len(training) - len(kept) + len(validation) - len(choosing)
-    learned = _by_paraphrase(kept, sources.paraphrases or (), may_train)
-    proposed, _ = _by_query(sources.synthetic, row_of)
-    synthetic = {key: known for key, known in proposed.items() if key not in kept | learned and may_train(key)}
-    made = _numbered(kept | learned | synthetic, choosing, DropCounts(gone, leaked))
-    return replace(made, paraphrases=len(learned), synthetic=len(synthetic))
+    return _numbered(kept, choosing, DropCounts(gone, leaked))
 
 
 @dataclass(slots=True)
@@ -219,31 +194,6 @@ def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _
             elif row not in known.opinions or opinion.gain > known.opinions[row].gain:
                 known.opinions[row] = opinion
     return found, gone
-
-
-def _by_paraphrase(
-    training: Mapping[str, _QueryOpinions], paraphrases: Iterable[Paraphrase], may_train: Callable[[str], bool]
-) -> dict[str, _QueryOpinions]:
-    """Adds the positives of paraphrases to queries with few, weighted by the largest share of shoppers. A query's own
-    opinions take precedence, and added positives are not passed on."""
-    learned: dict[str, _QueryOpinions] = {}
-    for each in paraphrases:
-        key, other = normalize_query(each.query), training.get(normalize_query(each.to_query))
-        own = training.get(key, _QueryOpinions(each.query))
-        if not key or other is None or other is own or len(own.positives) >= ENOUGH_POSITIVES or not may_train(key):
-            continue
-        known = learned.setdefault(key, _QueryOpinions(own.query))
-        for row, opinion in other.positives.items():
-            weighted = replace(opinion, weight=opinion.weight * each.share)
-            if row not in own.opinions:
-                known.opinions[row] = max(
-                    weighted, known.opinions.get(row, weighted), key=lambda opinion: opinion.weight
-                )
-    return {
-        key: _QueryOpinions(known.query, known.opinions | training.get(key, known).opinions)
-        for key, known in learned.items()
-        if known.opinions
-    }
 
 
 def _numbered(
@@ -317,14 +267,6 @@ def from_labels(labels: pl.DataFrame) -> list[JudgedQuery]:
         opinions = {product: Opinion(gain, gain * weight) for product, gain, weight in known}
         made.append(JudgedQuery(str(query), opinions))
     return made
-
-
-def from_reformulations(reformulations: pl.DataFrame, queries: pl.DataFrame) -> list[Paraphrase]:
-    """Converts the tables of these names of `shelfwise.rerank.sessions.tables.Derived` to paraphrases with their share
-    of shoppers. Pairs whose query is missing in the second table are skipped."""
-    searched = reformulations.join(queries.select("query", searched="shoppers"), on="query")
-    shares = searched.with_columns(share=(pl.col("shoppers") / pl.col("searched")).clip(upper_bound=1.0))
-    return [Paraphrase(*row) for row in shares.sort("query", "to_query").select("query", "to_query", "share").rows()]
 
 
 _LEAST_LEFT = 3

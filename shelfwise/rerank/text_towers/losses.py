@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LossName = Literal["softmax", "pointwise"]
-TeacherLoss = Literal["none", "margin", "kl"]
 
 
 _CHUNK_CPU, _CHUNK_GPU = 32, 64
@@ -32,9 +31,6 @@ class LossOptions:
     Embedding using Bi-directional Dual Encoder with Additive Margin Softmax, section 2)."""
     correct: bool = True
     """Whether to correct for the sampling probability of products (logQ), which else pushes frequent ones down."""
-    teacher: TeacherLoss = "none"
-    teacher_weight: float = 1.0
-    """Weight of the teacher's loss."""
     dimensions: tuple[int, ...] = ()
     """Numbers of first columns that are trained to suffice alone, each with the weight of all columns (Kusupati et al.
     2022, Matryoshka Representation Learning, section 3)."""
@@ -58,8 +54,6 @@ class Examples:
     """(n,) float32: weights."""
     log_q: Tensor
     """(n, c) float32: log probability that the product is sampled."""
-    teacher_scores: Tensor | None = None
-    """(n, c) float32: teacher scores."""
 
 
 class TowerLoss(CachedLossMixin, nn.Module):
@@ -126,10 +120,6 @@ class TowerLoss(CachedLossMixin, nn.Module):
             each = self._softmax(cosines, masked, log_q)
         else:
             each = self._pointwise(cosines, masked)
-        if examples.teacher_scores is not None and self.options.teacher != "none":
-            each = each + self.options.teacher_weight * self._teacher_loss(
-                cosines, examples.teacher_scores[numbers].to(place)
-            )
         return (each * weights).sum() / weights.sum().clamp_min(1e-12)
 
     def _masked(self, examples: Examples, numbers: Tensor) -> Tensor:
@@ -159,18 +149,6 @@ class TowerLoss(CachedLossMixin, nn.Module):
         targets[own, own] = 1.0
         each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return each.masked_fill(masked, 0.0).sum(dim=1)
-
-    def _teacher_loss(self, cosines: Tensor, teacher_scores: Tensor) -> Tensor:
-        """(B,): divergence of a row's scores from the teacher's (B, c)."""
-        rows = torch.arange(len(cosines), device=cosines.device)
-        places = rows[:, None] + torch.arange(teacher_scores.shape[1], device=cosines.device) * len(cosines)
-        own = cosines.gather(1, places) / self.options.temperature
-        if self.options.teacher == "kl":
-            wanted = functional.log_softmax(teacher_scores, dim=1)
-            return functional.kl_div(functional.log_softmax(own, 1), wanted, reduction="none", log_target=True).sum(1)
-        # Hofstätter et al. 2020, Improving Efficient Neural Ranking Models, section 4.1.
-        margins = (own[:, :1] - own[:, 1:]) - (teacher_scores[:, :1] - teacher_scores[:, 1:])
-        return margins.square().mean(dim=1) if margins.shape[1] else margins.new_zeros(len(margins))
 
 
 def _cosines(columns: list[Tensor], end: int | None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -179,42 +178,6 @@ def merge(model: SentenceTransformer, adapted: PeftModel, folder: Path) -> None:
     adapted.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     model[0].model = adapted.merge_and_unload()
-
-
-_SHARES = ("attention_dropout", "dropout")
-"""Attributes of modules that store the dropout rate as a number."""
-
-
-def set_dropout(model: nn.Module, share: float | None) -> None:
-    """Sets the dropout rate of a model; None keeps it. Saving writes the model's own rate."""
-    if share is None:
-        return
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = share
-        for name in _SHARES:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, share)
-
-
-_LAYER = re.compile(r"\.(?:layers?|block)\.([0-9]{1,4})\.")
-"""Pattern of layer numbers in weight names: BERT, MPNet and most others; T5 uses blocks."""
-
-
-def freeze(model: nn.Module, layers: int | None) -> None:
-    """Trains only the upper `layers` layers and the modules above; None trains everything. Raises SettingError if
-    layers cannot be identified by weight names, or are fewer."""
-    weights = dict(model.requires_grad_().named_parameters())
-    if layers is None:
-        return
-    places = {name: int(found[1]) for name in weights if (found := _LAYER.search(name))}
-    there = 1 + max(places.values(), default=-1)
-    if not 1 <= layers <= there:
-        raise SettingError(f"{layers} layers cannot be trained; the model has {there}: choose 1 to {there}, or none")
-    first, layered = there - layers, False
-    for name, weight in weights.items():
-        layered = layered or name in places
-        weight.requires_grad = layered and places.get(name, first) >= first
 
 
 # Interpolation of initial and trained weights keeps more of the pretrained model: Wortsman et al. 2022, Robust

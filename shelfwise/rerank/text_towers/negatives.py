@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.rerank.text_towers.dataset import Floats, Rows, TowerDataset
-from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.text.analysis import CHUNKS, fold
-from shelfwise.retrieval.text.units import QUANTITIES, in_one, quantities
 
 _BLOCK = 256
 """Queries per block of cosines."""
 _JUDGED_SHARE = 0.5
-"""Probability that the first negative is a judged one, if there is one and no near miss."""
+"""Probability that the first negative is a judged one, if there is one."""
 _NOTHING = np.empty(0, np.int64)
 
 
@@ -34,8 +28,6 @@ class NegativeOptions:
     """Ranks of both retrievers; products above are too often relevant though unjudged."""
     pool: int = 50_000
     """Maximum products that are encoded to mine again; ranks are scaled by their share of the catalog."""
-    near_misses: float = 0.0
-    """Share of pairs whose first negative is a near miss of their positive, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +37,6 @@ class NegativePools:
     retrieved: Sequence[Rows]
     judged: Sequence[Rows]
     """Judged products below the gain of a positive."""
-    near_misses: Mapping[int, Rows] = field(default_factory=dict)
-    """Near misses by row of a positive; may contain other positives of the query."""
 
 
 def window(ranked: Rows, first: int, last: int) -> Rows:
@@ -54,17 +44,14 @@ def window(ranked: Rows, first: int, last: int) -> Rows:
     return ranked[min(first - 1, len(ranked) // 2) : last]
 
 
-def build_pools(
-    made: TowerDataset, rankings: Sequence[Sequence[Rows]], near_misses: Mapping[int, Rows] = MappingProxyType({})
-) -> NegativePools:
-    """Builds pools; `rankings` has each retriever's results for each query of `made.training`, `near_misses` those of
-    each positive's row."""
+def build_pools(made: TowerDataset, rankings: Sequence[Sequence[Rows]]) -> NegativePools:
+    """Builds pools; `rankings` has each retriever's results for each query of `made.training`."""
     retrieved, judged = [], []
     for place, (positive, unfit) in enumerate(_known(made)):
         found = [_NOTHING, *(ranking[place] for ranking in rankings)]
         retrieved.append(np.setdiff1d(np.concatenate(found), positive))
         judged.append(unfit)
-    return NegativePools(retrieved, judged, near_misses)
+    return NegativePools(retrieved, judged)
 
 
 def draw_negatives(
@@ -75,12 +62,12 @@ def draw_negatives(
     place_of = {number: place for place, number in enumerate(made.training.tolist())}
     positives = [positive for positive, _ in _known(made)]
     result = np.empty((len(pairs), options.count), np.int64)
-    for at, (query, row) in enumerate(zip(made.query_of[pairs].tolist(), made.rows[pairs].tolist(), strict=True)):
+    for at, query in enumerate(made.query_of[pairs].tolist()):
         place = place_of[query]
-        near = found.near_misses.get(row, _NOTHING)
         chosen = _some(found.retrieved[place], options.count, rng)
-        chosen = _led(chosen, found.judged[place], _JUDGED_SHARE, options.count, rng)
-        chosen = _led(chosen, near[~np.isin(near, positives[place])], options.near_misses, options.count, rng)
+        judged = found.judged[place]
+        if options.count and len(judged) and rng.random() < _JUDGED_SHARE:
+            chosen = np.concatenate([rng.choice(judged, 1), chosen])[: options.count]
         missing = options.count - len(chosen)
         result[at] = np.concatenate([chosen, _any(positives[place], missing, size, rng)]) if missing else chosen
     return result
@@ -116,69 +103,8 @@ def _some(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
     return rng.choice(rows, min(count, len(rows)), replace=False) if len(rows) else rows
 
 
-def _led(chosen: Rows, first: Rows, share: float, count: int, rng: np.random.Generator) -> Rows:
-    if not count or not len(first) or rng.random() >= share:
-        return chosen
-    return np.concatenate([rng.choice(first, 1), chosen])[:count]
-
-
 def _any(positive: Rows, count: int, size: int, rng: np.random.Generator) -> Rows:
     proposed = rng.integers(0, size, count + len(positive) + 8)
     left = proposed[~np.isin(proposed, positive)]
     # A catalog of positives only has no negatives: the loss masks these.
     return np.resize(left if len(left) else proposed, count)
-
-
-_QUANTITY = re.compile(QUANTITIES)
-_MAX_TITLE = 1_000
-"""Characters of a title parsed for sizes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProductTraits:
-    """Product traits that identify near misses."""
-
-    title: str
-    """Folded."""
-    sizes: Mapping[str, Counter[str]]
-    """Numbers of the title by unit, with multiplicity."""
-    category: tuple[str, ...]
-    """Folded; the deepest level is the type."""
-
-
-def traits_of(product: Product) -> ProductTraits:
-    """Reads traits from title and category; numbers without a unit are ignored."""
-    title = fold(product.title)
-    return ProductTraits(title, _sizes(title), tuple(map(fold, product.category)))
-
-
-def is_near_miss(one: ProductTraits, other: ProductTraits) -> bool:
-    """Whether two similar products differ in a size or in type; False for equal titles. Only sizes with a common unit
-    and known categories are compared."""
-    return one.title != other.title and (_differ_in_size(one, other) or _differ_in_type(one, other))
-
-
-def _sizes(folded: str) -> Mapping[str, Counter[str]]:
-    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for chunk in CHUNKS.findall(folded[:_MAX_TITLE]):
-        if not _QUANTITY.fullmatch(chunk) or in_one(chunk):
-            continue
-        # "8 x 10 ft": the unit applies to all numbers before it.
-        unit = ""
-        for each in reversed(quantities(chunk)):
-            unit = each.unit or unit
-            if unit:
-                found[unit][each.number] += 1
-    return dict(found)
-
-
-def _differ_in_size(one: ProductTraits, other: ProductTraits) -> bool:
-    """Whether, in one unit, each has a number that the other lacks."""
-    pairs = ((one.sizes[unit], other.sizes[unit]) for unit in one.sizes.keys() & other.sizes.keys())
-    return any(mine - theirs and theirs - mine for mine, theirs in pairs)
-
-
-def _differ_in_type(one: ProductTraits, other: ProductTraits) -> bool:
-    if not one.category or not other.category:
-        return False
-    return one.category[-1] not in other.category and other.category[-1] not in one.category

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from shelfwise.rerank.text_towers.dataset import AugmentOptions, Floats, Rows, TowerDataset
+from shelfwise.rerank.text_towers.dataset import AugmentOptions, Rows, TowerDataset
 from shelfwise.rerank.text_towers.losses import LossOptions
 from shelfwise.rerank.text_towers.model import TextTower, WeightMixture
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
@@ -32,8 +32,6 @@ class TextTowerOptions:
     weight_decay: float = 0.01
     warm_up: float = 0.1
     """Share of the steps with a rising learning rate; it then falls linearly to 0."""
-    dropout: float | None = None
-    """Dropout rate; None for the model's own."""
     clip: float = 1.0
     """Maximum norm of the gradient."""
     parts: int = 2
@@ -46,14 +44,10 @@ class TextTowerOptions:
     """Maximum tokens of a text in training."""
     precision: Precision = "auto"
     """bf16 keeps weights in fp32; auto is bf16 if the device is faster in it."""
-    train_layers: int | None = None
-    """Number of upper layers that are trained; None for all, and the embeddings."""
     mix: bool = True
     """Whether trained weights may be mixed with the initial ones."""
     average: bool = False
     """Whether to keep the mean weights of several parts if it validates better than each."""
-    layers: int | None = None
-    """Number of layers after pruning; None for all."""
     lora: int | None = None
     """Rank of the adapters trained instead of the model's weights; None without adapters."""
     pool: int = 4_000
@@ -95,12 +89,6 @@ class RetrievedProducts:
     """Results by BM25."""
     vectors: Sequence[Rows]
     """Results by the serving vectors."""
-    near_misses: Mapping[int, Rows] = field(default_factory=dict)
-    """Near misses by row of a positive, if they are drawn; see `shelfwise.rerank.text_towers.negatives`."""
-
-
-Score = Callable[[Sequence[str], Sequence[str]], Floats]
-"""A teacher's scores of pairs of query and product's text, (n,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +106,6 @@ class TextTowerTask:
     progress: Progress = NullProgress()  # noqa: RUF009  # it has no state
     judged: Callable[[Epoch], None] = lambda _epoch: None
     """Receives every epoch of the curve, those of an interrupted run first."""
-    score: Score | None = None
-    """The teacher's, if the loss has one."""
 
     def damaged(self, path: Path) -> TrainingError:
         return TrainingError(f"{path} is damaged, so this training cannot resume: remove {self.folder} to start again")

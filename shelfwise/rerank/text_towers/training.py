@@ -26,7 +26,6 @@ from transformers.utils.logging import get_verbosity, set_verbosity
 
 from shelfwise.rerank.text_towers.batches import ExamplePart, Mining, build_part, positives
 from shelfwise.rerank.text_towers.dataset import Augmentation
-from shelfwise.rerank.text_towers.layer_pruning import check_layers
 from shelfwise.rerank.text_towers.losses import TowerLoss
 from shelfwise.rerank.text_towers.model import (
     ADAPTER_FOLDER,
@@ -34,12 +33,10 @@ from shelfwise.rerank.text_towers.model import (
     WeightMixture,
     attach,
     between,
-    freeze,
     is_table,
     merge,
     mix,
     on_gpu,
-    set_dropout,
     trains_in_bfloat16,
 )
 from shelfwise.rerank.text_towers.negatives import draw_negatives
@@ -71,8 +68,7 @@ def train_towers(task: TextTowerTask) -> TrainedTowers:
     options = suited(task.options, len(task.made.training_pairs), is_table=is_table(model))
     task = replace(task, options=options)
     check_options(task.tower, options)
-    freeze(model, options.train_layers)
-    set_dropout(model, options.dropout)
+    model.requires_grad_()
     adapted = None if options.lora is None else attach(model, options.lora, options.seed)
     try:
         trained = _TowerTraining(task).go()
@@ -85,14 +81,10 @@ def train_towers(task: TextTowerTask) -> TrainedTowers:
 
 def check_options(tower: TextTower, options: TextTowerOptions) -> None:
     """Raises SettingError for options that do not suit the model or each other."""
-    if options.train_layers is not None and options.lora is not None:
-        raise SettingError("--train-layers and --lora exclude each other: use one of them")
-    if options.fgm and (options.train_layers is not None or options.lora is not None):
+    if options.fgm and options.lora is not None:
         raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
     if options.fgm and is_table(tower.model):
         raise SettingError("FGM moves the embeddings below a network's layers; a table has none: leave it out")
-    if options.layers is not None:
-        check_layers(tower, options.layers)
     dimensions = options.loss.dimensions
     if dimensions and max(dimensions) >= (there := vector_dimension(tower.model)):
         raise SettingError(f"--matryoshka has {max(dimensions)} columns; the model has {there}: choose fewer")
@@ -187,7 +179,7 @@ class _TowerTraining:
         rng = np.random.default_rng([options.seed, 3, number])
         negatives = draw_negatives(task.made, pairs, mined, options.negatives, len(task.products), rng)
         augmentation = Augmentation(options.augment, f"{options.seed}/{number}")
-        return build_part(task.made, pairs, negatives, task.products, task.tower, augmentation, task.score)
+        return build_part(task.made, pairs, negatives, task.products, task.tower, augmentation)
 
     def _stop(self, state: RunState, error: NonFiniteLossError) -> str:
         """Reason why training ended; raises NothingBetterError if no part improved."""

@@ -145,10 +145,6 @@ class TowerTrainingOptions:
     """Training options of text towers."""
 
     encoder: Annotated[str, Option(help="Model to start from; by default that of the index.")] = ""
-    from_catalog: Annotated[int, _up_to_a_million(help="Number of queries to generate from the catalog.")] = 0
-    synthetic: Annotated[
-        int, _up_to_a_million(help="Number of queries to generate from products without searches.")
-    ] = 0
     tune: Annotated[
         int, Option(help="Runs that tune learning rate, temperature, margin and negatives first.", min=0, max=1_000)
     ] = 0
@@ -167,17 +163,8 @@ class TowerTrainingOptions:
     margin: Annotated[float, _share(help="Margin by which a positive's cosine must exceed the others.")] = 0.0
     negatives: Annotated[int, Option(help="Hard negatives of each positive.", min=0, max=16)] = 1
     ranks: Annotated[str, Option(help="Ranks of both retrievers for negatives, as FIRST-LAST.")] = "101-500"
-    near_misses: Annotated[
-        float, _share(help="Share of positives whose first hard negative is a near product of another size or type.")
-    ] = 0.0
     rounds: Annotated[int, Option(help="Parts of the training, each with newly mined negatives.", min=1, max=100)] = 2
     max_length: Annotated[int, Option(help="Maximum number of tokens of a text.", min=8, max=512)] = 64
-    train_layers: Annotated[
-        int | None, Option(help="Upper layers to train; by default all, and embeddings.", min=1)
-    ] = None
-    layers: Annotated[int | None, Option(help="Layers to keep, distilled from all: faster, less accurate.", min=1)] = (
-        None
-    )
     lora: Annotated[
         int | None, Option(help="Train adapters of this rank instead of the model's own weights.", min=1, max=1024)
     ] = None
@@ -186,9 +173,6 @@ class TowerTrainingOptions:
     brands: Annotated[float, _share(help="Share of queries whose brand is removed.")] = 0.0
     drop_fields: Annotated[float, _share(help="Share of positives read without some fields.")] = 0.0
     unlike: Annotated[float, _share(help="Share of positives read without the query's words.")] = 0.0
-    dropout: Annotated[
-        float | None, Option(help="Share of activations left out; by default the model's.", min=0, max=0.9)
-    ] = None
     fgm: Annotated[
         float, Option(help="Adversarial training: step of embeddings along the gradient.", min=0, max=100)
     ] = 0.0
@@ -211,26 +195,15 @@ class TowerTrainingOptions:
             help="Few texts in memory at a time, for any batch size; or whole batches, a quarter faster.",
         ),
     ] = True
-    teacher: Annotated[str, Option(help="Cross-encoder whose scores are learned as well.")] = ""
-    teacher_loss: Annotated[
-        Literal["none", "margin", "kl"], Option(help="Loss of the teacher's scores; margin with --teacher.")
-    ] = "none"
     seed: Annotated[int, _up_to_a_million(help="Seed of the batches.")] = 0
 
     def options(self) -> TextTowerOptions:
-        """The training options. Raises SettingError for invalid ranks or dimensions, for a teacher or near misses
-        without hard negatives, and for a margin with the pointwise loss."""
+        """The training options. Raises SettingError for invalid ranks or dimensions, or a margin without effect."""
         from shelfwise.rerank.text_towers.dataset import AugmentOptions
         from shelfwise.rerank.text_towers.losses import LossOptions
         from shelfwise.rerank.text_towers.negatives import NegativeOptions
         from shelfwise.rerank.text_towers.options import TextTowerOptions
 
-        teacher_loss = "margin" if self.teacher and self.teacher_loss == "none" else self.teacher_loss
-        if teacher_loss != "none" and not self.teacher:
-            raise SettingError(f"--teacher-loss {teacher_loss} without a teacher: add --teacher with a cross-encoder")
-        if not self.negatives and (teacher_loss != "none" or self.near_misses):
-            flag = "--teacher" if teacher_loss != "none" else f"--near-misses {self.near_misses:g}"
-            raise SettingError(f"{flag} with --negatives 0: it needs hard negatives; use 1 or more")
         if self.margin and self.loss == "pointwise":
             raise SettingError(
                 f"--margin {self.margin:g} with --loss pointwise, which has no margin: leave out one of the two"
@@ -242,10 +215,7 @@ class TowerTrainingOptions:
             rounds=self.rounds,
             max_length=self.max_length,
             precision=self.precision,
-            train_layers=self.train_layers,
-            layers=self.layers,
             lora=self.lora,
-            dropout=self.dropout,
             fgm=self.fgm,
             mix=self.mixing,
             average=self.averaging,
@@ -254,11 +224,10 @@ class TowerTrainingOptions:
                 self.loss,
                 self.temperature,
                 self.margin,
-                teacher=teacher_loss,
                 dimensions=parse_dimensions(self.matryoshka),
                 cached=self.cached,
             ),
-            negatives=NegativeOptions(self.negatives, *parse_ranks(self.ranks), near_misses=self.near_misses),
+            negatives=NegativeOptions(self.negatives, *parse_ranks(self.ranks)),
             seed=self.seed,
         )
 

@@ -163,13 +163,6 @@ def towers(
     validation: Annotated[
         Path | None, Option(help="Judged queries for validation; by default a tenth of the others.")
     ] = None,
-    paraphrases: Annotated[
-        bool,
-        Option(
-            "--paraphrases",
-            help="With clicks: queries with few positives also learn from the queries that replaced them.",
-        ),
-    ] = False,
     publish: Annotated[
         bool, Option("--publish/--no-publish", help="Let it serve if it is better, or only write the folder.")
     ] = True,
@@ -183,12 +176,8 @@ def towers(
 
     request = TextTowersRequest(
         judgments or (),
-        how.from_catalog,
         validation,
-        paraphrases=paraphrases,
-        synthetic=how.synthetic,
         encoder=how.encoder,
-        teacher=how.teacher,
         out=how.out,
         cache=cache_folder(),
         publish=publish,
@@ -210,17 +199,12 @@ def _show_towers(done: TextTowersResult, index: Path) -> None:
     ]
     mean = f", the mean of {spec.averaged} parts" if spec.averaged > 1 else ""
     rows.append(("", None, spec.validation, f"{spec.share:.0%} of the trained weights{mean}"))
-    if spec.layers is not None:
-        fewer = max(epoch.validation for epoch in spec.pruning)
-        rows.append(("", None, fewer, f"layers: {spec.layers}, distilled from all"))
     show_rows(("part", "loss", "nDCG@10", ""), rows)
     if published is not None and published.report is not None:
         names = f"{published.report.queries:,} test queries", "nDCG@10 before", "after"
         show_rows(names, [(each.name, each.before, each.after) for each in published.report.orders])
     show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
     say(f"\nWritten to {done.folder}: trained from {spec.base} on {spec.source}.")
-    if done.whole is not None:
-        say(f"With all layers: {done.whole}")
     if published is not None and published.serves:
         say(f"{published.version} is published and serves, in {published.runtime}.")
         say(f"Models trained on the previous vectors no longer serve: shelfwise learn {index}")

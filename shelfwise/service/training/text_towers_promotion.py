@@ -81,17 +81,10 @@ def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:
 
 
 def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> TowerSources:
-    """The sources without the test queries.
-
-    A query that would be a test query if it had clicks is not used as a paraphrase either: it may test the next towers,
-    which start from these.
-    """
+    """The sources without the test queries."""
     names = {each.query for each in judges}
     training = [each for each in sources.training if each.query not in names]
-    paraphrases = sources.paraphrases
-    if paraphrases is not None:
-        paraphrases = [each for each in paraphrases if not is_judging_query(each.query)]
-    return replace(sources, training=training, held_out=(*sources.held_out, *names), paraphrases=paraphrases)
+    return replace(sources, training=training, held_out=(*sources.held_out, *names))
 
 
 def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:

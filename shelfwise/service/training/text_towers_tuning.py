@@ -86,19 +86,18 @@ def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _suggested(trial: optuna.Trial, options: TextTowerOptions) -> TextTowerOptions:
-    """Suggested options within the usual bounds, or those of the given options if they are outside. Options without
-    effect are left out: the pointwise loss has no margin, and a teacher and near misses need hard negatives."""
+    """Suggested options within the usual bounds, or those of the given options if they are outside. The pointwise
+    loss has no margin."""
     rate, margin = options.learning_rate, options.loss.margin
     temperature, count = options.loss.temperature, options.negatives.count
     widest = 0.0 if options.loss.name == "pointwise" else max(0.2, margin)
-    fewest = int(options.loss.teacher != "none" or options.negatives.near_misses > 0)
     return _with(
         options,
         {
             "learning_rate": trial.suggest_float("learning_rate", min(1e-5, rate), max(1e-3, rate), log=True),
             "temperature": trial.suggest_float("temperature", min(0.01, temperature), max(0.1, temperature), log=True),
             "margin": trial.suggest_float("margin", 0.0, widest),
-            "negatives": trial.suggest_int("negatives", fewest, max(3, count)),
+            "negatives": trial.suggest_int("negatives", 0, max(3, count)),
         },
     )
 

@@ -1,9 +1,6 @@
-"""Judged queries, paraphrases and augmentation of the text towers."""
+"""Judged queries and augmentation of the text towers."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,14 +11,10 @@ from shelfwise.rerank.text_towers.dataset import (
     AugmentOptions,
     JudgedQuery,
     Opinion,
-    Paraphrase,
-    TowerDataset,
     TowerSources,
     build_dataset,
     from_judgments,
     from_labels,
-    from_reformulations,
-    is_validation_query,
     normalize_query,
 )
 from shelfwise.retrieval.errors import TrainingError
@@ -115,100 +108,6 @@ def test_click_labels_become_shares_of_the_best_of_the_query() -> None:
     lamp, tap = from_labels(pl.DataFrame(rows, schema=names, orient="row"))
     assert lamp.opinions == {"a": Opinion(1.0, 0.5), "b": Opinion(0.1 / 0.4, 0.1 / 0.4 * 0.2)}
     assert tap.opinions == {"d": Opinion(1.0, 1.0)}
-
-
-SHARE, SEED = 0.2, 1  # the arguments with which `shop` splits
-
-
-def learned(paraphrases: Sequence[Paraphrase], *more: JudgedQuery, held_out: Sequence[str] = ()) -> TowerDataset:
-    sources = TowerSources([*judged(), *more], held_out=held_out, share=SHARE, paraphrases=paraphrases)
-    return build_dataset(sources, row_of, SEED)
-
-
-def labels_of(made: TowerDataset, query: str) -> dict[int, Any]:
-    queries = [normalize_query(each) for each in made.queries]
-    if query not in queries:
-        return {}
-    number = queries.index(query)
-    assert number in made.training
-    pairs = made.pairs_of(np.array([number]))
-    opinions = zip(made.gains[pairs].tolist(), made.weights[pairs].tolist(), strict=True)
-    return dict(zip(made.rows[pairs].tolist(), opinions, strict=True))
-
-
-def query_that(*, trains: bool) -> str:
-    return next(each.query for each in judged() if is_validation_query(each.query, SHARE, SEED) != trains)
-
-
-def unseen_query(*, trains: bool, words: str = "glowing thing") -> str:
-    return next(each for at in range(99) if is_validation_query(each := f"{words} {at}", SHARE, SEED) != trains)
-
-
-KNOWN, NEW = query_that(trains=True), unseen_query(trains=True)
-
-
-def right() -> list[int]:
-    return sorted(row for row, (gain, _) in labels_of(shop(), KNOWN).items() if gain == 1.0)
-
-
-def test_query_without_positives_gets_those_of_its_reformulation() -> None:
-    made = learned([Paraphrase(NEW.upper(), f" {KNOWN.title()}", 0.4)])
-    assert labels_of(made, NEW) == {row: (1.0, pytest.approx(0.4)) for row in right()}
-    assert made.paraphrases == 1
-    assert len(made.training) == len(shop().training) + 1
-    assert [made.queries[number] for number in made.validation] == [shop().queries[n] for n in shop().validation]
-
-
-def test_own_labels_are_kept() -> None:
-    one, two = right()
-    own = {f"p{one:03}": Opinion(0.1, 0.1), "p070": Opinion(1.0, 0.7)}
-    made = learned([Paraphrase(NEW, KNOWN, 0.5)], JudgedQuery(NEW, own))
-    expected = {one: (0.1, 0.1), 70: (1.0, 0.7), two: (1.0, 0.5)}
-    assert labels_of(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
-    assert made.paraphrases == 1
-
-
-def test_propagated_positives_are_not_propagated_again() -> None:
-    last = unseen_query(trains=True, words="lit thing")
-    made = learned([Paraphrase(NEW, KNOWN, 0.5), Paraphrase(last, NEW, 0.5)])
-    assert labels_of(made, NEW)
-    assert not labels_of(made, last)
-
-
-def test_spellings_of_one_query_are_not_paraphrases() -> None:
-    made = learned([Paraphrase(KNOWN, KNOWN.upper(), 0.5), Paraphrase("™", KNOWN, 0.5)])
-    assert made.paraphrases == 0
-    assert made.queries == shop().queries
-
-
-CHOOSES = query_that(trains=False)
-
-
-@pytest.mark.parametrize(
-    ("paraphrase", "held_out"),
-    [
-        (Paraphrase(NEW, CHOOSES, 0.9), []),
-        (Paraphrase(CHOOSES, KNOWN, 0.9), []),
-        (Paraphrase(unseen_query(trains=False), KNOWN, 0.9), []),
-        (Paraphrase(NEW, KNOWN, 0.9), [KNOWN.upper()]),
-        (Paraphrase(NEW, KNOWN, 0.9), [f" {NEW.upper()}"]),
-    ],
-    ids=["from one that chooses", "to one that chooses", "to one that would", "from one held out", "to one held out"],
-)
-def test_nothing_is_propagated_between_splits(paraphrase: Paraphrase, held_out: list[str]) -> None:
-    made, without = learned([paraphrase], held_out=held_out), learned([], held_out=held_out)
-    assert made.queries == without.queries
-    assert np.array_equal(made.weights, without.weights)
-    assert not made.paraphrases
-
-
-def test_shares_are_of_all_shoppers_of_the_query() -> None:
-    rows = [("tap", "faucet", 9, 8, 0, 0, 3), ("bulbb", "bulb", 12, 12, 1, 0, 2), ("rare", "often", 6, 6, 0, 0, 5)]
-    names = ["query", "to_query", "count", "shoppers", "purchased", "carted", "clicked"]
-    reformulations = pl.DataFrame(rows, schema=names, orient="row")
-    queries = pl.DataFrame({"query": ["tap", "bulbb", "faucet"], "shoppers": [40, 12, 90]})
-    expected = [Paraphrase("bulbb", "bulb", 12 / 12), Paraphrase("tap", "faucet", 8 / 40)]
-    assert from_reformulations(reformulations, queries) == expected
 
 
 TITLE = "Acme Cordless Drill 18 V with two Batteries"

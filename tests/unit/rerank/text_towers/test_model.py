@@ -1,8 +1,7 @@
-"""The text tower in training: adapters, freezing, dropout, precision, mixtures and averages of weights."""
+"""The text tower in training: adapters, mixtures and averages of weights."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from shelfwise.rerank.text_towers.model import ADAPTER_FOLDER, SHARES, TextTower, mix, open_text_tower, set_dropout
+from shelfwise.rerank.text_towers.model import ADAPTER_FOLDER, SHARES, TextTower, mix, open_text_tower
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
 from shelfwise.rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
 from shelfwise.rerank.text_towers.training import average, train_towers
 from shelfwise.rerank.training.trainer import RunState, weights_of
 from shelfwise.retrieval.encoders.weights import ModelSource
-from shelfwise.retrieval.errors import SettingError
 from tests.progress import StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 
@@ -74,35 +72,6 @@ def test_only_adapters_are_trained_and_then_merged(encoder: ModelSource, tmp_pat
     body.model = PeftModel.from_pretrained(body.model, str(tmp_path / ADAPTER_FOLDER))
     read = again.encode([tower.ready_query(query) for query in QUERIES], normalize_embeddings=True)
     np.testing.assert_allclose(read, tower.encode_queries(QUERIES), atol=1e-5)
-
-
-def test_layers_and_rank_exclude_each_other(encoder: ModelSource, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="exclude each other"):
-        trained(opened(encoder), tmp_path, replace(OPTIONS, train_layers=1))
-
-
-@pytest.fixture
-def tower(tmp_path: Path) -> TextTower:
-    return opened(ModelSource("tiny", make_encoder(tmp_path / "tiny", dropout=0.3)))
-
-
-def twice(tower: TextTower) -> tuple[torch.Tensor, torch.Tensor]:
-    model = tower.model.train()
-    first, second = (model(model.preprocess(["red bulb large"]))["sentence_embedding"] for _ in range(2))
-    return first, second
-
-
-@pytest.mark.parametrize("share", [None, 0.0], ids=["the model's own", "none"])
-def test_dropout_is_set(tower: TextTower, share: float | None) -> None:
-    set_dropout(tower.model, share)
-    assert torch.equal(*twice(tower)) == (share == 0.0)
-
-
-def test_saved_model_keeps_its_own_dropout(tower: TextTower, tmp_path: Path) -> None:
-    set_dropout(tower.model, 0.0)
-    tower.save(tmp_path / "saved")
-    saved = opened(ModelSource("saved", tmp_path / "saved"))
-    assert {module.p for module in saved.model.modules() if isinstance(module, nn.Dropout)} == {0.3}
 
 
 class CountingModule(nn.Module):

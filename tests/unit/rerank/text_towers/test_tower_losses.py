@@ -1,4 +1,4 @@
-"""Losses by plain arithmetic: masks, corrections, weights, and a teacher's scores."""
+"""Losses by plain arithmetic: masks, corrections and weights."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> TextTower:
 
 
 def examples(**values: Any) -> Examples:  # noqa: ANN401 - whatever a field holds
-    made = Examples(
-        torch.arange(4), ROWS, ROWS, torch.ones(4), torch.log(torch.full((4, 2), 1 / 7)), values.pop("taught", None)
-    )
+    made = Examples(torch.arange(4), ROWS, ROWS, torch.ones(4), torch.log(torch.full((4, 2), 1 / 7)))
     return replace(made, **values)
 
 
@@ -134,23 +132,6 @@ def test_pointwise_loss_is_the_cross_entropy_of_each_pair(tower: TextTower) -> N
         for row in range(4)
     ]
     assert loss_of(tower, replace(PLAIN, name="pointwise"), examples()) == pytest.approx(np.mean(each), rel=1e-4)
-
-
-def test_teacher_margins_and_distribution_losses(tower: TextTower) -> None:
-    taught = torch.tensor([[2.0, 0.0], [1.0, 3.0], [0.5, 0.5], [4.0, -1.0]])
-    own = cosines(tower) / TAU
-    margins = [own[row, row] - own[row, row + 4] for row in range(4)]
-    result = (taught[:, 0] - taught[:, 1]).tolist()
-    plain = np.mean(by_hand(tower, repeated))
-    squares = np.mean([(margin - wanted) ** 2 for margin, wanted in zip(margins, result, strict=True)])
-    options = replace(PLAIN, teacher="margin", teacher_weight=0.5)
-    assert loss_of(tower, options, examples(taught=taught)) == pytest.approx(plain + 0.5 * squares, rel=1e-3)
-    divergence = 0.0
-    for margin, wanted in zip(margins, result, strict=True):
-        p, q = 1 / (1 + math.exp(-wanted)), 1 / (1 + math.exp(-margin))
-        divergence += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-    options = replace(PLAIN, teacher="kl", teacher_weight=0.5)
-    assert loss_of(tower, options, examples(taught=taught)) == pytest.approx(plain + 0.5 * divergence / 4, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["softmax", "pointwise"])

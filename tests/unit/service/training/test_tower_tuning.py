@@ -46,10 +46,9 @@ def test_resumed_study_tries_new_options(tmp_path: Path) -> None:
 
 def test_options_without_effect_are_not_tried(tmp_path: Path) -> None:
     train = TrialRecorder()
-    loss = LossOptions(name="pointwise", teacher="margin")
+    loss = LossOptions(name="pointwise")
     tuned(TextTowerOptions(learning_rate=2e-5, loss=loss), 6, tmp_path / "study.db", train, NullProgress())
     assert {each.loss.margin for each in train.tried} == {0.0}
-    assert min(each.negatives.count for each in train.tried) >= 1
 
 
 def test_killed_study_resumes(tmp_path: Path) -> None:
