@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from shelfwise.benchmarks.backends import measure_backends
-from shelfwise.benchmarks.changes import measure_freshness, measure_rebuilds
-from shelfwise.benchmarks.intent import (
-    SynonymEffect,
-    compare_intent,
-    engine_with_synonyms,
-    measure_absent,
-    measure_intent,
-    read_intent_cases,
-)
+from shelfwise.benchmarks.intent import measure_absent, measure_intent, read_intent_cases
 from shelfwise.benchmarks.latency import (
     measure_latency,
     measure_recall,
@@ -32,33 +21,27 @@ from shelfwise.benchmarks.latency import (
 )
 from shelfwise.benchmarks.load import measure_http, serve_index
 from shelfwise.benchmarks.quality import Run, compare_runs, evaluate_stages, measure, read_run, run_stage, write_run
-from shelfwise.benchmarks.scale import ScaleOptions, measure_scale, write_plots
 from shelfwise.benchmarks.tables import (
-    show_backends,
-    show_freshness,
     show_http,
     show_intent,
     show_latency,
     show_measures,
     show_quality,
-    show_rebuilds,
     show_recall,
-    show_scale,
     show_throughput,
 )
-from shelfwise.indexer.build import RebuildOptions
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.index.fusion import METHODS
 from shelfwise.retrieval.index.vectors import VECTORS_FILE
 from shelfwise.retrieval.judgments import read_judgments
+from shelfwise.retrieval.memory import process_memory
 from shelfwise.retrieval.store.files import load_array
 from shelfwise.retrieval.store.manifest import VECTORS_FOLDER
-from shelfwise.retrieval.text.synonyms import Synonyms
-from shelfwise.service.cli.options import Index, JudgmentsFile, OneFeed, QueriesFile, SettingsFile, Workers, command
+from shelfwise.service.cli.options import Index, JudgmentsFile, QueriesFile, command
 from shelfwise.service.cli.output import TerminalProgress, emit, show_notices
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import STAGES
-from shelfwise.service.settings import cache_folder, load_settings
+from shelfwise.service.settings import cache_folder
 
 Searches = Annotated[int, typer.Option("--count", help="Number of searches.", min=100)]
 Threads = Annotated[int, typer.Option("--threads", help="Threads for searches per second.", min=1)]
@@ -132,6 +115,7 @@ def latency(
 ) -> None:
     """Time searches from text to page: percentiles one after the other, and searches a second from threads."""
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        opened = process_memory()
         queries = sample_queries(engine, judgments, count)
         stages = {}
         for stage in engine.stages:
@@ -140,13 +124,15 @@ def latency(
             stages[stage] = asdict(measured)
             progress.end(f"{2 * len(queries):,} searches")
         products = engine.manifest.products
-    imported, opened = opening_seconds(index)
+        memory = {"opened": opened, "resident": process_memory("VmRSS")}
+    imported, seconds = opening_seconds(index)
     report = {
         "products": products,
         "searches": len(queries),
         "threads": threads,
         "import_seconds": imported,
-        "open_seconds": opened,
+        "open_seconds": seconds,
+        "memory": memory,
         "stages": stages,
     }
     emit(report, show_latency)
@@ -220,13 +206,11 @@ def intent(
     cases: Annotated[Path, typer.Argument(help="Cases: query, good, accessory, filter, part.", metavar="CASES.tsv")],
     part: Annotated[str, typer.Option(help="Part of the cases: choose or report; by default all.")] = "",
     failures: Annotated[bool, typer.Option("--failures", help="List the cases that fail in the last stage.")] = False,
-    synonyms: Annotated[Path | None, typer.Option(help="Also measure the effect of the synonyms of a file.")] = None,
 ) -> None:
     """Measure whether queries that name a kind of product find that kind: P@1 and P@10 by stage, with intervals.
 
     `good` and `accessory` are regular expressions of titles, `filter` a condition that good products pass, too.
     """
-    added = Synonyms.load(synonyms) if synonyms else None
     chosen = read_intent_cases(cases, part)
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         show_notices(engine.notices)
@@ -234,34 +218,8 @@ def intent(
         figures, counted = measure_intent(engine, chosen, engine.stages, progress.advance)
         progress.end(f"{counted:,} of {len(chosen):,} cases have products of their kind")
         absent = measure_absent(engine, chosen)
-    effects: dict[str, SynonymEffect] = {}
-    if added:
-        with engine_with_synonyms(index, added) as engine, TerminalProgress() as progress:
-            progress.begin("synonyms", len(chosen), "cases")
-            others, _ = measure_intent(engine, chosen, engine.stages, progress.advance)
-            progress.end(f"{len(added.rules):,} phrases with synonyms")
-        effects = {stage: compare_intent(others[stage], without) for stage, without in figures.items()}
-    document = {"stages": figures, "absent": absent, "synonyms": effects}
-    emit(figures, show_intent, counted, absent, failures, effects, document=document)
-
-
-@command("bench backends store --judgments judgments.tsv")
-def backends(
-    index: Index,
-    judgments: QueriesFile = None,
-    count: Searches = 1_000,
-    threads: Threads = 4,
-    settings: SettingsFile = None,
-) -> None:
-    """Measure an embedded index and copies of it in Elasticsearch: time to fill, bytes, speed, recall, same answers.
-
-    The cluster is the one that the settings name; what is made in it is removed again.
-    """
-    with SearchEngine.open(index, follow=False) as engine:
-        queries = sample_queries(engine, judgments, count)
-    with TemporaryDirectory() as folder, TerminalProgress() as progress:
-        report = measure_backends(index, Path(folder), load_settings(settings), queries, threads, progress)
-    emit(report, show_backends)
+    document = {"stages": figures, "absent": absent}
+    emit(figures, show_intent, counted, absent, failures, document=document)
 
 
 _QUERIES = 500
@@ -287,78 +245,3 @@ def http(
         progress.begin("load", None, "")
         report = measure_http(server.address, queries, rate=rate, seconds=seconds, advance=advance)
     emit(report, show_http)
-
-
-@command("bench freshness store")
-def freshness(
-    index: Index,
-    changes: Annotated[int, typer.Option(help="Number of prices to change.", min=10)] = 500,
-    rate: Annotated[float, typer.Option(help="Searches per second that run meanwhile.", min=1)] = 50.0,
-) -> None:
-    """Time live changes of prices until a search finds them, while searches run. Works on a copy of the index."""
-    with TemporaryDirectory() as folder, TerminalProgress() as progress:
-        progress.begin("changes", None, "")
-        copied = Path(shutil.copytree(index, Path(folder) / "index"))
-        with SearchEngine.open(copied, follow=False) as engine:
-            queries = title_queries(engine, _QUERIES)
-        report = measure_freshness(copied, queries, changes, rate)
-        progress.end(f"{changes:,} prices")
-    emit(report, show_freshness)
-
-
-@command("bench incremental products.jsonl.gz --share 0.01")
-def incremental(
-    feed: OneFeed,
-    share: Annotated[float, typer.Option(help="Share of the products that change.", min=0, max=1)] = 0.01,
-    encoder: Model = "all-MiniLM-L6-v2",
-    workers: Workers = None,
-) -> None:
-    """Time a rebuild after a few products changed, against the build from nothing."""
-
-    def options(path: Path) -> RebuildOptions:
-        return RebuildOptions((str(path),), cache_folder(), encoder=encoder, workers=workers)
-
-    builds = []
-    with TemporaryDirectory() as folder, TerminalProgress() as progress:
-        progress.begin("builds", 3, "builds")
-        for build in measure_rebuilds(feed, Path(folder), options, share):
-            builds.append(build)
-            progress.advance(1)
-        progress.end(f"{builds[2].seconds / builds[0].seconds:.2%} of the build from nothing")
-    emit(builds, show_rebuilds)
-
-
-_SIZES = [10_000, 30_000, 100_000]
-
-
-@command("bench scale scale --encoder static/ --size 10000 --size 100000 --vectors 1000000")
-def scale(
-    folder: Annotated[Path, typer.Argument(help="Folder for all output and the figures so far.", metavar="FOLDER")],
-    encoder: Annotated[str, typer.Option(help="Name or folder of a model; a static one takes a minute per million.")],
-    size: Annotated[
-        list[int] | None, typer.Option(help="Products of a catalog, 10000, 30000 and 100000 by default. Repeatable.")
-    ] = None,
-    records: Annotated[
-        list[int] | None, typer.Option(help="Products of a catalog without descriptions and attributes. Repeatable.")
-    ] = None,
-    vectors: Annotated[list[int] | None, typer.Option(help="Vectors without products. Repeatable.")] = None,
-    count: Searches = 1_000,
-    threads: Threads = 4,
-    workers: Workers = None,
-    hour_price: Annotated[float, typer.Option(help="Price per core hour, to price searches.", min=0)] = 0.05,
-) -> None:
-    """Build and serve catalogs of several sizes: seconds by phase, bytes, memory, recall and speed; and what larger
-    ones would take. A size that was measured is not measured again."""
-    for number in (*(size or ()), *(records or ()), *(vectors or ())):
-        if not _LEAST_SIZE <= number <= _MOST_SIZE:
-            raise SettingError(f"a size is from {_LEAST_SIZE:,} to {_MOST_SIZE:,}, not {number:,}")
-    sizes = size or ([] if records or vectors else _SIZES)
-    options = ScaleOptions(
-        folder, sizes, records or [], vectors or [], encoder, cache_folder(), count, threads, workers
-    )
-    with TerminalProgress() as progress:
-        points = measure_scale(options, progress)
-    emit(points, show_scale, write_plots(points, folder), hour_price)
-
-
-_LEAST_SIZE, _MOST_SIZE = 1_000, 20_000_000

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,9 @@ from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
 from shelfwise.retrieval.errors import JudgmentsError
 from shelfwise.retrieval.index.keyword import Rows, Selection
 from shelfwise.retrieval.judgments import read_table
-from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.text.analysis import Analyzer
-from shelfwise.retrieval.text.synonyms import Synonyms
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.search import condition_of
-from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
+from shelfwise.service.engine.snapshot import Snapshot
 
 HEADER = ("query", "good", "accessory", "filter", "part")
 PARTS = ("choose", "report")
@@ -54,8 +50,6 @@ class IntentFigures:
     """P at min(10, the number of products of the kind)."""
     accessories: float
     """The share of the first ten hits that are accessories."""
-    precisions: Mapping[str, float]
-    """P@10 by query."""
     failures: Sequence[IntentFailure]
     """Cases whose first hit is not of the kind, or with fewer than half of the first ten of it."""
 
@@ -186,34 +180,5 @@ def _figures(outcomes: Sequence[_CaseOutcome]) -> IntentFigures:
         paired_bootstrap(first, nothing),
         paired_bootstrap(ten, nothing),
         float(np.mean([each.accessories for each in outcomes])),
-        {each.query: each.ten for each in outcomes},
         [each.failure for each in outcomes if each.failure],
     )
-
-
-@contextmanager
-def engine_with_synonyms(index: Path, added: Synonyms) -> Iterator[SearchEngine]:
-    """An engine of the published version with additional synonyms; raises what `SearchEngine.open` does."""
-    store = Store(index)
-    connection = Connection(store)
-    snapshot = open_snapshot(store, connection)
-    analyzer = Analyzer(Synonyms((*snapshot.analyzer.synonyms.rules, *added.rules)))
-    with SearchEngine(store, replace(snapshot, analyzer=analyzer), connection, follow=False) as engine:
-        yield engine
-
-
-@dataclass(frozen=True, slots=True)
-class SynonymEffect:
-    """The effect of added synonyms on one stage."""
-
-    ten: Difference
-    """The difference in P@10 with them and without."""
-    lower: Sequence[str]
-    """Queries whose P@10 is lower with them."""
-
-
-def compare_intent(added: IntentFigures, without: IntentFigures) -> SynonymEffect:
-    """The effect of synonyms on the same cases."""
-    pairs = [(query, added.precisions[query], before) for query, before in without.precisions.items()]
-    difference = paired_bootstrap(*(np.array(each) for each in list(zip(*pairs, strict=True))[1:]))
-    return SynonymEffect(difference, [query for query, after, before in pairs if after < before])

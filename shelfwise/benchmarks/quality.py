@@ -1,10 +1,10 @@
-"""Quality of an engine's ranking over judged queries, by stage, and the parity of two backends."""
+"""Quality of an engine's ranking over judged queries, by stage."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,13 @@ from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.index.fusion import DEFAULT
 from shelfwise.retrieval.judgments import Judgments
-from shelfwise.retrieval.records import Page
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.request import SearchOptions, SearchRequest
 
 # Runs an engine over judged queries, stage by stage, and measures the results.
 
 DEPTH = 100
+TOLERANCE = 1e-4
+"""The largest difference in nDCG@10 that counts as none."""
 
 
 def run_stage(
@@ -152,121 +152,3 @@ def measure(run: Run, judgments: Judgments) -> dict[str, float]:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / max(len(values), 1)
-
-
-# Whether two engines over one catalog give the same results: hits in the same order, totals and facet counts.
-
-TOLERANCE = 1e-4
-"""The largest allowed difference between two scores of one hit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """The result of a comparison."""
-
-    searches: int
-    hits: int
-    largest: float
-    """The largest difference between two scores of one hit."""
-    swapped: tuple[str, ...]
-    """A line for each search in which hits with practically equal scores changed places: each backend adds words in
-    single precision in its own order, and two sums of the same words may fall on two sides of a step."""
-    differing: tuple[str, ...]
-    """A line for each search with any other difference."""
-
-
-def compare(
-    one: SearchEngine,
-    other: SearchEngine,
-    searches: Iterable[SearchRequest],
-    advance: Callable[[int], None] = lambda _: None,
-) -> Parity:
-    """Runs every search on both engines."""
-    count, hits, largest = 0, 0, 0.0
-    swapped: list[str] = []
-    differing: list[str] = []
-    for request in searches:
-        ours, theirs = one.search(request), other.search(request)
-        count, hits = count + 1, hits + len(ours.hits)
-        named = f"{request.text!r} {request.filters} {request.sort} {request.stage}"
-        if difference := _difference(ours, theirs):
-            differing.append(f"{named}: {difference}")
-        else:
-            if difference := _swap(ours, theirs):
-                swapped.append(f"{named}: {difference}")
-            apart = np.abs(np.array(_scores(ours)) - np.array(_scores(theirs)))
-            largest = max(largest, float(apart.max(initial=0.0)))
-        advance(1)
-    return Parity(count, hits, largest, tuple(swapped), tuple(differing))
-
-
-def varied_requests(queries: Sequence[str], engine: SearchEngine) -> list[SearchRequest]:
-    """Each query plain, with words only, under filters, with facets, and sorted; then browsing requests."""
-    facets, (chosen, price) = ("brand", "category", "price"), _usual(engine)
-    options: list[SearchOptions] = [
-        {"facets": facets},
-        {"stage": "bm25", "size": 300},
-        {"filters": chosen, "facets": facets},
-        {"filters": f"price < {price} OR NOT price EXISTS", "facets": facets},
-        {"filters": f"NOT ({chosen} AND price >= {price})", "sort": "-price"},
-    ]
-    plain: SearchOptions = {"stage": "merged", "size": 100, "rules": False}
-    made = [_request(text, plain, each) for text in queries for each in options]
-    browsed: list[SearchOptions] = [
-        {"facets": facets, "sort": "price"},
-        {"filters": f"price > {price}", "facets": facets},
-    ]
-    return [*made, *(_request("", plain, each) for each in browsed)]
-
-
-def _request(text: str, plain: SearchOptions, changes: SearchOptions) -> SearchRequest:
-    options = plain.copy()
-    options.update(changes)
-    return SearchRequest(text, **options)
-
-
-def _usual(engine: SearchEngine) -> tuple[str, float]:
-    """A filter by the most frequent category, or brand if there are none, and the median price of a catalog."""
-    facets = engine.search("", size=0, facets=("category", "brand"), rules=False).facets
-    counted = facets["category"] if facets["category"].counts else facets["brand"]
-    chosen = f'{counted.field} = "{counted.counts[0].value}"' if counted.counts else "brand EXISTS"
-    products = engine.snapshot.products
-    prices = [price for row in range(0, len(products), 17) if (price := products[row].price) is not None]
-    return chosen, float(np.median(prices)) if prices else 10.0
-
-
-def _scores(page: Page) -> list[float]:
-    return [hit.score for hit in page.hits]
-
-
-def _difference(ours: Page, theirs: Page) -> str:
-    """The difference, or ""."""
-    if ours.degraded or theirs.degraded:
-        return f"answered without {ours.degraded or theirs.degraded}"
-    if ours.total != theirs.total:
-        return f"{ours.total} hits, {theirs.total} in the other"
-    if len(ours.hits) != len(theirs.hits):
-        return "one page is longer"
-    for place, (hit, match) in enumerate(zip(ours.hits, theirs.hits, strict=True), 1):
-        if abs(hit.score - match.score) > TOLERANCE:
-            return f"at place {place} the score {hit.score:.6f}, in the other {match.score:.6f}"
-        if hit.product.id != match.product.id and not _is_among(match.product.id, ours, match.score):
-            return f"at place {place} {hit.product.id}, in the other {match.product.id}"
-    for name, facet in ours.facets.items():
-        if facet != theirs.facets[name]:
-            return f"the facet {name} differs"
-    return ""
-
-
-def _swap(ours: Page, theirs: Page) -> str:
-    """The first place where hits of nearly equal scores changed places, or ""."""
-    for place, (hit, match) in enumerate(zip(ours.hits, theirs.hits, strict=True), 1):
-        if hit.product.id != match.product.id:
-            return f"at place {place}, scores {hit.score:.7g} and {match.score:.7g}"
-    return ""
-
-
-def _is_among(product_id: str, page: Page, score: float) -> bool:
-    """Whether a product is on a page with practically this score; at the end of a full page it may be the next."""
-    found = [hit.score for hit in page.hits if hit.product.id == product_id]
-    return abs((found[0] if found else page.hits[-1].score) - score) <= TOLERANCE

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from shelfwise.benchmarks.scale import ScalePoint, fit
 from shelfwise.service.cli.output import plain_table, say, show_table
 
 if TYPE_CHECKING:
-    from shelfwise.benchmarks.backends import BackendFigures, BackendsReport
-    from shelfwise.benchmarks.changes import Build, Freshness
-    from shelfwise.benchmarks.intent import AbsentFigures, IntentFigures, SynonymEffect
+    from shelfwise.benchmarks.intent import AbsentFigures, IntentFigures
     from shelfwise.benchmarks.load import HttpReport
     from shelfwise.benchmarks.quality import RunChange
 
@@ -32,7 +29,8 @@ def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int, cha
 
 
 def show_latency(result: Mapping[str, Any]) -> None:
-    """Percentiles and throughput of each stage, then the seconds to open."""
+    """Percentiles and throughput of each stage, then the seconds to open, and memory: of the process's own when opened,
+    and with the mapped files after all searches."""
     title = f"{result['products']:,} products, {result['searches']:,} searches, {result['threads']} threads"
     table = figure_table(["stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"], title)
     for stage, latency in result["stages"].items():
@@ -40,7 +38,11 @@ def show_latency(result: Mapping[str, Any]) -> None:
         figures = (f"{latency[name]:.2f}" for name in ("p50", "p90", "p99"))
         table.add_row(stage, *figures, f"{latency['per_second']:.0f}", parts)
     show_table(table)
-    say(f"import shelfwise {result['import_seconds']:.3f} s, opening {result['open_seconds']:.3f} s")
+    memory = " / ".join(f"{size / 1e6:,.0f}" for size in result["memory"].values())
+    say(
+        f"import shelfwise {result['import_seconds']:.3f} s, opening {result['open_seconds']:.3f} s; "
+        f"MB when opened / with mapped files {memory}"
+    )
 
 
 def show_recall(result: Mapping[str, Any]) -> None:
@@ -73,15 +75,9 @@ def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> No
     show_table(table)
 
 
-def show_intent(
-    figures: Mapping[str, IntentFigures],
-    cases: int,
-    absent: AbsentFigures,
-    failures: bool,
-    effects: Mapping[str, SynonymEffect],
-) -> None:
+def show_intent(figures: Mapping[str, IntentFigures], cases: int, absent: AbsentFigures, failures: bool) -> None:
     """Stages by P@1 and P@10 with their intervals; types that the store does not sell; optionally the failures of the
-    last stage; and the effects of added synonyms, if any."""
+    last stage."""
     table = figure_table(["stage", "P@1", "95%", "P@10", "95%", "accessories"], f"{cases:,} cases")
     for stage, found in figures.items():
         cells = (
@@ -96,33 +92,6 @@ def show_intent(
         say(f"{having}; {absent.unsaid:,} of them do not say that these are only the nearest")
     for failure in list(figures.values())[-1].failures if failures else ():
         say(f"{failure.query}: {failure.precision:.0%}; {' | '.join(title[:50] for title in failure.titles)}")
-    for stage, effect in effects.items():
-        say(f"{stage} with the synonyms: P@10 {effect.ten}; lower for {', '.join(effect.lower) or 'no query'}")
-
-
-def show_backends(report: BackendsReport) -> None:
-    """Backends side by side, and the queries that two of them answered differently."""
-    title = f"{report.products:,} products, {report.searches:,} searches with facets, {report.threads} threads"
-    table = figure_table(["", *(each.backend for each in report.backends)], title)
-    rows: dict[str, Callable[[BackendFigures], str]] = {
-        "seconds to fill": lambda each: f"{each.fill_seconds:.1f}",
-        "products a second": lambda each: f"{each.products_per_second:,.0f}",
-        "MB on disk": lambda each: f"{each.bytes / 1e6:,.1f}",
-        "search p50 / p99 ms": lambda each: f"{each.latency.p50:.1f} / {each.latency.p99:.1f}",
-        "searches a second": lambda each: f"{each.latency.per_second:,.0f}",
-        "round trips, mean (most)": lambda each: f"{each.round_trips:.2f} ({each.most_round_trips})",
-        "vectors' recall@100": lambda each: f"{each.recall:.4f}",
-        "compared searches": lambda each: f"{each.parity.searches:,}" if each.parity else "",
-        "as good as equal swapped": lambda each: f"{len(each.parity.swapped):,}" if each.parity else "",
-        "answered differently": lambda each: f"{len(each.parity.differing):,}" if each.parity else "",
-        "largest difference of scores": lambda each: f"{each.parity.largest:.6f}" if each.parity else "",
-    }
-    for name, shown in rows.items():
-        table.add_row(name, *map(shown, report.backends))
-    show_table(table)
-    for each in report.backends:
-        for difference in each.parity.differing if each.parity else ():
-            say(f"{each.backend}: {difference}")
 
 
 def figure_table(columns: Sequence[str], title: str) -> Table:
@@ -141,83 +110,3 @@ def show_http(report: HttpReport) -> None:
             load.kind, f"{load.rate:.0f}", f"{load.requests:,}", statuses, f"{load.p50:.1f}", f"{load.p99:.1f}", refused
         )
     show_table(table)
-
-
-def show_rebuilds(measured: Sequence[Build]) -> None:
-    """Builds by time, as shares of the first."""
-    table = figure_table(["rebuild", "products", "encoded", "seconds", "of the first", "seconds by phase"], "")
-    for each in measured:
-        phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in each.phases.items())
-        share = f"{each.seconds / measured[0].seconds:.2%}"
-        table.add_row(each.label, f"{each.products:,}", f"{each.encoded:,}", f"{each.seconds:.1f}", share, phases)
-    show_table(table)
-
-
-def show_freshness(measured: Freshness) -> None:
-    """Shows the time until a change is found, by engine."""
-    title = (
-        f"{measured.changes:,} prices changed during {measured.searches_per_second:.0f} searches a second "
-        f"(p99 {measured.search_p99:.1f} ms)"
-    )
-    table = figure_table(["found by", "p50 ms", "p99 ms", "longest ms"], title)
-    table.add_row("the engine that received it", *(f"{each:.1f}" for each in measured.here))
-    table.add_row("an engine of another process", *(f"{each:.1f}" for each in measured.elsewhere))
-    show_table(table)
-
-
-_ON_PAPER = (1_000_000, 10_000_000, 100_000_000)
-
-
-def show_scale(points: Sequence[ScalePoint], plots: Sequence[Path], hour_price: float) -> None:
-    """A row for each size, then the fitted lines and their predictions for larger catalogs."""
-    table = figure_table(
-        ["", "index", "build s", "MB", "opened", "serving", "recall@100", "filtered", "p50 ms", "p99 ms", "a second"],
-        "MB on disk, in memory when opened, and with the mapped pages that searches read",
-    )
-    for each in points:
-        plain, *filtered = each.recall.values()
-        figures = (sum(each.build_seconds.values()), sum(each.bytes.values()) / 1e6, each.opened / 1e6)
-        table.add_row(
-            f"{each.count:,} {each.kind}",
-            each.index,
-            *(f"{figure:,.0f}" for figure in (*figures, each.resident / 1e6)),
-            f"{plain:.4f}",
-            f"{min(filtered):.4f}",
-            *(f"{figure:.1f}" for figure in (each.p50, each.p99)),
-            f"{each.per_second:,.0f}",
-        )
-    show_table(table)
-    for each in points:
-        phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in each.build_seconds.items())
-        parts = ", ".join(f"{part} {count / 1e6:.1f}" for part, count in list(each.bytes.items())[:6])
-        say(f"{each.count:,} {each.kind}: seconds by phase: {phases}; MB by part: {parts}")
-        spent = f"build {each.build_processor:.0f} s, a search {each.search_processor:.1f} ms"
-        say(f"  of a core: {spent}; load {each.load:.1f}")
-    _show_model([each for each in points if each.kind == "products"], hour_price)
-    say(f"plots: {', '.join(map(str, plots))}")
-
-
-def _show_model(points: Sequence[ScalePoint], hour_price: float) -> None:
-    figures: dict[str, tuple[Callable[[ScalePoint], float], str]] = {
-        "build, core s": (lambda each: each.build_processor, "{:,.0f}"),
-        "GB on disk": (lambda each: sum(each.bytes.values()) / 1e9, "{:,.2f}"),
-        "GB serving": (lambda each: each.resident / 1e9, "{:,.2f}"),
-        "search, core ms": (lambda each: each.search_processor, "{:,.1f}"),
-    }
-    lines = {name: line for name, (figure, _) in figures.items() if (line := fit(points, figure))}
-    if not lines:
-        say("three catalogs or more give a line through all but the largest, checked against that one")
-        return
-    table = figure_table(["fitted", "base", "a million more", "largest: predicted", "measured", "off"], "")
-    for name, line in lines.items():
-        numbers = (line.base, line.slope * 1e6, line.predicted, line.measured)
-        table.add_row(name, *map(figures[name][1].format, numbers), f"{line.predicted / line.measured - 1:+.0%}")
-    show_table(table)
-    paper = figure_table(["on paper", *lines, "a second and core", "cores for 1,000 a second", "price of 1,000"], "")
-    for products in _ON_PAPER:
-        spent = lines["search, core ms"].at(products)
-        cells = [figures[name][1].format(line.at(products)) for name, line in lines.items()]
-        paper.add_row(
-            f"{products:,}", *cells, f"{1_000 / spent:,.1f}", f"{spent:,.0f}", f"{hour_price * spent / 3_600:.6f}"
-        )
-    show_table(paper)

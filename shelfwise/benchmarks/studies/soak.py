@@ -22,11 +22,11 @@ import msgspec
 import numpy as np
 import typer
 
-from shelfwise.benchmarks.changes import json_rows
 from shelfwise.benchmarks.load import Server, client_of, prefixes, serve_index
 from shelfwise.benchmarks.studies import run_study
 from shelfwise.benchmarks.tables import figure_table
 from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.indexer.feeds.io import iterate_lines, open_source
 from shelfwise.retrieval.errors import StoreError
 from shelfwise.retrieval.memory import process_memory
 from shelfwise.service.cli.options import OneFeed, command
@@ -461,7 +461,8 @@ def soak_command(
 
     Exit code 1 if a request failed, a page mixed two versions, or anything acknowledged is missing.
     """
-    rows = list(json_rows(feed))
+    with open_source(str(feed), lambda _: None) as source:
+        rows = [msgspec.json.decode(line, type=dict[str, Any]) for _, line in iterate_lines(source)]
     queries = [" ".join(str(row["title"]).split()[:_WORDS]) for row in rows[:: len(rows) // _QUERIES + 1]]
     with TemporaryDirectory() as folder, TerminalProgress() as progress:
         progress.begin("soak", round(minutes * 60), "seconds")

@@ -132,7 +132,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Minimum scores of quotes, chosen on questions about the demo store (benchmarks/cases/answers.toml, dev)."""
+    """Minimum scores of quotes, chosen on questions about the demo store."""
 
     fact: float = 0.6
     lacking: float = 0.12

@@ -170,19 +170,7 @@ GROUPS: Mapping[str, Group] = {
             "throughput": Entry(
                 "shelfwise.benchmarks.commands:throughput", "Text analysis and all runtimes of the encoder."
             ),
-            "backends": Entry(
-                "shelfwise.benchmarks.commands:backends", "The same index embedded and in Elasticsearch."
-            ),
             "http": Entry("shelfwise.benchmarks.commands:http", "The HTTP service at a fixed rate and overloaded."),
-            "freshness": Entry(
-                "shelfwise.benchmarks.commands:freshness", "Time from a live change to a search that finds it."
-            ),
-            "incremental": Entry(
-                "shelfwise.benchmarks.commands:incremental", "A rebuild after a few products changed."
-            ),
-            "scale": Entry(
-                "shelfwise.benchmarks.commands:scale", "Measures by catalog size, extrapolated to larger ones."
-            ),
         },
     ),
 }

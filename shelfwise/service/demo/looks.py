@@ -140,19 +140,3 @@ def look_words(look: Look, grammar: Grammar, dice: Dice) -> tuple[str, str]:
 def joined_words(words: Sequence[Scalar], grammar: Grammar) -> str:
     """Joins the nonempty words as the grammar's language does."""
     return (" " if grammar.language == "en" else "").join(str(word) for word in words if word)
-
-
-def caption(kind: ProductType, look: Look, grammar: Grammar, dice: Dice) -> tuple[str, tuple[bool, bool, bool]]:
-    """Caption of a picture, and whether it names kind, colour and pattern; it names at least one of them."""
-    colour, pattern = look_words(look, grammar, dice)
-    names_kind, names_colour, names_pattern = (dice.chance(share) for share in (0.85, 0.6, 0.6))
-    names_kind |= not (names_colour or names_pattern)
-    noun = dice.pick((*kind.names, kind.names[0], *kind.synonyms)).lower()
-    words = (colour if names_colour else "", pattern if names_pattern else "", noun if names_kind else "")
-    return joined_words(words, grammar), (names_kind, names_colour, names_pattern)
-
-
-def random_look(kind: ProductType, dice: Dice) -> Look:
-    """Random looks that a product of this type can have."""
-    pattern = PATTERNS[1 + dice.below(len(PATTERNS) - 1)]
-    return Look(dice.pick([*COLOURS]), PLAIN if kind.key not in _PATTERNED or dice.chance(_PLAIN_SHARE) else pattern)
