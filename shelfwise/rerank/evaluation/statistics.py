@@ -215,12 +215,3 @@ def _sequential(value: float, influence: Floats, shoppers: int, planned: int, al
     once = NormalDist().inv_cdf(1.0 - alpha / 2) * deviation / math.sqrt(shoppers)
     always = Interval.around(value, sequence_margin(deviation, shoppers, planned, alpha))
     return SequentialDifference(value, Interval.around(value, once), always, deviation, shoppers)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its 95% interval; the ends are None if there is too little data for one."""
-
-    value: float
-    lower: float | None = None
-    upper: float | None = None

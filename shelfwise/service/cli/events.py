@@ -47,7 +47,7 @@ from shelfwise.service.events.event_log import (
 from shelfwise.service.events.privacy import ErasureReport, erase_pseudonyms
 from shelfwise.service.events.privacy import expire as run_expire
 from shelfwise.service.reports.events import EventReport, stored_report
-from shelfwise.service.reports.exposure import BY, ExposureReport, GroupRow, exposure_report
+from shelfwise.service.reports.exposure import ExposureReport, exposure_report
 from shelfwise.service.settings import Settings, load_settings
 from shelfwise.service.sponsored.ledger import Ledger
 from shelfwise.service.training.derived_tables import DerivedTablesManager
@@ -109,7 +109,7 @@ def report(index: Index) -> None:
 
 @command("events exposure store --by brand")
 def exposure(
-    index: Index, by: Annotated[str, Option(help=f"{', '.join(BY)}, or a field, such as attributes.seller.")] = "brand"
+    index: Index, by: Annotated[str, Option(help="A field, such as brand, category or attributes.seller.")] = "brand"
 ) -> None:
     """Show how impressions, clicks and revenue are shared among groups of products, compared with merit by clicks."""
     emit(exposure_report(index, by), show_exposure)
@@ -278,24 +278,27 @@ def _weights_text(weights: pl.DataFrame) -> str:
 
 def show_exposure(report: ExposureReport) -> None:
     """Prints a line for each group, and the measures over all groups."""
-    heads = report.by, "shown", "clicks", "revenue", "exposure", "merit", "ratio", "95%"
-    show_rows(heads, map(_exposure_row, report.groups))
+    heads = report.by, "shown", "clicks", "revenue", "exposure", "merit", "ratio"
+    rows = (
+        (
+            row.group,
+            row.impressions,
+            row.clicks,
+            f"{row.revenue:,.0f}",
+            f"{row.exposure:.1%}",
+            f"{row.target:.1%}",
+            f"{row.ratio:.2f}",
+        )
+        for row in report.groups
+    )
+    show_rows(heads, rows)
     show_pairs(
         (
             ("window", f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}, {report.lists:,} lists"),
             ("distance", f"{report.distance:.4f} between the groups' shares and those by merit (AWRF, 0 to 1)"),
-            ("Gini", f"{report.gini_groups:.3f} over groups, {report.gini_products:.3f} over the products shown"),
             ("examination", ", ".join(f"{each:.2f}" for each in report.examination[:10])),
         )
     )
-
-
-def _exposure_row(row: GroupRow) -> tuple[str | int, ...]:
-    ratio, interval = row.ratio, ""
-    if ratio.lower is not None and ratio.upper is not None:
-        interval = f"{ratio.lower:.2f} to {ratio.upper:.2f}"
-    counts = row.group, row.impressions, row.clicks, f"{row.revenue:,.0f}"
-    return *counts, f"{row.exposure:.1%}", f"{row.target:.1%}", f"{ratio.value:.2f}", interval
 
 
 def _show_export(exported: EventExport, folder: Path) -> None:
