@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Cell = str | int | float | datetime | Text | None
 """A cell of a table: floats have four decimals, times minutes; None is an empty cell."""
-_NUMBER = re.compile(r"[-+]?[\d.,]+( ?%| ms)?")
+_NUMBER = re.compile(r"[-+]?[\d.,]+%?")
 
 out = Console()
 err = Console(stderr=True)
@@ -84,8 +84,10 @@ def show_rows(names: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty: st
     table = plain_table(*names, right=right, title=title)
     for row in cells:
         table.add_row(*row)
-    for column in table.columns:
-        column.no_wrap = column.justify == "right"
+    is_wide = Measurement.get(out, out.options.update(width=10_000), table).maximum > out.width
+    for column in filter(lambda column: is_wide and column.justify == "right", table.columns):
+        column.no_wrap = True
+        column.header = str(column.header).replace(" ", "\n")
     show_table(table)
 
 

@@ -134,8 +134,8 @@ def measure_exposure(
     impressions = events.filter(pl.col("kind").cast(pl.String) == "impression")
     seen = impressions.select(pl.col("product_id").cast(pl.String), WHO).join(pairs, on="product_id")
     shoppers = seen.group_by("group").agg(pl.col(WHO).n_unique()).filter(pl.col(WHO) >= least_shoppers)
-    exposures = pairs.group_by("group").agg(pl.col("exposure").sum()).join(shoppers, on="group")
-    named = exposures.sort("exposure", "group", descending=[True, False])["group"].head(_MAX_GROUPS).to_list()
+    ranked = pairs.group_by("group").agg(pl.col("exposure").sum()).join(shoppers, on="group")
+    named = ranked.sort("exposure", "group", descending=[True, False])["group"].head(_MAX_GROUPS).to_list()
     pooled = pl.when(pl.col("group").is_in(named)).then("group").otherwise(pl.lit(OTHERS))
     rows = _rows(with_targets(pairs).with_columns(group=pooled))
     distance = sum(abs(row.exposure - row.target) for row in rows) / 2
