@@ -476,18 +476,16 @@ _PASSES = 3
 _LEAST_REASON = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class BotOptions:
-    """The evidence that is needed to call a session a bot's, in bans (powers of ten)."""
+# The evidence that is needed to call a session a bot's, in bans (powers of ten).
 
-    against: float = 5.0
-    """The prior odds against a bot. One kind of signal alone cannot overcome them, except for a crowd."""
-    crowd: float = 10.0
-    """The evidence from which shoppers who click only one product are a crowd; all of them are flagged."""
-    bound: float = 4.0
-    """The most evidence that one kind of signal adds."""
-    threshold: float = 0.5
-    """The score from which a session is flagged as fraud."""
+_AGAINST = 5.0
+"""The prior odds against a bot. One kind of signal alone cannot overcome them, except for a crowd."""
+_CROWD = 10.0
+"""The evidence from which shoppers who click only one product are a crowd; all of them are flagged."""
+_BOUND = 4.0
+"""The most evidence that one kind of signal adds."""
+_THRESHOLD = 0.5
+"""The score from which a session is flagged as fraud."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -498,7 +496,7 @@ class BotEvidence:
     by_signal: Mapping[Signal, Floats]
 
 
-def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> pl.DataFrame:
+def score_sessions(events: pl.DataFrame) -> pl.DataFrame:
     """Scores the sessions of a table of `CLEAN_SCHEMA`, ordered by session and time; session numbers are unique in it.
 
     Returns one row a session, in order: session_number, shopper, session (both empty if not known), first (time),
@@ -508,7 +506,6 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     kinds add up to the odds of a bot (Good 1985). A session is scored alone, and together with all other sessions of
     its source. The baseline is fitted to the sessions that are not suspects, three times.
     """
-    options = options or BotOptions()
     acts = session_features(events)
     units = acts.sessions.select("source").unique().sort("source")
     # The row of each session's source in `units`.
@@ -517,7 +514,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     passing = passing_clicks(acts.shown)
     others = acts.shown.filter(~pl.col("session_number").is_in(passing["session_number"].implode()))
     crowds = {
-        Signal.CROWD: _odds("source", units, lone_clickers(acts.clicked, options.crowd)),
+        Signal.CROWD: _odds("source", units, lone_clickers(acts.clicked, _CROWD)),
         Signal.BURIERS: _odds("source", units, lone_askers(others)),
     }
     sold, sold_in_session = (
@@ -531,10 +528,10 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
         # Purchases in other sessions of the source count for this session.
         bought = by_source[Signal.NEVER_BUYS][source]
         by_session[Signal.NEVER_BUYS] = np.minimum(by_session[Signal.NEVER_BUYS], bought)
-        whole, own = _combine(by_source, options), _combine(by_session, options)
-        whole = _with_crowd(whole, np.maximum(*crowds.values()), options)
-        score = 1 / (1 + 10 ** (options.against - np.maximum(own.total, whole.total[source])))
-        flagged = score >= options.threshold
+        whole, own = _combine(by_source), _combine(by_session)
+        whole = _with_crowd(whole, np.maximum(*crowds.values()))
+        score = 1 / (1 + 10 ** (_AGAINST - np.maximum(own.total, whole.total[source])))
+        flagged = score >= _THRESHOLD
         suspects = acts.sessions["session_number"].filter(pl.Series(flagged))
     # Bots that other signals found are left out: with their clicks, those of shoppers would look like a crowd's.
     left = others.filter(~pl.col("session_number").is_in(suspects.implode()))
@@ -543,9 +540,9 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
         for signal, found in ((Signal.PASSING, passing), (Signal.SURE, sure_clicks(left)))
     }
     most = np.maximum(*sent.values())
-    own = _with_crowd(BotEvidence(own.total, {**by_session, **sent}), most, options)
-    score = np.where(most > 0, 1 / (1 + 10 ** (options.against - own.total)), score)
-    flagged = score >= options.threshold
+    own = _with_crowd(BotEvidence(own.total, {**by_session, **sent}), most)
+    score = np.where(most > 0, 1 / (1 + 10 ** (_AGAINST - own.total)), score)
+    flagged = score >= _THRESHOLD
     named = ("session_number", "shopper", "session", "first", pl.col("events", "clicks").cast(pl.UInt32))
     return acts.sessions.select(named).with_columns(
         score=pl.Series(score, dtype=pl.Float32),
@@ -560,19 +557,17 @@ def _odds(unit: str, units: pl.DataFrame, found: pl.DataFrame) -> Floats:
     return joined["odds"].fill_null(0.0).to_numpy()
 
 
-def _with_crowd(evidence: BotEvidence, odds: Floats, options: BotOptions) -> BotEvidence:
+def _with_crowd(evidence: BotEvidence, odds: Floats) -> BotEvidence:
     """Adds the odds of a crowd, which need no further evidence."""
-    return replace(
-        evidence, total=np.where(odds > 0, np.maximum(evidence.total, options.against + odds), evidence.total)
-    )
+    return replace(evidence, total=np.where(odds > 0, np.maximum(evidence.total, _AGAINST + odds), evidence.total))
 
 
-def _combine(by_signal: Mapping[Signal, Floats], options: BotOptions) -> BotEvidence:
+def _combine(by_signal: Mapping[Signal, Floats]) -> BotEvidence:
     total = np.zeros(1)
     for kind in _KINDS.values():
         weights = [by_signal[signal] for signal in kind if signal in by_signal]
         if weights:
-            total = total + np.minimum(np.max(weights, axis=0), options.bound)
+            total = total + np.minimum(np.max(weights, axis=0), _BOUND)
     return BotEvidence(total, by_signal)
 
 

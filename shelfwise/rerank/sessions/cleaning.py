@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 import polars as pl
 
-from shelfwise.rerank.sessions.sessionize import ORDER, NeedOptions, SessionOptions, add_needs, sessionize
+from shelfwise.rerank.sessions.sessionize import ORDER, add_needs, sessionize
 from shelfwise.retrieval.events.store import EVENT_SCHEMA
 from shelfwise.retrieval.events.stored import SPONSORED_MARK
 
@@ -16,21 +16,17 @@ _EVENTS = 3
 """The number of different times at which events must have been received."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClockOptions:
-    """Thresholds at which a client's clock is considered wrong."""
-
-    tolerance: timedelta = timedelta(minutes=2)
-    """An event that was received within this time of its own time stays as it is."""
-    agreement: timedelta = timedelta(seconds=10)
-    """The largest difference between the offsets of one client's events."""
-    least: timedelta = timedelta(seconds=30)
-    """The shortest time in which events must have been received: events imported at once have equal offsets, too."""
-    gap: timedelta = timedelta(minutes=30)
-    """A longer pause between two received events begins a new group, since a clock can be set meanwhile."""
+_TOLERANCE = timedelta(minutes=2)
+"""An event that was received within this time of its own time stays as it is."""
+_AGREEMENT = timedelta(seconds=10)
+"""The largest difference between the offsets of one client's events whose clock is wrong."""
+_LEAST_TIME = timedelta(seconds=30)
+"""The shortest time in which events must have been received: events imported at once have equal offsets, too."""
+_CLOCK_GAP = timedelta(minutes=30)
+"""A longer pause between two received events begins a new group, since a clock can be set meanwhile."""
 
 
-def correct_clocks(events: pl.DataFrame, options: ClockOptions | None = None) -> pl.DataFrame:
+def correct_clocks(events: pl.DataFrame) -> pl.DataFrame:
     """The events with the times of wrong clocks corrected, in their order.
 
     Normally an event is received a moment after it happens. If several events of one client, over some time, have the
@@ -38,18 +34,17 @@ def correct_clocks(events: pl.DataFrame, options: ClockOptions | None = None) ->
     clock filter of NTP: Mills 1991, Internet Time Synchronization). Events that are imported or sent at once have
     different offsets, and keep their times.
     """
-    options = options or ClockOptions()
     rows = events.with_row_index("_row")
-    off = rows.filter((pl.col("received") - pl.col("time")).abs() > options.tolerance)
+    off = rows.filter((pl.col("received") - pl.col("time")).abs() > _TOLERANCE)
     if off.is_empty():
         return events
-    shifts = _shifts(off, options)
+    shifts = _shifts(off)
     moved = rows.join(shifts, on="_row", how="left", maintain_order="left")
     right = pl.col("time") + pl.coalesce("_shift", pl.duration(milliseconds=0, time_unit="ms"))
     return moved.with_columns(time=right).select(events.columns)
 
 
-def _shifts(off: pl.DataFrame, options: ClockOptions) -> pl.DataFrame:
+def _shifts(off: pl.DataFrame) -> pl.DataFrame:
     """Corrections of the rows with a wrong clock: `_row` and `_shift` (Duration)."""
     ids = ("session", "shopper", "query_id")
     client = pl.coalesce(
@@ -57,7 +52,7 @@ def _shifts(off: pl.DataFrame, options: ClockOptions) -> pl.DataFrame:
     )
     late = off.select("_row", "received", _late=pl.col("received") - pl.col("time"), _client=client)
     late = late.sort("_client", "received")
-    begins = (pl.col("_client") != pl.col("_client").shift(1)) | (pl.col("received").diff() > options.gap)
+    begins = (pl.col("_client") != pl.col("_client").shift(1)) | (pl.col("received").diff() > _CLOCK_GAP)
     late = late.with_columns(_group=begins.fill_null(True).cum_sum())
     groups = late.group_by("_group").agg(
         _shift=pl.col("_late").min(),
@@ -65,7 +60,7 @@ def _shifts(off: pl.DataFrame, options: ClockOptions) -> pl.DataFrame:
         _lasted=pl.col("received").max() - pl.col("received").min(),
         _moments=pl.col("received").n_unique(),
     )
-    agreed = (pl.col("_spread") <= options.agreement) & (pl.col("_lasted") >= options.least)
+    agreed = (pl.col("_spread") <= _AGREEMENT) & (pl.col("_lasted") >= _LEAST_TIME)
     wrong = groups.filter(agreed & (pl.col("_moments") >= _EVENTS))
     return late.join(wrong, on="_group").select("_row", "_shift")
 
@@ -90,30 +85,20 @@ class RejectReason(StrEnum):
     """One address brought more in a day than a household does; see `find_surplus`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FaultOptions:
-    """Tolerances of the checks."""
-
-    double: timedelta = timedelta(seconds=1)
-    """A repetition within this is a double click or submit."""
-    order: timedelta = timedelta(seconds=10)
-    """Longest time by which an act may precede its answer, since the clocks of servers and clients differ."""
-    created: timedelta = timedelta(minutes=5)
-    """Longest time by which an event may precede its product."""
-    quantity: int = 10_000
-    """The largest quantity of one event."""
-
-
+_DOUBLE = timedelta(seconds=1)
+"""A repetition within this is a double click or submit."""
+_ORDER = timedelta(seconds=10)
+"""Longest time by which an act may precede its answer, since the clocks of servers and clients differ."""
+_CREATED = timedelta(minutes=5)
+"""Longest time by which an event may precede its product."""
+MAX_QUANTITY = 10_000
+"""The largest quantity of one event."""
 _ACTS_ON_ANSWERS = ("click", "cart")
 _ANSWER_KINDS = ("query", "impression")
 
 
 def find_faults(
-    events: pl.DataFrame,
-    products: pl.DataFrame | None,
-    options: FaultOptions | None = None,
-    *,
-    earlier: pl.DataFrame | None = None,
+    events: pl.DataFrame, products: pl.DataFrame | None, *, earlier: pl.DataFrame | None = None
 ) -> pl.DataFrame:
     """The events (with `session_number`, ordered by session and time) with `reason` and `detail`, both null for valid
     events.
@@ -122,9 +107,8 @@ def find_faults(
     the answer has impressions. `earlier` are events of `EVENT_SCHEMA` from before all of these, such as those of the
     previous day. Answers are looked up among them as well, but they are not checked.
     """
-    options = options or FaultOptions()
-    rows = _with_answers(_with_catalog(_with_doubles(events, options), products), earlier)
-    checks = (*_checks(options), *_answer_checks(options))
+    rows = _with_answers(_with_catalog(_with_doubles(events), products), earlier)
+    checks = (*_checks(), *_answer_checks())
     reason = pl.coalesce(*(pl.when(holds).then(pl.lit(str(reason))) for reason, holds, _ in checks))
     detail = pl.coalesce(*(pl.when(holds).then(detail) for _, holds, detail in checks))
     return rows.with_columns(reason=reason, detail=detail).select(*events.columns, "reason", "detail").sort(ORDER)
@@ -133,11 +117,11 @@ def find_faults(
 _Check = tuple[RejectReason, pl.Expr, pl.Expr]
 
 
-def _checks(options: FaultOptions) -> tuple[_Check, ...]:
+def _checks() -> tuple[_Check, ...]:
     product = pl.col("product_id")
-    much = pl.col("quantity") > options.quantity
+    much = pl.col("quantity") > MAX_QUANTITY
     below = (pl.col("position") < 1) | (pl.col("quantity") < 1)
-    early = pl.col("time") + options.created < pl.col("_created")
+    early = pl.col("time") + _CREATED < pl.col("_created")
     created = pl.col("_created").dt.to_string("iso")
     return (
         (RejectReason.IMPOSSIBLE, below, pl.lit("a position or quantity below 1")),
@@ -148,13 +132,13 @@ def _checks(options: FaultOptions) -> tuple[_Check, ...]:
     )
 
 
-def _answer_checks(options: FaultOptions) -> tuple[_Check, ...]:
+def _answer_checks() -> tuple[_Check, ...]:
     product, answer = pl.col("product_id"), pl.col("query_id")
     on_answer = pl.col("kind").is_in(_ACTS_ON_ANSWERS) & (answer != "") & ~is_sponsored()
     unseen = on_answer & pl.col("_has_answers") & pl.col("_known_answer").is_null()
     not_shown = on_answer & pl.col("_shows") & pl.col("_known_place").is_null()
     since = pl.coalesce("_shown", "_answered")
-    early = on_answer & (pl.col("time") + options.order < since)
+    early = on_answer & (pl.col("time") + _ORDER < since)
     lead = (since - pl.col("time")).dt.total_milliseconds() / 1000
     return (
         (RejectReason.UNKNOWN_QUERY, unseen, pl.format("no query or impression has {}", answer)),
@@ -163,7 +147,7 @@ def _answer_checks(options: FaultOptions) -> tuple[_Check, ...]:
     )
 
 
-def _with_doubles(events: pl.DataFrame, options: FaultOptions) -> pl.DataFrame:
+def _with_doubles(events: pl.DataFrame) -> pl.DataFrame:
     """Adds `_doubled`, and `_since`, the milliseconds since the same event."""
     # Lines of one order with the same product differ only in the quantity.
     what = ["session_number", "query_id", "kind", "product_id", "position", "quantity", "rating"]
@@ -173,7 +157,7 @@ def _with_doubles(events: pl.DataFrame, options: FaultOptions) -> pl.DataFrame:
     ordered = ordered.with_columns(_since=since)
     # An answer is requested and shown once: a repetition is a reload or a return to the page.
     is_reload = pl.col("kind").is_in(_ANSWER_KINDS) & (pl.col("query_id") != "") & pl.col("_since").is_not_null()
-    doubled = (pl.col("_since") <= options.double.total_seconds() * 1000) | is_reload
+    doubled = (pl.col("_since") <= _DOUBLE.total_seconds() * 1000) | is_reload
     return ordered.with_columns(_doubled=doubled.fill_null(False))
 
 
@@ -228,21 +212,18 @@ REJECTED_SCHEMA = pl.Schema(
 """Rejected events, each with its `RejectReason` and a short description."""
 
 
-@dataclass(frozen=True, slots=True)
-class AllowanceOptions:
-    """What counts of the events of one address and day: acts of one shopper on each product, and answers of one shopper
-    to each query."""
+# What counts of the events of one address and day: acts of one shopper on each product, and answers of one shopper to
+# each query.
 
-    acts: int = 1
-    """Acts of one kind on one product."""
-    answers: int = 4
-    """Answers to one query."""
-    total: int = 100
-    """Acts and answers: three times as many as the busiest shopper of a day has in the demo stores of seeds 101 and
-    102."""
+_ALLOWED_ACTS = 1
+"""Acts of one kind on one product."""
+_ALLOWED_ANSWERS = 4
+"""Answers to one query."""
+_ALLOWED_TOTAL = 100
+"""Acts and answers: three times as many as the busiest shopper of a day has in the demo stores of seeds 101 and 102."""
 
 
-def find_surplus(events: pl.DataFrame, options: AllowanceOptions | None = None) -> pl.DataFrame:
+def find_surplus(events: pl.DataFrame) -> pl.DataFrame:
     """The events above the allowance of their address, of valid ones with `session_number`: key and detail.
 
     An address has one allowance for all shoppers and sessions that it names, since names cost nothing. Events without
@@ -250,7 +231,6 @@ def find_surplus(events: pl.DataFrame, options: AllowanceOptions | None = None) 
     order that no sender knows, so that a flood does not displace those who come after it. A surplus answer loses its
     query and impressions with its acts; other surplus acts are lost one by one.
     """
-    options = options or AllowanceOptions()
     limited = events.filter(pl.col("address") != "").sort(ORDER)
     if limited.is_empty():
         return pl.DataFrame(schema={"key": events.schema["key"], "detail": pl.String})
@@ -262,19 +242,19 @@ def find_surplus(events: pl.DataFrame, options: AllowanceOptions | None = None) 
         _is_new=shows_answer() & pl.struct("address", "query_id").is_first_distinct(),
     )
     answers = limited.filter("_is_new").filter(pl.col("_query") != "")
-    many = answers.filter(_follows("address", "_query", most=options.answers) | _is_of_other("address", "_query"))
+    many = answers.filter(_follows("address", "_query", most=_ALLOWED_ANSWERS) | _is_of_other("address", "_query"))
     of_answer = limited.join(many, on=["address", "query_id"], how="semi").filter(pl.col("query_id") != "")
     rest = limited.join(of_answer, on="key", how="anti", maintain_order="left")
     is_act = ~pl.col("kind").is_in(_ANSWER_KINDS)
     product = ("address", "product_id")
-    is_repeated = _follows(*product, "kind", "_who", most=options.acts) | _is_of_other(*product)
+    is_repeated = _follows(*product, "kind", "_who", most=_ALLOWED_ACTS) | _is_of_other(*product)
     repeated = rest.filter(is_act).filter(is_repeated)
     rest = rest.join(repeated, on="key", how="anti", maintain_order="left")
-    beyond = rest.filter((is_act | pl.col("_is_new")).cum_sum().over("address") > options.total)
+    beyond = rest.filter((is_act | pl.col("_is_new")).cum_sum().over("address") > _ALLOWED_TOTAL)
     found = (
-        (of_answer, f"another shopper for this query, or more than {options.answers} answers"),
-        (repeated, f"another shopper for this product, or more than {options.acts} of this kind"),
-        (beyond, f"more than {options.total} acts and answers"),
+        (of_answer, f"another shopper for this query, or more than {_ALLOWED_ANSWERS} answers"),
+        (repeated, f"another shopper for this product, or more than {_ALLOWED_ACTS} of this kind"),
+        (beyond, f"more than {_ALLOWED_TOTAL} acts and answers"),
     )
     return pl.concat([table.select("key", detail=pl.lit(detail)) for table, detail in found])
 
@@ -289,17 +269,6 @@ def _is_of_other(*columns: str) -> pl.Expr:
     return pl.col("_who") != pl.col("_who").first().over(columns)
 
 
-@dataclass(frozen=True, slots=True)
-class CleaningOptions:
-    """The options of each cleaning step."""
-
-    clocks: ClockOptions = field(default_factory=ClockOptions)
-    sessions: SessionOptions = field(default_factory=SessionOptions)
-    faults: FaultOptions = field(default_factory=FaultOptions)
-    needs: NeedOptions = field(default_factory=NeedOptions)
-    allowance: AllowanceOptions = field(default_factory=AllowanceOptions)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class CleaningResult:
     """The cleaned and the rejected events; together they are all events of the input."""
@@ -312,22 +281,16 @@ class CleaningResult:
 
 
 def clean(
-    events: pl.DataFrame,
-    products: pl.DataFrame | None,
-    options: CleaningOptions | None = None,
-    *,
-    earlier: pl.DataFrame | None = None,
+    events: pl.DataFrame, products: pl.DataFrame | None, *, earlier: pl.DataFrame | None = None
 ) -> CleaningResult:
     """Cleans a table of `EVENT_SCHEMA`; the order of its rows does not matter.
 
     `products` is the catalog: product_id (String) and created (Datetime, null if not known); if it is None, events are
     not checked against it. `earlier` are events from before all of these: see `find_faults`.
     """
-    options = options or CleaningOptions()
-    timed = correct_clocks(events.select(EVENT_SCHEMA.names()), options.clocks)
-    sessions = sessionize(timed, options.sessions)
-    judged = find_faults(sessions, products, options.faults, earlier=earlier)
-    surplus = find_surplus(judged.filter(pl.col("reason").is_null()), options.allowance)
+    sessions = sessionize(correct_clocks(events.select(EVENT_SCHEMA.names())))
+    judged = find_faults(sessions, products, earlier=earlier)
+    surplus = find_surplus(judged.filter(pl.col("reason").is_null()))
     if not surplus.is_empty():
         above = surplus.select("key", _above="detail")
         judged = judged.join(above, on="key", how="left", maintain_order="left").with_columns(
@@ -336,5 +299,5 @@ def clean(
         )
     sound = judged.filter(pl.col("reason").is_null()).select(sessions.columns)
     rejected = judged.filter(pl.col("reason").is_not_null()).sort("time", "key")
-    cleaned = add_needs(sound, options.needs).select(pl.col(name).cast(kind) for name, kind in CLEAN_SCHEMA.items())
+    cleaned = add_needs(sound).select(pl.col(name).cast(kind) for name, kind in CLEAN_SCHEMA.items())
     return CleaningResult(cleaned, rejected.select(pl.col(name).cast(kind) for name, kind in REJECTED_SCHEMA.items()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from shelfwise.rerank.sessions.options import DeriveOptions, Window
+from shelfwise.rerank.sessions.options import Window
 from shelfwise.rerank.sessions.partitions import WHO, DailyPartial
 from shelfwise.retrieval.events.stored import DAY_MS, milliseconds
 
@@ -48,6 +48,12 @@ COUNT_PARTIAL = DailyPartial("product_counts", _product_counts)
 """One row a product: product_id, impressions, clicks, consultations, carts, purchases."""
 
 
+HALF_LIFE = 14.0
+"""The age in days at which an act counts half for popularity and neighbours."""
+TREND_HALF_LIFE = 3.5
+"""The half-life of the recent rate, which a trend compares with the rate under `HALF_LIFE`."""
+TREND_PRIOR = 5.0
+"""The weight of a trend's prior, in acts."""
 _SCALE = 2**20
 
 
@@ -66,11 +72,11 @@ def exact_sum(amount: pl.Expr) -> pl.Expr:
     return (amount * _SCALE).round().cast(pl.Int64).sum() / _SCALE
 
 
-def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, options: DeriveOptions) -> pl.DataFrame:
+def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window) -> pl.DataFrame:
     """The `score` and `trend` (Float64) of each key, from rows of key, `day` and amounts.
 
-    The score is the sum of amounts decayed with `half_life`. The trend is log2((o + p) / (e + p)): o is the sum decayed
-    with `trend_half_life`, e the same sum at the constant rate of the score, p the prior `trend_prior`. 0 is no trend,
+    The score is the sum of amounts decayed with `HALF_LIFE`. The trend is log2((o + p) / (e + p)): o is the sum decayed
+    with `TREND_HALF_LIFE`, e the same sum at the constant rate of the score, p is `TREND_PRIOR`. 0 is no trend,
     1 is twice the usual rate. This is the shrinkage observed-to-expected ratio of Norén, Hopstadius & Bate 2013
     (Shrinkage Observed-to-Expected Ratios for Robust and Transparent Large-Scale Pattern Discovery) over two
     exponentially weighted averages (Roberts 1959). Only the elapsed part of the window's last day counts.
@@ -80,14 +86,12 @@ def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, op
     days = window.last_day - (window.first_day if first is None else first) + 1
     over = (milliseconds(window.last) % DAY_MS + 1) / DAY_MS
     overall, recent = (
-        over + sum(0.5 ** (age / life) for age in range(1, days))
-        for life in (options.half_life, options.trend_half_life)
+        over + sum(0.5 ** (age / life) for age in range(1, days)) for life in (HALF_LIFE, TREND_HALF_LIFE)
     )
     sums = daily.group_by(key).agg(
-        score=exact_sum(amount * day_decay(window, options.half_life)),
-        _observed=exact_sum(amount * day_decay(window, options.trend_half_life)),
+        score=exact_sum(amount * day_decay(window, HALF_LIFE)),
+        _observed=exact_sum(amount * day_decay(window, TREND_HALF_LIFE)),
     )
     expected = pl.col("score") * (recent / overall)
-    prior = options.trend_prior
-    trend = ((pl.col("_observed") + prior) / (expected + prior)).log(2.0)
+    trend = ((pl.col("_observed") + TREND_PRIOR) / (expected + TREND_PRIOR)).log(2.0)
     return sums.select(key, "score", trend=trend)

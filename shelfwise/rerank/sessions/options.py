@@ -1,28 +1,19 @@
-"""Options of the derived tables: window, weights of acts, half-lives and thresholds."""
+"""Options of the derived tables: their window, the privacy threshold, and the weights of acts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from shelfwise.rerank.sessions.bots import BotOptions
-from shelfwise.rerank.sessions.cleaning import CleaningOptions
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.events.stored import DAY_MS, milliseconds, moment
 
-LONGEST_WINDOW = 36_500
+MAX_WINDOW = 36_500
 """The longest window, in days: a hundred years."""
-
-
-@dataclass(frozen=True, slots=True)
-class ActWeights:
-    """The weights with which acts of several kinds are added up."""
-
-    click: float = 1.0
-    consultation: float = 0.5
-    """Less than a click, since stores also log a page view after each click."""
-    cart: float = 3.0
-    purchase: float = 5.0
+ACT_WEIGHTS: Mapping[str, float] = {"clicks": 1.0, "consultations": 0.5, "carts": 3.0, "purchases": 5.0}
+"""The weights with which acts of several kinds are added up. A consultation counts less than a click, since stores also
+log a page view after each click."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,51 +37,18 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class DeriveOptions:
-    """Options of the derived tables. Half-lives are in days unless they say otherwise; days are UTC."""
+    """Options of the derived tables; days are UTC."""
 
     until: datetime | None = None
-    """The end of the window; by default the time of the refresh."""
+    """The end of the window, with its zone; by default the time of the refresh."""
     days: int = 180
-    """The length of the window, including its last day; at most `LONGEST_WINDOW`."""
+    """The length of the window, including its last day; at most `MAX_WINDOW`."""
     least_shoppers: int = 5
     """Rows with fewer shoppers are left out."""
-    half_life: float = 14.0
-    """The age at which an act counts half for popularity and neighbours."""
-    memory_half_life: float = 30.0
-    """The age at which a list counts half for the query memory."""
-    trend_half_life: float = 3.5
-    """The half-life of the recent rate, which a trend compares with the rate under `half_life`."""
-    trend_prior: float = 5.0
-    """The weight of a trend's prior, in acts."""
-    weights: ActWeights = field(default_factory=ActWeights)
-    neighbours: int = 50
-    """The largest number of neighbours of a product."""
-    shrinkage: float = 10.0
-    """The number of common shoppers at which a similarity counts half."""
-    category_prior: float = 10.0
-    """The weight of the prior shares of categories in a query's shares, in acts."""
-    cleaning: CleaningOptions = field(default_factory=CleaningOptions)
-    bots: BotOptions = field(default_factory=BotOptions)
-    sessions_per_batch: int = 5_000
-    """About how many sessions are scored together: more give a better baseline, but are scored again more often."""
 
     def __post_init__(self) -> None:
-        positive = (
-            "days",
-            "least_shoppers",
-            "half_life",
-            "memory_half_life",
-            "trend_half_life",
-            "neighbours",
-            "sessions_per_batch",
-        )
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if self.days > LONGEST_WINDOW:
-            raise SettingError(f"days is {self.days:,}; it must be at most {LONGEST_WINDOW:,}")
-        if self.until is not None and self.until.utcoffset() is None:
-            raise SettingError(f"until is {self.until.isoformat()}; a time needs a zone, such as +00:00")
+        if not 0 < self.days <= MAX_WINDOW:
+            raise SettingError(f"days is {self.days:,}; it must be 1 to {MAX_WINDOW:,}")
 
     def window(self, now: datetime) -> Window:
         """The window of a refresh at this time."""

@@ -15,7 +15,6 @@ import polars as pl
 import xxhash
 from polars.exceptions import PolarsError
 
-from shelfwise.rerank.sessions.bots import BotOptions
 from shelfwise.rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningResult, clean, is_sponsored, shows_answer
 from shelfwise.rerank.sessions.options import DeriveOptions, Window
 from shelfwise.retrieval.errors import StoreDamagedError, StoreError
@@ -23,7 +22,7 @@ from shelfwise.retrieval.events.store import EVENT_SCHEMA, DayState, EventStore
 from shelfwise.retrieval.events.stored import DAY_MS, milliseconds, moment
 from shelfwise.retrieval.store.files import atomic_folder, read_seal, seal_folder, sealed_problem
 
-RECIPE = 3
+RECIPE = 4
 """Increased when cleaning changes, so that cached files of an older program are not used."""
 AFTER_WINDOW = "after the window"
 """The reject reason of events whose corrected time is after the end of the window."""
@@ -69,20 +68,18 @@ class DayMaker:
     """Provides the days of a window, from the cache if their inputs are unchanged; counts the cached and the new ones.
 
     The name of a day's folder contains the day and a fingerprint of its inputs: the states of its events, of those of
-    the next day, and of those of the previous day (answers are looked up there); the claims of the previous day; the
-    options; and the catalog's entries of its products.
+    the next day, and of those of the previous day (answers are looked up there); the claims of the previous day;
+    the rules of cleaning; and the catalog's entries of its products.
     """
 
     def __init__(self, store: EventStore, context: Context, folder: Path) -> None:
         self._store = store
         self._window = context.window
         self._products = context.products
-        self._options = context.options.cleaning
         self._folder = folder
         self._until = milliseconds(context.window.last)
         self._raw: dict[int, tuple[pl.DataFrame, int]] = {}
         self._catalog = _CatalogFingerprint(context.products)
-        self._rules = f"{RECIPE} {self._options!r}"
         self.made = 0
         self.kept = 0
 
@@ -98,7 +95,7 @@ class DayMaker:
     def _day(self, number: int, states: Mapping[int, DayState], before: Day | None) -> Day:
         events = (str(states.get(day)) for day in (number, number + 1, number - 1))
         claims = before.facts.claims if before else _digest_of(_NO_CLAIMS)
-        name = f"{moment(number * DAY_MS).date()}-{_digest(*events, claims, self._rules)}"
+        name = f"{moment(number * DAY_MS).date()}-{_digest(*events, claims, str(RECIPE))}"
         cut = f"{name}-until-{self._until}"
         for kept in (self._found(number, name), self._found(number, cut)):
             if kept and (kept.facts.latest <= self._until or kept.folder.name.startswith(cut)):
@@ -124,7 +121,7 @@ class DayMaker:
         if earlier is not None:
             # The queries and impressions of the previous day to which these events refer.
             earlier = earlier.filter(shows_answer()).join(together, on="query_id", how="semi", maintain_order="left")
-        cleaned = clean(together, self._products, self._options, earlier=earlier)
+        cleaned = clean(together, self._products, earlier=earlier)
         latest = max(latest, next_latest, _latest(cleaned.events))
         sessions = day_sessions(own, following, _until(cleaned, self._window))
         ids = together["product_id"].unique().sort()
@@ -414,7 +411,7 @@ def _names(events: pl.DataFrame, column: str) -> pl.Series:
 
 _PLACES = {"day": pl.Int32, "place": pl.UInt32}
 
-ScoreSessions = Callable[[pl.DataFrame, BotOptions], pl.DataFrame]
+ScoreSessions = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 class Scorer:
@@ -424,10 +421,9 @@ class Scorer:
     cut into groups of days with enough sessions; a store with few sessions has one group.
     """
 
-    def __init__(self, folder: Path, score_sessions: ScoreSessions, options: BotOptions) -> None:
+    def __init__(self, folder: Path, score_sessions: ScoreSessions) -> None:
         self._folder = folder
         self._score_sessions = score_sessions
-        self._options = options
         self.folders: list[Path] = []
         self.scored = 0
 
@@ -438,8 +434,7 @@ class Scorer:
         return pl.concat(tables).sort("day", "place").with_row_index("session_number")
 
     def _stretch(self, days: Sequence[Day]) -> pl.DataFrame:
-        rules = f"{RECIPE} {self._options!r}"
-        made_from = xxhash.xxh3_64_hexdigest("\n".join((rules, *(day.folder.name for day in days))).encode())
+        made_from = xxhash.xxh3_64_hexdigest("\n".join((str(RECIPE), *(day.folder.name for day in days))).encode())
         folder = self._folder / f"{_date(days[0])}-{made_from}"
         self.folders.append(folder)
         if not folder.exists():
@@ -456,11 +451,7 @@ class Scorer:
             numbers.append(pl.DataFrame({"day": day.number, "place": range(day.facts.sessions)}, schema=_PLACES))
             sessions, needs = sessions + day.facts.sessions, needs + day.facts.needs
         places = pl.concat(numbers).with_row_index("session_number")
-        return (
-            self._score_sessions(pl.concat(tables), self._options)
-            .join(places, on="session_number")
-            .drop("session_number")
-        )
+        return self._score_sessions(pl.concat(tables)).join(places, on="session_number").drop("session_number")
 
 
 def stretches(days: Sequence[Day], together: int) -> list[list[Day]]:

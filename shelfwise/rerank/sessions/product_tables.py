@@ -12,12 +12,13 @@ from shelfwise.rerank.sessions.decay import (
     ACT_COUNTS,
     ACT_PARTIAL,
     COUNT_PARTIAL,
+    HALF_LIFE,
     VIEWS,
     add_trend,
     day_decay,
     exact_sum,
 )
-from shelfwise.rerank.sessions.options import ActWeights, Window
+from shelfwise.rerank.sessions.options import ACT_WEIGHTS, Window
 from shelfwise.rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.store.products import ProductStore
@@ -31,13 +32,12 @@ def popularity(read: PartialReader, context: Context) -> pl.DataFrame:
 
     Ranks count the remaining products from 1 within each category (the whole path).
     """
-    options = context.options
     daily = read(COUNT_PARTIAL)
     counts = daily.group_by("product_id").agg(pl.col(_COUNTS).sum())
     shoppers = read(ACT_PARTIAL).group_by("product_id").agg(shoppers=pl.col(WHO).n_unique())
-    scores = add_trend(daily, "product_id", weighted(options.weights), context.window, options)
+    scores = add_trend(daily, "product_id", weighted_acts(), context.window)
     table = counts.join(shoppers, on="product_id").join(scores, on="product_id")
-    table = add_category(table.filter(pl.col("shoppers") >= options.least_shoppers), context.products)
+    table = add_category(table.filter(pl.col("shoppers") >= context.options.least_shoppers), context.products)
     ranked = table.sort("category", "score", "product_id", descending=[False, True, False])
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("category")
     return ranked.select("product_id", "category", *_COUNTS, "shoppers", "score", "trend", rank=rank)
@@ -46,25 +46,19 @@ def popularity(read: PartialReader, context: Context) -> pl.DataFrame:
 def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
     """product_id and score of `popularity` as of `end`, a time within its window: only rows of `ACT_PARTIAL` from
     before `end` count, so that training on later events does not use them."""
-    options = context.options
     before = acts.filter(pl.col("time") < end)
     daily = before.group_by("product_id", "day").agg(**ACT_COUNTS)
     window = Window(context.window.first, end - timedelta(milliseconds=1))
-    amount = weighted(options.weights) * day_decay(window, options.half_life)
+    amount = weighted_acts() * day_decay(window, HALF_LIFE)
     scores = daily.group_by("product_id").agg(score=exact_sum(amount))
     shoppers = before.group_by("product_id").agg(shoppers=pl.col(WHO).n_unique())
-    known = scores.join(shoppers, on="product_id").filter(pl.col("shoppers") >= options.least_shoppers)
+    known = scores.join(shoppers, on="product_id").filter(pl.col("shoppers") >= context.options.least_shoppers)
     return known.select("product_id", "score").sort("product_id")
 
 
-def weighted(weights: ActWeights) -> pl.Expr:
+def weighted_acts() -> pl.Expr:
     """The sum of a row's counts, weighted by kind."""
-    return (
-        weights.click * pl.col("clicks")
-        + weights.consultation * pl.col("consultations")
-        + weights.cart * pl.col("carts")
-        + weights.purchase * pl.col("purchases")
-    )
+    return pl.sum_horizontal(weight * pl.col(name) for name, weight in ACT_WEIGHTS.items())
 
 
 def add_category(table: pl.DataFrame, products: pl.DataFrame | None) -> pl.DataFrame:
@@ -79,6 +73,10 @@ def add_category(table: pl.DataFrame, products: pl.DataFrame | None) -> pl.DataF
 POPULARITY = TableMaker("popularity", (COUNT_PARTIAL, ACT_PARTIAL), popularity)
 
 
+_NEIGHBOURS = 50
+"""The largest number of neighbours of a product."""
+SHRINKAGE = 10.0
+"""The number of common shoppers at which a similarity counts half."""
 _CANDIDATES = 6
 """Candidates per neighbour, since some have too few shoppers."""
 _ROWS = 1_000
@@ -111,14 +109,14 @@ def neighbours(read: PartialReader, context: Context) -> pl.DataFrame:
 def _of_kind(kind: str, acts: pl.DataFrame, context: Context) -> pl.DataFrame:
     least = context.options.least_shoppers
     # Only the last act of a shopper on a product counts.
-    latest = day_decay(context.window, context.options.half_life).max()
+    latest = day_decay(context.window, HALF_LIFE).max()
     cells = acts.group_by(WHO, "product_id").agg(value=latest)
     # A pair cannot have more shoppers than either of its products.
     cells = cells.filter(pl.len().over("product_id") >= least).sort(WHO, "product_id")
     if cells.is_empty():
         return pl.DataFrame(schema=_SCHEMA)
     ids = cells["product_id"].unique().sort()
-    return _ranked(kind, _pairs(_matrix(cells, ids), ids, context), context)
+    return _ranked(kind, _pairs(_matrix(cells, ids), ids), context)
 
 
 def _matrix(cells: pl.DataFrame, ids: pl.Series) -> scipy.sparse.csr_matrix:
@@ -130,13 +128,13 @@ def _matrix(cells: pl.DataFrame, ids: pl.Series) -> scipy.sparse.csr_matrix:
     return scipy.sparse.csr_matrix((cells["value"].to_numpy(), (rows, places)), shape=shape)
 
 
-def _pairs(matrix: scipy.sparse.csr_matrix, ids: pl.Series, context: Context) -> pl.DataFrame:
+def _pairs(matrix: scipy.sparse.csr_matrix, ids: pl.Series) -> pl.DataFrame:
     """The cosine of each product with those of the highest cosine, and the number of their common shoppers."""
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=0)).ravel())
     units = (matrix @ scipy.sparse.diags(1 / lengths)).tocsr()
     ones = matrix.copy()
     ones.data = np.ones_like(ones.data)
-    most = _CANDIDATES * context.options.neighbours
+    most = _CANDIDATES * _NEIGHBOURS
     blocks = []
     for start in range(0, len(ids), _ROWS):
         block = slice(start, start + _ROWS)
@@ -155,13 +153,12 @@ def _pairs(matrix: scipy.sparse.csr_matrix, ids: pl.Series, context: Context) ->
 
 
 def _ranked(kind: str, pairs: pl.DataFrame, context: Context) -> pl.DataFrame:
-    options = context.options
-    supported = pairs.filter(pl.col("shoppers") >= options.least_shoppers)
-    similarity = pl.col("cosine") * pl.col("shoppers") / (pl.col("shoppers") + options.shrinkage)
+    supported = pairs.filter(pl.col("shoppers") >= context.options.least_shoppers)
+    similarity = pl.col("cosine") * pl.col("shoppers") / (pl.col("shoppers") + SHRINKAGE)
     scored = supported.with_columns(kind=pl.lit(kind), similarity=similarity.cast(pl.Float32))
     ordered = scored.sort("product_id", "similarity", "neighbour_id", descending=[False, True, False])
     ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("product_id"))
-    return ranked.filter(pl.col("rank") <= options.neighbours).select(_SCHEMA.names()).cast(_SCHEMA)
+    return ranked.filter(pl.col("rank") <= _NEIGHBOURS).select(_SCHEMA.names()).cast(_SCHEMA)
 
 
 NEIGHBOURS = TableMaker("neighbours", (ACT_PARTIAL,), neighbours)

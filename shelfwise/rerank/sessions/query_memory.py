@@ -39,6 +39,8 @@ _STRENGTHS = (1.0, 200.0)
 _DOUBT = 1.0
 """The number of full lists by which a count must differ from its prior before the rest counts. Decision 0037 has what
 1.0 and 2.0 cost on demo stores."""
+_HALF_LIFE = 30.0
+"""The age in days at which a list counts half."""
 _BANDS = 4
 _EMPTY = pl.DataFrame(
     schema={
@@ -76,7 +78,7 @@ def memory_of(lists: pl.DataFrame, end: datetime, context: Context) -> pl.DataFr
     happened = outcomes(keyed, LIST_DEPTH)
     if not happened.log.size:
         return _EMPTY
-    cells, shown = _cells(keyed, happened, end, context)
+    cells, shown = _cells(keyed, happened, end)
     belongs = _members(context.products, cells["product_id"].unique())
     pairs = _summed(_expected(cells).join(belongs, on="product_id"), ["key", *_MEMBER])
     shown = shown.join(belongs, on="product_id").select("key", *_MEMBER, WHO).unique()
@@ -123,9 +125,7 @@ def _members(products: pl.DataFrame | None, shown: pl.Series) -> pl.DataFrame:
     return pl.concat([alone, known.select(alone.columns)]).unique()
 
 
-def _cells(
-    lists: pl.DataFrame, happened: Outcomes, end: datetime, context: Context
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _cells(lists: pl.DataFrame, happened: Outcomes, end: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Counts of pairs: key, product_id and `_COUNTS`; and the shoppers who were shown them: key, product_id, who."""
     log = happened.log
     examined = UserBrowsing.fit(log).conditional_examination(log)
@@ -135,7 +135,7 @@ def _cells(
     )
     # A clock may be ahead of the refresh.
     age = ((pl.lit(end) - pl.col("time")) / _DAY).floor().clip(lower_bound=0)
-    weight_of = decay_at(age, context.options.memory_half_life) / pl.len().over("query", WHO)
+    weight_of = decay_at(age, _HALF_LIFE) / pl.len().over("query", WHO)
     rows = rows.join(seen, on="query_id", how="left", maintain_order="left").with_columns(
         weight=weight_of, number=pl.col(WHO).rank("dense").cast(pl.Int64) - 1
     )

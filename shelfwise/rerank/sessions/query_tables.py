@@ -11,7 +11,7 @@ from shelfwise.rerank.click_models.click_log import query_texts
 from shelfwise.rerank.click_models.labels import SIGNALS, ClickLabels, click_labels
 from shelfwise.rerank.sessions.decay import ACT_COUNTS, COUNT_PARTIAL, add_trend, counted, exact_sum
 from shelfwise.rerank.sessions.partitions import WHO, Context, DailyPartial, PartialReader, TableMaker
-from shelfwise.rerank.sessions.product_tables import add_category, weighted
+from shelfwise.rerank.sessions.product_tables import add_category, weighted_acts
 
 _LATER = ("cart", "purchase")
 
@@ -131,24 +131,27 @@ def daily_tables(read: PartialReader, _: Context) -> Mapping[str, pl.DataFrame]:
 DAILY = TableMaker("daily_searches", (ANSWER_PARTIAL, SALES_PARTIAL, COUNT_PARTIAL), daily_tables)
 
 
+_CATEGORY_PRIOR = 10.0
+"""The weight of the prior shares of categories in a query's shares, in acts."""
+
+
 def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a query (normalised) and category (the whole path), most likely first. Rows with too few shoppers are
     left out, so the probabilities of a query can add up to less than 1.
 
     P(category | query) = (w + m P(category)) / (W + m): w is the weight of the query's acts in the category, W of all
-    its acts, m the prior `category_prior`, P(category) the share of all queries' acts. This is Dirichlet smoothing
+    its acts, m is `_CATEGORY_PRIOR`, P(category) the share of all queries' acts. This is Dirichlet smoothing
     (Zhai & Lafferty 2004, A Study of Smoothing Methods for Language Models, section 3). Empty without a catalog.
     """
     options = context.options
     acts = add_category(read(QUERY_PRODUCT_PARTIAL), context.products).filter(pl.col("category") != "")
-    weight = exact_sum(weighted(options.weights))
+    weight = exact_sum(weighted_acts())
     table = acts.group_by("query", "category").agg(weight=weight, shoppers=pl.col(WHO).n_unique().cast(pl.UInt32))
     of_all = float(acts.select(weight).item())
     general = acts.group_by("category").agg(prior=weight).with_columns(pl.col("prior") / of_all)
     whole = acts.group_by("query").agg(whole=weight)
     table = table.join(general, on="category").join(whole, on="query")
-    prior = options.category_prior
-    smoothed = (pl.col("weight") + prior * pl.col("prior")) / (pl.col("whole") + prior)
+    smoothed = (pl.col("weight") + _CATEGORY_PRIOR * pl.col("prior")) / (pl.col("whole") + _CATEGORY_PRIOR)
     frequent = table.with_columns(probability=smoothed).filter(pl.col("shoppers") >= options.least_shoppers)
     ordered = frequent.sort("query", "probability", "category", descending=[False, True, False])
     return ordered.select("query", "category", "weight", "shoppers", "probability")
@@ -224,7 +227,7 @@ def query_statistics(read: PartialReader, context: Context) -> pl.DataFrame:
     answers = read(ANSWER_PARTIAL)
     searched = answers.filter("searched")
     daily = searched.group_by("query", "day").agg(searches=pl.len())
-    trends = add_trend(daily, "query", pl.col("searches"), context.window, options).select("query", "trend")
+    trends = add_trend(daily, "query", pl.col("searches"), context.window).select("query", "trend")
     sums = answers.group_by("query").agg(pl.col(_SUMS).sum())
     table = searched.group_by("query").agg(*_query_facts()).filter(pl.col("shoppers") >= options.least_shoppers)
     table = table.join(sums, on="query").join(trends, on="query").join(_spellings(searched), on="query")

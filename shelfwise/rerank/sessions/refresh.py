@@ -65,6 +65,10 @@ TABLES: tuple[TableMaker, ...] = (
 )
 
 
+SCORED_TOGETHER = 5_000
+"""About how many sessions are scored together: more give a better baseline, but are scored again more often."""
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """The scorer and the table makers of a refresh; a store may have its own."""
@@ -181,10 +185,9 @@ class _Work:
         return days, maker
 
     def sessions(self, days: Sequence[Day]) -> tuple[pl.DataFrame, Scorer]:
-        options = self.context.options
-        scorer = Scorer(self.folder / "bots", self.steps.score_sessions, options.bots)
+        scorer = Scorer(self.folder / "bots", self.steps.score_sessions)
         self.progress.begin("find bots", None, "")
-        sessions = scorer.score(days, options.sessions_per_batch)
+        sessions = scorer.score(days, SCORED_TOGETHER)
         self.progress.end(f"{sessions.height:,} sessions")
         return sessions, scorer
 

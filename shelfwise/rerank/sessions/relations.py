@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from shelfwise.rerank.sessions.decay import ACT_PARTIAL, VIEWS
 from shelfwise.rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker
-from shelfwise.rerank.sessions.product_tables import neighbours
+from shelfwise.rerank.sessions.product_tables import SHRINKAGE, neighbours
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.index.vectors import DEFAULT_BACKGROUND, Background, StoredArray, map_vectors, whole_floats
 from shelfwise.retrieval.records import Product, RelationEvidence, RelationKind
@@ -300,7 +300,7 @@ class _Work:
         visits = self.acts.select(_SESSION).n_unique()
         expected = pl.col("wanting") * pl.col("acting") / max(visits, people, 1)
         table = table.filter(pl.col("shoppers") >= _LEAST_LIFT * expected)
-        strength = (pl.col("shoppers") - expected) / (pl.col("shoppers") + self.context.options.shrinkage)
+        strength = (pl.col("shoppers") - expected) / (pl.col("shoppers") + SHRINKAGE)
         medians = self._median_prices()
         table = table.join(medians, on="name", how="left").join(
             medians.rename({"name": "to", "price": "to_price"}), on="to", how="left"
@@ -374,13 +374,12 @@ class _Work:
     def _beyond_chance(self, table: pl.DataFrame, acts: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
         """Pairs with enough shoppers and their strength: the share of shoppers beyond those expected by chance, shrunk
         for small numbers."""
-        options = self.context.options
-        table = table.filter(pl.col("shoppers") >= options.least_shoppers)
+        table = table.filter(pl.col("shoppers") >= self.context.options.least_shoppers)
         one = acts.group_by("row").agg(one=pl.col(WHO).n_unique())
         two = others.group_by(other="row").agg(two=pl.col(WHO).n_unique())
         people = max(pl.concat([acts.select(WHO), others.select(WHO)]).n_unique(), 1)
         expected = pl.col("one").cast(pl.Float64) * pl.col("two") / people
-        strength = (pl.col("shoppers") - expected) / (pl.col("shoppers") + options.shrinkage)
+        strength = (pl.col("shoppers") - expected) / (pl.col("shoppers") + SHRINKAGE)
         return (
             table.join(one, on="row")
             .join(two, on="other")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import timedelta
 
 import polars as pl
@@ -17,14 +16,11 @@ ORDER = ("session_number", "time", "kind", "position", "key")
 """The order of events by session and time, independent of the order of arrival."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """The longest pause within a session."""
-
-    gap: timedelta = timedelta(minutes=30)
+_GAP = timedelta(minutes=30)
+"""The longest pause within a session."""
 
 
-def sessionize(events: pl.DataFrame, options: SessionOptions | None = None) -> pl.DataFrame:
+def sessionize(events: pl.DataFrame) -> pl.DataFrame:
     """The events (columns of `EVENT_SCHEMA`) with `session_number` (UInt32), ordered by session and time.
 
     Sessions are numbered from 0 in the order in which they begin. If several shoppers share a session, each gets a
@@ -36,20 +32,19 @@ def sessionize(events: pl.DataFrame, options: SessionOptions | None = None) -> p
     (He & Göker 2000, Detecting Session Boundaries from Web User Logs; Halfaker et al. 2015, User Session Identification
     Based on Strong Regularities in Inter-activity Time).
     """
-    gap = (options or SessionOptions()).gap
-    owned = _with_owner(events, gap).sort("_owner", "time", "key")
-    chains = owned.with_columns(_chain=_breaks(gap, "_owner").cum_sum())
+    owned = _with_owner(events).sort("_owner", "time", "key")
+    chains = owned.with_columns(_chain=_breaks("_owner").cum_sum())
     who = pl.col("_who").forward_fill().over("_chain")
     chains = chains.with_columns(_who=who).with_columns(_who=pl.col("_who").backward_fill().over("_chain"))
-    apart = chains.sort("_chain", "_who", "time", "key").with_columns(_part=_breaks(gap, "_chain", "_who").cum_sum())
+    apart = chains.sort("_chain", "_who", "time", "key").with_columns(_part=_breaks("_chain", "_who").cum_sum())
     return _in_order(_without_long(apart), list(events.columns))
 
 
-def _with_owner(events: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
+def _with_owner(events: pl.DataFrame) -> pl.DataFrame:
     """Adds `_owner`, the unit whose events are cut into sessions, and `_who`, the shopper or null."""
     named = events.with_columns(_session=_filled("session"), _who=_filled("shopper"), _query=_filled("query_id"))
     named = _with_session_of_query(named)
-    named = _with_session_of_shopper(named, gap)
+    named = _with_session_of_shopper(named)
     named = _with_shopper_of_query(named)
     owner = pl.coalesce("s" + pl.col("_session"), "u" + pl.col("_who"), "q" + pl.col("_query"), pl.lit(""))
     return named.with_columns(_owner=owner)
@@ -68,7 +63,7 @@ def _with_session_of_query(named: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(pl.coalesce("_session", pl.when(same).then("_of")).alias("_session")).drop("_of", "_by")
 
 
-def _with_session_of_shopper(named: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
+def _with_session_of_shopper(named: pl.DataFrame) -> pl.DataFrame:
     """Assigns a purchase that the server recorded without a session to the session of its shopper."""
     lacks = pl.col("_session").is_null() & pl.col("_who").is_not_null()
     lacking = named.filter(lacks)
@@ -76,7 +71,7 @@ def _with_session_of_shopper(named: pl.DataFrame, gap: timedelta) -> pl.DataFram
         return named
     known = named.filter(pl.col("_session").is_not_null() & pl.col("_who").is_not_null())
     known = known.sort("time", "key").select("_who", "time", _of="_session")
-    found = lacking.sort("time").join_asof(known, on="time", by="_who", tolerance=gap, check_sortedness=False)
+    found = lacking.sort("time").join_asof(known, on="time", by="_who", tolerance=_GAP, check_sortedness=False)
     return pl.concat([named.filter(~lacks), found.with_columns(_session="_of").drop("_of")])
 
 
@@ -88,10 +83,10 @@ def _with_shopper_of_query(named: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(pl.when(nobodys).then("_by").otherwise("_who").alias("_who")).drop("_by")
 
 
-def _breaks(gap: timedelta, *columns: str) -> pl.Expr:
+def _breaks(*columns: str) -> pl.Expr:
     """Rows at which another owner's events begin, or events of the same owner after a pause."""
     changed = pl.any_horizontal(pl.col(column).ne_missing(pl.col(column).shift(1)) for column in columns)
-    return (changed | (pl.col("time").diff() > gap)).fill_null(True)
+    return (changed | (pl.col("time").diff() > _GAP)).fill_null(True)
 
 
 def _without_long(apart: pl.DataFrame) -> pl.DataFrame:
@@ -116,21 +111,19 @@ _SHORTEST = 4
 """The fewest characters of a text that can be a misspelling of another."""
 
 
-@dataclass(frozen=True, slots=True)
-class NeedOptions:
-    """Thresholds at which two successive searches belong to one need."""
+# Thresholds at which two successive searches belong to one need.
 
-    gap: timedelta = timedelta(minutes=15)
-    """The longest pause from the last act on the first search to the second search."""
-    shared_words: float = 0.5
-    """The lowest share of common words in all words of both (Jaccard)."""
-    spelling: float = 0.75
-    """The lowest similarity of the texts: one minus the share of changed letters."""
-    shared_products: float = 0.2
-    """The lowest share of common products in those that the shorter of the two answers showed."""
+_NEED_GAP = timedelta(minutes=15)
+"""The longest pause from the last act on the first search to the second search."""
+_SHARED_WORDS = 0.5
+"""The lowest share of common words in all words of both (Jaccard)."""
+_SPELLING = 0.75
+"""The lowest similarity of the texts: one minus the share of changed letters."""
+_SHARED_PRODUCTS = 0.2
+"""The lowest share of common products in those that the shorter of the two answers showed."""
 
 
-def add_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.DataFrame:
+def add_needs(events: pl.DataFrame) -> pl.DataFrame:
     """The events (with `session_number`, ordered by session and time) with `need` (UInt32), unique over the table.
 
     Two successive searches of a session are of one need if one contains the other's words (generalised, specialised),
@@ -139,10 +132,9 @@ def add_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.Da
     short pause separate the needs of a session well (Hagen et al. 2013, From Search Session Detection to Search Mission
     Detection; Hassan et al. 2013, Beyond Clicks). An event without a query has the need of the one before it.
     """
-    options = options or NeedOptions()
     searched = events.with_row_index("_row").with_columns(_text=_texts())
     searches = _searches(searched)
-    starts = _searches_of_new_needs(searches, searched, options)
+    starts = _searches_of_new_needs(searches, searched)
     marks = searched.join(starts, on="_row", how="left", maintain_order="left")
     begins = pl.col("_new").fill_null(False) | (
         pl.col("session_number") != pl.col("session_number").shift(1)
@@ -170,14 +162,14 @@ def _searches(searched: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _searches_of_new_needs(searches: pl.DataFrame, searched: pl.DataFrame, options: NeedOptions) -> pl.DataFrame:
+def _searches_of_new_needs(searches: pl.DataFrame, searched: pl.DataFrame) -> pl.DataFrame:
     follows = searches.filter(pl.col("_before").is_not_null())
     pairs = follows.select("_before", "_text").unique()
-    alike = [same_need(before, text, options) for before, text in pairs.iter_rows()]
+    alike = [same_need(before, text) for before, text in pairs.iter_rows()]
     judged = follows.join(pairs.with_columns(_alike=pl.Series(alike, dtype=pl.Boolean)), on=["_before", "_text"])
     judged = judged.join(_shared_products(searches, searched), on="_search", how="left")
-    shared = pl.col("_shared").fill_null(0.0) >= options.shared_products
-    new = ~(pl.col("_alike") | shared) | (pl.col("_pause") > options.gap)
+    shared = pl.col("_shared").fill_null(0.0) >= _SHARED_PRODUCTS
+    new = ~(pl.col("_alike") | shared) | (pl.col("_pause") > _NEED_GAP)
     return judged.select("_row", _new=new)
 
 
@@ -201,18 +193,17 @@ def _by_search(marked: pl.DataFrame, searches: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(need=pl.coalesce("_of", "need"))
 
 
-def same_need(one: str, other: str, options: NeedOptions | None = None) -> bool:
+def same_need(one: str, other: str) -> bool:
     """Whether two query texts express the same need."""
-    options = options or NeedOptions()
     one, other = _plain(one), _plain(other)
     first, second = _terms(one), _terms(other)
     if first <= second or second <= first:
         return bool(first and second) or one == other
-    if len(first & second) >= options.shared_words * len(first | second):
+    if len(first & second) >= _SHARED_WORDS * len(first | second):
         return True
     # Unspaced text has no long words: one character more or less changes the meaning, and its pairs were compared.
     long_enough = min(len(one), len(other)) >= _SHORTEST and not _UNSPACED.search(one + other)
-    return long_enough and OSA.normalized_similarity(one, other) >= options.spelling
+    return long_enough and OSA.normalized_similarity(one, other) >= _SPELLING
 
 
 def _plain(query: str) -> str:

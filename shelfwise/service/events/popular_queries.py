@@ -195,10 +195,10 @@ def similar_by_products(
     """
     import polars as pl
 
-    from shelfwise.rerank.sessions.options import ActWeights
+    from shelfwise.rerank.sessions.options import ACT_WEIGHTS
 
-    acts = ActWeights()
-    weight = pl.col("clicks") + acts.cart * pl.col("carts") + acts.purchase * pl.col("purchases")
+    acts = ACT_WEIGHTS
+    weight = pl.col("clicks") + acts["carts"] * pl.col("carts") + acts["purchases"] * pl.col("purchases")
     vectors = query_vectors(queries, labels.select("query", "product_id", weight.alias("weight")), "product_id")
     there = vectors.copy()
     there.data = np.ones_like(there.data)

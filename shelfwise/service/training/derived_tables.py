@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from shelfwise.rerank.click_models.click_log import click_log
 from shelfwise.rerank.click_models.models import PositionBased
 from shelfwise.rerank.ranker.memory import RATIOS, MemoryRows, QueryMemory
-from shelfwise.rerank.sessions.bots import score_sessions
 from shelfwise.rerank.sessions.options import DeriveOptions
-from shelfwise.rerank.sessions.partitions import ScoreSessions
 from shelfwise.rerank.sessions.product_tables import NEIGHBOURS, product_table
 from shelfwise.rerank.sessions.query_memory import catalog_members
 from shelfwise.rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
@@ -51,7 +49,6 @@ class DerivedTablesManager:
         *,
         progress: Progress | None = None,
         clock: Callable[[], datetime] = utc_now,
-        score_sessions: ScoreSessions = score_sessions,
     ) -> None:
         self.folder = log.folder / DERIVED_FOLDER
         self._root = root
@@ -59,7 +56,6 @@ class DerivedTablesManager:
         self._settings = settings
         self._progress = progress
         self._clock = clock
-        self._score_sessions = score_sessions
         self.later_days = 0
         """Number of days with events after the window of the last refresh, too few for another window."""
         self.refunds = 0
@@ -104,7 +100,7 @@ class DerivedTablesManager:
         except StoreMissingError:
             products = RelationCatalog.empty()
         tables = (*(each for each in TABLES if each is not NEIGHBOURS), relation_maker(products))
-        return Steps(self._score_sessions, tables)
+        return Steps(tables=tables)
 
     def _write_engine_files(self, products: pl.DataFrame | None) -> None:
         """Writes what engines read of the tables, since they open without a table library."""

@@ -19,8 +19,6 @@ import numpy as np
 
 from shelfwise.rerank.model_store import Encoding
 from shelfwise.rerank.ranker.spec import STORES, AddedRanker
-from shelfwise.rerank.sessions.bots import score_sessions
-from shelfwise.rerank.sessions.partitions import ScoreSessions
 from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.rerank.sessions.tables import DerivedTables, open_derived
 from shelfwise.rerank.text_towers.dataset import JudgedQuery
@@ -240,11 +238,8 @@ class FreshTables:
 
 
 @contextmanager
-def fresh_tables(
-    root: Path, settings: Settings, progress: Progress, score_sessions: ScoreSessions = score_sessions
-) -> Iterator[FreshTables]:
-    """Refreshes the derived tables of an index directory, once for all trainings on them. `score_sessions`
-    distinguishes bots from shoppers.
+def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator[FreshTables]:
+    """Refreshes the derived tables of an index directory, once for all trainings on them.
 
     Raises StoreMissingError if nothing is published or there are no events, StoreError if they cannot be read,
     StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError if another program trains
@@ -252,7 +247,7 @@ def fresh_tables(
     """
     with closing(EventLog.open(root, settings, make=False)) as log, working(root, settings) as (snapshot, work, built):
         progress.begin("events", None, "")
-        tables = DerivedTablesManager(root, log, settings.events, score_sessions=score_sessions)
+        tables = DerivedTablesManager(root, log, settings.events)
         erased = erasures(log.folder)
         done = tables.refresh()
         progress.end(f"{done.events:,} events, {done.flagged_sessions:,} sessions of bots left out")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import polars as pl
 
-from shelfwise.rerank.sessions.bots import BotOptions
 from shelfwise.rerank.sessions.options import DeriveOptions
 from shelfwise.rerank.sessions.partitions import WHO, TableMaker
 from shelfwise.rerank.sessions.refresh import Steps, refresh
@@ -114,11 +113,11 @@ def scored(events: pl.DataFrame, is_fraud: pl.Expr) -> pl.DataFrame:
     return flagged.with_columns(score=pl.col("is_fraud").cast(pl.Float32), reasons=reasons).select(columns)
 
 
-def flag_nothing(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
+def flag_nothing(events: pl.DataFrame) -> pl.DataFrame:
     return scored(events, pl.lit(False))
 
 
-def flag_most_active(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
+def flag_most_active(events: pl.DataFrame) -> pl.DataFrame:
     """A scorer that, like the real one, depends on all sessions that are scored together."""
     return scored(events, pl.col("events") > 2 * pl.col("events").mean())
 

@@ -16,7 +16,6 @@ from shelfwise.rerank.sessions.bots import (
     LAST_POSITION,
     TOGETHER,
     BotBaseline,
-    BotOptions,
     SessionFeatures,
     Signal,
     fit_baseline,
@@ -163,8 +162,8 @@ SCHEMA = {
 }
 
 
-def flagged(shop: Shop, options: BotOptions | None = None) -> dict[str, list[bool]]:
-    scores = score_sessions(shop.cleaned(), options)
+def flagged(shop: Shop) -> dict[str, list[bool]]:
+    scores = score_sessions(shop.cleaned())
     return dict(scores.group_by("shopper").agg("is_fraud").iter_rows())
 
 

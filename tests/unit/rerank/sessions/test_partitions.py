@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningOptions, CleaningResult, clean
+from shelfwise.rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningResult, clean
 from shelfwise.rerank.sessions.options import DeriveOptions, Window
 from shelfwise.rerank.sessions.partitions import (
     AFTER_WINDOW,
@@ -25,7 +25,6 @@ from shelfwise.rerank.sessions.partitions import (
     read_frame,
     stretches,
 )
-from shelfwise.rerank.sessions.sessionize import SessionOptions
 from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 from tests.unit.rerank.sessions.derived_log import NOW, TODAY, MemoryEvents, catalog, search, stored
@@ -38,15 +37,8 @@ def view(time: datetime, product: str = "a", **values: object) -> StoredEvent:
     return stored("consultation", time, product_id=product, **{"shopper": "u1", **values})
 
 
-def maker(
-    folder: Path,
-    store: MemoryEvents,
-    products: pl.DataFrame | None = None,
-    options: CleaningOptions | None = None,
-    window: Window = WINDOW,
-) -> DayMaker:
-    derive = DeriveOptions(cleaning=options or CleaningOptions())
-    return DayMaker(store, Context(window, derive, products), folder)
+def maker(folder: Path, store: MemoryEvents, products: pl.DataFrame | None = None, window: Window = WINDOW) -> DayMaker:
+    return DayMaker(store, Context(window, DeriveOptions(), products), folder)
 
 
 def keys(days: Sequence[Day]) -> list[list[bytes]]:
@@ -182,12 +174,6 @@ def test_catalog_change_recomputes_only_affected_days(tmp_path: Path) -> None:
     assert counts_of_days(tmp_path, store, products=without) == (1, 2)
     (day,) = (day for day in maker(tmp_path, store, without).days() if day.facts.rejected)
     assert day.facts.rejected == {"unknown product": 1}
-
-
-def test_changed_options_recompute_every_day(tmp_path: Path) -> None:
-    store, other = logged(3), CleaningOptions(sessions=SessionOptions(timedelta(minutes=10)))
-    counts_of_days(tmp_path, store)
-    assert counts_of_days(tmp_path, store, options=other) == (3, 0)
 
 
 def test_days_outside_the_window_are_not_read(tmp_path: Path) -> None:

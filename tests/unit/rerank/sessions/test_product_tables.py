@@ -44,13 +44,12 @@ def test_acts_are_counted_with_shoppers_and_decayed_by_age(tmp_path: Path) -> No
 def test_rising_product_has_a_positive_trend_shrunk_by_the_prior(tmp_path: Path) -> None:
     events = [event for number in range(8) for event in clicked(f"u{number}", "a")]
     events += [event for number in range(8) for event in clicked(f"v{number}", "b", 9)]
-    options = DeriveOptions(half_life=8, trend_half_life=2, trend_prior=3)
-    trend = {row["product_id"]: row["trend"] for row in derived(tmp_path, POPULARITY, events, options).to_dicts()}
+    trend = {row["product_id"]: row["trend"] for row in derived(tmp_path, POPULARITY, events).to_dicts()}
     # At noon, half of today is over.
-    usual, recent = (1 / 2 + sum(0.5 ** (age / life) for age in range(1, 10)) for life in (8, 2))
-    assert trend["a"] == pytest.approx(math.log2((8 + 3) / (8 * recent / usual + 3)), abs=1e-5)
-    fallen = 8 * 0.5 ** (9 / 8)
-    assert trend["b"] == pytest.approx(math.log2((8 * 0.5**4.5 + 3) / (fallen * recent / usual + 3)), abs=1e-5)
+    usual, recent = (1 / 2 + sum(0.5 ** (age / life) for age in range(1, 10)) for life in (14, 3.5))
+    assert trend["a"] == pytest.approx(math.log2((8 + 5) / (8 * recent / usual + 5)), abs=1e-5)
+    fallen = 8 * 0.5 ** (9 / 14)
+    assert trend["b"] == pytest.approx(math.log2((8 * 0.5 ** (9 / 3.5) + 5) / (fallen * recent / usual + 5)), abs=1e-5)
     assert trend["b"] < 0 < trend["a"]
 
 
@@ -177,13 +176,6 @@ def test_purchases_are_a_separate_kind(tmp_path: Path) -> None:
     table = derived(tmp_path, NEIGHBOURS, events)
     assert table.select("kind", "product_id", "neighbour_id").rows() == [("purchase", "a", "b"), ("purchase", "b", "a")]
     assert table["similarity"].to_list() == pytest.approx([5 / (5 + 10)] * 2)
-
-
-def test_number_of_neighbours_is_limited(tmp_path: Path) -> None:
-    events = [view(f"u{number}", product) for number in range(5) for product in "abcdef"]
-    table = derived(tmp_path, NEIGHBOURS, events, DeriveOptions(neighbours=2))
-    assert table.filter(product_id="a")["neighbour_id"].to_list() == ["b", "c"]
-    assert table.height == 6 * 2
 
 
 def test_tables_have_the_products_of_the_serving_version(tmp_path: Path) -> None:

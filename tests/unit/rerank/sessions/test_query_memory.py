@@ -96,9 +96,8 @@ def test_rows_of_too_few_shoppers_are_left_out(tmp_path: Path) -> None:
 
 
 def test_older_lists_count_less(tmp_path: Path) -> None:
-    options = DeriveOptions(least_shoppers=1, memory_half_life=10)
-    new = derived(tmp_path / "new", QUERY_MEMORY, shopping(9, begun=NOW - timedelta(hours=1)), options)
-    old = derived(tmp_path / "old", QUERY_MEMORY, shopping(9, begun=NOW - timedelta(days=10, hours=1)), options)
+    new = derived(tmp_path / "new", QUERY_MEMORY, shopping(9, begun=NOW - timedelta(hours=1)), ANY)
+    old = derived(tmp_path / "old", QUERY_MEMORY, shopping(9, begun=NOW - timedelta(days=30, hours=1)), ANY)
     looks = [table.filter(pl.col("scope") == "query")["looks"].sum() for table in (new, old)]
     assert looks[1] == pytest.approx(looks[0] / 2)
 

@@ -121,8 +121,7 @@ PRODUCTS = catalog({"a": "Light > Lamps", "b": "Light > Bulbs", "c": "Tools"})
 def test_probabilities_are_shares_of_weight_smoothed_by_the_prior(tmp_path: Path) -> None:
     events = search("u1", START, "lamp", ["a", "b"], ("click", "a"), ("click", "b"), ("cart", "a"), ("purchase", "a"))
     events += search("u2", START, "hammer", ["c"], ("click", "c"))
-    options = DeriveOptions(least_shoppers=1, category_prior=2)
-    table = derived(tmp_path, QUERY_CATEGORIES, events, options, PRODUCTS)
+    table = derived(tmp_path, QUERY_CATEGORIES, events, ANY, PRODUCTS)
     lamps, bulbs, tools = 1 + 3 + 5, 1, 1
     whole = lamps + bulbs + tools
     assert table.select("query", "category", "weight").rows() == [
@@ -132,9 +131,9 @@ def test_probabilities_are_shares_of_weight_smoothed_by_the_prior(tmp_path: Path
     ]
     assert table["probability"].to_list() == pytest.approx(
         [
-            (tools + 2 * tools / whole) / (tools + 2),
-            (lamps + 2 * lamps / whole) / (lamps + bulbs + 2),
-            (bulbs + 2 * bulbs / whole) / (lamps + bulbs + 2),
+            (tools + 10 * tools / whole) / (tools + 10),
+            (lamps + 10 * lamps / whole) / (lamps + bulbs + 10),
+            (bulbs + 10 * bulbs / whole) / (lamps + bulbs + 10),
         ]
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from random import Random
 
 import polars as pl
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.rerank.sessions.sessionize import SessionOptions, add_needs, same_need, sessionize
+from shelfwise.rerank.sessions.sessionize import add_needs, same_need, sessionize
 from shelfwise.retrieval.events.store import EVENT_SCHEMA
 from tests.unit.rerank.sessions.session_logs import event, in_order, log, shown
 
@@ -62,11 +61,6 @@ SEARCH = {"query_id": "q", "query": "drill"}
 )
 def test_events_share_a_session_by_shopper_or_session_id(events: list[dict[str, object]], sessions: list[int]) -> None:
     assert sessions_of(*events) == sessions
-
-
-def test_session_gap_is_an_option() -> None:
-    table = log([event(0, session="s"), event(120, session="s")])
-    assert in_order(sessionize(table, SessionOptions(timedelta(minutes=1))), "session_number") == [0, 1]
 
 
 def test_session_longer_than_a_day_is_split_at_midnight() -> None:

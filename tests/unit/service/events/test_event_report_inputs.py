@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shelfwise.rerank.sessions.bots import BotOptions, score_sessions
+from shelfwise.rerank.sessions.bots import score_sessions
 from shelfwise.rerank.sessions.options import DeriveOptions
 from shelfwise.rerank.sessions.partitions import write_folder
 from shelfwise.rerank.sessions.refresh import Steps, refresh
@@ -48,9 +48,9 @@ def log() -> Iterator[StoredEvent]:
     yield stored(number + 1, EventKind.CLICK, "k1~shopper0", NOON, "nowhere", "p1")
 
 
-def bots(events: pl.DataFrame, options: BotOptions) -> pl.DataFrame:
+def bots(events: pl.DataFrame) -> pl.DataFrame:
     """Flags only the bot."""
-    scored = score_sessions(events, options)
+    scored = score_sessions(events)
     is_bot = pl.col("shopper") == BOT
     reasons = pl.when(is_bot).then(pl.lit(["is one"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
     return scored.with_columns(score=is_bot.cast(pl.Float32), reasons=reasons, is_fraud=is_bot)
