@@ -29,7 +29,7 @@ def moved(index: Path, folder: Path, settings: Settings) -> Iterator[Path]:
     """A copy of an index in `folder` whose words are in the cluster; its cluster indexes are deleted at the end."""
     copied = Path(shutil.copytree(index, folder))
     with removed(settings.cluster):
-        move(copied, settings.cluster, NullProgress(), vectors=settings.vectors == "elasticsearch")
+        move(copied, settings.cluster, NullProgress())
         yield copied
 
 

@@ -120,7 +120,6 @@ class RebuildOptions(FeedOptions):
     it is refused."""
     cluster: ClusterSettings | None = None
     """The Elasticsearch cluster for keyword search; None searches in the index directory."""
-    vectors_in_cluster: bool = False
     pictures: PictureOptions = NO_CHANGE
     """The model of pictures, and how they are fetched."""
     state_dimension: int = DIMENSION
@@ -172,7 +171,7 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
     try:
         with (
             store.lock(),
-            closing(open_target(options.cluster, store, vectors=options.vectors_in_cluster)) as target,
+            closing(open_target(options.cluster, store)) as target,
             Workers(options.workers) as workers,
             _open_ray(options, store) as ray,
         ):
@@ -201,7 +200,7 @@ def create_index(root: Path, encoder: Encoder, name: str) -> None:
     store = Store(root)
     with (
         store.lock(),
-        closing(open_target(None, store, vectors=False)) as target,
+        closing(open_target(None, store)) as target,
         Workers(1) as workers,
         RejectLog(store.root / REJECTED_FILE) as reject_log,
     ):

@@ -77,22 +77,22 @@ class Target:
         """Closes the connections."""
 
 
-def open_target(cluster: ClusterSettings | None, store: Store, *, vectors: bool) -> Target:
+def open_target(cluster: ClusterSettings | None, store: Store) -> Target:
     """The target of the given cluster, or of the version's own files."""
-    return Target() if cluster is None else ClusterTarget(cluster, store, vectors=vectors)
+    return Target() if cluster is None else ClusterTarget(cluster, store)
 
 
 class ClusterTarget(Target):
-    """Target in an Elasticsearch cluster, with or without vectors; it can be filled again from the version's files."""
+    """Target in an Elasticsearch cluster; it can be filled again from the version's files."""
 
     builder = KeywordBuilder
 
-    def __init__(self, settings: ClusterSettings, store: Store, *, vectors: bool = False) -> None:
+    def __init__(self, settings: ClusterSettings, store: Store) -> None:
         with optional_imports():
             from shelfwise.retrieval.elasticsearch.client import Cluster
             from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
 
-        self._place = ClusterLocation(settings.alias, store.identity(), vectors)
+        self._place = ClusterLocation(settings.alias, store.identity())
         self.place = self._place
         self._store = store
         self._cluster = Cluster(settings)
@@ -165,12 +165,10 @@ def reencode(
     started = time.perf_counter()
     with store.lock("re-encoding"):
         previous = store.find_serving().manifest
-        place = previous.cluster
         if previous.recipe != RECIPE:
             cure = f"rebuild it: shelfwise rebuild {root} FEED --encoder {name}"
             raise StoreError(f"{previous.version} was built by a program that made other product texts; {cure}")
-        in_cluster = cluster if place else None
-        with closing(open_target(in_cluster, store, vectors=place is not None and place.vectors)) as target:
+        with closing(open_target(cluster if previous.cluster else None, store)) as target:
             target.check()
             manifest, texts = previous, 0
             if previous.encoder != encoder.identity:
@@ -295,9 +293,7 @@ class MoveReport(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def move(
-    root: Path, cluster: ClusterSettings | None, progress: Progress, *, vectors: bool = False, keep: int = 3
-) -> MoveReport:
+def move(root: Path, cluster: ClusterSettings | None, progress: Progress, *, keep: int = 3) -> MoveReport:
     """Publishes the serving version again, with its indexes in a cluster, or, without one, among its own files.
 
     Nothing is read, cleaned or encoded. A version that is there already is only restored. Raises StoreMissingError if
@@ -306,7 +302,7 @@ def move(
     store = Store(root)
     store.check_ours()
     started = time.perf_counter()
-    with store.lock("move"), closing(open_target(cluster, store, vectors=vectors)) as target:
+    with store.lock("move"), closing(open_target(cluster, store)) as target:
         target.check()
         manifest, published, restored = _publish_moved(store, target, progress, keep)
     backend = "elasticsearch" if cluster else "embedded"

@@ -250,8 +250,6 @@ class Settings(BaseSettings):
 
     backend: Literal["embedded", "elasticsearch"] | None = None
     """keyword index: embedded in the index directory, or elasticsearch; read by shelfwise rebuild"""
-    vectors: Literal["faiss", "elasticsearch"] | None = None
-    """vector index: faiss in the index directory, or elasticsearch; read by shelfwise rebuild"""
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     events: EventsSettings = EventsSettings()
     pictures: PicturesSettings = PicturesSettings()

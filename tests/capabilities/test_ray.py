@@ -125,7 +125,6 @@ class Shop:
             workers=1 if not ray else None,
             ray=ray,
             cluster=cluster,
-            vectors_in_cluster=cluster is not None,
         )
         return rebuild(self.folder / name, options, progress)
 
@@ -186,7 +185,7 @@ def test_ray(shop: Shop, nodes: Any) -> None:  # noqa: ANN401
 
 @pytest.mark.elasticsearch
 def test_shards_are_loaded_into_elasticsearch(shop: Shop, elasticsearch: Server) -> None:
-    settings = settings_for(elasticsearch).model_copy(update={"vectors": "elasticsearch"})
+    settings = settings_for(elasticsearch)
     with removed(settings.cluster):
         assert shop.rebuild("remote", shop.address, cluster=settings.cluster).published
         shop.rebuild("local")

@@ -61,7 +61,7 @@ def test_elasticsearch(demo_index: Path, tmp_path: Path, elasticsearch: Server) 
         embedded = [hit.product.id for hit in engine.search(TEXT, stage="bm25").hits]
     settings = settings_for(elasticsearch)
     with removed(settings.cluster):
-        assert move(index, settings.cluster, NullProgress(), vectors=False).published
+        assert move(index, settings.cluster, NullProgress()).published
         with SearchEngine.open(index, settings=settings) as engine:
             page = engine.search(TEXT, stage="bm25")
     assert page.degraded == ()

@@ -20,10 +20,9 @@ from hypothesis import strategies as st
 
 import shelfwise.retrieval.elasticsearch.keyword
 import shelfwise.retrieval.index.tantivy
-from shelfwise.retrieval.elasticsearch.bulk_load import WHOLE
 from shelfwise.retrieval.elasticsearch.client import Cluster
 from shelfwise.retrieval.elasticsearch.keyword import ElasticsearchIndex
-from shelfwise.retrieval.elasticsearch.versions import load_keyword
+from shelfwise.retrieval.elasticsearch.versions import WHOLE, load_keyword
 from shelfwise.retrieval.errors import FilterError, UnknownFieldError
 from shelfwise.retrieval.filters.ast import Filter, In, value_text
 from shelfwise.retrieval.filters.conditions import Condition

@@ -1,24 +1,18 @@
-"""The contract of every vector index and its copy: FAISS on the CPU and the GPU, if any, and Elasticsearch."""
+"""The contract of every vector index and its copy: FAISS on the CPU and the GPU, if any."""
 
 from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import faiss
 import numpy as np
 import pytest
 
-from shelfwise.retrieval.elasticsearch.bulk_load import WHOLE
-from shelfwise.retrieval.elasticsearch.client import Cluster
-from shelfwise.retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
-from shelfwise.retrieval.errors import ClusterRefusedError, StoreDamagedError, StoreError
+from shelfwise.retrieval.errors import StoreDamagedError, StoreError
 from shelfwise.retrieval.index.faiss import (
     INDEX_FILE,
     FaissIndex,
@@ -30,7 +24,6 @@ from shelfwise.retrieval.index.faiss import (
 )
 from shelfwise.retrieval.index.vectors import (
     VECTORS_FILE,
-    Rows,
     StoredVectors,
     VectorIndex,
     Vectors,
@@ -52,10 +45,8 @@ def clustered(count: int = COUNT, dimension: int = DIMENSION, seed: int = 0) -> 
 
 
 LEAST_RECALL = {VectorIndexKind.EXACT: 1.0, VectorIndexKind.QUANTISED: 0.95}
-LEAST_RECALL_OF_CLUSTER = 0.99
 VECTORS = clustered()
 QUERIES = clustered(40, seed=1)
-MADE_OF = {"vectors": COUNT}
 
 
 def built(folder: Path, kind: VectorIndexKind, vectors: Vectors = VECTORS) -> Path:
@@ -64,39 +55,10 @@ def built(folder: Path, kind: VectorIndexKind, vectors: Vectors = VECTORS) -> Pa
     return folder
 
 
-@contextmanager
-def loaded(cluster: Cluster, folder: Path) -> Iterator[str]:
-    name = f"{cluster.settings.alias}-{uuid4().hex}"
-    try:
-        load_vectors(cluster, name, folder, MADE_OF)
-        yield name
-    finally:
-        cluster.delete([name])
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[VectorIndexKind], Path]:
     """The folder of an index of `VECTORS` for each kind, built on first use."""
     return functools.cache(lambda kind: built(tmp_path_factory.mktemp(kind.value), kind))
-
-
-@pytest.fixture(scope="module")
-def elasticsearch_index(cluster: Cluster, folders: Callable[[VectorIndexKind], Path]) -> Iterator[ElasticsearchVectors]:
-    """An index without scans: the cluster applies every filter."""
-    folder = folders(VectorIndexKind.EXACT)
-    with loaded(cluster, folder) as name:
-        yield ElasticsearchVectors(cluster, name, folder, {**MADE_OF, WHOLE: True}, most_scanned=0)
-
-
-@pytest.fixture(scope="module")
-def elasticsearch_index_in_shards(
-    cluster: Cluster, folders: Callable[[VectorIndexKind], Path]
-) -> Iterator[ElasticsearchVectors]:
-    """An index of two shards, opened by another client than the one that filled it; narrow filters are scanned."""
-    folder = folders(VectorIndexKind.EXACT)
-    sharded = Cluster(replace(cluster.settings, shards=2))
-    with closing(sharded), loaded(sharded, folder) as name, closing(Cluster(sharded.settings)) as other:
-        yield ElasticsearchVectors(other, name, folder, MADE_OF, most_scanned=COUNT // 4)
 
 
 def faiss_case(kind: VectorIndexKind, gpu: bool, copied: bool) -> object:
@@ -105,16 +67,12 @@ def faiss_case(kind: VectorIndexKind, gpu: bool, copied: bool) -> object:
 
 
 FAISS = [faiss_case(kind, gpu, copied) for kind in VectorIndexKind for gpu in (False, True) for copied in (False, True)]
-CLUSTERED = ("elasticsearch_index", "elasticsearch_index_in_shards")
 
 
-@pytest.fixture(params=[*FAISS, "stored", *(pytest.param(each, marks=pytest.mark.elasticsearch) for each in CLUSTERED)])
+@pytest.fixture(params=[*FAISS, "stored"])
 def index(request: pytest.FixtureRequest, folders: Callable[[VectorIndexKind], Path], tmp_path: Path) -> VectorIndex:
     if request.param == "stored":
         return StoredVectors(folders(VectorIndexKind.EXACT))
-    if request.param in CLUSTERED:
-        made: VectorIndex = request.getfixturevalue(request.param)
-        return made
     kind, gpu, copied = request.param
     if gpu and not gpu_count():
         pytest.skip("no GPU that this build of faiss can use")
@@ -123,8 +81,6 @@ def index(request: pytest.FixtureRequest, folders: Callable[[VectorIndexKind], P
 
 
 def least_recall(index: VectorIndex) -> float:
-    if isinstance(index, ElasticsearchVectors):
-        return LEAST_RECALL_OF_CLUSTER
     return LEAST_RECALL[index.kind] if isinstance(index, FaissIndex) else 1.0
 
 
@@ -271,41 +227,3 @@ def test_an_index_that_a_container_has_no_memory_for_is_refused(
     message = r"3,000 vectors are searched with .* of memory plus .* has 100\.0 MB; .*--memory"
     with pytest.raises(StoreError, match=message):
         FaissIndex(folders(kind), gpu=False)
-
-
-@pytest.mark.elasticsearch
-@pytest.mark.parametrize("count", [1, 63, 100])
-def test_cluster_returns_equal_vectors_in_row_order(cluster: Cluster, tmp_path: Path, count: int) -> None:
-    create_vectors(tmp_path, count, DIMENSION)[:] = VECTORS[0]
-    with loaded(cluster, tmp_path) as name:
-        found = ElasticsearchVectors(cluster, name, tmp_path, MADE_OF).search(QUERIES[0], 100)
-    assert found.rows.tolist() == list(range(count))
-    assert len(set(found.scores.tolist())) == 1
-
-
-@pytest.mark.elasticsearch
-@pytest.mark.parametrize("allowed", [None, np.arange(0, COUNT, 2), np.arange(100, COUNT)], ids=["all", "half", "most"])
-def test_a_cluster_finds_enough_without_a_scan(
-    elasticsearch_index: ElasticsearchVectors, monkeypatch: pytest.MonkeyPatch, allowed: Rows | None
-) -> None:
-    monkeypatch.setattr(StoredVectors, "_scan", None)
-    for query in QUERIES:
-        assert len(elasticsearch_index.search(query, 200, allowed).rows) == 200
-
-
-@pytest.mark.elasticsearch
-def test_missing_index_or_index_of_other_vectors_is_refused(
-    cluster: Cluster, elasticsearch_index: ElasticsearchVectors, folders: Callable[[VectorIndexKind], Path]
-) -> None:
-    name, folder = elasticsearch_index.name, folders(VectorIndexKind.EXACT)
-    with pytest.raises(StoreDamagedError, match="vectors is 3000, not 3001"):
-        ElasticsearchVectors(cluster, name, folder, {"vectors": COUNT + 1}).search(QUERIES[0], 5)
-    with pytest.raises(StoreDamagedError, match=f"no index {name}-gone"):
-        ElasticsearchVectors(cluster, f"{name}-gone", folder, MADE_OF).check()
-
-
-@pytest.mark.elasticsearch
-def test_vectors_that_a_cluster_rejects_are_reported(cluster: Cluster, tmp_path: Path) -> None:
-    create_vectors(tmp_path, 3, DIMENSION)[:] = 2 * VECTORS[:3]
-    with pytest.raises(ClusterRefusedError, match="unit-length"), loaded(cluster, tmp_path):
-        pass

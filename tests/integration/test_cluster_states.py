@@ -1,4 +1,4 @@
-"""Token states and signals of an index whose words, and vectors, are in a cluster: they stay in the version's files."""
+"""Token states and signals of an index whose words are in a cluster: they stay in the version's files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CATALOG = tuple(
 KETTLE = Product("kettle-1", "enamel whistling kettle", price=49.0)
 
 
-def built(root: Path, cache: Path, settings: Settings | None, *, vectors: bool = False) -> RebuildReport:
+def built(root: Path, cache: Path, settings: Settings | None) -> RebuildReport:
     feed = write_feed(root.with_name("feed.jsonl"), CATALOG)
     return rebuild(
         root,
@@ -44,7 +44,6 @@ def built(root: Path, cache: Path, settings: Settings | None, *, vectors: bool =
             runtime="onnx-int8",
             workers=1,
             cluster=settings.cluster if settings else None,
-            vectors_in_cluster=vectors,
         ),
     )
 
@@ -62,14 +61,13 @@ def embedded(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
 def test_rebuild_into_a_cluster_has_states_for_products_and_live_changes(
-    embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path, vectors: str
+    embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path
 ) -> None:
-    settings = settings_for(elasticsearch).model_copy(update={"vectors": vectors})
+    settings = settings_for(elasticsearch)
     root = tmp_path / "index"
     with removed(settings.cluster):
-        built(root, cache, settings, vectors=vectors == "elasticsearch")
+        built(root, cache, settings)
         assert contents(root) == contents(embedded)
         with SearchEngine.open(root, settings=settings) as engine:
             engine.upsert([KETTLE, dataclasses.replace(CATALOG[1], price=1.5)])
@@ -81,11 +79,10 @@ def test_rebuild_into_a_cluster_has_states_for_products_and_live_changes(
             assert engine.snapshot.signals.at(np.array([row, 1])).price.tolist() == [49, 1.5]
 
 
-@pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
 def test_other_encoder_reencodes_a_cluster_index(
-    embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path, vectors: str
+    embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path
 ) -> None:
-    settings = settings_for(elasticsearch).model_copy(update={"vectors": vectors})
+    settings = settings_for(elasticsearch)
     encoder = open_encoder(ENCODER, "onnx-fp32", cache)
     with moved(embedded, tmp_path / "index", settings) as root:
         assert contents(root) == contents(embedded)
@@ -95,9 +92,6 @@ def test_other_encoder_reencodes_a_cluster_index(
             assert (report.version, report.published, report.encoded) == ("v000003", True, len(CATALOG))
         with SearchEngine.open(root, settings=settings) as engine:
             assert engine.manifest.cluster is not None
-            assert (engine.manifest.encoder, engine.manifest.cluster.vectors) == (
-                encoder.identity,
-                vectors == "elasticsearch",
-            )
+            assert engine.manifest.encoder == encoder.identity
             assert engine.search("drill for holes", stage="dense").hits[0].product.title.endswith("drill")
             assert engine.search("kettle").hits[0].product.id == KETTLE.id

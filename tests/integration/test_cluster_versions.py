@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
 from shelfwise.indexer.targets import MoveReport, move
 from shelfwise.retrieval.elasticsearch.client import Cluster, Document
-from shelfwise.retrieval.elasticsearch.versions import index_names
+from shelfwise.retrieval.elasticsearch.versions import index_name
 from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
 from shelfwise.retrieval.index.keyword import Selection
 from shelfwise.retrieval.progress import NullProgress
@@ -67,10 +67,6 @@ class Shop:
     def store(self) -> Store:
         return Store(self.root)
 
-    @property
-    def has_vectors(self) -> bool:
-        return self.settings.vectors == "elasticsearch"
-
     def rebuild(self, products: Iterable[Product], *, keep: int = 3, embedded: bool = False) -> RebuildReport:
         self.root.parent.mkdir(exist_ok=True)
         feed = write_feed(self.root.with_name("feed.jsonl"), products)
@@ -84,13 +80,12 @@ class Shop:
             workers=1,
             force=True,
             cluster=cluster,
-            vectors_in_cluster=self.has_vectors and not embedded,
         )
         return rebuild(self.root, options)
 
     def move(self, *, embedded: bool = False, keep: int = 3) -> MoveReport:
         cluster = None if embedded else self.settings.cluster
-        return move(self.root, cluster, NullProgress(), vectors=self.has_vectors and not embedded, keep=keep)
+        return move(self.root, cluster, NullProgress(), keep=keep)
 
     def open(self) -> SearchEngine:
         return SearchEngine.open(self.root, settings=self.settings)
@@ -101,9 +96,6 @@ class Shop:
 
     def index(self, version: str) -> str:
         return f"{self.alias}-{version}"
-
-    def vectors(self) -> list[str]:
-        return [name for name in self.indexes() if name.startswith(f"{self.alias}-vectors-")]
 
     def indexes(self) -> list[str]:
         return [state.name for state in self.states(f"{self.alias}-*")]
@@ -142,11 +134,9 @@ def products(built: Path) -> list[Product]:
     return [store[row] for row in range(len(store))]
 
 
-@pytest.fixture(params=["faiss"])
-def shop(
-    request: pytest.FixtureRequest, built: Path, tmp_path: Path, elasticsearch: Server, cache: Path
-) -> Iterator[Shop]:
-    settings = settings_for(elasticsearch).model_copy(update={"vectors": request.param})
+@pytest.fixture
+def shop(built: Path, tmp_path: Path, elasticsearch: Server, cache: Path) -> Iterator[Shop]:
+    settings = settings_for(elasticsearch)
     shutil.copytree(built, tmp_path / "index")
     with removed(settings.cluster):
         yield Shop(tmp_path / "index", elasticsearch, settings, cache)
@@ -165,8 +155,6 @@ def served(shop: Shop) -> Shop:
     shop.move()
     return shop
 
-
-with_vectors = pytest.mark.parametrize("shop", ["elasticsearch"], indirect=True)
 
 Run = Callable[[Shop, str], str]
 
@@ -215,14 +203,11 @@ class Killed(BaseException):
     """Simulates a kill: nothing cleans up after it."""
 
 
-def killed_while_loading(monkeypatch: pytest.MonkeyPatch, *, at: str = "") -> Callable[[], None]:
-    """Makes loads of an index whose name contains `at` stop halfway, until the returned function is called."""
+def killed_while_loading(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes loads of an index stop halfway, until the returned function is called."""
     load = Cluster.load
 
     def ends(self: Cluster, index: str, documents: Iterable[Document]) -> Iterator[int]:
-        if at not in index:
-            yield from load(self, index, documents)
-            return
         yield from load(self, index, itertools.islice(documents, COUNT // 2))
         raise Killed
 
@@ -339,7 +324,7 @@ class TestRefused:
         finally:
             empty.ask("DELETE", f"/{empty.alias}")
 
-    @pytest.mark.parametrize("version", [V1, V3, "vectors-0123456789abcdef"])
+    @pytest.mark.parametrize("version", [V1, V3])
     def test_foreign_index_with_our_name_is_refused(self, empty: Shop, version: str) -> None:
         empty.ask("PUT", f"/{empty.index(version)}/_doc/1", {"title": "not ours"})
         assert f"there is an index {empty.index(version)}, which does not belong to" in self.refused(empty)
@@ -374,11 +359,10 @@ class TestLostIndex:
             (make_foreign, f"index {{name}} is a different one: products is 7, not {COUNT}"),
         ],
     )
-    @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
     def test_lost_index_error_names_the_restore_command(
         self, served: Shop, run: Run, lose: Callable[[Shop, str], None], message: str
     ) -> None:
-        (name,) = served.vectors() if served.has_vectors else [served.index(V2)]
+        name = served.index(V2)
         with served.open() as engine:
             before = [ids(engine, query) for query in QUERIES]
         lose(served, name)
@@ -478,42 +462,18 @@ class TestKilledLoad:
         assert shop.move().published
         assert shop.indexes() == shop.named() == [shop.index(V2)]
 
-    @with_vectors
     def test_unchanged_rebuild_removes_leftovers(
         self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         served.rebuild(products)
         held = served.indexes()
-        spared = killed_while_loading(monkeypatch, at="-vectors-")
+        spared = killed_while_loading(monkeypatch)
         with pytest.raises(Killed):
             served.rebuild([dataclasses.replace(products[0], title="another title"), *products[1:]])
-        assert len(served.indexes()) == len(held) + 2
+        assert len(served.indexes()) == len(held) + 1
         spared()
         assert not served.rebuild(products).published
         assert served.indexes() == held
-
-    @with_vectors
-    def test_changed_prices_and_stock_write_no_vector(self, served: Shop, products: list[Product]) -> None:
-        (name,) = served.vectors()
-
-        def written() -> tuple[str, int]:
-            totals = served.ask("GET", f"/{name}/_stats/indexing")["indices"][name]
-            return totals["uuid"], totals["total"]["indexing"]["index_total"]
-
-        before = written()
-        assert before[1] >= COUNT
-        many = {each.id: dataclasses.replace(each, price=7.0, attributes={"stock": 3.0}) for each in products[::10]}
-        with served.open() as engine:
-            engine.patch(products[1].id, price=8.0)
-        assert (written(), served.rebuild([many.get(each.id, each) for each in products]).encoded) == (before, 0)
-        assert (written(), served.vectors()) == (before, [name])
-        terms = served.ask("GET", f"/{served.index(V3)}/_stats/indexing")["_all"]["total"]["indexing"]["index_total"]
-        assert terms >= COUNT
-        with served.open() as engine:
-            assert set(ids(engine, "", filters="price = 7")) == set(many)
-            assert ids(engine, "garden", "dense")
-        served.rebuild(products[1:], keep=1)
-        assert name not in served.vectors()
 
 
 def changed_before(engine: SearchEngine, products: list[Product]) -> None:
@@ -540,7 +500,6 @@ def answers(engine: SearchEngine) -> list[object]:
 
 
 class TestMoving:
-    @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
     def test_moving_to_the_cluster_and_back_keeps_results(self, shop: Shop) -> None:
         orders = []
         for embedded in (None, False, True):
@@ -549,10 +508,8 @@ class TestMoving:
             with shop.open() as engine:
                 orders.append([ids(engine, query, stage) for query in QUERIES for stage in ("bm25", "dense", "merged")])
             if embedded is False:
-                names = shop.indexes()
-                assert names == [shop.index(V2), *shop.vectors()]
-                assert len(names) == 1 + shop.has_vectors
-                assert all(shop.ask("GET", f"/{name}/_count")["count"] == COUNT for name in names)
+                assert shop.indexes() == [shop.index(V2)]
+                assert shop.ask("GET", f"/{shop.index(V2)}/_count")["count"] == COUNT
         assert orders[0] == orders[1] == orders[2]
         assert shop.store.current() == V3
 
@@ -605,7 +562,6 @@ class TestCommands:
         assert served.named() == [served.index(V3)]
         assert served.indexes() == [served.index(V2), served.index(V3)]
 
-    @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
     def test_prune_removes_indexes_of_removed_versions(self, served: Shop, products: list[Product], run: Run) -> None:
         served.rebuild(priced(products, 1.25))
         held = served.indexes()
@@ -613,7 +569,7 @@ class TestCommands:
         assert served.indexes() == held
         run(served, f"index prune {served.root} --keep 1")
         assert served.store.versions() == [V3]
-        assert served.indexes() == sorted(index_names(served.store.manifest(V3)))
+        assert served.indexes() == [index_name(served.store.manifest(V3))]
         assert served.named() == [served.index(V3)]
 
 

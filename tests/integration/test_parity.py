@@ -61,13 +61,7 @@ def engines(
 
 
 @pytest.mark.parametrize(
-    ("server", "shards", "vectors"),
-    [
-        ("elasticsearch", 3, "elasticsearch"),
-        pytest.param("elasticsearch", 1, "faiss", marks=pytest.mark.slow),
-        pytest.param("elasticsearch_9", 2, "faiss", marks=pytest.mark.slow),
-        pytest.param("elasticsearch_9", 1, "elasticsearch", marks=pytest.mark.slow),
-    ],
+    ("server", "shards"), [("elasticsearch", 3), pytest.param("elasticsearch_9", 1, marks=pytest.mark.slow)]
 )
 def test_demo_store_results_are_equal(
     engine: SearchEngine,
@@ -77,9 +71,8 @@ def test_demo_store_results_are_equal(
     tmp_path: Path,
     server: str,
     shards: int,
-    vectors: str,
 ) -> None:
-    settings = settings_for(request.getfixturevalue(server), shards=shards).model_copy(update={"vectors": vectors})
+    settings = settings_for(request.getfixturevalue(server), shards=shards)
     queries = list(read_judgments(demo.judgments).grades)[::20]
     requests = [SearchRequest(text, **{**PLAIN, **each}) for text in queries for each in VARIED]
     with opened_in_both(demo_index, tmp_path, settings) as (_, other):

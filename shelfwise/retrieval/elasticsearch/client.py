@@ -23,7 +23,7 @@ from circuitbreaker import STATE_HALF_OPEN, CircuitBreaker
 from elasticsearch import Elasticsearch, helpers
 
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
-from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError
+from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, StoreDamagedError
 
 _CONFLICT = 409
 _NOT_FOUND = 404
@@ -145,6 +145,16 @@ class Cluster:
             ]
 
         return self._guarded(ask)
+
+    def check_index(self, index: str, made_of: Mapping[str, object]) -> None:
+        """Raises StoreDamagedError unless there is an index of this name with the metadata `made_of`."""
+        state = self.state(index)
+        if state is None:
+            raise StoreDamagedError(f"the cluster has no index {index}")
+        differing = [key for key, value in made_of.items() if state.meta.get(key) != value]
+        if differing:
+            differences = ", ".join(f"{key} is {state.meta.get(key)!r}, not {made_of[key]!r}" for key in differing)
+            raise StoreDamagedError(f"the cluster's index {index} is a different one: {differences}")
 
     def check_server(self) -> None:
         """Raises ClusterRefusedError for a server that is too old or not Elasticsearch."""

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.retrieval.elasticsearch.bulk_load import check_index
 from shelfwise.retrieval.elasticsearch.client import Cluster, Document
 from shelfwise.retrieval.filters.ast import PLACES
 from shelfwise.retrieval.filters.conditions import (
@@ -179,7 +178,7 @@ class ElasticsearchIndex:
         self._is_checked = False
 
     def check(self) -> None:
-        check_index(self._cluster, self.name, self._made_of)
+        self._cluster.check_index(self.name, self._made_of)
         self._is_checked = True
 
     def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> ElasticsearchIndex:

@@ -1,5 +1,5 @@
-"""The versions of an index directory in a cluster: an index of terms for each version, an index of vectors for all
-versions with the same texts and encoder, and an alias for the serving version.
+"""The versions of an index directory in a cluster: an index for each version, filled in bulk, counted, and later
+checked by its metadata, and an alias for the serving version.
 
 An engine searches the index of its opened version by name, since row numbers belong to a version. The directory's
 pointer decides which version serves; the alias follows it, and shows people which index that is.
@@ -12,18 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
-import xxhash
-
-from shelfwise.retrieval.elasticsearch.bulk_load import WHOLE, check_index, fill_index
 from shelfwise.retrieval.elasticsearch.client import Cluster, Document, IndexState
 from shelfwise.retrieval.elasticsearch.keyword import MAPPINGS, SETTINGS, ElasticsearchIndex, document_of
-from shelfwise.retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
-from shelfwise.retrieval.errors import ClusterRefusedError, StoreDamagedError
+from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, StoreDamagedError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.keyword_documents import decode_line, read_lines
-from shelfwise.retrieval.store.manifest import KEYWORD_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER, ClusterLocation, Manifest
+from shelfwise.retrieval.store.manifest import KEYWORD_FOLDER, ClusterLocation, Manifest
 from shelfwise.retrieval.store.products import ProductStore
 from shelfwise.retrieval.store.versions import Store
+
+WHOLE = "whole"
+"""The metadata key that marks an index with all of its documents."""
+_ATTEMPTS = 3
+_COPIES_SECONDS = 30.0
 
 
 class ClusterVersions:
@@ -52,38 +53,28 @@ class ClusterVersions:
         self.cluster.delete([probe])
 
     def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
-        """Creates the indexes of a version from its folder; `advance` receives the number of further products.
-
-        Vectors that an earlier version already has in the cluster are not written again.
-        """
-        (name, made_of), *vectors = _indexes(manifest)
-        load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, ProductStore(folder).lines, made_of, advance)
-        for name, made_of in vectors:
-            if not self._is_whole(name, made_of):
-                load_vectors(self.cluster, name, folder / VECTORS_FOLDER, made_of, advance)
+        """Creates the index of a version from its folder; `advance` receives the number of further products."""
+        name, made_of, lines = index_name(manifest), _metadata(manifest), folder / KEYWORD_FOLDER
+        load_keyword(self.cluster, name, lines, ProductStore(folder).lines, made_of, advance)
 
     def serve(self, manifest: Manifest) -> None:
-        self.cluster.point_alias(_place(manifest).alias, keyword_name(manifest))
+        self.cluster.point_alias(_place(manifest).alias, index_name(manifest))
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Whether the indexes of a version are complete in the cluster."""
-        return all(self._is_whole(name, made_of) for name, made_of in _indexes(manifest))
-
-    def _is_whole(self, name: str, made_of: Mapping[str, object]) -> bool:
+        """Whether the index of a version is complete in the cluster."""
         try:
-            check_index(self.cluster, name, {**made_of, WHOLE: True})
+            self.check(manifest)
         except StoreDamagedError:
             return False
         return True
 
     def check(self, manifest: Manifest) -> None:
         """Raises StoreDamagedError for a missing or incomplete index."""
-        for name, made_of in _indexes(manifest):
-            check_index(self.cluster, name, {**made_of, WHOLE: True})
+        self.cluster.check_index(index_name(manifest), {**_metadata(manifest), WHOLE: True})
 
     def sync_alias(self, manifest: Manifest) -> str:
         """Moves the alias to the serving version; returns the reason if that failed, else ""."""
-        place, name = _place(manifest), keyword_name(manifest)
+        place, name = _place(manifest), index_name(manifest)
         named = [state.name for state in self.cluster.states(place.alias)]
         if named == [name]:
             return ""
@@ -94,15 +85,10 @@ class ClusterVersions:
             return f"{difference}; it cannot be corrected: {error}"
         return ""
 
-    def open_vectors(self, manifest: Manifest, folder: Path) -> ElasticsearchVectors:
-        """The vectors of a version; sends no request yet."""
-        _, (name, made_of) = _indexes(manifest)
-        return ElasticsearchVectors(self.cluster, name, folder / VECTORS_FOLDER, {**made_of, WHOLE: True})
-
     def open(self, manifest: Manifest, catalog: FieldCatalog) -> ElasticsearchIndex:
         """The keyword index of a version; sends no request yet."""
-        name, made_of = _indexes(manifest)[0]
-        return ElasticsearchIndex(self.cluster, name, catalog, manifest.products, {**made_of, WHOLE: True})
+        made_of = {**_metadata(manifest), WHOLE: True}
+        return ElasticsearchIndex(self.cluster, index_name(manifest), catalog, manifest.products, made_of)
 
     def locations(self) -> set[ClusterLocation]:
         """The locations of the store's versions."""
@@ -113,7 +99,7 @@ class ClusterVersions:
         manifests = list(self._store.manifests())
         if len(manifests) < len(self._store.versions()):
             return []  # the owners of the indexes are not known
-        kept = {name for manifest in manifests if manifest.cluster for name in index_names(manifest)}
+        kept = {index_name(manifest) for manifest in manifests if manifest.cluster}
         gone: list[str] = []
         for place in places:
             ours = (state.name for state in self._states(place) if state.meta.get("store") == place.store)
@@ -123,33 +109,20 @@ class ClusterVersions:
 
     def _states(self, place: ClusterLocation, *names: str) -> list[IndexState]:
         """The indexes of all versions of an alias, and those of other names or aliases."""
-        version = re.compile(rf"{re.escape(place.alias)}-v(\d{{6,}}|ectors-[0-9a-f]{{16}}$)")
+        version = re.compile(rf"{re.escape(place.alias)}-v\d{{6,}}")
         states = self.cluster.states(",".join((*names, f"{place.alias}-v*")))
         return [each for each in states if version.match(each.name) or each.name in names or each.aliases & set(names)]
 
 
-def keyword_name(manifest: Manifest) -> str:
-    """The name of the index of a version's terms."""
+def index_name(manifest: Manifest) -> str:
+    """The name of the index of a version."""
     return f"{_place(manifest).alias}-{manifest.version}"
 
 
-def index_names(manifest: Manifest) -> list[str]:
-    """The names of all indexes of a version."""
-    return [name for name, _ in _indexes(manifest)]
-
-
-def _indexes(manifest: Manifest) -> list[tuple[str, dict[str, object]]]:
-    """The indexes of a version by name and metadata: that of the terms, then that of the vectors if it is there."""
-    place, products = _place(manifest), manifest.products
-    made_of: dict[str, object] = {"schema": SCHEMA, "store": place.store, "products": products}
-    terms = {each: getattr(manifest, each) for each in ("version", "catalog", "analyzer")}
-    indexes = [(keyword_name(manifest), made_of | terms)]
-    if place.vectors:
-        # Equal texts in equal rows have equal vectors, also if prices and stock differ.
-        texts = manifest.files[f"versions/{manifest.version}/{TEXT_KEYS_FILE}"].xxh3
-        digest = xxhash.xxh3_64_hexdigest(f"{manifest.encoder} {texts}".encode())
-        indexes.append((f"{place.alias}-vectors-{digest}", made_of | {"encoder": manifest.encoder, "texts": texts}))
-    return indexes
+def _metadata(manifest: Manifest) -> dict[str, object]:
+    """The metadata of the index of a version."""
+    made_of: dict[str, object] = {"schema": SCHEMA, "store": _place(manifest).store, "products": manifest.products}
+    return made_of | {each: getattr(manifest, each) for each in ("version", "catalog", "analyzer")}
 
 
 def _place(manifest: Manifest) -> ClusterLocation:
@@ -170,13 +143,58 @@ def load_keyword(
     made_of: Mapping[str, object],
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Recreates the index `name` from the lines of a version and its products, as ids and JSON, and counts it.
+    """Recreates the index `name` from the lines of a version and its products, as ids and JSON, counts it, and adds
+    replicas.
 
-    Raises ClusterError if it cannot be filled; `products` is called again after a lost node.
+    There are no replicas before that, so a lost node loses documents; then everything is loaded again, and `products`
+    is called again. Raises ClusterError if the index cannot be filled.
     """
 
     def documents() -> Iterator[Document]:
         for row, line, (_, product) in zip(count(), read_lines(lines), products(), strict=False):
             yield str(row), 0, document_of(row, decode_line(line), product)
 
-    fill_index(cluster, name, (SETTINGS, MAPPINGS), documents, made_of, advance)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _fill(cluster, name, documents(), made_of, advance)
+        except ClusterUnavailableError:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _fill(
+    cluster: Cluster,
+    name: str,
+    documents: Iterable[Document],
+    made_of: Mapping[str, object],
+    advance: Callable[[int], None],
+) -> None:
+    loading = {
+        "number_of_shards": cluster.settings.shards,
+        "number_of_replicas": 0,
+        "refresh_interval": "-1",
+        "translog.durability": "async",
+    }
+    cluster.create(name, {**SETTINGS, **loading}, {**MAPPINGS, "_meta": {**made_of, WHOLE: False}})
+    written = 0
+    try:
+        for one in cluster.load(name, documents):
+            written += one
+            advance(one)
+    except ClusterError:
+        advance(-written)
+        raise
+    cluster.settle(name)
+    _check_count(cluster, name, written)
+    cluster.configure(name, {"refresh_interval": None, "translog.durability": None, **cluster.settings.copies})
+    cluster.wait_for_copies(name, _COPIES_SECONDS)
+    # Repeated, since the node with the only copy may have been lost before there was another.
+    _check_count(cluster, name, written)
+    cluster.describe(name, {**made_of, WHOLE: True})
+
+
+def _check_count(cluster: Cluster, name: str, written: int) -> None:
+    if (there := cluster.count(name)) != written:
+        raise ClusterError(f"{name}: {written:,} documents were written and {there:,} are there; rebuild the index")

@@ -97,10 +97,6 @@ class VectorIndex(Protocol):
     def gather(self, rows: Rows) -> Vectors:
         """The stored vectors of `rows` (n, dimension), in their order."""
 
-    @property
-    def without_cluster(self) -> VectorIndex:
-        """The same vectors, searched without a cluster."""
-
 
 def rows_now(rows_before: Rows, count: int) -> Rows:
     """The current row of each of the previous version's `count` rows, or -1 (count,). `rows_before` (n,) has for each
@@ -183,10 +179,6 @@ class StoredVectors:
     def __init__(self, folder: Path) -> None:
         self._vectors = map_vectors(folder)
         self.size, self.dimension = self._vectors.shape
-
-    @property
-    def without_cluster(self) -> VectorIndex:
-        return self
 
     def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
         limit = min(limit, self.size if allowed is None else len(allowed))

@@ -32,14 +32,12 @@ class VersionChanges(msgspec.Struct, frozen=True):
 
 
 class ClusterLocation(msgspec.Struct, frozen=True):
-    """The indexes of a version in an Elasticsearch cluster; settings say which cluster that is."""
+    """The index of a version in an Elasticsearch cluster; settings say which cluster that is."""
 
     alias: str
-    """The alias of the serving version's keyword index."""
+    """The alias of the serving version's index."""
     store: str
     """The id of the index directory."""
-    vectors: bool = False
-    """Whether its vectors are in the cluster, too."""
 
 
 class PictureInfo(msgspec.Struct, frozen=True):
@@ -96,7 +94,7 @@ class Manifest(msgspec.Struct, frozen=True):
     last_merged_change: int = 0
     """The last live change that it contains; later ones in the journal are applied in addition."""
     cluster: ClusterLocation | None = None
-    """The cluster of its indexes; None if they are among its own files."""
+    """The cluster of its keyword index; None if that is among its own files."""
     states: TokenStatesInfo | None = None
     """Token states; None if the encoder has none."""
     pictures: PictureInfo | None = None

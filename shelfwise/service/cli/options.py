@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 Backend = Literal["embedded", "elasticsearch"]
-VectorsBackend = Literal["faiss", "elasticsearch"]
 Index = Annotated[Path, Argument(help="An index directory, created by: shelfwise rebuild", metavar="INDEX")]
 Feeds = Annotated[
     list[str], Argument(help="Feeds as exported by a shop, plain, gzip or zstd; - for standard input.", metavar="FEED")

@@ -46,7 +46,6 @@ from shelfwise.service.cli.options import (
     Index,
     Runtime,
     SettingsFile,
-    VectorsBackend,
     Workers,
     command,
 )
@@ -96,9 +95,6 @@ class BackendOptions:
 
     backend: Annotated[
         Backend | None, Option(help="Backend of keyword search; by default as set, or that of the index.")
-    ] = None
-    vectors: Annotated[
-        VectorsBackend | None, Option(help="Backend of vector search; by default as set, or that of the index.")
     ] = None
     encoder: Annotated[
         str,
@@ -193,14 +189,14 @@ def rebuild(
     if where.pictures and not feeds:
         raise SettingError("--pictures needs a rebuild from a feed: name a feed")
     if where.encoder and not feeds:
-        if where.backend or where.vectors:
-            raise SettingError("without a feed, --encoder cannot be combined with --backend or --vectors: run twice")
+        if where.backend:
+            raise SettingError("without a feed, --encoder cannot be combined with --backend: run twice")
         _reencode(index, where, keep)
         return
-    cluster, vectors_in_cluster = _cluster(index, where)
+    cluster = _cluster(index, where)
     if not feeds:
         with TerminalProgress() as progress:
-            moved = run_move(index, cluster, progress, vectors=vectors_in_cluster, keep=keep)
+            moved = run_move(index, cluster, progress, keep=keep)
         emit(moved, _show_move)
         return
     options = RebuildOptions(
@@ -220,7 +216,6 @@ def rebuild(
         force=force,
         budget=limits,
         cluster=cluster,
-        vectors_in_cluster=vectors_in_cluster,
         pictures=where.picture_options(),
         ray=ray,
     )
@@ -257,20 +252,13 @@ def _named_encoder(index: Path, where: BackendOptions, progress: TerminalProgres
     return made, f"{STATIC}:{name}"
 
 
-def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None, bool]:
-    """The cluster of keyword search, if any, and whether it also searches vectors: by the options, the settings, or the
-    serving version."""
+def _cluster(index: Path, where: BackendOptions) -> ClusterSettings | None:
+    """The cluster of keyword search, if any: by the options, the settings, or the serving version."""
     settings = load_settings(where.settings)
     serving = current_manifest(Store(index))
     place = serving.cluster if serving else None
     is_clustered = (where.backend or settings.backend or (place and "elasticsearch")) == "elasticsearch"
-    has_vectors = place and place.vectors and "elasticsearch"
-    vectors = where.vectors or settings.vectors
-    if is_clustered:
-        return settings.cluster, (vectors or has_vectors) == "elasticsearch"
-    if vectors == "elasticsearch":
-        raise SettingError("vectors can be in Elasticsearch only if words are: set backend to elasticsearch")
-    return None, False
+    return settings.cluster if is_clustered else None
 
 
 def _encode_answers(index: Path, settings: Path | None) -> None:

@@ -163,10 +163,6 @@ class ChangedVectors:
         at = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
         return at, self._rows[at] == rows
 
-    @property
-    def without_cluster(self) -> ChangedVectors:
-        return ChangedVectors(self._base.without_cluster, self._masked, self._rows, self._vectors)
-
 
 def _is_stored(rows: Rows, size: int, laid: Mapping[int, object]) -> NDArray[np.bool_]:
     """Whether rows (n,) are unchanged from the version of `size` products."""

@@ -287,7 +287,7 @@ class Snapshot:
         """The same version, without anything that is in a cluster."""
         searched = partial(searched_fields, analyzer=self.analyzer, weights=self.manifest.weights)
         keyword = NullKeywordIndex(self.products, self.catalog, searched)
-        return replace(self, keyword=keyword, vectors=self.vectors.without_cluster)
+        return replace(self, keyword=keyword)
 
     def expanded_by(self, expansions: Expansions) -> Snapshot:
         """The same version, whose queries are also expanded by learned terms."""
@@ -373,7 +373,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
         catalog,
         analyzer,
         keyword,
-        _vectors(store, manifest, connection),
+        _vectors(store, manifest),
         encoder,
         _states(folder, manifest),
         signals,
@@ -409,14 +409,11 @@ def _keyword(
     return index, (trouble,) if trouble else (), ""
 
 
-def _vectors(store: Store, manifest: Manifest, connection: Connection) -> VectorIndex:
-    folder = store.version_folder(manifest.version)
-    if manifest.cluster and manifest.cluster.vectors:
-        return connection.versions().open_vectors(manifest, folder)
+def _vectors(store: Store, manifest: Manifest) -> VectorIndex:
     # Loaded when the first index is opened, so that importing the engine stays fast.
     from shelfwise.retrieval.index.faiss import FaissIndex
 
-    return FaissIndex(folder / VECTORS_FOLDER)
+    return FaissIndex(store.version_folder(manifest.version) / VECTORS_FOLDER)
 
 
 def _pictures(store: Store, manifest: Manifest) -> tuple[SearchedPictures | None, str]:

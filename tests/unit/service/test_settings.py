@@ -174,11 +174,11 @@ class TestUrls:
 
 class TestFile:
     def test_file_is_found_by_argument_environment_and_working_directory(self, elsewhere: Path, file: Path) -> None:
-        (elsewhere / "shelfwise.toml").write_text('vectors = "faiss"')
-        file.write_text('vectors = "elasticsearch"')
-        assert load_settings(environment={}).vectors == "faiss"
-        assert load_settings(environment={"SHELFWISE_SETTINGS": str(file)}).vectors == "elasticsearch"
-        assert load_settings(file, {"SHELFWISE_SETTINGS": "shelfwise.toml"}).vectors == "elasticsearch"
+        (elsewhere / "shelfwise.toml").write_text('backend = "embedded"')
+        file.write_text('backend = "elasticsearch"')
+        assert load_settings(environment={}).backend == "embedded"
+        assert load_settings(environment={"SHELFWISE_SETTINGS": str(file)}).backend == "elasticsearch"
+        assert load_settings(file, {"SHELFWISE_SETTINGS": "shelfwise.toml"}).backend == "elasticsearch"
 
     def test_named_file_must_exist(self, file: Path) -> None:
         assert f"the settings {file} cannot be read (No such file" in refusal(file, {})

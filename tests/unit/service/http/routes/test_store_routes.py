@@ -31,7 +31,7 @@ from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_g
 
 SECRET = "hush-hush"
 FILE = """
-vectors = "faiss"
+backend = "embedded"
 
 [elasticsearch]
 url = "https://one.example:9200,https://two.example:9200"
@@ -78,7 +78,7 @@ def test_every_setting_is_shown_with_its_source(calling: TestClient) -> None:
         "description": "the port; 0 selects a free one",
     }
     assert (found["service"]["workers"]["value"], found["service"]["workers"]["source"]) == (8, "option")
-    assert (found["index"]["vectors"]["value"], found["index"]["vectors"]["source"]) == ("faiss", "file")
+    assert (found["index"]["backend"]["value"], found["index"]["backend"]["source"]) == ("embedded", "file")
     assert (found["service"]["threads"]["value"], found["service"]["threads"]["source"]) == (None, "default")
     assert found["elasticsearch"]["url"]["value"] == ["https://one.example:9200", "https://two.example:9200"]
     assert found["events"]["phone_regions"]["value"] == found["events"]["phone_regions"]["default"]
