@@ -8,8 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 from uuid import uuid4
@@ -19,8 +18,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from shelfwise.indexer.build import RebuildOptions, rebuild
-from shelfwise.indexer.quality import page
-from shelfwise.indexer.quality.report import Finding
 from shelfwise.retrieval.elasticsearch.client import Cluster
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.encoders import onnx, tokenizer, weights
@@ -88,19 +85,7 @@ def folder_key(folder: Path) -> object:
     return frozenset((path, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
-def chart_key(findings: Sequence[Finding]) -> object:
-    """The part of findings that a chart shows: counts without examples, which differ between catalogs."""
-    counts: Counter[object] = Counter()
-    for each in findings:
-        counts[each.measure, each.severity] += each.count
-    return frozenset(counts.items())
-
-
 _PATCHES = pytest.MonkeyPatch()
-# Charts take most of the time of a small rebuild.
-_PATCHES.setattr(page, "_findings", cached_by_key(page._findings, chart_key))
-for chart in ("_filled", "_prices", "_ages", "_languages"):
-    _PATCHES.setattr(page, chart, cached_by_key(getattr(page, chart), repr))
 _PATCHES.setattr(weights, "folder_fingerprint", cached_by_key(folder_fingerprint, folder_key))
 _PATCHES.setattr(onnx, "open_session", cached_by_file(onnx.open_session))
 _PATCHES.setattr(tokenizer, "open_tokenizer", cached_by_file(tokenizer.open_tokenizer))

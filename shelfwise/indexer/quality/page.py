@@ -1,162 +1,103 @@
-"""Quality report as one HTML page without scripts or external resources, including its plots.
+"""The quality report as one HTML page without scripts or external resources.
 
-Everything from a feed is escaped, and control characters are replaced.
+Everything from a feed is escaped, and characters that could be harmful in a page are replaced. The same report gives
+the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shelfwise.indexer.quality.findings import NO_DATE
-from shelfwise.indexer.quality.report import Finding, PriceBin, QualityReport
-from shelfwise.indexer.quality.rules import Measure, Severity
-from shelfwise.retrieval.html_report import (
-    AMBER,
-    BLUE,
-    GREY,
-    QUIET,
-    RED,
-    count_text,
-    draw_share_bars,
-    label_bar,
-    percent,
-    render,
-    show_counts,
-    show_grid,
-    svg,
-)
+from markupsafe import Markup
+
+from shelfwise.indexer.quality.report import QualityReport
+from shelfwise.indexer.quality.rules import Measure
+from shelfwise.retrieval.html_report import share_text
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+    from jinja2 import Template
 
 _PAGE = Path(__file__).with_name("page.html.j2")
+_MAX_LANGUAGES = 8
+_MAX_CURRENCIES = 3
+# Signs that change the direction of text could make a row appear to say something else.
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_FILTERS: Mapping[str, Callable[..., Any]] = {
+    "file_name": lambda path: Path(path).name or path,
+    "capitalize_first": lambda text: text[:1].upper() + text[1:],
+    "count": "{:,}".format,
+    "share": share_text,
+}
 
 
 def html(report: QualityReport) -> str:
     """The page; the same report gives the same bytes."""
     rejected = sum(counted.count for counted in report.rejected.values())
-    return render(_PAGE, plots(report), report=report, rejected=rejected)
+    charts = {title: rows for title, rows in _charts(report) if rows}
+    return _template().render(charts=charts, report=report, rejected=rejected)
 
 
-SEVERITY_COLOURS = {Severity.ERROR: RED, Severity.WARNING: AMBER, Severity.INFO: GREY}
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-_MOST_LANGUAGES = 8
-_MOST_CURRENCIES = 3
-_PRICE_COLOURS = (BLUE, AMBER, GREY)
+    environment = Environment(
+        loader=FileSystemLoader(_PAGE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_replace_harmful,
+    )
+    environment.filters |= _FILTERS
+    return environment.get_template(_PAGE.name)
 
 
-def plots(report: QualityReport) -> Mapping[str, str]:
-    """Each plot's title and SVG element; plots without data are left out."""
+def _replace_harmful(value: object) -> object:
+    """A text without characters that a page cannot contain or that would change its direction."""
+    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+        return value
+    return "".join("\ufffd" if _is_harmful(mark) else mark for mark in value)
+
+
+def _is_harmful(mark: str) -> bool:
+    code = ord(mark)
+    is_control = (code < 32 and mark not in "\t\n") or 0x7F <= code < 0xA0
+    return is_control or mark in _BIDI_CONTROLS or 0xD800 <= code < 0xE000
+
+
+class Bar(NamedTuple):
+    """A row of a bar chart."""
+
+    label: str
+    length: float
+    """In percent of the longest possible bar."""
+    text: str
+
+
+def _charts(report: QualityReport) -> Iterator[tuple[str, list[Bar]]]:
+    """The bar charts by title; those without data have no rows."""
     charts = report.charts
-    drawn = {
-        "Findings by measure": _findings(report.findings),
-        "Fields that are filled": _filled(charts.filled) if report.products else "",
-        "Prices": _prices(charts.prices),
-        "Time since the last update": _ages(charts.ages),
-        "Languages": _languages(charts.languages),
-    }
-    return {title: element for title, element in drawn.items() if element}
+    measures: Counter[str] = Counter(dict.fromkeys((each.value for each in Measure), 0))
+    for finding in report.findings:
+        measures[finding.measure.value] += finding.count
+    yield "Findings by measure", _bars(measures)
+    filled = charts.filled if report.products else {}
+    yield "Fields that are filled", [Bar(name, 100 * share, share_text(share)) for name, share in filled.items()]
+    frequent = sorted(charts.prices.items(), key=lambda item: -sum(one.count for one in item[1]))
+    for currency, bins in frequent[:_MAX_CURRENCIES]:
+        ranges = {f"{one.low:,.2f} to {one.high:,.2f}": one.count for one in bins}
+        yield f"Prices, {currency or 'no currency'}", _bars(ranges)
+    yield "Time since the last update, up to", _bars(charts.ages)
+    languages = {code or "unknown": count for code, count in charts.languages.items()}
+    yield "Languages", _bars(languages)[:_MAX_LANGUAGES]
 
 
-def _findings(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return ""
-    measures = list(Measure)
-
-    def draw(axes: Axes) -> None:
-        left = [0] * len(measures)
-        for severity in Severity:
-            counts = [
-                sum(one.count for one in findings if one.measure is measure and one.severity is severity)
-                for measure in measures
-            ]
-            if any(counts):
-                axes.barh(measures, counts, left=left, color=SEVERITY_COLOURS[severity], height=0.6, label=severity)
-            left = [before + count for before, count in zip(left, counts, strict=True)]
-        axes.invert_yaxis()
-        show_counts(axes.xaxis, 5)
-        axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
-        for place, count in enumerate(left):
-            label_bar(axes, count_text(count), (count, place))
-        axes.set_xlim(0, max(*left, 1) * 1.14)
-
-    return svg(2.6, draw, "Findings of each measure by severity")
-
-
-def _filled(filled: Mapping[str, float]) -> str:
-    def draw(axes: Axes) -> None:
-        names, shares = list(filled), [100 * share for share in filled.values()]
-        colours = [RED if share < 50 else AMBER if share < 90 else BLUE for share in shares]
-        draw_share_bars(axes, range(len(names)), shares, colours)
-        axes.set_yticks(range(len(names)), names)
-        for place, share in enumerate(shares):
-            label_bar(axes, percent(share), (100, place))
-        axes.set_xlim(0, 112)
-
-    return svg(0.27 * len(filled) + 0.3, draw, "Share of products that have each field")
-
-
-def _prices(prices: Mapping[str, Sequence[PriceBin]]) -> str:
-    totals = {currency: sum(one.count for one in bins) for currency, bins in prices.items()}
-    shown = sorted(totals, key=lambda currency: (-totals[currency], currency))[:_MOST_CURRENCIES]
-    if not shown:
-        return ""
-
-    def draw(axes: Axes) -> None:
-        for currency, colour in zip(shown, _PRICE_COLOURS, strict=False):
-            bins = prices[currency]
-            lows = [one.low for one in bins]
-            widths = [one.high - one.low for one in bins]
-            label = f"{currency or 'no currency'} ({totals[currency]:,})"
-            counts = [one.count for one in bins]
-            axes.bar(lows, counts, widths, align="edge", color=colour, alpha=0.72, label=label, edgecolor="white")
-        axes.set_xscale("log")
-        show_counts(axes.xaxis)
-        show_counts(axes.yaxis, 4)
-        axes.set_ylabel("products")
-        show_grid(axes, legend={"loc": "upper right"})
-
-    return svg(2.6, draw, "Products by price, on a logarithmic scale")
-
-
-def _ages(ages: Mapping[str, int]) -> str:
-    if not sum(ages.values()):
-        return ""
-
-    def draw(axes: Axes) -> None:
-        labels = [label if label == NO_DATE else label.replace(" ", "\n", 1) for label in ages]
-        late = ("2 years", "5 years", "older")
-        colours = [GREY if label == NO_DATE else AMBER if label in late else BLUE for label in ages]
-        axes.bar(labels, list(ages.values()), color=colours, width=0.72)
-        for place, count in enumerate(ages.values()):
-            if count:
-                axes.annotate(
-                    f"{count:,}", (place, count), (0, 3), textcoords="offset points", ha="center", color=QUIET
-                )
-        axes.set_yticks([])
-        axes.margins(y=0.14)
-        axes.tick_params(axis="x", labelsize=9)
-
-    return svg(2.4, draw, "Products by the time since they were updated, up to")
-
-
-def _languages(languages: Mapping[str, int]) -> str:
-    total = sum(languages.values())
-    if not total:
-        return ""
-    shown = dict(list(languages.items())[:_MOST_LANGUAGES])
-    rest = total - sum(shown.values())
-    bars = {code or "unknown": count for code, count in shown.items()} | ({"others": rest} if rest else {})
-
-    def draw(axes: Axes) -> None:
-        axes.barh(list(bars), list(bars.values()), color=BLUE, height=0.6)
-        for place, count in enumerate(bars.values()):
-            label_bar(axes, f"{count:,}  {percent(100 * count / total)}", (count, place))
-        axes.invert_yaxis()
-        axes.set_xticks([])
-        axes.set_xlim(0, max(bars.values()) * 1.28)
-
-    return svg(0.3 * len(bars) + 0.4, draw, "Products by language")
+def _bars(counts: Mapping[str, int]) -> list[Bar]:
+    """Counts as bars; none if all are 0."""
+    longest = max(counts.values(), default=0)
+    return [Bar(name, 100 * count / longest, f"{count:,}") for name, count in counts.items()] if longest else []
