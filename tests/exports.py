@@ -16,8 +16,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from shelfwise.retrieval.encoders.base import PROJECTION_FILE
 from shelfwise.retrieval.encoders.folder import folder_fingerprint
-from shelfwise.retrieval.encoders.projection import PROJECTION_FILE
 
 Floats = NDArray[np.float32]
 Export = Callable[..., torch.onnx.ONNXProgram | None]

@@ -45,9 +45,8 @@ from shelfwise.retrieval.store.products import RECIPE, FieldWeights, ProductStor
 from shelfwise.retrieval.store.signals import Floats, StoredSignals
 from shelfwise.retrieval.store.versions import ServingVersion, Store
 from shelfwise.retrieval.text.analysis import RULES
-from shelfwise.retrieval.updates.changes import apply_change
+from shelfwise.retrieval.updates.changes import PendingUpdate, apply_change, read_pending_updates
 from shelfwise.retrieval.updates.journal import Journal
-from shelfwise.retrieval.updates.three_way_merge import PendingUpdate, read_pending_updates
 
 
 class PreviousVersion:

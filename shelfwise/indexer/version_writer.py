@@ -46,7 +46,7 @@ from shelfwise.retrieval.text.vocabulary import (
     words_of_folded,
     write_words,
 )
-from shelfwise.retrieval.updates.three_way_merge import PendingUpdate, write_pending_updates
+from shelfwise.retrieval.updates.changes import PendingUpdate, write_pending_updates
 
 
 class VersionWriter:

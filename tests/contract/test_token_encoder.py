@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from shelfwise.retrieval.encoders.base import TokenEncoder, Tokens, as_token_encoder
+from shelfwise.retrieval.encoders.base import (
+    PROJECTED,
+    PROJECTION_FILE,
+    TokenEncoder,
+    Tokens,
+    as_token_encoder,
+    sample_texts,
+)
 from shelfwise.retrieval.encoders.folder import TORCH_FOLDER
-from shelfwise.retrieval.encoders.projection import PROJECTED, PROJECTION_FILE, sample_texts
 from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
 from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, find_model
 from tests.encoders import word_table

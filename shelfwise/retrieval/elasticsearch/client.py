@@ -118,11 +118,6 @@ class Cluster:
     def count(self, index: str) -> int:
         return self._guarded(lambda: int(self._client.count(index=index)["count"]))
 
-    def bytes(self, index: str) -> int:
-        """The size of an index on disk in bytes, including its replicas."""
-        stats = self._guarded(lambda: self._client.indices.stats(index=index, metric="store").body)
-        return int(stats["_all"]["total"]["store"]["size_in_bytes"])
-
     def state(self, index: str) -> IndexState | None:
         """The state of an index, or None if it does not exist; within the deadline of a search."""
         states = self._states(index, self._search)

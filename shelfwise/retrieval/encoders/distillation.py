@@ -21,9 +21,8 @@ from safetensors.numpy import save_file
 from tokenizers import normalizers
 from torch.nn.functional import normalize
 
-from shelfwise.retrieval.encoders.base import DEFAULT_MAX_LENGTH, unit_rows
+from shelfwise.retrieval.encoders.base import DEFAULT_MAX_LENGTH, PROJECTION_FILE, unit_rows
 from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, Vectors
-from shelfwise.retrieval.encoders.projection import PROJECTION_FILE
 from shelfwise.retrieval.encoders.tokenizer import open_tokenizer
 from shelfwise.retrieval.encoders.torch import load_model, token_projection
 from shelfwise.retrieval.encoders.weights import MODULES_FILE, ModelSource

@@ -30,6 +30,9 @@ from shelfwise.retrieval.encoders.base import (
     Runtime,
     TextTokens,
     Tokens,
+    principal_directions,
+    sample_texts,
+    stored_projection,
     text_token_indices,
     unit_rows,
 )
@@ -47,7 +50,6 @@ from shelfwise.retrieval.encoders.folder import (
     run_batches,
     write_spec,
 )
-from shelfwise.retrieval.encoders.projection import principal_directions, sample_texts, stored_projection
 from shelfwise.retrieval.encoders.tokenizer import StoredTokenizer, open_tokenizer, write_pieces
 from shelfwise.retrieval.encoders.weights import MODULES_FILE, ModelSource
 from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, StoreDamagedError

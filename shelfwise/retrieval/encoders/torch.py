@@ -23,9 +23,13 @@ from tokenizers import Encoding
 from shelfwise.retrieval.encoders.base import (
     DEFAULT_MAX_LENGTH,
     NO_STATES,
+    PROJECTION_FILE,
     Runtime,
     Tokens,
     empty_tokens,
+    principal_directions,
+    sample_texts,
+    stored_projection,
     text_token_indices,
     unit_rows,
 )
@@ -39,12 +43,6 @@ from shelfwise.retrieval.encoders.folder import (
     choose_prompts,
     identity_of,
     write_spec,
-)
-from shelfwise.retrieval.encoders.projection import (
-    PROJECTION_FILE,
-    principal_directions,
-    sample_texts,
-    stored_projection,
 )
 from shelfwise.retrieval.encoders.weights import ModelSource
 from shelfwise.retrieval.errors import EncoderError, EncoderUnavailableError, SettingError

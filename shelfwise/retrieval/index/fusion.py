@@ -1,6 +1,6 @@
 """Fusion of keyword and vector scores into one order.
 
-A fused score depends only on the query and the product, unless the method needs the list (z-scores, ranks). So filters,
+A fused score depends only on the query and the product, unless the method needs ranks. So filters,
 pages and facets never change the order of the remaining products.
 """
 
@@ -71,18 +71,6 @@ def per_word(evidence: RetrievalScores, weight: float, of_type: float) -> Array:
     return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity + named
 
 
-def by_maximum(evidence: RetrievalScores, weight: float) -> Array:
-    """BM25 as a share of the query's best, plus the weighted cosine (theoretical-minimum, maximum scaling: Bruch, Gai &
-    Ingber 2023, section 3.1)."""
-    best = evidence.bm25.max(initial=0.0)
-    return evidence.bm25 / (best if best > 0 else 1.0) + weight * evidence.similarity
-
-
-def z_scores(evidence: RetrievalScores, weight: float) -> Array:
-    """The z-scores of BM25 and of the cosine, the latter weighted."""
-    return _standardised(evidence.bm25) + weight * _standardised(evidence.cosine)
-
-
 def reciprocal_rank(evidence: RetrievalScores, k: float) -> Array:
     """Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009), which uses only ranks."""
     return 1.0 / (k + evidence.bm25_rank) + 1.0 / (k + evidence.dense_rank)
@@ -92,8 +80,6 @@ OF_TYPE = 3.5
 """The gain in the merged score of a product of the type that the query asks for."""
 METHODS: Mapping[str, Merge] = {
     "per-word": partial(per_word, weight=0.7, of_type=OF_TYPE),
-    "maximum": partial(by_maximum, weight=0.08),
-    "z-score": partial(z_scores, weight=0.25),
     "rrf": partial(reciprocal_rank, k=60.0),
 }
 """The methods that `shelfwise bench quality` compares, each with the best weight over all dev sets."""
@@ -109,10 +95,3 @@ def merge_lists(lengths: Sequence[int], weights: Sequence[float], most: int) -> 
     """
     entries = ((-weight / (r + 1), i, r) for i, weight in enumerate(weights) for r in range(min(lengths[i], most)))
     return [(i, r) for _, i, r in heapq.nsmallest(most, entries)]
-
-
-def _standardised(scores: Array) -> Array:
-    if not len(scores):
-        return scores
-    deviation = scores.std()
-    return np.asarray((scores - scores.mean()) / (deviation if deviation > 0 else 1.0))

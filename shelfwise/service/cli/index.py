@@ -1,4 +1,4 @@
-"""Versions and live changes of an index: `index versions`, `compare`, `rollback`, `prune`, `verify`, `upsert`..."""
+"""Versions and live changes of an index: `index versions`, `rollback`, `prune`, `verify`, `upsert`..."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import typer
 from rich.text import Text
 from typer import Argument, Option
 
-from shelfwise.retrieval.errors import ChangeError, FeedError, UnknownVersionError
+from shelfwise.retrieval.errors import ChangeError, FeedError
 from shelfwise.retrieval.html_report import printable, size_text
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.diff import ProductList, VersionDiff, compare_versions
 from shelfwise.retrieval.store.versions import Store, Surplus
 from shelfwise.retrieval.updates.validation import decode_json
 from shelfwise.service.cli import output
@@ -27,28 +26,17 @@ from shelfwise.service.cli.output import (
     emit,
     say,
     show_notices,
-    show_pairs,
     show_rows,
     time_text,
 )
 from shelfwise.service.cli.search import open_engine
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import cluster_versions
-from shelfwise.service.engine.versions import (
-    Rollback,
-    VersionInfo,
-    current_name,
-    list_versions,
-    roll_back,
-    versions_before,
-)
+from shelfwise.service.engine.versions import Rollback, VersionInfo, current_name, list_versions, roll_back
 
 if TYPE_CHECKING:
     from shelfwise.indexer.feeds.base import RejectedRow
     from shelfwise.service.cli.verify import Problem, Verification
-
-Before = Annotated[str, Argument(help="The earlier version; by default the one before AFTER.", metavar="BEFORE")]
-After = Annotated[str, Argument(help="The later version; by default the serving one.", metavar="AFTER")]
 
 
 @command("index versions store")
@@ -56,25 +44,6 @@ def versions(index: Index) -> None:
     """List the versions of an index with their content and changes, and mark the serving one."""
     store = Store(index)
     emit(list_versions(store), _show_versions, store)
-
-
-@command("index compare store v000003 v000005")
-def compare(
-    index: Index,
-    before: Before = "",
-    after: After = "",
-    examples: Annotated[int, Option(help="Example ids of each kind of change.", min=0)] = 5,
-) -> None:
-    """Show what changed between two versions: products, fields, settings, encoder, rows of the feed."""
-    store = Store(index)
-    after = after or store.current()
-    if not before:
-        store.check_known(after)
-        older = versions_before(store, after)
-        if not older:
-            raise UnknownVersionError(f"{index} has no version before {after} to compare it with; name two versions")
-        before = older[-1]
-    emit(compare_versions(store, before, after, examples=examples), _show_diff)
 
 
 @command("index rollback store v000003")
@@ -141,9 +110,6 @@ def verify(
         raise typer.Exit(1)
 
 
-_MOST_FIELDS = 12
-
-
 def _show_versions(listed: Sequence[VersionInfo], store: Store) -> None:
     names = "", "version", "created", "products", "changes", "encoder", "size"
     show_rows(names, map(_version_row, reversed(listed)))
@@ -160,39 +126,6 @@ def _version_row(info: VersionInfo) -> tuple[str | int | Text | None, ...]:
         return mark, info.version, Text("damaged", style="red"), None, "", "", size
     changes = changes_text(info.changes)
     return mark, info.version, time_text(info.created), info.products, changes, info.encoder_name, size
-
-
-def _show_diff(found: VersionDiff) -> None:
-    one, other, products, fields = found.before, found.after, found.products, found.fields
-    say((one.version, "bold"), " → ", (other.version, "bold"))
-    if found.is_empty:
-        say("Both versions give the same results.")
-    by_field = [f"{name} {count:,}" for name, count in products.fields.items()]
-    more = ", ..." if len(by_field) > _MOST_FIELDS else ""
-    show_pairs(
-        (
-            ("products", _counts(one.products, other.products)),
-            ("rows read", _counts(one.rows_read, other.rows_read)),
-            ("rejected", _counts(one.rows_rejected, other.rows_rejected)),
-            ("added", _changes(products.added)),
-            ("removed", _changes(products.removed)),
-            ("changed", _changes(products.changed)),
-            ("", f"in {', '.join(by_field[:_MOST_FIELDS])}{more}" if by_field else ""),
-            ("new fields", ", ".join(fields.added)),
-            ("removed fields", ", ".join(fields.removed)),
-            *(("field", f"{name}: {before} → {after}") for name, (before, after) in fields.retyped.items()),
-            *((each.name, f"{each.before} → {each.after}") for each in found.settings),
-        )
-    )
-
-
-def _counts(before: int, after: int) -> str:
-    return f"{before:,} → {after:,} ({after - before:+,})" if before != after else f"{before:,}"
-
-
-def _changes(changes: ProductList) -> str:
-    more = ", ..." if changes.count > len(changes.examples) else ""
-    return f"{changes.count:,}" + (f": {', '.join(changes.examples)}{more}" if changes.examples else "")
 
 
 def _show_rollback(done: Rollback, undo: str) -> None:

@@ -50,7 +50,6 @@ GROUPS: Mapping[str, Group] = {
         "Versions of an index, and changes without a rebuild.",
         {
             "versions": Entry("shelfwise.service.cli.index:versions", "List the versions of an index."),
-            "compare": Entry("shelfwise.service.cli.index:compare", "Show what changed between two versions."),
             "rollback": Entry("shelfwise.service.cli.index:rollback", "Make an earlier version serve again."),
             "prune": Entry("shelfwise.service.cli.index:prune", "Remove old versions."),
             "verify": Entry("shelfwise.service.cli.index:verify", "Verify the integrity of an index."),

@@ -30,9 +30,8 @@ from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.retrieval.store.products import encoder_text, keyword_document, product_to_json
 from shelfwise.retrieval.store.signals import COLUMNS, ProductSignals, SignalColumns, columns_of, signal_row
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.updates.changes import Change, Upsert, apply_change
+from shelfwise.retrieval.updates.changes import Change, Upsert, apply_change, same_product
 from shelfwise.retrieval.updates.journal import Journal, JournalEntry, OutrunError
-from shelfwise.retrieval.updates.three_way_merge import same_product
 from shelfwise.service.engine.search import condition_of, ordered_ids, unknown_product
 from shelfwise.service.engine.snapshot import Connection, Products, Snapshot, open_snapshot
 

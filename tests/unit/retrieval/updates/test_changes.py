@@ -17,15 +17,13 @@ from shelfwise.retrieval.updates.changes import (
     Change,
     Delete,
     Patch,
+    PendingUpdate,
     Upsert,
     change_from_json,
     change_to_json,
-    validate_change,
-)
-from shelfwise.retrieval.updates.three_way_merge import (
-    PendingUpdate,
     merge_products,
     read_pending_updates,
+    validate_change,
     write_pending_updates,
 )
 from tests.catalogs import BRANDS, PATHS, PRICES, attributes, products

@@ -92,22 +92,10 @@ class TestVersions:
         assert [each.version for each in list_versions(Store(root)) if each.serves] == ["v000001"]
 
     def test_missing_index_error_names_the_command(self, tmp_path: Path) -> None:
-        for command in (("versions",), ("compare",), ("rollback",), ("prune", "--keep", "1"), ("verify",)):
+        for command in (("versions",), ("rollback",), ("prune", "--keep", "1"), ("verify",)):
             with pytest.raises(StoreMissingError, match="shelfwise rebuild"):
                 run("index", command[0], tmp_path / "nowhere", *command[1:])
         assert not (tmp_path / "nowhere").exists()
-
-
-class TestCompare:
-    def test_default_compares_serving_version_with_the_previous_one(self, three: Path) -> None:
-        diff = run("index", "compare", three, "--json").document()
-        assert (diff["before"]["version"], diff["after"]["version"]) == ("v000002", "v000003")
-        assert diff["products"]["fields"] == {"price": 1}
-        assert diff["encoder_changed"]
-        shown = " ".join(run("index", "compare", three).out.split())
-        for words in ("v000002 → v000003", "products 3 → 2 (-1)", "removed 1: 2", "changed 1: 1 in price 1"):
-            assert words in shown
-        assert "encoder-2 → encoder-1" in shown
 
 
 class TestRollback:
@@ -219,7 +207,7 @@ class TestLock:
             with pytest.raises(StoreLockedError, match=rf"a rebuild is running in .*, process {holder.pid} of "):
                 run("index", command[0], root, *command[1:])
             assert Store(root).versions() == list(NAMES)
-            assert [run("index", name, root).code for name in ("versions", "verify", "compare")] == [0, 0, 0]
+            assert [run("index", name, root).code for name in ("versions", "verify")] == [0, 0]
             holder.kill()
 
     def test_a_dry_run_changes_nothing_and_needs_no_lock(self, root: Path) -> None:

@@ -145,11 +145,11 @@ def test_conflicting_experiments_are_refused() -> None:
     check_overlaps(one("draft", Mode.INTERLEAVE, stage="merged"), [merging])
     check_overlaps(replace(merging, variants=one("x", stage="merged").variants), [merging])
     with pytest.raises(ExperimentError, match="sets merge at that time"):
-        check_overlaps(one("other", merge="maximum"), [merging])
+        check_overlaps(one("other", merge="rrf"), [merging])
     with pytest.raises(ExperimentError, match="interleaves at that time"):
         check_overlaps(one("other", Mode.INTERLEAVE), [one("draft", Mode.INTERLEAVE, merge="rrf")])
     ended = replace(merging, ends=datetime(2026, 12, 1, tzinfo=UTC))
-    check_overlaps(replace(one("other", merge="maximum"), starts=datetime(2026, 12, 1, tzinfo=UTC)), [ended])
+    check_overlaps(replace(one("other", merge="rrf"), starts=datetime(2026, 12, 1, tzinfo=UTC)), [ended])
     order, stage = one("order", ranker="off"), one("stage", stage="merged")
     check_overlaps(merging, [order])
     for new, there, message in ((order, stage, "sets stage"), (stage, order, "sets ranker")):
