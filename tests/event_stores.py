@@ -59,8 +59,7 @@ def aliased(url: str, **more: object) -> Iterator[Alias]:
         yield Alias(settings)
     finally:
         with closing(Cluster(settings)) as cluster:
-            named = f"ubi_events-{settings.alias},ubi_queries-{settings.alias},ubi_keys-{settings.alias}"
-            cluster.delete([state.name for state in cluster.states(named)])
+            cluster.delete([f"ubi-{settings.alias}"])
 
 
 def event(number: int, **values: object) -> StoredEvent:

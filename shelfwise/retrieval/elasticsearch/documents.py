@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import msgspec
 
@@ -29,19 +29,10 @@ _LOOK_SECONDS = 1.0
 _IF_THERE = {"ignore_unavailable": "true"}
 
 
-class NewDocument(NamedTuple):
-    """A document to create, as JSON. `alias` names the one index to which it is written."""
-
-    alias: str
-    id: str
-    content: bytes
-
-
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
     """A document as read; `sort` has its sort values."""
 
-    index: str
     id: str
     sort: Sequence[Any]
     source: Mapping[str, Any]
@@ -62,21 +53,22 @@ def make_index(
         raise status_error("Elasticsearch", f"{index}: {error_reason(answer)}", 400)
 
 
-def create(cluster: Cluster, documents: Sequence[NewDocument]) -> list[int]:
-    """Creates documents durably; returns CREATED, THERE_ALREADY or NO_INDEX for each.
+def create(cluster: Cluster, alias: str, documents: Iterable[tuple[str, bytes]]) -> list[int]:
+    """Creates documents, given by id and as JSON, durably in the one index of an alias; returns CREATED, THERE_ALREADY
+    or NO_INDEX for each.
 
     It never creates indexes. THERE_ALREADY may be the result of a retry after a lost connection.
     """
     lines = [
-        [msgspec.json.encode({"create": {"_index": each.alias, "_id": each.id, "require_alias": True}}), each.content]
-        for each in documents
+        [msgspec.json.encode({"create": {"_index": alias, "_id": name, "require_alias": True}}), content]
+        for name, content in documents
     ]
     return _sent(cluster, lines, (CREATED, THERE_ALREADY, NO_INDEX))
 
 
-def remove(cluster: Cluster, documents: Iterable[tuple[str, str]]) -> int:
-    """Removes documents by index and id, durably; returns the number that existed."""
-    lines = [[msgspec.json.encode({"delete": {"_index": index, "_id": name}})] for index, name in documents]
+def remove(cluster: Cluster, index: str, ids: Iterable[str]) -> int:
+    """Removes documents of an index, durably; returns the number that existed."""
+    lines = [[msgspec.json.encode({"delete": {"_index": index, "_id": name}})] for name in ids]
     return _sent(cluster, lines, (_OK, NO_INDEX)).count(_OK)
 
 
@@ -143,7 +135,7 @@ class PointInTime:
             "track_total_hits": False,
         }
         while hits := self._search(body)["hits"]:
-            yield [FoundDocument(hit["_index"], hit["_id"], hit["sort"], hit.get("_source", {})) for hit in hits]
+            yield [FoundDocument(hit["_id"], hit["sort"], hit.get("_source", {})) for hit in hits]
             if len(hits) < size:
                 return
             body["search_after"] = hits[-1]["sort"]
@@ -171,18 +163,6 @@ def refresh(cluster: Cluster, indexes: Sequence[str]) -> None:
 def flush(cluster: Cluster, indexes: Sequence[str]) -> None:
     """Flushes indexes to disk."""
     check_whole(cluster.request("POST", f"/{','.join(indexes)}/_flush", params=_IF_THERE))
-
-
-def drop_empty(cluster: Cluster, index: str) -> bool:
-    """Removes an index unless it has documents; writes are blocked meanwhile."""
-    cluster.request("PUT", f"/{index}/_block/write", is_write=True)
-    refresh(cluster, [index])
-    is_empty = cluster.count(index) == 0
-    if is_empty:
-        cluster.delete([index])
-    else:
-        cluster.configure(index, {"index.blocks.write": None})
-    return is_empty
 
 
 def expunge(cluster: Cluster, indexes: Sequence[str], seconds: float) -> bool:
