@@ -2,7 +2,7 @@
 
 All addresses of a host must be public, and the connection uses an address that was checked, also after a redirect. So a
 name that later resolves to another address leads nowhere else. A server that is busy or does not respond is not
-contacted for a while; then it is asked only whether a picture has changed (RFC 9110, sections 10.2.3, 13.1 and 15.6.4).
+contacted for a while (RFC 9110, sections 10.2.3 and 15.6.4).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,7 +30,6 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import httpx2
-import msgspec
 import xxhash
 from PIL import Image, ImageOps
 
@@ -65,9 +64,6 @@ PATIENCE = 60.0
 """The seconds that a rebuild waits for a host that requests it; a longer wait fails."""
 _WAIT_SECONDS, _MOST_WAITS = 5.0, 3
 """The pause of a busy host that gives no time, and the number of times that a picture waits for its host."""
-_MOST_VALIDATOR = 500
-_VALIDATORS = ".http"
-"""The suffix of the file next to a cached picture that has its server's validators."""
 _FAILURE = b"!"
 """The first byte of a cached failure, followed by its message; no picture begins with it."""
 _CHECKED_SHARE = 0.05
@@ -93,32 +89,6 @@ def is_public(address: str, port: int) -> bool:
     if isinstance(found, ipaddress.IPv6Address) and (found not in _GLOBAL_UNICAST or found.sixtofour):
         return False
     return port in _PORTS and found.is_global and not found.is_multicast
-
-
-class Validators(msgspec.Struct, frozen=True):
-    """A server's validators of a picture (RFC 9110, section 8.8), with which it can be asked for changes."""
-
-    address: str
-    """The address of the picture after redirects; the validators do not apply to other addresses."""
-    tag: str = ""
-    modified: str = ""
-    copy: str = ""
-    """The fingerprint of the small picture made from it."""
-
-    @classmethod
-    def of(cls, address: str, headers: httpx2.Headers) -> Validators:
-        """The validators of a response."""
-        texts = (headers.get(name, "") for name in ("ETag", "Last-Modified"))
-        return cls(
-            address,
-            *(each if each.isascii() and each.isprintable() and len(each) <= _MOST_VALIDATOR else "" for each in texts),
-        )
-
-    @property
-    def conditions(self) -> dict[str, str]:
-        """The headers of a request that returns the picture only if it has changed."""
-        named = {"If-None-Match": self.tag, "If-Modified-Since": self.modified}
-        return {name: value for name, value in named.items() if value}
 
 
 @dataclass(slots=True)
@@ -156,18 +126,16 @@ class PictureFetcher:
         limits = httpx2.Limits(max_connections=self._parallel, max_keepalive_connections=0)
         return httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
 
-    async def fetch(self, address: str, known: Validators | None = None) -> tuple[bytes, Validators] | None:
-        """The content of a picture's file and its validators; None if it has not changed since `known`.
-
-        Raises PictureError, or PictureUnavailableError if the server does not respond at present.
-        """
+    async def fetch(self, address: str) -> bytes:
+        """The content of a picture's file; raises PictureError, or PictureUnavailableError if the server does not
+        respond at present."""
         host, waits = self._hosts[(urlsplit(address).hostname or "") if address.isprintable() else ""], 0
         async with host.slots:
             while True:
                 await self._wait_for(host)
                 try:
                     async with self._slots:
-                        found = await self._fetch(address, known)
+                        found = await self._fetch(address)
                 except PictureUnavailableError as error:
                     self._note_failure(host, error)
                     if error.wait is None or waits == _MOST_WAITS:
@@ -201,17 +169,14 @@ class PictureFetcher:
         if "_transport" in self.__dict__:
             await self._transport.aclose()
 
-    async def _fetch(self, address: str, known: Validators | None) -> tuple[bytes, Validators] | None:
+    async def _fetch(self, address: str) -> bytes:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
                 for _ in range(_MOST_REDIRECTS + 1):
-                    conditions = known.conditions if known and known.address == address else {}
-                    response = await self._request(httpx2.URL(address), conditions)
+                    response = await self._request(httpx2.URL(address))
                     try:
-                        if conditions and response.status_code == httpx2.codes.NOT_MODIFIED:
-                            return None
                         if not response.has_redirect_location:
-                            return await _read(response), Validators.of(address, response.headers)
+                            return await _read(response)
                         address = str(httpx2.URL(address).join(response.headers["Location"]))
                     finally:
                         await response.aclose()
@@ -225,7 +190,7 @@ class PictureFetcher:
             raise PictureError("its address is not a web address") from error
         raise PictureError("its server redirects too often")
 
-    async def _request(self, url: httpx2.URL, conditions: Mapping[str, str]) -> httpx2.Response:
+    async def _request(self, url: httpx2.URL) -> httpx2.Response:
         """The head of a response, from an address that was checked."""
         if url.scheme not in ("http", "https") or url.userinfo or not url.host or len(str(url)) > _MOST_ADDRESS:
             raise PictureError("its address is not a web address")
@@ -238,7 +203,7 @@ class PictureFetcher:
         request = httpx2.Request(
             "GET",
             url.copy_with(host=found[0]),
-            headers={**headers, **conditions, "User-Agent": "Shelfwise", "Connection": "close"},
+            headers={**headers, "User-Agent": "Shelfwise", "Connection": "close"},
             extensions={"sni_hostname": host, "timeout": timeouts},
         )
         return await self._transport.handle_async_request(request)
@@ -346,15 +311,6 @@ def resize(content: bytes, width: int, kind: str) -> bytes:
     return output.getvalue()
 
 
-@dataclass(frozen=True, slots=True)
-class _OldPicture:
-    """A small picture that must be checked for changes before its use; empty if there is none."""
-
-    content: bytes = b""
-    validators: Validators | None = None
-    """The validators that its server sent; None without any."""
-
-
 class PictureCache:
     """Files of small pictures; the least recently used are removed first. Processes may share a folder.
 
@@ -389,18 +345,13 @@ class PictureCache:
         """Stores the failure of a picture, for some minutes."""
         self.write(name, _FAILURE + str(error).encode())
 
-    def read_old(self, name: str) -> _OldPicture:
+    def read_old(self, name: str) -> bytes:
         """A picture of any age; empty if there is none or it failed."""
-        content = b""
         try:
             content = (self._folder / name).read_bytes()
-            if content.startswith(_FAILURE):
-                return _OldPicture()
-            validators = msgspec.json.decode((self._folder / f"{name}{_VALIDATORS}").read_bytes(), type=Validators)
-        except (OSError, ValueError):
-            return _OldPicture(content)
-        # Another process may have written one of the two files in the meantime.
-        return _OldPicture(content, validators if validators.copy == xxhash.xxh3_128_hexdigest(content) else None)
+        except OSError:
+            return b""
+        return b"" if content.startswith(_FAILURE) else content
 
     def postpone(self, name: str) -> None:
         """Allows the use of an old picture for some more minutes."""
@@ -408,39 +359,30 @@ class PictureCache:
         with suppress(OSError):
             os.utime(self._folder / name, (now, now - _FRESH_SECONDS + _FAILED_SECONDS))
 
-    def write(self, name: str, content: bytes, validators: Validators | None = None) -> None:
-        """Adds a file with its validators. A full or unwritable disk is not an error: the picture is then fetched
-        again."""
+    def write(self, name: str, content: bytes) -> None:
+        """Adds a file. A full or unwritable disk is not an error: the picture is then fetched again."""
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
-            self._write(name, content)
-            if validators and validators.conditions:
-                noted = msgspec.structs.replace(validators, copy=xxhash.xxh3_128_hexdigest(content))
-                self._write(f"{name}{_VALIDATORS}", msgspec.json.encode(noted))
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                file.write(content)
+            Path(file.name).replace(self._folder / name)
+            self._unmeasured += len(content)
             if self._unmeasured > _CHECKED_SHARE * self._most:
                 self._unmeasured = 0
                 self._prune()
 
-    def _write(self, name: str, content: bytes) -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(self._folder / name)
-        self._unmeasured += len(content)
-
     def _prune(self) -> None:
-        sizes, used = Counter[str](), defaultdict[str, float](float)
+        files = []
         for entry in os.scandir(self._folder):
             with suppress(FileNotFoundError):  # another process may have removed it
-                name, known = entry.name.removesuffix(_VALIDATORS), entry.stat()
-                sizes[name] += known.st_size
-                used[name] = max(used[name], known.st_atime)
-        surplus = sizes.total() - self._most
-        for name in sorted(sizes, key=lambda each: used[each]):
-            if surplus <= 0 or used[name] >= self._used_since:
+                known = entry.stat()
+                files.append((known.st_atime, known.st_size, entry.path))
+        surplus = sum(size for _, size, _ in files) - self._most
+        for used, size, path in sorted(files):
+            if surplus <= 0 or used >= self._used_since:
                 return
-            for path in (self._folder / name, self._folder / f"{name}{_VALIDATORS}"):
-                path.unlink(missing_ok=True)
-            surplus -= sizes[name]
+            Path(path).unlink(missing_ok=True)
+            surplus -= size
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,17 +400,15 @@ class SmallPictures:
         run = asyncio.get_running_loop().run_in_executor
         old = await run(self.files, partial(self.cache.read_old, name))
         try:
-            found = await self.fetcher.fetch(address, old.validators)
-            small, validators = old.content, old.validators
-            if found is not None:
-                small, validators = await run(self.decoder, partial(resize, found[0], width, kind)), found[1]
+            content = await self.fetcher.fetch(address)
+            small = await run(self.decoder, partial(resize, content, width, kind))
         except PictureError as error:
-            if old.content and isinstance(error, PictureUnavailableError):
+            if old and isinstance(error, PictureUnavailableError):
                 await run(self.files, partial(self.cache.postpone, name))
-                return old.content, True
+                return old, True
             await run(self.files, partial(self.cache.write_failure, name, error))
             raise
-        await run(self.files, partial(self.cache.write, name, small, validators))
+        await run(self.files, partial(self.cache.write, name, small))
         return small, False
 
 

@@ -21,14 +21,7 @@ from shelfwise.indexer.build import RebuildReport
 from shelfwise.indexer.pictures import NONE, PictureOptions
 from shelfwise.retrieval.errors import EncoderUnavailableError
 from shelfwise.retrieval.index.faiss import FaissIndex, PreviousVectors, VectorIndexKind, build_index
-from shelfwise.retrieval.pictures import (
-    CatalogPictures,
-    PictureCache,
-    PictureFetcher,
-    PictureKeys,
-    Validators,
-    is_public,
-)
+from shelfwise.retrieval.pictures import CatalogPictures, PictureCache, PictureFetcher, PictureKeys, is_public
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import PICTURES_FOLDER
@@ -237,17 +230,16 @@ def test_pictures_are_fetched_once_and_a_few_at_a_time(
 
 
 Answer = tuple[int, Mapping[str, str]]
-TAGGED: Answer = (200, {"ETag": '"one"', "Last-Modified": "Tue, 10 Nov 2026 10:00:00 GMT"})
 
 
 class ScriptedServer(BaseHTTPRequestHandler):
     """Sends each path its responses in turn, and repeats the last one; the picture depends on how many are left."""
 
     answers: ClassVar[dict[str, list[Answer]]] = {}
-    requests: ClassVar[list[tuple[str, float, dict[str, str]]]] = []
+    requests: ClassVar[list[tuple[str, float]]] = []
 
     def do_GET(self) -> None:
-        self.requests.append((self.path, time.monotonic(), dict(self.headers)))
+        self.requests.append((self.path, time.monotonic()))
         waiting = self.answers[self.path]
         seed = len(waiting)
         status, headers = waiting[0] if len(waiting) == 1 else waiting.pop(0)
@@ -283,7 +275,7 @@ class Fetching:
 
     @property
     def paths(self) -> list[str]:
-        return [path for path, _, _ in ScriptedServer.requests]
+        return [path for path, _ in ScriptedServer.requests]
 
 
 @pytest.fixture
@@ -294,30 +286,16 @@ def fetching(tmp_path: Path) -> Iterator[Fetching]:
     server.shutdown()
 
 
-def test_old_picture_is_fetched_again_only_if_it_has_changed(fetching: Fetching) -> None:
-    first = fetching({"/a": [TAGGED]})
-    assert "If-None-Match" not in ScriptedServer.requests[0][2]
-    assert fetching({"/a": [(304, {})]}).keys == first.keys
-    sent = ScriptedServer.requests[0][2]
-    assert (sent["If-None-Match"], sent["If-Modified-Since"]) == tuple(TAGGED[1].values())
+def test_old_picture_is_fetched_again(fetching: Fetching) -> None:
+    first = fetching({"/a": [(200, {})]})
     assert fetching({"/a": [(200, {}), (500, {})]}).keys != first.keys
-    assert "If-None-Match" in ScriptedServer.requests[0][2]
-    fetching({"/a": [(200, {})]})
-    assert "If-None-Match" not in ScriptedServer.requests[0][2]
-
-
-def test_validators_of_one_address_are_not_sent_to_another(fetching: Fetching) -> None:
-    fetching({"/to": [(302, {"Location": "/a"})], "/a": [TAGGED]})
-    ScriptedServer.answers["/b"] = [TAGGED]
-    fetching({"/to": [(302, {"Location": "/b"})]})
-    assert fetching.paths == ["/to", "/b"]
-    assert not any("If-None-Match" in headers for _, _, headers in ScriptedServer.requests)
+    assert fetching.paths == ["/a"]
 
 
 def test_picture_is_requested_again_after_the_delay_of_the_server(fetching: Fetching) -> None:
     found = fetching({"/a": [(429, {"Retry-After": "1"}), (200, {})]})
     assert len(found.keys) == 1
-    first, second = (time for _, time, _ in ScriptedServer.requests)
+    first, second = (time for _, time in ScriptedServer.requests)
     assert 0.9 < second - first < 10
 
 
@@ -339,13 +317,9 @@ def test_server_that_is_down_gets_few_requests_and_old_pictures_stay(fetching: F
 
 
 def test_rebuild_keeps_all_of_its_own_pictures_and_no_others(tmp_path: Path) -> None:
-    validators = Validators("http://shop.example/a", '"one"')
-    PictureCache(tmp_path / "cache", 10_000).write("old", bytes(5_000), validators)
+    PictureCache(tmp_path / "cache", 10_000).write("old", bytes(5_000))
     os.utime(tmp_path / "cache" / "old", (1.0, 1.0))
-    os.utime(tmp_path / "cache" / "old.http", (1.0, 1.0))
     own = PictureCache(tmp_path / "cache", 10_000, keeps_used=True)
     for number in range(20):
-        own.write(f"{number}", bytes(1_000), validators)
-    assert {path.name for path in (tmp_path / "cache").iterdir()} == {
-        f"{number}{end}" for number in range(20) for end in ("", ".http")
-    }
+        own.write(f"{number}", bytes(1_000))
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == set(map(str, range(20)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -61,12 +60,6 @@ class HostileServer(BaseHTTPRequestHandler):
 
     def send_png(self, _rest: str) -> None:
         self.send(200, {"Content-Type": "image/png"}, encoded())
-
-    def send_tagged(self, _rest: str) -> None:
-        if self.headers["If-None-Match"] == '"one"':
-            self.requests.append("304")
-            return self.send(304, {})
-        return self.send(200, {"Content-Type": "image/png", "ETag": '"one"'}, encoded())
 
     def send_busy(self, _rest: str) -> None:
         self.send(429, {"Retry-After": "30"})
@@ -154,15 +147,6 @@ def test_picture_is_made_smaller_and_cached(tmp_path: Path, hostile: ThreadingHT
         assert (small.format, small.size) == ("WEBP", (160, 80))
     assert HostileServer.requests == ["/png/one"]
     assert [path.suffix for path in (tmp_path / FOLDER).iterdir()] == [".webp"]
-
-
-def test_old_picture_is_sent_if_it_has_not_changed(tmp_path: Path, hostile: ThreadingHTTPServer) -> None:
-    HostileServer.requests.clear()
-    first = fetched(tmp_path, hostile, "tagged/one")
-    for path in (tmp_path / FOLDER).iterdir():
-        os.utime(path, (0.0, 0.0))
-    assert [fetched(tmp_path, hostile, "tagged/one") for _ in range(2)] == [first, first]
-    assert HostileServer.requests == ["/tagged/one", "/tagged/one", "304"]
 
 
 def test_page_does_not_wait_for_a_busy_server(tmp_path: Path, hostile: ThreadingHTTPServer) -> None:
