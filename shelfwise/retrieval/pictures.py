@@ -320,7 +320,8 @@ class PictureCache:
     def __init__(self, folder: Path, most_bytes: int, *, keeps_used: bool = False) -> None:
         self._folder = folder
         self._most = most_bytes
-        self._used_since = time.time() if keeps_used else math.inf
+        # A whole second, since the clock of files is some milliseconds behind.
+        self._used_since = math.floor(time.time()) if keeps_used else math.inf
         self._unmeasured = most_bytes
         """Bytes written since the size was measured."""
 
