@@ -101,7 +101,6 @@ _ROUTERS = (
     curation.router,
     store.index_router,
     store.alias_router,
-    store.settings_router,
     store.store_router,
     store.key_router,
     feeds.router,

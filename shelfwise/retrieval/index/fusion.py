@@ -6,8 +6,7 @@ pages and facets never change the order of the remaining products.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -84,14 +83,3 @@ METHODS: Mapping[str, Merge] = {
 }
 """The methods that `shelfwise bench quality` compares, each with the best weight over all dev sets."""
 DEFAULT = "per-word"
-
-
-def merge_lists(lengths: Sequence[int], weights: Sequence[float], most: int) -> list[tuple[int, int]]:
-    """Merges several disjoint lists into one order of the best entries, as pairs of list and place, both from 0.
-
-    The entry at place r scores weight / (r + 1): a weighted reciprocal rank (Cormack, Clarke and Buettcher 2009) with
-    k = 0. Lists of equal weight take turns; one of twice the weight gets two of three places. A larger k, which damps
-    the ranks of entries that several lists have, would put a list of twice the weight before all others.
-    """
-    entries = ((-weight / (r + 1), i, r) for i, weight in enumerate(weights) for r in range(min(lengths[i], most)))
-    return [(i, r) for _, i, r in heapq.nsmallest(most, entries)]

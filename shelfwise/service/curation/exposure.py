@@ -10,7 +10,7 @@ costs what the curve of constant strengths shows.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
@@ -86,11 +86,10 @@ class ExposureState:
 NOT_COUNTED = ExposureState()
 
 
-def attention(page: Page, positions: Sequence[int] = ()) -> list[tuple[ExposureGoal, float, float]]:
-    """Attention of the goal's products and of all hits, for each goal of a page; `positions` are those of the hits, by
-    default those on the page. Pinned hits count for neither."""
+def attention(page: Page) -> list[tuple[ExposureGoal, float, float]]:
+    """Attention of the goal's products and of all hits, for each goal of a page. Pinned hits count for neither."""
     first = (page.page - 1) * page.size + 1
-    placed = list(zip(positions or range(first, first + len(page.hits)), page.hits, strict=True))
+    placed = list(enumerate(page.hits, first))
     found = []
     for each in page.exposure_goals:
         fixed, own = frozenset(each.pinned), frozenset(each.products)

@@ -141,10 +141,10 @@ class ServedExposure:
         waiting = self._counts.waiting(goal)
         return (stored + waiting if waiting else stored).within(goal).on(day_of(self._clock()))
 
-    def count(self, page: Page, positions: Sequence[int] = ()) -> None:
-        """Counts a page shown to a shopper, with hits at `positions`, by default those on the page."""
+    def count(self, page: Page) -> None:
+        """Counts a page shown to a shopper."""
         day = day_of(self._clock())
-        for goal, own, total in attention(page, positions):
+        for goal, own, total in attention(page):
             if total:
                 self._counts.add(goal, self.state(goal).step(goal, day, own, total))
 

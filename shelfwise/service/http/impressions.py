@@ -29,11 +29,8 @@ _BATCH = 2_000
 class ImpressionRecorder:
     """Writes queries and impressions in a thread, so that no search waits for the disk."""
 
-    def __init__(
-        self, record: Callable[..., object], count: Callable[[Page, Sequence[int]], None] = lambda *_: None
-    ) -> None:
-        """`record` is `SearchEngine.record`; `count` is called with each recorded page and the positions of its
-        hits."""
+    def __init__(self, record: Callable[..., object], count: Callable[[Page], None] = lambda _: None) -> None:
+        """`record` is `SearchEngine.record`; `count` is called with each recorded page."""
         self._record, self._count = record, count
         self._waiting: list[Event] = []
         self._writing: list[Event] = []
@@ -66,17 +63,16 @@ class ImpressionRecorder:
         *,
         shopper: str = "",
         session: str = "",
-        positions: Sequence[int] = (),
         product_id: str = "",
         address: str = "",
     ) -> None:
-        """Adds a search: its query, and an impression of each hit at its position, by default that on the page. Shopper
-        and session are ids of the store; if both are empty, nothing is recorded. `product_id` is the product on whose
+        """Adds a search: its query, and an impression of each hit at its position. Shopper and session are ids of the
+        store; if both are empty, nothing is recorded. `product_id` is the product on whose
         page a question was asked, `address` is the network address that the search counts for."""
         if not (shopper or session) or len(text) > _MOST_QUERY:
             return
-        self._count(page, positions)
-        events = _events(query_id, text, page, (shopper, session, address), positions, product_id)
+        self._count(page)
+        events = _events(query_id, text, page, (shopper, session, address), product_id)
         with self._changing:
             room = _MOST_WAITING - len(self._waiting)
             self._waiting.extend(events[:room])
@@ -119,13 +115,10 @@ class ImpressionRecorder:
         self.trouble = str(error)
 
 
-def _events(
-    query_id: str, text: str, page: Page, names: tuple[str, str, str], positions: Sequence[int], page_of: str
-) -> list[Event]:
+def _events(query_id: str, text: str, page: Page, names: tuple[str, str, str], page_of: str) -> list[Event]:
     now = datetime.now(UTC)
     shopper, session, address = names
     first = (page.page - 1) * page.size + 1
-    positions = positions or range(first, first + len(page.hits))
 
     def event(kind: EventKind, name: str, product_id: str = "", position: int | None = None) -> Event:
         return Event(
@@ -142,9 +135,8 @@ def _events(
             address=address,
         )
 
-    impressions = [
-        event(EventKind.IMPRESSION, str(at), hit.product.id, at) for at, hit in zip(positions, page.hits, strict=True)
-    ]
+    hits = enumerate(page.hits, first)
+    impressions = [event(EventKind.IMPRESSION, str(at), hit.product.id, at) for at, hit in hits]
     # Browsing has no query text, so there is no query event; its impressions suffice.
     return [event(EventKind.QUERY, "query", page_of), *impressions] if text.strip() else impressions
 

@@ -1,11 +1,9 @@
-"""The OpenAPI document: schemas of msgspec types, which FastAPI does not describe, and examples of all operations."""
+"""The OpenAPI document: schemas of msgspec types and of errors, which FastAPI does not describe."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,9 +13,6 @@ from pydantic.json_schema import models_json_schema
 
 from shelfwise.service.http.errors import ErrorResponse, ProtocolErrorResponse
 
-EXAMPLES = Path(__file__).parent / "examples.json"
-"""Examples by operation ("GET /v1/search"): `parameters`, `request`, and `response` as recorded from the demo store.
-`python -m tests.openapi_examples` records the responses again."""
 _JSON = "application/json"
 _SCHEMAS = "#/components/schemas/{name}"
 _making = threading.Lock()
@@ -60,22 +55,21 @@ def _response(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 class DescribedApp(FastAPI):
-    """An application whose OpenAPI document has the schemas of `struct_response` and of errors, and the examples."""
+    """An application whose OpenAPI document has the schemas of `struct_response` and of errors."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, built once, which takes a second."""
         with _making:
             if self.openapi_schema is None:
-                document, examples = super().openapi(), json.loads(EXAMPLES.read_bytes())
+                document = super().openapi()
                 bodies = models_json_schema(
                     [(kind, "serialization") for kind in (ErrorResponse, ProtocolErrorResponse)],
                     ref_template=_SCHEMAS.format(name="{model}"),
                 )
                 document["components"]["schemas"] |= bodies[1]["$defs"]
-                for name, operation in operations(document):
-                    for media in (each for each in _contents(operation) if "schema" in each):
-                        document["components"]["schemas"] |= media["schema"].pop("$defs", {})
-                    _add_example(operation, examples.get(name, {}))
+                for _, operation in operations(document):
+                    for media in success_of(operation).get("content", {}).values():
+                        document["components"]["schemas"] |= media.get("schema", {}).pop("$defs", {})
         return self.openapi_schema or {}
 
 
@@ -91,19 +85,3 @@ def success_of(operation: dict[str, Any]) -> dict[str, Any]:
     """The description of an operation's successful response."""
     found: dict[str, Any] = next(each for status, each in operation["responses"].items() if status.startswith("2"))
     return found
-
-
-def _contents(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from success_of(operation).get("content", {}).values()
-
-
-def _add_example(operation: dict[str, Any], example: dict[str, Any]) -> None:
-    for parameter in operation.get("parameters", ()):
-        if parameter["name"] in example.get("parameters", {}):
-            parameter["example"] = example["parameters"][parameter["name"]]
-    if "request" in example:
-        for media in operation["requestBody"]["content"].values():
-            media["example"] = example["request"]
-    if "response" in example:
-        for media in _contents(operation):
-            media["example"] = example["response"]

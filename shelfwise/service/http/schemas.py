@@ -190,40 +190,12 @@ class IndexSearchBody(SearchBody):
     """One search of an index."""
 
     index: str = Field("", max_length=_MOST_NAME, description="By default the index in the path, or the only one.")
-    weight: float = Field(1.0, gt=0, le=1_000, description="With merge: weight of this search, relative to the others.")
-
-
-class MergeBody(RequestBody):
-    """One page of the hits of several searches."""
-
-    size: int = Field(20, ge=1, le=MAX_SIZE, description="Hits on a page.")
-    page: int = Field(1, ge=1, le=MAX_SIZE, description="Page number, from 1.")
-
-    @property
-    def depth(self) -> int:
-        """Number of hits up to the end of the page."""
-        return self.size * self.page
-
-    @model_validator(mode="after")
-    def _check_depth(self) -> Self:
-        if self.depth > MAX_SIZE:
-            raise ValueError(f"size times page is {self.depth:,}, at most {MAX_SIZE:,} is allowed")
-        return self
 
 
 class MultiSearchBody(RequestBody):
     """Several searches."""
 
     searches: list[IndexSearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
-    merge: MergeBody | None = Field(None, description="One list of all hits, instead of one for each search.")
-
-    @model_validator(mode="after")
-    def _check_merge(self) -> Self:
-        for number, each in enumerate(self.searches):
-            if self.merge and (given := each.model_fields_set & {"size", "page", "sort", "per_group"}):
-                name = min(given)
-                raise ValueError(f"searches[{number}].{name}: merged searches have no {name}; the list is by rank")
-        return self
 
 
 class RecommendBody(RequestBody):
@@ -354,17 +326,6 @@ class AliasBody(RequestBody):
     """The index of an alias."""
 
     index: str = Field(min_length=1, max_length=_MOST_NAME, examples=["shop-2026-11"])
-
-
-class CompareBody(RequestBody):
-    """Queries to rank by the serving ranker and by another one."""
-
-    ranker: Name = Field(
-        min_length=1, description='A ranker of the store; "off" for none, "default" for the shipped one.'
-    )
-    queries: list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]] = Field(
-        [], max_length=MOST_SEARCHES, description="By default the store's most frequent queries."
-    )
 
 
 class KeyBody(RequestBody):
@@ -519,34 +480,10 @@ class SearchResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class MergedHit(SearchHit):
-    """A hit of one of several indexes."""
-
-    index: str = ""
-    query_id: str = ""
-    """Query id of its search, to be sent with clicks to its index."""
-    position: int = 1
-    """Position in the merged list, from 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class MergedPage:
-    """One page of the hits of several searches."""
-
-    hits: tuple[MergedHit, ...]
-    total: int
-    """The sum over the searches."""
-    page: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class MultiSearchResponse:
     """Pages in the order of the searches."""
 
     results: tuple[SearchResponse, ...]
-    """One for each search; without hits if they are merged."""
-    merged: MergedPage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Header, Path, Query, Request, Response
 
-from shelfwise.retrieval.index.fusion import merge_lists
 from shelfwise.retrieval.index.grouping import VARIANTS
 from shelfwise.retrieval.index.ranges import parse_ranges
 from shelfwise.retrieval.records import Page
@@ -40,10 +39,6 @@ from shelfwise.service.http.schemas import (
     RESPONSES,
     AnswerBody,
     FieldNames,
-    IndexSearchBody,
-    MergeBody,
-    MergedHit,
-    MergedPage,
     MultiSearchBody,
     MultiSearchResponse,
     ProductHit,
@@ -107,76 +102,21 @@ async def multi_search(
     indexes: Indexes, permit: MaySearchAny, body: MultiSearchBody, privacy: PrivacyHeader = ""
 ) -> Response:
     """Results in the order of the searches, each on its `index`; if one search is invalid, all are refused. The
-    searches may have at most 5,000 hits together, and run one by one, in turns with other requests. With `merge`, the
-    result is one list of the hits of all searches, merged by weighted reciprocal rank."""
-    merge, is_private = body.merge, privacy == "1"
-    paging = {"size": merge.depth, "sponsored": False} if merge else {}
-    searches = [each.model_copy(update=paging) for each in body.searches]
-    check_batch_hits(sum(each.size * each.per_group for each in searches), "searches")
-    indexes.shared.charge(permit, sum(map(_cost, searches)))
-    contexts = [indexes.admitted(permit, each.index, Scope.SEARCH) for each in searches]
-    threads, search = indexes.shared.threads, partial(_find, permit=permit, is_private=is_private)
-    works = (partial(search, context, body=each) for context, each in zip(contexts, searches, strict=True))
+    searches may have at most 5,000 hits together, and run one by one, in turns with other requests."""
+    is_private = privacy == "1"
+    check_batch_hits(sum(each.size * each.per_group for each in body.searches), "searches")
+    indexes.shared.charge(permit, sum(map(_cost, body.searches)))
+    contexts = [indexes.admitted(permit, each.index, Scope.SEARCH) for each in body.searches]
+    threads, find = indexes.shared.threads, partial(_find, permit=permit, is_private=is_private)
+    works = [partial(find, context, body=each) for context, each in zip(contexts, body.searches, strict=True)]
     found = await threads.run_all(works)
 
     def respond() -> Response:
-        parts = [_Part(permit, *each) for each in zip(contexts, searches, found, strict=True)]
-        if merge:
-            return json_response(_merge(parts, merge, is_private=is_private))
-        for each in parts:
-            each.record(each.page, is_private=is_private)
-        return json_response(MultiSearchResponse(tuple(each.response for each in parts)))
+        for context, each, (response, page) in zip(contexts, body.searches, found, strict=True):
+            _record(context, permit, each, response, page, is_private=is_private)
+        return json_response(MultiSearchResponse(tuple(response for response, _ in found)))
 
     return await threads.run(respond)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One of several searches, and its result."""
-
-    permit: Permit
-    context: ServiceContext
-    body: IndexSearchBody
-    found: tuple[SearchResponse, Page]
-
-    @property
-    def response(self) -> SearchResponse:
-        return self.found[0]
-
-    @property
-    def page(self) -> Page:
-        return self.found[1]
-
-    def record(self, page: Page, positions: Sequence[int] = (), *, is_private: bool) -> None:
-        if not is_private:
-            self.context.impressions.record_page(
-                self.response.query_id,
-                self.body.text,
-                page,
-                shopper=self.body.shopper,
-                session=self.body.session,
-                positions=positions,
-                address=counted_address(self.permit),
-            )
-
-
-def _merge(parts: Sequence[_Part], merge: MergeBody, *, is_private: bool) -> MultiSearchResponse:
-    """One page of the hits of all searches; only hits on it are recorded, at their positions."""
-    order = merge_lists([len(each.page.hits) for each in parts], [each.body.weight for each in parts], merge.depth)
-    first = merge.depth - merge.size
-    shown = list(enumerate(order[first:], first + 1))
-    for number, part in enumerate(parts):
-        own = [(at, part.page.hits[place]) for at, (i, place) in shown if i == number]
-        part.record(replace(part.page, hits=tuple(hit for _, hit in own)), [at for at, _ in own], is_private=is_private)
-    hits = tuple(_merged_hit(parts[i], place, at) for at, (i, place) in shown)
-    page = MergedPage(hits, sum(each.page.total for each in parts), merge.page, merge.size)
-    return MultiSearchResponse(tuple(replace(each.response, hits=()) for each in parts), page)
-
-
-def _merged_hit(part: _Part, place: int, position: int) -> MergedHit:
-    hit, index = part.response.hits[place], part.context.called or part.context.name
-    own = {each.name: getattr(hit, each.name) for each in fields(hit)}
-    return MergedHit(**own, index=index, query_id=part.response.query_id, position=position)
 
 
 def _cost(body: SearchBody) -> int:
@@ -257,6 +197,13 @@ def product(
 def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:
     """Searches within the filters of a permit, and records the search unless it is private."""
     response, page = _find(context, permit, body, is_private=is_private)
+    _record(context, permit, body, response, page, is_private=is_private)
+    return response
+
+
+def _record(
+    context: ServiceContext, permit: Permit, body: SearchBody, response: SearchResponse, page: Page, *, is_private: bool
+) -> None:
     if not is_private:
         context.impressions.record_page(
             response.query_id,
@@ -266,7 +213,6 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
             session=body.session,
             address=counted_address(permit),
         )
-    return response
 
 
 def _find(

@@ -8,23 +8,20 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from msgspec import to_builtins
+from fastapi import Path, Query, Request, Response
 
 from shelfwise.rerank.expansions import expansion_store
 from shelfwise.rerank.model_card import read_card
-from shelfwise.rerank.model_store import DEFAULT_MODEL, list_models
+from shelfwise.rerank.model_store import list_models
 from shelfwise.rerank.ranker.spec import RANKERS, ranker_store
 from shelfwise.rerank.user_tower.files import user_tower_store
 from shelfwise.retrieval.errors import UnknownProductError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.curation.switches import SwitchedPart
-from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.models import encoding_of, model_store_of
 from shelfwise.service.engine.snapshot import cluster_versions
 from shelfwise.service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
-from shelfwise.service.events.popular_queries import read_popular_queries
 from shelfwise.service.http.auth import Permit, Scope, StoredKey, combine_filters, matches_index, new_key
 from shelfwise.service.http.context import (
     Contextual,
@@ -38,13 +35,11 @@ from shelfwise.service.http.context import (
     WorkerRouter,
 )
 from shelfwise.service.http.errors import RequestError
-from shelfwise.service.http.limits import search_cost
 from shelfwise.service.http.openapi import struct_response
 from shelfwise.service.http.routes.curation import RevisionResponse
 from shelfwise.service.http.schemas import (
     RESPONSES,
     AliasBody,
-    CompareBody,
     ForgetBody,
     KeyBody,
     RebuildBody,
@@ -60,33 +55,13 @@ from shelfwise.service.reports.events import EventReport, stored_report
 from shelfwise.service.settings import SettingDescription, SettingSections, SettingSource
 
 store_router = WorkerRouter(prefix="/v1", tags=["store"], responses=RESPONSES)
-settings_router = APIRouter(prefix="/v1/settings", tags=["store"])
 index_router = WorkerRouter(prefix="/v1/indexes", tags=["indexes"], responses=RESPONSES)
 alias_router = WorkerRouter(prefix="/v1/aliases", tags=["indexes"], responses=RESPONSES)
 key_router = WorkerRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
 task_router = WorkerRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
 
 Document = dict[str, Any]
-_TOP_QUERIES = 10
-_COMPARED_DEPTH, _SHOWN_HITS = 20, 5
 AliasName = Annotated[str, Path(max_length=100)]
-_PORT = SettingDescription(
-    8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "the port; 0 selects a free one"
-)
-_URL = SettingDescription(
-    ["https://***@search-1.example:9200"],
-    [],
-    SettingSource.FILE,
-    False,
-    "SHELFWISE_ELASTICSEARCH__URL",
-    "addresses of the cluster",
-)
-_SETTINGS_EXAMPLE = to_builtins({"service": {"port": _PORT}, "elasticsearch": {"url": _URL}})
-_SETTINGS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    **RESPONSES,
-    200: {"description": "The settings by section.", "content": {"application/json": {"example": _SETTINGS_EXAMPLE}}},
-    304: {"description": "The client has the current settings."},
-}
 
 
 @store_router.get(
@@ -142,58 +117,6 @@ def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBo
     return document | ({"passed_over": done.passed_over} if opened.family is RANKERS else {})
 
 
-@dataclass(frozen=True, slots=True)
-class HitComparison:
-    """One of the first hits of a query."""
-
-    product_id: str
-    title: str
-    other_place: int | None
-    """Rank in the other order; None if it is not among the first twenty."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryComparison:
-    """The first five hits of a query in two orders."""
-
-    query: str
-    before: tuple[HitComparison, ...]
-    """Hits of the serving ranker."""
-    after: tuple[HitComparison, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RankerComparison:
-    """Queries ranked by the serving ranker and by another one."""
-
-    serving: str
-    """Name of the serving ranker; empty if there is none."""
-    ranker: str
-    queries: tuple[QueryComparison, ...]
-
-
-@store_router.post("/models/compare", summary="Compare a ranker with the one that serves")
-def compare_rankers(context: Contextual, permit: MayAdminister, body: CompareBody) -> RankerComparison:
-    """The first hits of some queries in both orders; by default of the ten most frequent queries."""
-    engine = context.engine
-    if body.ranker == DEFAULT_MODEL and engine.ranker_problem(body.ranker):
-        raise RequestError(404, "there is no shipped ranker for the encoder of this index", field="ranker")
-    queries = body.queries or [each.text for each in read_popular_queries(engine.root).queries[:_TOP_QUERIES]]
-    context.charge(permit, 2 * len(queries) * search_cost(hits=_COMPARED_DEPTH))
-    return RankerComparison(engine.ranker, body.ranker, tuple(_compare(engine, each, body.ranker) for each in queries))
-
-
-def _compare(engine: SearchEngine, query: str, ranker: str) -> QueryComparison:
-    pages = (engine.search(query, size=_COMPARED_DEPTH, ranker=each) for each in ("", ranker))
-    orders = [[hit.product for hit in page.hits] for page in pages]
-    places = [{product.id: place for place, product in enumerate(order, 1)} for order in orders]
-    before, after = (
-        tuple(HitComparison(each.id, each.title, other.get(each.id)) for each in order[:_SHOWN_HITS])
-        for order, other in zip(orders, reversed(places), strict=True)
-    )
-    return QueryComparison(query, before, after)
-
-
 @store_router.get(
     "/reports/events",
     response_model=None,
@@ -223,11 +146,8 @@ def analytics_report(
     return analytics(context.engine.root, find, first, last)
 
 
-@settings_router.get(
-    "",
-    response_model=dict[str, dict[str, SettingDescription]],
-    responses=_SETTINGS_RESPONSES,
-    summary="The settings of the service",
+@store_router.get(
+    "/settings", response_model=dict[str, dict[str, SettingDescription]], summary="The settings of the service"
 )
 async def settings(request: Request, _permit: MayAdministerService) -> Response:
     """The value, default and source of each setting, as read at start. Secrets are not shown."""

@@ -19,7 +19,7 @@ from shelfwise.service.app import create_app
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
 from shelfwise.service.http.indexes import AliasFile, IndexRegistry
 from shelfwise.service.settings import ServiceSettings
-from tests.services import add_key, events_of_query, local_client, recorded_events
+from tests.services import add_key, local_client, recorded_events
 
 _OTHERS = ("/health/", "/docs", "/v1/openapi.json", "/v1/webhooks/")
 """Paths that need no key, or a signature."""
@@ -120,59 +120,6 @@ def test_searches_of_several_indexes(client: TestClient, whole: dict[str, str], 
     refused = client.post("/v1/multi-search", json={"searches": searches}, headers=of_a)
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "other_index"
-
-
-def test_merged_searches_share_the_places_by_their_weights(
-    client: TestClient, stores: Path, whole: dict[str, str]
-) -> None:
-    queries = {"shop-a": "drill", "shop-b": "saw"}
-    searches = [
-        {"index": name, "q": q, "session": "m", "weight": 3 - at} for at, (name, q) in enumerate(queries.items(), 1)
-    ]
-    alone = [
-        client.get(f"/v1/indexes/{name}/search", params={"q": q, "size": 9}, headers=whole).json()
-        for name, q in queries.items()
-    ]
-
-    def merged(page: int) -> dict[str, Any]:
-        body = {"searches": searches, "merge": {"size": 6, "page": page}}
-        found = client.post("/v1/multi-search", json=body, headers=whole)
-        assert found.status_code == 200, found.text
-        assert not any(each["hits"] for each in found.json()["results"])
-        page_of: dict[str, Any] = found.json()["merged"]
-        return page_of
-
-    hits = [hit for page in (1, 2) for hit in merged(page)["hits"]]
-    assert [hit["position"] for hit in hits] == list(range(1, 13))
-    order = [hit["index"] for hit in hits]
-    assert (order[:6].count("shop-a"), order.count("shop-a")) == (4, 8)
-    for name, page in zip(("shop-a", "shop-b"), alone, strict=True):
-        own = [hit["product"]["id"] for hit in hits if hit["index"] == name]
-        assert own == [hit["product"]["id"] for hit in page["hits"]][: len(own)]
-    assert merged(1)["total"] == sum(page["total"] for page in alone)
-    shown = events_of_query(
-        stores / "shop-a", hits[-1]["query_id"] if order[-1] == "shop-a" else hits[6]["query_id"], 5
-    )
-    positions = [each["position"] for each in shown if each["kind"] == "impression"]
-    assert sorted(positions) == [hit["position"] for hit in hits[6:] if hit["index"] == "shop-a"]
-
-
-@pytest.mark.parametrize(
-    ("search", "merge", "message"),
-    [
-        ({"size": 3}, {}, "merged searches have no size"),
-        ({"sort": "price"}, {}, "merged searches have no sort"),
-        ({}, {"size": 100, "page": 11}, "size times page is 1,100, at most 1,000 is allowed"),
-        ({"weight": 0}, {}, "greater than 0"),
-    ],
-)
-def test_searches_that_cannot_be_merged_are_refused(
-    client: TestClient, whole: dict[str, str], search: dict[str, Any], merge: dict[str, Any], message: str
-) -> None:
-    body = {"searches": [{"index": "shop-a", **search}], "merge": merge}
-    answer = client.post("/v1/multi-search", json=body, headers=whole)
-    assert answer.status_code == 400
-    assert message in answer.json()["error"]["message"]
 
 
 def test_the_protocol_finds_an_index_by_name_and_by_its_views(client: TestClient, whole: dict[str, str]) -> None:

@@ -69,14 +69,12 @@ def test_sponsored_hits_are_switched_on_and_off_while_the_service_runs(root: Pat
             assert client.get(CAMPAIGNS).json()["details"]["enabled"] is on
 
 
-def test_several_searches_have_their_own_unless_merged(calling: TestClient) -> None:
+def test_several_searches_have_their_own(calling: TestClient) -> None:
     put(calling, {"id": "one", "advertiser": "acme", "products": products_of(calling)[:3], "bid": 0.5})
     searches = [{"q": QUERY, "fields": "title"}, {"q": "garden hose"}]
     one, other = calling.post("/v1/multi-search", json={"searches": searches}).json()["results"]
     assert (len(one["sponsored"]), other["sponsored"]) == (1, [])
     assert set(one["sponsored"][0]["product"]) == {"id", "title"}
-    merged = calling.post("/v1/multi-search", json={"searches": searches, "merge": {}}).json()
-    assert [each["sponsored"] for each in merged["results"]] == [[], []]
 
 
 def test_campaigns_are_changed_and_restored_with_their_history(calling: TestClient) -> None:

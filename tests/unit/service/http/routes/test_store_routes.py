@@ -27,7 +27,6 @@ from shelfwise.service.settings import (
 )
 from tests.machine import within
 from tests.services import add_key, local_client
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 
 SECRET = "hush-hush"
 FILE = """
@@ -207,22 +206,3 @@ def test_invalid_key_names_the_field(calling: TestClient, changed: dict[str, Any
     assert answer.status_code == 400
     assert field in answer.json()["error"]["field"]
     assert calling.get("/v1/keys").json() == []
-
-
-def test_other_ranker_is_compared_with_the_one_that_serves(own: TestClient, live: SearchEngine) -> None:
-    publish(live.root, spec_for(live.snapshot), weighted_graph(cosine=-1.0))
-    assert within(60, lambda: live.ranker == "ranker-0001")  # instead of the default ranker
-    body = {"ranker": "off", "queries": ["cordless drill"]}
-    found = own.post("/v1/models/compare", json=body).json()
-    orders = [[hit.product.id for hit in live.search("cordless drill", ranker=name).hits] for name in ("", "off")]
-    assert orders[0] != orders[1]
-    assert (found["serving"], found["ranker"]) == (live.ranker, "off")
-    (query,) = found["queries"]
-    for shown, own_order, other in ((query["before"], *orders), (query["after"], *reversed(orders))):
-        places = {product: place for place, product in enumerate(other, 1)}
-        assert [(hit["product_id"], hit["other_place"]) for hit in shown] == [
-            (product, places.get(product)) for product in own_order[:5]
-        ]
-    assert own.post("/v1/models/compare", json={"ranker": "off"}).json()["queries"] == []  # no popular queries yet
-    unknown = own.post("/v1/models/compare", json={"ranker": "ranker-9999", "queries": ["saw"]})
-    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_ranker")
