@@ -16,7 +16,6 @@ from typer import Argument, Option
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.events.privacy import Masker
 from shelfwise.retrieval.html_report import printable
-from shelfwise.service.answers.faq import FaqEntry
 from shelfwise.service.answers.faq_files import FAQ_SUFFIXES, read_faq
 from shelfwise.service.cli.experiments import list_experiments, put_experiment
 from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
@@ -31,30 +30,12 @@ from shelfwise.service.cli.output import (
     write_json,
 )
 from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine, relation_line
-from shelfwise.service.curation.document_store import DocumentChange, DocumentCodec, read_entries
-from shelfwise.service.curation.relations import RelationCorrection
-from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance
-from shelfwise.service.curation.rules import (
-    Action,
-    Boost,
-    Bury,
-    Classify,
-    Data,
-    Exposure,
-    Hide,
-    Match,
-    Pin,
-    Redirect,
-    Restrict,
-    Rule,
-    When,
-)
+from shelfwise.service.curation.document_store import DocumentCodec, read_entries
 from shelfwise.service.curation.synonym_mining import Example, Proposal
-from shelfwise.service.curation.synonyms import Synonym, format_lines, read_lines
+from shelfwise.service.curation.synonyms import format_lines, read_lines
 from shelfwise.service.engine.editors import DocumentEditor, Preview, PreviewEditor
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import load_settings
-from shelfwise.service.sponsored.campaign import Campaign
 from shelfwise.service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry
 
 
@@ -72,10 +53,8 @@ class CurateKind(StrEnum):
 
 Kind = Annotated[CurateKind, Argument(metavar="KIND", help=f"One of {', '.join(CurateKind)}.")]
 _DATA_FILES = (".json", ".toml")
-_MOST_SHOWN = 60
+_MAX_VALUE = 120
 """Maximum length of a value in the history, in characters."""
-_MOST_NAMED = 3
-"""Maximum number of values named in one line."""
 
 
 @command("curate list rules store")
@@ -97,7 +76,7 @@ def list_documents(
         faults, revision = dict(editor.faults), editor.revision
     plain = [editor.kind.to_plain(each) for each in documents]
     listing = {"revision": revision, "documents": plain, "faults": faults, "details": details}
-    emit(documents, _show_documents, kind, faults, details, document=listing)
+    emit(plain, _show_documents, kind, faults, details, document=listing)
 
 
 @command("curate show rules store summer-sale > summer-sale.json", json=False)
@@ -179,7 +158,7 @@ def history(
         editor = _editor(engine, kind, "history")
         changes = editor.history(name or None, limit)
     plain = [editor.kind.plain_change(each) for each in changes]
-    emit(changes, _show_history, editor.kind.one, document=plain)
+    emit(plain, _show_history, editor.kind.one)
 
 
 @command("curate restore rules store 12 --by m7")
@@ -244,51 +223,56 @@ def _undo(kind: CurateKind, index: Path) -> str:
     return f"shelfwise curate restore {kind} {index}"
 
 
-def _show_history(changes: Sequence[DocumentChange[Any]], one: str) -> None:
-    rows = [(each.revision, f"{each.time:%Y-%m-%d %H:%M:%S}", each.who, each.id, _difference(each)) for each in changes]
+def _show_history(changes: Sequence[dict[str, Any]], one: str) -> None:
+    rows = [(each["revision"], each["time"], each["who"], each["id"], _difference(each)) for each in changes]
     show_rows(("revision", "time", "by", one, "change"), rows, empty="No changes.")
 
 
-def _difference(change: DocumentChange[Any]) -> str:
-    if change.before is None:
-        return f"added: {_line(change.after)}"
-    if change.after is None:
-        return f"deleted: {_line(change.before)}"
-    was, became = (msgspec.to_builtins(each) for each in (change.before, change.after))
-    names = [name for name in {**was, **became} if was.get(name) != became.get(name)]
-    return "; ".join(f"{name} {_value(was.get(name))} → {_value(became.get(name))}" for name in names)
+def _difference(change: dict[str, Any]) -> str:
+    before, after = change["before"], change["after"]
+    if before is None:
+        return f"added: {_line(after)}"
+    if after is None:
+        return f"deleted: {_line(before)}"
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return "; ".join(f"{name} {_value(before.get(name))} → {_value(after.get(name))}" for name in names)
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    """A document in one line: its fields other than id and state."""
+    pairs = ((name, value) for name, value in document.items() if name not in ("id", "enabled"))
+    return ", ".join(f"{name} {_value(value)}" for name, value in pairs if value not in (None, "", [], {}))
 
 
 def _value(value: object) -> str:
     text = msgspec.json.encode(value).decode()
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
 
 
 def _show_documents(
-    documents: Sequence[Any], kind: CurateKind, faults: Mapping[str, str], details: Mapping[str, Any]
+    documents: Sequence[dict[str, Any]], kind: CurateKind, faults: Mapping[str, str], details: Mapping[str, Any]
 ) -> None:
     rows = []
     for each in documents:
-        state = details["states"][each.id].state if kind is CurateKind.CAMPAIGNS else _state(each)
-        says = Text(printable(_line(each)), style="dim" if state == "off" else "")
-        if each.id in faults:
-            says.append(f"\nignored: {printable(faults[each.id])}", style="bold yellow")
-        rows.append((each.id, state, says))
-    show_rows(("id", "state", "says"), rows, empty=f"No {kind}. To add some: shelfwise curate put {kind} INDEX FILE")
+        state = "" if each.get("enabled", True) else "off"
+        if kind is CurateKind.CAMPAIGNS:
+            state = details["states"][each["id"]].state
+        text = Text(printable(_line(each)), style="dim" if state == "off" else "")
+        if fault := faults.get(each.get("id", "")):
+            text.append(f"\nignored: {printable(fault)}", style="bold yellow")
+        rows.append((each.get("id", ""), state, text))
+    show_rows(
+        ("id", "state", kind.value), rows, empty=f"No {kind}. To add some: shelfwise curate put {kind} INDEX FILE"
+    )
     for line in _detail_lines(details):
         say(printable(line))
-
-
-def _state(document: object) -> str:
-    return "" if getattr(document, "enabled", True) else "off"
 
 
 def _detail_lines(details: Mapping[str, Any]) -> Iterable[str]:
     """Lines about the details of a listing."""
     for each in details.get("exposure_goals", ()):
-        reached = (
-            f"{each.share:.2%} of attention today ({each.searches:,} counted), {_limit(each.at_least, each.at_most)}"
-        )
+        limits = f"at least {each.at_least or 0:.2%}, at most {1 if each.at_most is None else each.at_most:.2%}"
+        reached = f"{each.share:.2%} of attention today ({each.searches:,} counted), {limits}"
         yield f"{each.rule}: {each.filters}: {reached}; offset {each.strength:+.2f} deviations"
     for name, state in details.get("states", {}).items():
         yield f"{name}: {state.spent:.2f} spent, {state.spent_today:.2f} today"
@@ -296,78 +280,6 @@ def _detail_lines(details: Mapping[str, Any]) -> Iterable[str]:
         yield "No relation of this product alone. To update all: shelfwise events refresh INDEX"
     for each in details.get("relations", ()):
         yield f"{each.product_id}: {relation_line(each.relation)}"
-
-
-def _line(document: object) -> str:
-    """A document in one line."""
-    match document:
-        case Rule():
-            return f"{_when_text(document.when)}: {'; '.join(map(_action_text, document.actions))}"
-        case Synonym():
-            return document.line
-        case RelationCorrection():
-            return "removed" if document.removed else "added"
-        case Relevance():
-            pairs = ((name, getattr(document, name)) for name in document.__struct_fields__)
-            changed = [f"{name} {_value(value)}" for name, value in pairs if value != getattr(DEFAULT_RELEVANCE, name)]
-            return ", ".join(changed) or "defaults"
-        case Campaign():
-            about = ", ".join((*document.queries, *document.types)[:_MOST_NAMED]) or "any query"
-            total = f"{document.budget:.2f}" if document.budget else ""
-            budget = f"{document.daily_budget:.2f} a day" if document.daily_budget and not total else total
-            return f"{document.advertiser} bids {document.bid:.2f} for {about}" + (
-                f", budget {budget}" if budget else ""
-            )
-        case FaqEntry():
-            return f"{document.question} {document.answer}".strip()
-    raise TypeError(type(document).__name__)
-
-
-def _limit(at_least: float | None, at_most: float | None) -> str:
-    return f"at least {at_least:.2%}" if at_least else f"at most {at_most or 0:.2%}"
-
-
-def _when_text(when: When) -> str:
-    condition = {Match.ANY: "always", Match.EXACT: f'"{when.query}"', Match.CONTAINS: f'with "{when.query}"'}[
-        when.match
-    ]
-    parts = [condition]
-    if when.filters:
-        parts.append(f"within {when.filters}")
-    if when.contexts:
-        parts.append(f"in {' or '.join(when.contexts)}")
-    if when.starts:
-        parts.append(f"from {when.starts:%Y-%m-%d %H:%M %Z}")
-    if when.ends:
-        parts.append(f"until {when.ends:%Y-%m-%d %H:%M %Z}")
-    return ", ".join(parts)
-
-
-def _action_text(action: Action) -> str:
-    match action:
-        case Pin(products, position):
-            return f"pin {_products_text(products)} at {position}"
-        case Boost(filters, strength):
-            return f"boost {filters} by {strength:g}"
-        case Bury(filters, strength):
-            return f"bury {filters} by {strength:g}"
-        case Hide(products, filters):
-            return f"hide {' and '.join(part for part in (_products_text(products), filters) if part)}"
-        case Restrict(filters):
-            return f"only {filters}"
-        case Exposure(filters, at_least, at_most):
-            return f"show {filters} {_limit(at_least, at_most)} of attention"
-        case Redirect(url):
-            return f"redirect to {url}"
-        case Data(values):
-            return f"data {', '.join(values)}"
-        case Classify(name, products, filters):
-            return f"type {name} for {' and '.join(part for part in (_products_text(products), filters) if part)}"
-
-
-def _products_text(products: Sequence[str]) -> str:
-    more = len(products) - _MOST_NAMED
-    return ", ".join(products[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _show_preview(preview: Preview) -> None:

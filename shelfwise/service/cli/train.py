@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from rich.text import Text
 from typer import Option
 
 from shelfwise.rerank.model_store import AddResult
 from shelfwise.rerank.teacher import DEFAULT_TEACHER
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.retrieval.html_report import printable
+from shelfwise.retrieval.html_report import printable, seconds_text
 from shelfwise.service.cli import output
 from shelfwise.service.cli.models import ranker_document, show_training
 from shelfwise.service.cli.options import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shelfwise.rerank.ranker.spec import AddedRanker
-    from shelfwise.service.reports.training import LearnReport
+    from shelfwise.service.reports.training import LearnReport, Stage
     from shelfwise.service.training.click_dataset import ClickRankerOptions
     from shelfwise.service.training.text_towers import TextTowersResult
 
@@ -279,7 +280,6 @@ def learn(
     if not if_new:
         check_index(index)
     from shelfwise.rerank.user_tower.training import UserTowerOptions
-    from shelfwise.service.reports.training import show_learned, show_waiting
     from shelfwise.service.training import learn as learning
 
     loaded = load_settings(settings)
@@ -287,7 +287,8 @@ def learn(
         new = learning.new_events(learning.stored_days(index, loaded), learning.read_record(index))
         if new < if_new:
             waiting = {"decision": "not enough new events", "new_events": new, "needed": if_new}
-            emit(waiting, lambda _: show_waiting(new, if_new, output.out))
+            text = f"Nothing to learn yet: {new:,} new events since the last run, {if_new:,} are needed."
+            emit(waiting, lambda _: say(text))
             return
     options = learning.LearnOptions(how.from_clicks(), UserTowerOptions(seed=how.seed))
     if has_static_encoder(index) if towers is None else towers:
@@ -302,5 +303,31 @@ def learn(
             learning.learn(index, loaded, options, progress, reports.append)
     finally:
         for report in reports:
-            emit(report, show_learned, learning.report_path(index), index, output.out)
+            emit(report, show_learned, learning.report_path(index), index)
             show_notices(map(printable, () if output.json_output.get() else report.notices))
+
+
+def show_learned(report: LearnReport, file: Path, index: Path) -> None:
+    """Prints a short form of the report."""
+    for sentence in report.summary:
+        say(printable(sentence))
+    show_rows(("step", "time", "summary"), map(_stage_row, report.stages))
+    examples = ((each.query, _lines(each.before), _lines(each.after)) for each in report.examples)
+    show_rows(("query", "first hits before", "with the new ranker"), examples)
+    if report.removed:
+        say(f"Removed the oldest models: {', '.join(report.removed)}")
+    if report.decision == "serves" and report.against.startswith("ranker-"):
+        say(f"{report.against} is kept; to go back to it: shelfwise models rollback {index}")
+    say(f"Full report: {file}")
+
+
+def _lines(texts: Sequence[str]) -> Text:
+    return Text("\n".join(map(printable, texts)))
+
+
+def _stage_row(stage: Stage) -> tuple[str | Text, ...]:
+    """A stage with the summaries of its steps, one line each, or its outcome."""
+    lines = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
+    if not lines or stage.outcome == "stopped here":
+        lines.append(stage.outcome.value)
+    return stage.name, seconds_text(stage.seconds) if stage.steps else "", _lines(lines)

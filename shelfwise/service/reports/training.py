@@ -1,27 +1,21 @@
-"""The report of a run of `shelfwise learn`, in a terminal and as dataclasses, which define its JSON; docs/learn.md
-describes it."""
+"""The report of a run of `shelfwise learn` as dataclasses, which define its JSON; docs/learn.md describes it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate
 from shelfwise.rerank.expansions import ExpansionReport
 from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport
 from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.rerank.user_tower.files import UserTowerReport
-from shelfwise.retrieval.html_report import printable, seconds_text
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.training.click_dataset import FirstHits
 
@@ -270,65 +264,3 @@ class LearnReport:
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
-
-
-# In a terminal.
-
-HEADLINES: Mapping[RunDecision, str] = {
-    RunDecision.SERVES: "A better ranker serves",
-    RunDecision.SWITCHED_OFF: "A better ranker is ready; rankers are switched off",
-    RunDecision.REJECTED: "The new ranker is rejected",
-    RunDecision.REFUSED: "No ranker was trained",
-}
-
-
-def show_learned(report: LearnReport, file: Path, index: Path, console: Console) -> None:
-    """Prints a short form of the report."""
-    console.print(Text(HEADLINES[report.decision], style="bold"))
-    for sentence in report.summary:
-        console.print(Text(printable(sentence)))
-    console.print()
-    console.print(_steps(report))
-    if report.examples:
-        console.print()
-        console.print(_example_rows(report.examples))
-    console.print()
-    if report.removed:
-        console.print(Text(f"Removed the oldest models: {', '.join(report.removed)}"), soft_wrap=True)
-    if report.decision is RunDecision.SERVES and report.against.startswith("ranker-"):
-        undo = f"{report.against} is kept; to go back to it: shelfwise models rollback {index}"
-        console.print(Text(undo), soft_wrap=True)
-    console.print(Text(f"Full report: {file}"), soft_wrap=True)
-
-
-def show_waiting(new: int, needed: int, console: Console) -> None:
-    """Prints that there are too few new events to train on."""
-    console.print(Text(f"Nothing to learn yet: {new:,} new events since the last run, {needed:,} are needed."))
-
-
-def _steps(report: LearnReport) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("step", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("summary")
-    for stage in report.stages:
-        table.add_row(stage.name, seconds_text(stage.seconds) if stage.steps else "", Text(_did(stage)))
-    return table
-
-
-def _did(stage: Stage) -> str:
-    """Summaries of the stage's steps, one line each, or its outcome."""
-    lines = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
-    if not lines or stage.outcome is StageOutcome.STOPPED:
-        lines.append(stage.outcome.value)
-    return "\n".join(map(printable, lines))
-
-
-def _example_rows(examples: Sequence[FirstHits]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("query", "first hits before", "with the new ranker"):
-        table.add_column(name, overflow="fold")
-    for each in examples:
-        columns = (each.query,), each.before, each.after
-        table.add_row(*(Text("\n".join(map(printable, column))) for column in columns), end_section=True)
-    return table

@@ -12,6 +12,8 @@ from rich.console import Console
 from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate
 from shelfwise.rerank.evaluation.promotion import Decision
 from shelfwise.retrieval.progress import NullProgress
+from shelfwise.service.cli import output
+from shelfwise.service.cli.train import show_learned
 from shelfwise.service.reports.training import (
     SHOPPERS,
     LearnReport,
@@ -20,7 +22,6 @@ from shelfwise.service.reports.training import (
     StageOutcome,
     Step,
     refusal_summary,
-    show_learned,
     summarize,
 )
 from shelfwise.service.training.click_dataset import FirstHits
@@ -93,15 +94,17 @@ def test_run_between_steps_stopped_in_the_last_started_step(done: tuple[str, ...
     assert [stage.outcome for stage in stages[:2]] == [StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
 
 
-def shown(report: LearnReport, width: int = 100) -> str:
+def shown(report: LearnReport) -> str:
     file = io.StringIO()
-    show_learned(report, Path("store/training/learn.json"), Path("store"), Console(file=file, width=width))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "out", Console(file=file, width=100))
+        show_learned(report, Path("store/training/learn.json"), Path("store"))
     return file.getvalue()
 
 
 def test_terminal_shows_a_summary() -> None:
     text = shown(learn_report())
-    assert text.splitlines()[0] == "The new ranker is rejected"
+    assert text.splitlines()[0] == "nothing was clicked"
     assert "left as it is" not in text  # the file says more
     assert text.count("nothing was clicked") >= 4
     assert "stopped here" in text
