@@ -38,7 +38,7 @@ class Requirement:
 
 
 LEAST_JUDGED = 50
-"""The fewest queries, or shoppers, for a comparison."""
+"""The fewest queries, or shoppers, for a comparison: measures on fewer decide nothing."""
 MERGED_GAIN, SERVED_GAIN = "merged order", "order that serves"
 TEXT_TOWERS_GATE = (
     Requirement(MERGED_GAIN),
@@ -79,21 +79,9 @@ def shortage(judged: int, unit: str) -> str:
     return f"{judged:,} {unit} can be tested on; {LEAST_JUDGED} are needed"
 
 
-@dataclass(frozen=True, slots=True)
-class GateRules:
-    """The numbers in the rule for click rankers."""
-
-    confidence: float = 0.95
-    """The confidence of every interval."""
-    ndcg_margin: float = 0.01
-    """Distance by which the interval of nDCG@10 may extend below 0 if click likelihood is better."""
-    least_queries: int = LEAST_JUDGED
-    """Measures on fewer queries decide nothing, so no ranker is published on fewer."""
-    resamples: int = 10_000
-    seed: int = 7
-
-
-DEFAULT_RULES = GateRules()
+NDCG_MARGIN = 0.01
+"""Distance by which the interval of nDCG@10 may extend below 0 if click likelihood is better."""
+RESAMPLES, _SEED = 10_000, 7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +101,7 @@ class QueryMeasures:
 
 
 RANKER_GROUNDS = (Requirement(NDCG), Requirement(LIKELIHOOD))
-"""A gain in one of these is a ground to publish; for the second, nDCG@10 must also be within `ndcg_margin`."""
+"""A gain in one of these is a ground to publish; for the second, nDCG@10 must also be within `NDCG_MARGIN`."""
 RANKER_GUARDS = tuple(Requirement(name, "high", or_equal=True, failure="worse: {}") for name in (NDCG, MRR, LIKELIHOOD))
 SLICE_GUARDS = (NDCG, LIKELIHOOD)
 """The measures that are compared on every slice."""
@@ -159,18 +147,13 @@ class Decision:
     """The ground for publishing it, or everything that speaks against it."""
     comparisons: tuple[MeasureComparison, ...]
     """Every measure over all queries, then those of the slices."""
-    rules: GateRules = DEFAULT_RULES
 
     def __str__(self) -> str:
         return f"{'may serve' if self.publish else 'may not serve'}: {'; '.join(self.reasons)}"
 
 
 def decide(
-    challenger: QueryMeasures,
-    served: QueryMeasures,
-    traffic: Floats | None = None,
-    slices: Sequence[Slice] = (),
-    rules: GateRules = DEFAULT_RULES,
+    challenger: QueryMeasures, served: QueryMeasures, traffic: Floats | None = None, slices: Sequence[Slice] = ()
 ) -> Decision:
     """Applies the rule for click rankers to two rankers' measures on the same n held-out queries.
 
@@ -188,8 +171,8 @@ def decide(
             counts = ", ".join(map(str, sorted(lengths)))
             message = f"measures, traffic and {part.name} count {counts} queries: one entry for each in all of them"
             raise InputError(message)
-    overall = {name: _compare(name, pair, weights, everything, rules) for name, pair in pairs.items()}
-    sliced = [_compare(name, pairs[name], weights, part, rules) for part in slices for name in SLICE_GUARDS]
+    overall = {name: _compare(name, pair, weights, everything) for name, pair in pairs.items()}
+    sliced = [_compare(name, pairs[name], weights, part) for part in slices for name in SLICE_GUARDS]
     comparisons = (*overall.values(), *sliced)
     guards = {row.measure: row for row in RANKER_GUARDS}
     failed = [
@@ -198,14 +181,12 @@ def decide(
         if each.difference is not None and not guards[each.measure].is_met(each.difference)
     ]
     against = [row.failure.format(each) for row, each in failed]
-    ground, missing = _find_ground(overall, rules)
+    ground, missing = _find_ground(overall)
     reasons = (ground,) if ground and not against else (*against, *missing)
-    return Decision(bool(ground) and not against, reasons, comparisons, rules)
+    return Decision(bool(ground) and not against, reasons, comparisons)
 
 
-def _compare(
-    measure: str, pair: tuple[Floats, Floats], weights: Floats, part: Slice, rules: GateRules
-) -> MeasureComparison:
+def _compare(measure: str, pair: tuple[Floats, Floats], weights: Floats, part: Slice) -> MeasureComparison:
     challenger, served = pair
     counted = part.rows & ~np.isnan(challenger - served) & (weights > 0)
     queries = int(counted.sum())
@@ -213,25 +194,21 @@ def _compare(
         return MeasureComparison(measure, part.name, 0)
     first, second, weights = challenger[counted], served[counted], weights[counted]
     means = float(np.average(first, weights=weights)), float(np.average(second, weights=weights))
-    if queries < rules.least_queries:
+    if queries < LEAST_JUDGED:
         return MeasureComparison(measure, part.name, queries, *means)
-    difference = paired_bootstrap(
-        first, second, weights, resamples=rules.resamples, confidence=rules.confidence, seed=rules.seed
-    )
+    difference = paired_bootstrap(first, second, weights, resamples=RESAMPLES, seed=_SEED)
     return MeasureComparison(measure, part.name, queries, *means, difference)
 
 
-def _find_ground(overall: Mapping[str, MeasureComparison], rules: GateRules) -> tuple[str, tuple[str, ...]]:
+def _find_ground(overall: Mapping[str, MeasureComparison]) -> tuple[str, tuple[str, ...]]:
     """The ground to publish, or else what is missing for one; neither if nDCG@10 is worse, which is a reason by
     itself."""
     ndcg, likelihood = overall[NDCG], overall[LIKELIHOOD]
     if ndcg.difference is None:
-        return "", (f"{NDCG}: {ndcg.queries:,} held-out queries have it; {rules.least_queries:,} are needed",)
+        return "", (f"{NDCG}: {ndcg.queries:,} held-out queries have it; {LEAST_JUDGED:,} are needed",)
     met = [row for row in RANKER_GROUNDS if (found := overall[row.measure].difference) and row.is_met(found)]
     within = Requirement(
-        NDCG,
-        bound=-rules.ndcg_margin,
-        failure=f"not surely better, and perhaps worse by {rules.ndcg_margin:g} or more: {{}}",
+        NDCG, bound=-NDCG_MARGIN, failure=f"not surely better, and perhaps worse by {NDCG_MARGIN:g} or more: {{}}"
     )
     if ndcg.is_worse:
         return "", ()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,6 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from shelfwise.rerank.text_towers.dataset import Floats
@@ -124,29 +121,10 @@ def on_gpu(tower: TextTower) -> bool:
 
 
 def trains_in_bfloat16(tower: TextTower) -> bool:
-    """Whether bfloat16 is faster on the device; CPUs are measured, since some have it but are slower. Not for a table,
-    which multiplies no matrices."""
-    if is_table(tower.model):
-        return False
-    if on_gpu(tower):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    has = torch.cpu.get_capabilities()
-    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16")) and _bfloat16_is_faster()
-
-
-@cache
-def _bfloat16_is_faster() -> bool:
-    return _matrix_seconds(torch.bfloat16) < _matrix_seconds(torch.float32)
-
-
-def _matrix_seconds(dtype: torch.dtype) -> float:
-    texts, weights = torch.ones(2_048, 384, dtype=dtype), torch.ones(1_536, 384, dtype=dtype)
-    seconds = []
-    for _ in range(8):
-        started = time.perf_counter()
-        functional.linear(texts, weights)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    """Whether the model is on a GPU that has bfloat16; on a CPU, float32 gives the same weights on every machine. Not
+    for a table, which multiplies no matrices."""
+    has_layers = not is_table(tower.model)
+    return has_layers and on_gpu(tower) and bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 # LoRA (Hu et al. 2021, section 4.1): low-rank adapters are trained instead of the weights, which saves memory, and

@@ -43,7 +43,7 @@ class TextTowerOptions:
     max_length: int = 64
     """Maximum tokens of a text in training."""
     precision: Precision = "auto"
-    """bf16 keeps weights in fp32; auto is bf16 if the device is faster in it."""
+    """bf16 keeps weights in fp32; auto is bf16 on a GPU that has it."""
     mix: bool = True
     """Whether trained weights may be mixed with the initial ones."""
     average: bool = False

@@ -43,8 +43,6 @@ class ClickEvidence:
     """(pairs,): 0 to 1, the share of the attractiveness that comes from clicks, not from the prior."""
     examination: Floats
     """(depth,): examination of each position."""
-    borrowed: tuple[str, ...] = ()
-    """Kinds with too few events, whose columns are copies of the clicks."""
     shoppers: Ints | None = None
     """(n,): the number of each list's shopper, if the training distinguishes shoppers."""
 
@@ -66,12 +64,12 @@ def fit_evidence(events: pl.DataFrame, *, by_shopper: bool = False) -> ClickEvid
     happened = outcomes(events, LIST_DEPTH)
     model = fit_twice(happened.log, happened)
     gains, acts = signal_rates(happened, model, 0, happened.log.size), happened.acts
-    borrowed = tuple(name for at, name in enumerate(KINDS) if at and acts[..., at].sum() < LEAST_ACTS)
-    for at in map(KINDS.index, borrowed):
-        gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
+    for at in range(1, len(KINDS)):
+        if acts[..., at].sum() < LEAST_ACTS:
+            gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
     weights = model.estimates.click_share
     shoppers = _shoppers_of(events, LIST_DEPTH) if by_shopper else None
-    return ClickEvidence(happened.pairs, happened.log, acts, gains, weights, model.examination, borrowed, shoppers)
+    return ClickEvidence(happened.pairs, happened.log, acts, gains, weights, model.examination, shoppers)
 
 
 def _shoppers_of(events: pl.DataFrame, depth: int) -> Ints:

@@ -194,7 +194,7 @@ def _show_removed(added: AddResult[Any, Any]) -> None:
 def _show_pruning(done: PruningResult, index: Path) -> None:
     ranker, before, agreement = done.added.model, done.added.model.report.against, done.agreement
     sizes = ((before, done.before), (ranker.name, done.after))
-    show_rows(("", "graph", "100 candidates"), [(n, size_text(s.bytes), f"{s.milliseconds:.2f} ms") for n, s in sizes])
+    show_rows(("", "graph"), [(name, size_text(size)) for name, size in sizes])
     say(
         f"On {agreement.queries:,} synthetic queries: agreement {agreement.agreement:.4f} "
         f"(nDCG@10 by the scores of {before}), {agreement.first_ten:.1%} of its first ten hits stay."

@@ -184,9 +184,7 @@ class TowerTrainingOptions:
     matryoshka: Annotated[
         str, Option(help="Train the first columns of vectors to suffice alone, as 128,64; see rebuild --dimension.")
     ] = ""
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"], Option(help="auto is bf16 if the device is faster with it.")
-    ] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Option(help="auto is bf16 on a GPU that has it.")] = "auto"
     cached: Annotated[
         bool,
         Option(

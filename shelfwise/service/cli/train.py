@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from rich.text import Text
 from typer import Option
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 class ClickTrainingOptions:
     """Training options of a ranker."""
 
-    method: Annotated[
-        Literal["debiased", "propensity", "naive"], Option(help="Correction of clicks for position bias.")
-    ] = "debiased"
     queries: Annotated[
         int, Option(help="Number of queries to generate, or whose clicks to learn from.", min=200, max=1_000_000)
     ] = 20_000
@@ -59,7 +56,7 @@ class ClickTrainingOptions:
 
         plain = ClickOptions(seed=self.seed, private=PrivacyOptions(epsilon) if epsilon is not None else None)
         return ClickRankerOptions(
-            self.method if epsilon is None else "propensity",
+            "debiased" if epsilon is None else "propensity",
             replace(plain, loop=replace(plain.loop, epochs=self.epochs)),
             self.queries,
         )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +31,7 @@ from shelfwise.rerank.ranker.spec import (
 )
 from shelfwise.rerank.training.datasets import ListData, full_batches
 from shelfwise.rerank.training.distillation import agreement
-from shelfwise.rerank.training.evaluation import fit_calibration
+from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores
 from shelfwise.rerank.training.query_generation import synthetic_queries
 from shelfwise.retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, TrainingError
 from shelfwise.retrieval.progress import Progress
@@ -44,16 +42,6 @@ from shelfwise.service.events.signals import Popularity, read_memory, read_popul
 from shelfwise.service.training.ranker_dataset import candidate_lists, list_data
 
 _FIRST = 10
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TimedScores:
-    """The scores of a ranker and their duration."""
-
-    scores: NDArray[np.float64]
-    """Scores of the candidates of all lists, concatenated (m,)."""
-    milliseconds: float
-    """Median time for one of the longest lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +67,6 @@ def sample_data(
     )
     progress.end(f"{len(lists.rows):,} of {len(queries):,} synthetic queries")
     return list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
-
-
-def time_scores(rankers: Mapping[str, OnnxRanker], data: ListData, numbers: Sequence[int]) -> dict[str, TimedScores]:
-    """Scores and times of rankers on some lists, at least one.
-
-    Each list is scored by all rankers before the next one, in rotating order, so that other load on the machine affects
-    all equally.
-    """
-    scores = {name: [np.empty(0)] for name in rankers}
-    spent: dict[str, list[float]] = {name: [] for name in rankers}
-    names, longest = list(rankers), max(data.lists.lengths[number] for number in numbers)
-    for turn, number in enumerate(numbers):
-        candidates = [data.candidates(number)]
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            started = time.perf_counter()
-            scores[name] += rankers[name].score(candidates)
-            if data.lists.lengths[number] == longest:
-                spent[name].append(time.perf_counter() - started)
-    return {name: TimedScores(np.concatenate(scores[name]), float(np.median(spent[name])) * 1_000) for name in names}
 
 
 def measure_agreement(
@@ -138,23 +107,14 @@ class RankerPruningOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """The cost of a ranker."""
-
-    bytes: int
-    """Size of its graph in bytes."""
-    milliseconds: float
-    """Median time to score the candidates of a query on one thread."""
-
-
-@dataclass(frozen=True, slots=True)
 class PruningResult:
     """Result of pruning."""
 
     added: AddedRanker
     agreement: RankerAgreement
-    before: Size
-    after: Size
+    before: int
+    """Size of the larger graph in bytes."""
+    after: int
 
 
 def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions, progress: Progress) -> PruningResult:
@@ -245,11 +205,10 @@ def _compared(
     """Compares both as they serve, and stores the smaller one."""
     name, challenger = parent.name, StoredRanker("the smaller one", made, spec, parent.report)
     ranker = OnnxRanker(parent)
-    found = time_scores({"before": ranker, "after": OnnxRanker(challenger)}, data, judging.tolist())
-    before, after = found["before"], found["after"]
-    alike = measure_agreement(data, judging, before.scores, after.scores)
+    before, after = (ranker_scores(each, data, judging.tolist()) for each in (ranker, OnnxRanker(challenger)))
+    alike = measure_agreement(data, judging, before, after)
     # Gives equal probabilities for the changed scores.
-    spec = msgspec.structs.replace(spec, calibration=fit_calibration(after.scores, ranker.fit(before.scores)))
+    spec = msgspec.structs.replace(spec, calibration=fit_calibration(after, ranker.fit(before)))
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{alike.queries} synthetic queries by {name}",
@@ -257,10 +216,6 @@ def _compared(
         against=name,
         options=option_values(options),
     )
-    sizes = [
-        Size((folder / MODEL_FILE).stat().st_size, timed.milliseconds)
-        for folder, timed in ((parent.folder, before), (made, after))
-    ]
-
+    sizes = [(folder / MODEL_FILE).stat().st_size for folder in (parent.folder, made)]
     why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
     return PruningResult(registry.add(made, spec, report, () if options.publish else (why,)), alike, *sizes)

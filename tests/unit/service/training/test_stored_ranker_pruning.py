@@ -64,8 +64,7 @@ def test_useless_head_is_pruned_and_the_smaller_ranker_is_published(root: Path) 
     assert (result["ranker"], result["serves"]) == ("ranker-0002", True)
     assert result["agreement"]["agreement"] == pytest.approx(1, abs=1e-6)
     assert result["agreement"]["first_ten"] == pytest.approx(1, abs=0.01)
-    assert result["after"]["bytes"] < result["before"]["bytes"]
-    assert min(result[each]["milliseconds"] for each in ("before", "after")) > 0
+    assert result["after"] < result["before"]
     made, parent = registry.open("ranker-0002"), registry.open("ranker-0001")
     assert load_network(made.folder / WEIGHTS_FILE).shape.kept_heads == (0, 1, 3)
     assert (made.spec.parent, made.spec.layers, made.report.against) == (parent.spec.identity, 1, "ranker-0001")
