@@ -48,7 +48,7 @@ from shelfwise.indexer.workers import Workers, map_products
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.encoders.base import Encoder, TableEncoder
 from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
-from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, resolve_model_name
+from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, SHIPPED_TABLE, resolve_model_name
 from shelfwise.retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingError, StoreError
 from shelfwise.retrieval.index.faiss import PreviousVectors, VectorIndexKind, build_index
 from shelfwise.retrieval.index.token_states import DIMENSION
@@ -481,6 +481,9 @@ class Rebuild:
         if chinese >= CHINESE_SHARE:
             reason = f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"
             return self._open_encoder(DEFAULT_CHINESE_MODEL, reason)
+        if self._options.runtime == "auto" and find_spec("torch") is None:
+            better = f"for better vectors run: pip install 'shelfwise[train]', then rebuild --encoder {DEFAULT_MODEL}"
+            return self._open_encoder(SHIPPED_TABLE, f"the table for English catalogs without torch; {better}")
         return self._open_encoder(DEFAULT_MODEL, "the default for English catalogs")
 
     def _index(self, building: Path) -> VersionWriter:

@@ -15,11 +15,10 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import xxhash
 from numpy.typing import NDArray
 
@@ -60,6 +59,9 @@ class Shard:
     @classmethod
     def write(cls, path: Path, batch: Columns) -> Shard:
         """Writes a shard; raises OSError."""
+        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
         lists = {each.name: value for each in fields(batch) if isinstance(value := getattr(batch, each.name), list)}
         content = pa.BufferOutputStream()
         pq.write_table(pa.table(lists), content, use_dictionary=False)
@@ -76,7 +78,9 @@ class Shard:
             raise self._error(error) from error
         if xxhash.xxh3_128_hexdigest(content) != self.checksum:
             raise self._error("its content is not what was written")
-        table = pq.read_table(pa.BufferReader(content))
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(BytesIO(content))
         return cast(
             Columns, replace(cast(Any, self.others), **{name: _items(table[name]) for name in table.column_names})
         )
@@ -86,9 +90,11 @@ class Shard:
         return StoreDamagedError(f"shard {self.path} cannot be read ({why}); nothing was published: {advice}")
 
 
-def _items(column: pa.ChunkedArray) -> list[Any]:
-    """The items of a column: arrays if they are lists."""
-    return list(column.to_numpy()) if pa.types.is_list(column.type) else cast(list[Any], column.to_pylist())
+def _items(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow has no types
+    """The items of a chunked array: arrays if they are lists."""
+    from pyarrow import types
+
+    return list(column.to_numpy()) if types.is_list(column.type) else cast(list[Any], column.to_pylist())
 
 
 class RayWorkers(Workers):

@@ -26,6 +26,7 @@ EXTRAS = {
     ),
     "elasticsearch": ("circuitbreaker", "elastic_transport", "elasticsearch"),
     "mcp": ("mcp",),
+    "parquet": ("pyarrow",),
     "ray": ("ray",),
 }
 """The modules that each extra of setup.cfg brings."""

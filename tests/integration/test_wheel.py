@@ -90,11 +90,14 @@ def test_the_wheel_has_every_file_of_its_packages(wheel: Path) -> None:
 
 
 def test_without_extras_it_builds_serves_and_changes_a_store(installation: Installation, bare: Installation) -> None:
-    """With the encoder of an index that another environment built."""
+    """With the shipped table, and with the encoder of an index that another environment built."""
     (bare.folder / "products.csv").write_text(
         "id,title,price\n1,Cordless drill,99\n2,Steel kettle,20\n3,Garden hose,30\n"
     )
     store = str(bare.folder / "store")
+    own = str(bare.folder / "own")
+    bare.done("rebuild", own, str(bare.folder / "products.csv"))
+    assert json.loads(bare.done("search", own, "pot for tea", "--json"))["hits"][0]["product"]["id"] == "2"
     installation.done("rebuild", store, str(bare.folder / "products.csv"))
     bare.done("index", "patch", store, "2", "price=9.99")
     (bare.folder / "products.csv").write_text(

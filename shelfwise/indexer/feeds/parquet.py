@@ -16,6 +16,7 @@ from shelfwise.indexer.feeds.csv import map_column_names
 from shelfwise.indexer.feeds.io import MAX_LINE, FeedSource
 from shelfwise.indexer.feeds.json import TOO_LONG, assemble_objects
 from shelfwise.retrieval.errors import FeedError, RowError
+from shelfwise.retrieval.extras import optional_imports
 
 MAX_SPOOLED = 16 << 30
 """The most bytes of a packed or piped Parquet feed that are written to disk while it is read."""
@@ -45,8 +46,9 @@ def read_parquet(feed: Feed) -> Iterator[Record | RejectedRow]:
 
     Raises FeedError for a file that is damaged, lacks a column, or unpacks to more than the limits.
     """
-    import pyarrow  # type: ignore[import-untyped]
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    with optional_imports():
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
     source = feed.source
     with ExitStack() as stack:

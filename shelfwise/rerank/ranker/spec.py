@@ -158,6 +158,7 @@ catalogs (docs/rankers.md)."""
 def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:
     """The shipped ranker for an index, verified, as if it had been trained on that index's own encoder; None if none.
 
+    It reads no vectors, so their dimension does not matter.
     The encoder's model counts, not its runtime: the states of one model in int8 and in float32 are nearly the same. The
     states of a table distilled from it serve as well (docs/towers.md), and so do those of an encoder trained
     from either (docs/benchmarks.md#trained-on-judgments-and-on-trained-vectors).
@@ -166,9 +167,10 @@ def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, Ran
     model = f"{encoding.origin}-" if encoding.origin else encoding.encoder
     for folder in sorted(among.iterdir()) if among.is_dir() else ():
         spec = read_spec(folder)
-        sizes = spec.vector_dimension == encoding.vector_dimension and encoding.state_dimension == spec.state_dimension
-        if sizes and model.startswith((f"{spec.encoder}-", f"static-{spec.encoder}-")):
-            return folder, msgspec.structs.replace(verify_ranker(folder), encoder=encoding.encoder), read_report(folder)
+        is_its_model = model.startswith((f"{spec.encoder}-", f"static-{spec.encoder}-"))
+        if is_its_model and encoding.state_dimension == spec.state_dimension:
+            of_index = {"encoder": encoding.encoder, "vector_dimension": encoding.vector_dimension}
+            return folder, msgspec.structs.replace(verify_ranker(folder), **of_index), read_report(folder)
     return None
 
 

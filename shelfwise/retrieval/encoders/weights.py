@@ -1,4 +1,4 @@
-"""Sources of model weights: a folder, an installed package, or the model hub."""
+"""Sources of model weights: a folder, this package, an installed package of weights, or the model hub."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from shelfwise.retrieval.store.files import atomic_folder
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_CHINESE_MODEL = "multilingual-e5-small"
 """The default for catalogs with Chinese; it reads about a hundred languages."""
+SHIPPED_TABLE = "english-table"
+"""The table in this package, for English catalogs without torch: distilled from all-MiniLM-L6-v2 (docs/towers.md)."""
 MODULES_FILE = "modules.json"
 """The file of sentence-transformers that lists the parts of a model."""
 ORIGIN_FILE = "origin.txt"
@@ -62,7 +64,7 @@ class ModelSource:
 
 
 def find_model(name: str, cache: Path) -> ModelSource:
-    """The model of this name: a folder's path, a name in an installed package, or one on the model hub.
+    """The model of this name: a folder's path, a name in this or another package, or one on the model hub.
 
     Expanded and downloaded models are stored under `cache`, safely for several processes. Raises
     EncoderUnavailableError with everything that was tried.
@@ -77,6 +79,8 @@ def find_model(name: str, cache: Path) -> ModelSource:
             f"{folder} is not a sentence-transformers model (no modules.json); save one there with model.save(...)"
         )
         raise EncoderUnavailableError(message)
+    if name == SHIPPED_TABLE:
+        return ModelSource(name, Path(__file__).with_name("english_table"))
     return ModelSource(name, _from_package(name, cache) or _from_hub(name, cache))
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from shelfwise.retrieval.errors import StoreError
 from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent, moment
+from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.records import EventKind
 from shelfwise.retrieval.store.files import atomic_file
 
@@ -141,7 +142,8 @@ def _month(day: int) -> str:
 
 
 def _write(path: Path, tables: Iterator[pl.DataFrame], advance: Callable[[int], None]) -> int:
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    with optional_imports():
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     exported = pl.DataFrame(schema=EVENT_SCHEMA).drop("address")
     schema = exported.to_arrow().schema

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -575,12 +575,19 @@ class _WorkingCopy:
         # A writer that failed cannot be used again; its uncommitted changes are dropped with it.
         writer, self._writer = self._writer, None
         with _written(Path(self._links.name)):
-            if writer is None:
-                writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
-                # Files that a failed writer began would block this writer, which generates the same names.
-                writer.garbage_collect_files()
-            _replace_documents(writer, self.schema, gone, documents)
-            self._index.reload()
+            try:
+                if writer is None:
+                    writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
+                    # Files that a failed writer began would block this writer, which generates the same names.
+                    writer.garbage_collect_files()
+                _replace_documents(writer, self.schema, gone, documents)
+                self._index.reload()
+            except ValueError:
+                if writer is not None:
+                    # Its lock is released now, not when the last reference in a traceback is gone.
+                    with suppress(ValueError):
+                        writer.wait_merging_threads()
+                raise
         self._writer = writer
         return self.searcher()
 

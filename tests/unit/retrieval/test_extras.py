@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import subprocess
 import sys
@@ -14,12 +15,9 @@ from shelfwise.retrieval.errors import MissingExtraError
 from shelfwise.retrieval.extras import EXTRAS, optional_imports
 
 _WITHOUT = (
-    "import sys\nfrom shelfwise.retrieval.extras import EXTRAS\n"
-    "class Absent:\n"
-    "    def find_spec(self, name, *_):\n"
-    "        if any(name.partition('.')[0] in names for names in EXTRAS.values()):\n"
-    "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-    "sys.meta_path.insert(0, Absent())\n"
+    "import sys\nfrom importlib.machinery import PathFinder\nfrom shelfwise.retrieval.extras import EXTRAS\n"
+    "absent, find = {name for names in EXTRAS.values() for name in names}, PathFinder.find_spec\n"
+    "PathFinder.find_spec = lambda name, *more: None if name.partition('.')[0] in absent else find(name, *more)\n"
 )
 """Python that leaves a program without the libraries of all extras."""
 
@@ -58,6 +56,24 @@ def test_commands_help_and_service_are_imported_without_extras() -> None:
     assert "shelfwise train" in done.stdout
 
 
+def test_the_first_index_has_the_shipped_table(tmp_path: Path) -> None:
+    feed = tmp_path / "feed.csv"
+    feed.write_text("id,title\n1,cordless drill\n2,steel kettle\n3,garden hose\n4,hiking boots\n5,desk lamp\n")
+    built = _shelfwise("rebuild", str(tmp_path / "index"), str(feed), "--json")
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["encoder"] == "english-table"
+    assert "pip install 'shelfwise[train]', then rebuild --encoder all-MiniLM-L6-v2" in built.stdout
+    for query, title in (("shoes for walking", "hiking boots"), ("light for my table", "desk lamp")):
+        page = json.loads(_shelfwise("search", str(tmp_path / "index"), query, "--json").stdout)
+        assert page["hits"][0]["product"]["title"] == title
+
+
+def _shelfwise(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_without_extras(
+        f"from shelfwise.service.cli.main import main\nsys.argv = {['shelfwise', *arguments]}\nmain()"
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "extra"),
     [
@@ -65,6 +81,7 @@ def test_commands_help_and_service_are_imported_without_extras() -> None:
         ("rebuild index feed.csv --runtime torch", "train"),
         ("rebuild index feed.csv --backend elasticsearch", "elasticsearch"),
         ("rebuild index feed.csv --ray local", "ray"),
+        ("rebuild index feed.parquet", "parquet"),
     ],
 )
 def test_a_command_names_the_extra_that_it_lacks(
@@ -73,8 +90,8 @@ def test_a_command_names_the_extra_that_it_lacks(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHELFWISE_ELASTICSEARCH__URL", "http://localhost:1")
     Path("feed.csv").write_text("id,title\n1,kettle\n")
-    arguments = ["shelfwise", *command.split()]
-    done = run_without_extras(f"from shelfwise.service.cli.main import main\nsys.argv = {arguments}\nmain()")
+    Path("feed.parquet").write_bytes(b"PAR1")
+    done = _shelfwise(*command.split())
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(f"which is not installed: pip install 'shelfwise[{extra}]'")
     assert "Traceback" not in done.stderr

@@ -27,7 +27,6 @@ OF_ANOTHER = (
     dataclasses.replace(MINI, encoder="all-MiniLM-L6-v2b-torch-128-0123456789abcdef"),
     dataclasses.replace(MINI, state_dimension=64),
     dataclasses.replace(MINI, state_dimension=None),
-    dataclasses.replace(MINI, vector_dimension=128),
 )
 
 
@@ -62,6 +61,9 @@ def test_shipped_ranker_is_for_the_model_in_any_runtime() -> None:
         found = shipped_ranker(dataclasses.replace(MINI, encoder=encoder))
         assert found is not None
         assert found[1].encoder == encoder
+    cut = shipped_ranker(dataclasses.replace(MINI, vector_dimension=128))
+    assert cut is not None
+    assert cut[1].vector_dimension == 128
     assert all(shipped_ranker(encoding) is None for encoding in OF_ANOTHER)
 
 
