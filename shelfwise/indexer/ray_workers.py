@@ -232,7 +232,7 @@ def _check_address(address: str) -> None:
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise SettingError(
             f"--ray {address}: this is not the address of a Ray cluster; write HOST:PORT as `ray start --head` prints "
-            "it, auto, or --ray alone, after the feeds, for a cluster on this machine"
+            "it, auto, or local for a cluster on this machine"
         )
     try:
         socket.create_connection((host, int(port)), _ANSWER_WITHIN).close()

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
-from shelfwise.retrieval.errors import ShelfwiseError, close_names
+from shelfwise.retrieval.errors import ShelfwiseError
 from shelfwise.retrieval.extras import optional_imports
 
 if TYPE_CHECKING:
@@ -176,28 +176,12 @@ GROUPS: Mapping[str, Group] = {
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
-class OptionalValues(TyperCommand):
-    """A command with options whose value may be omitted, which typer does not support."""
-
-    values_without: Mapping[str, str] = {}
-    """The value of each such option when it is given without one."""
-
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        completed: list[str] = []
-        for argument, following in zip(args, [*args[1:], "-"], strict=False):
-            completed.append(argument)
-            if argument in self.values_without and following.startswith("-"):
-                completed.append(self.values_without[argument])
-        return super().parse_args(ctx, completed)
-
-
 def load_command(name: str, entry: Entry) -> Command:
     """Imports a command's module, and creates the command from its function."""
     module, _, function = entry.target.partition(":")
     run = getattr(import_module(module), function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    kind = type(name, (OptionalValues,), {"values_without": run.values_without})
-    app.command(name, cls=kind, epilog=f"Example: shelfwise {run.example}", context_settings=_HELP)(run)
+    app.command(name, epilog=f"Example: shelfwise {run.example}", context_settings=_HELP)(run)
     return typer.main.get_command(app)
 
 
@@ -222,14 +206,7 @@ class LazyGroup(TyperGroup):
         return load_command(cmd_name, entry)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        """The command that the arguments name; the error for an unknown one names similar ones, also of groups."""
-        name = args[0]
-        if name not in self.entries and not name.startswith("-") and not ctx.resilient_parsing:
-            groups = {group: each for group, each in self.entries.items() if isinstance(each, Group)}
-            paths = [*self.entries, *(f"{group} {each}" for group, of in groups.items() for each in of.commands)]
-            close = close_names(name, paths, typed=lambda path: path.rpartition(" ")[2])
-            advice = "; did you mean " + " or ".join(f"{ctx.command_path} {path}" for path in close) + "?"
-            ctx.fail(f"No such command '{name}'" + (advice if close else "."))
+        self.commands = dict.fromkeys(self.entries)  # type: ignore[assignment]  # typer suggests similar names of them
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:

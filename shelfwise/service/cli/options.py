@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -55,12 +55,9 @@ class FeedFormat:
         return parse_map_flags(self.map or (), load_mapping(self.mapping) if self.mapping else FeedMapping())
 
 
-def command(
-    example: str, *, json: bool = True, values_without: Mapping[str, str] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a command from a function. Parameters that are dataclasses become options, one for each field. Unless
-    `json` is off, --json is added, which `emit` reads. `example` ends the help; `values_without` has the values of
-    options that may be given without one."""
+    `json` is off, --json is added, which `emit` reads. `example` ends the help."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         kinds = get_type_hints(function, include_extras=True)
@@ -97,7 +94,6 @@ def command(
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.example = example  # type: ignore[attr-defined]
-        run.values_without = values_without or {}  # type: ignore[attr-defined]
         return run
 
     return decorate

@@ -146,7 +146,7 @@ class BackendOptions:
         return Budget(seconds, parse_size("--memory", self.memory) if self.memory else None)
 
 
-@command("rebuild store products.jsonl.gz", values_without={"--ray": "local"})
+@command("rebuild store products.jsonl.gz")
 def rebuild(
     index: Index,
     where: BackendOptions,
@@ -171,10 +171,9 @@ def rebuild(
         str,
         Option(
             "--ray",
-            help="Read, check and encode on a Ray cluster: HOST:PORT, or auto for the one of this machine; without an "
-            "address one is started here, as in: rebuild store FEED --ray --workers 2. Feeds and index must have the "
-            "same paths on all machines.",
-            metavar="[ADDRESS]",
+            help="Read, check and encode on a Ray cluster: HOST:PORT, auto for the one of this machine, or local to "
+            "start one for this run. Feeds and index must have the same paths on all machines.",
+            metavar="ADDRESS",
         ),
     ] = "",
 ) -> None:
@@ -185,7 +184,7 @@ def rebuild(
     if limits != NO_LIMITS and not feeds:
         raise SettingError("--budget and --memory need a rebuild from a feed: name a feed")
     if ray and not feeds:
-        raise SettingError("--ray needs a rebuild from feeds: name them before it, as in: rebuild store FEED --ray")
+        raise SettingError("--ray needs a rebuild from feeds, as in: rebuild store FEED --ray local")
     if where.pictures and not feeds:
         raise SettingError("--pictures needs a rebuild from a feed: name a feed")
     if where.encoder and not feeds:

@@ -21,7 +21,6 @@ from shelfwise.retrieval.errors import (
     UnknownVersionError,
 )
 from shelfwise.retrieval.records import Availability, Product
-from shelfwise.retrieval.store.lock import hold_lock
 from shelfwise.retrieval.store.manifest import MANIFEST, VersionChanges
 from shelfwise.retrieval.store.products import PRODUCTS_FILE
 from shelfwise.retrieval.store.versions import Store
@@ -72,16 +71,10 @@ class TestVersions:
         assert cells[1][:5] == ["v000002", "2025-01-02", "08:00", "3", "Encoder-2"]
         assert cells[2][:5] == ["v000001", "2025-01-01", "08:00", "2", "Encoder-1"]
         assert total.startswith("3 versions of ")
-
-    def test_json_list_is_oldest_first(self, three: Path) -> None:
         listed = run("index", "versions", three, "--json").document()
-        assert [(each["version"], each["serves"], each["products"]) for each in listed] == [
-            ("v000001", False, 2),
-            ("v000002", False, 3),
-            ("v000003", True, 2),
-        ]
-        assert listed[2]["changes"] == {"previous_version": "v000002", "added": 0, "changed": 1, "removed": 1}
-        assert all(each["bytes"] > 1_000 and not each["problem"] for each in listed)
+        assert [(each["version"], each["serves"]) for each in listed] == list(
+            zip(NAMES, (False, False, True), strict=True)
+        )
 
     def test_damaged_version_is_shown_and_the_newest_intact_one_is_marked(self, root: Path) -> None:
         damage(root, "v000003", MANIFEST)
@@ -129,10 +122,7 @@ class TestRollback:
         run("index", "rollback", root)
         assert Store(root).current() == "v000001"
 
-    def test_rollback_before_the_first_version_is_refused(self, root: Path) -> None:
-        run("index", "rollback", root, "v000001")
-        with pytest.raises(UnknownVersionError, match="no intact version before v000001: it holds v000001, v000002"):
-            run("index", "rollback", root)
+    def test_rollback_without_such_a_version_is_refused(self, root: Path) -> None:
         with pytest.raises(UnknownVersionError, match="no version 'v7'; it holds v000001, v000002, v000003"):
             run("index", "rollback", root, "v7")
 
@@ -207,12 +197,9 @@ class TestLock:
             with pytest.raises(StoreLockedError, match=rf"a rebuild is running in .*, process {holder.pid} of "):
                 run("index", command[0], root, *command[1:])
             assert Store(root).versions() == list(NAMES)
-            assert [run("index", name, root).code for name in ("versions", "verify")] == [0, 0]
+            readers = ("versions",), ("verify",), ("prune", "--keep", "1", "--dry-run")
+            assert [run("index", name, root, *options).code for name, *options in readers] == [0, 0, 0]
             holder.kill()
-
-    def test_a_dry_run_changes_nothing_and_needs_no_lock(self, root: Path) -> None:
-        with hold_lock(root, "rebuild"):
-            assert run("index", "prune", root, "--keep", "1", "--dry-run").code == 0
 
 
 KETTLE = Product("kettle-1", "enamel &amp; steel  kettle", brand="Torvald", price=49.0, attributes={"capacity": 2.5})
@@ -260,19 +247,6 @@ def test_patch_of_a_price_loads_no_encoder_and_no_table_library(index: Path) -> 
     assert done.stdout.splitlines() == ["1 product changed.", "[]"]
 
 
-def test_patch_refuses_unknown_products_and_invalid_values(index: Path) -> None:
-    before = some_product(index)
-    for product, value in (
-        (before.id, "pric=1"),
-        (before.id, "price=abc"),
-        (before.id, "price"),
-        ("no-such", "price=1"),
-    ):
-        with pytest.raises((ChangeError, UnknownProductError)):
-            run("index", "patch", index, product, value)
-    assert held(index, before.id) == before
-
-
 def test_delete_counts_existing_products(index: Path) -> None:
     product = some_product(index)
     result = run("index", "delete", index, product.id, "no-such-product")
@@ -288,20 +262,14 @@ TYPED = Product("a1", "Drill", price=99.5, attributes={"colour": "blue"})
     ("typed", "values"),
     [
         (["price=9.99"], {"price": 9.99}),
-        (["price=9,99"], {"price": "9,99"}),
         (["expires="], {"expires": None}),
         (["title=a = b"], {"title": "a = b"}),
-        (["title=18"], {"title": "18"}),
         (["category=Tools > Drills"], {"category": ["Tools", "Drills"]}),
-        (["images=a.jpg"], {"images": ["a.jpg"]}),
         (["images=a.jpg", "images=b.jpg"], {"images": ["a.jpg", "b.jpg"]}),
         (["identifiers.ean=0012"], {"identifiers.ean": ["0012"]}),
-        (["attributes.colour=red"], {"attributes.colour": "red"}),
         (["attributes.volts=18"], {"attributes.volts": 18}),
-        (["attributes.new=true"], {"attributes.new": True}),
         (['attributes.size="5"'], {"attributes.size": "5"}),
         (["attributes.code=0012"], {"attributes.code": "0012"}),
-        (["attributes.size=S", "attributes.size=M"], {"attributes.size": ["S", "M"]}),
         (['attributes={"size": "M"}'], {"attributes": {"size": "M"}}),
         (["price=5", " brand =B"], {"price": 5.0, "brand": "B"}),
     ],

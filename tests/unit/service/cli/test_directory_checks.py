@@ -147,7 +147,7 @@ def test_verification_names_a_damaged_file(full: Path, name: str, damage: Callab
 @pytest.mark.parametrize(
     ("statement", "what"),
     [
-        ("UPDATE events SET position = 2 WHERE key = (SELECT min(key) FROM events)", "has changed"),
+        ("UPDATE events SET kind = 'clic+' WHERE key = (SELECT min(key) FROM events)", "has changed"),
         ("UPDATE events SET checksum = checksum + 1 WHERE key = (SELECT min(key) FROM events)", "has changed"),
         ("DELETE FROM events WHERE key = (SELECT min(key) FROM events)", "as many events as were stored"),
         ("DELETE FROM days", "as many events as were stored"),
@@ -164,17 +164,6 @@ def test_verification_finds_a_changed_event(full: Path, statement: str, what: st
         path.write_bytes(whole)
     assert problem.part == "events/events.sqlite"
     assert what in problem.what
-
-
-def test_verification_finds_a_changed_byte_of_an_event(full: Path) -> None:
-    path = full / "events/events.sqlite"
-    whole = path.read_bytes()
-    path.write_bytes(whole.replace(b"click", b"clic+", 1))
-    try:
-        (problem,) = store_problems(Store(full))
-    finally:
-        path.write_bytes(whole)
-    assert "has changed" in problem.what
 
 
 @pytest.mark.parametrize("column", ["before", "after"])
