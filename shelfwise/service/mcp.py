@@ -19,15 +19,10 @@ from fastapi.exceptions import RequestValidationError
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
-from mcp.shared.message import SessionMessage
 from mcp.types import (
     INVALID_PARAMS,
-    INVALID_REQUEST,
-    PARSE_ERROR,
     CallToolRequestParams,
     CallToolResult,
-    ErrorData,
-    JSONRPCError,
     ListToolsResult,
     PaginatedRequestParams,
     TextContent,
@@ -315,14 +310,6 @@ def _refusal(message: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=message)], is_error=True)
 
 
-def _fault(error: Exception) -> ErrorData:
-    """The protocol error for a line that is not JSON, or not a message."""
-    first = error.errors()[0] if isinstance(error, ValidationError) else {"type": "json_invalid", "msg": str(error)}
-    if first["type"] == "json_invalid":
-        return ErrorData(code=PARSE_ERROR, message=f"the line is not valid JSON: {first['msg']}")
-    return ErrorData(code=INVALID_REQUEST, message="the line is not a JSON-RPC request with jsonrpc, method and id")
-
-
 def _warm_up(engine: SearchEngine) -> None:
     """Loads what the first question and the first search would wait for, unless there are no file descriptors."""
     with suppress(ShelfwiseError, OSError, ImportError):
@@ -337,19 +324,7 @@ def serve_stdio(engine: SearchEngine) -> None:
     threading.Thread(target=_warm_up, args=(engine,), name="warm-up", daemon=True).start()
 
     async def run() -> None:
-        async with stdio_server() as (received, sent), anyio.create_task_group() as group:
-            valid_sender, valid = anyio.create_memory_object_stream[SessionMessage | Exception]()
-
-            async def check() -> None:
-                """Answers lines that are no messages, which the server would ignore."""
-                async with valid_sender:
-                    async for message in received:
-                        if isinstance(message, Exception):
-                            await sent.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=None, error=_fault(message))))
-                        else:
-                            await valid_sender.send(message)
-
-            group.start_soon(check)
-            await server.run(valid, sent, server.create_initialization_options())
+        async with stdio_server() as (received, sent):
+            await server.run(received, sent, server.create_initialization_options())
 
     anyio.run(run)

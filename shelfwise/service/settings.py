@@ -7,15 +7,13 @@ Each setting is declared once: its name, type, default and description. docs/set
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -41,15 +39,21 @@ class SettingsTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def _address_field(default: object) -> Any:  # noqa: ANN401 - as Field
-    """A field whose value may hold a password or a token: it is shown masked."""
-    return Field(default, json_schema_extra={"is_address": True})
+def _without_credentials(addresses: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Raises ValueError for an address with a part that may be secret: settings are shown to administrators."""
+    if not {"@", "?", "#"}.isdisjoint("".join(addresses)):
+        raise ValueError("an address may have no user name, password or query string")
+    return addresses
+
+
+Addresses = Annotated[str | tuple[str, ...], AfterValidator(_without_credentials)]
+"""Addresses as a list, or as one text with commas."""
 
 
 class ElasticsearchSettings(SettingsTable):
     """Connection to an Elasticsearch cluster."""
 
-    url: str | tuple[str, ...] = _address_field(())
+    url: Addresses = ()
     """addresses of the cluster's nodes, as a list or separated by commas; without user name or password"""
     alias: str = "shelfwise"
     """alias of the index that serves, and prefix of each version's index, as in shelfwise-v000007; each store needs
@@ -175,9 +179,9 @@ class ServiceSettings(SettingsTable):
     indexes: int = Field(default=100, ge=0, le=10_000)
     """in a directory of indexes, the number of indexes up to which a write of the InstantSearch protocol to an unknown
     name creates one; 0 for never"""
-    cors_origins: str | tuple[str, ...] = _address_field(())
+    cors_origins: Addresses = ()
     """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
-    trusted_proxies: str | tuple[str, ...] = _address_field(())
+    trusted_proxies: Addresses = ()
     """addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto headers are trusted"""
     workers: int = Field(default=1, ge=1, le=256)
     """worker processes of shelfwise serve; each uses little more than one core"""
@@ -438,8 +442,6 @@ def _names_in(tables: Mapping[str, Any]) -> Iterator[str]:
 
 INDEX = "index"
 """The section of the settings outside any table."""
-_NEXT_ADDRESS = re.compile(r",(?=\s*\w+://)")
-_MASK = "***"
 
 SettingValue = str | float | bool | list[str] | list[float] | None
 
@@ -449,7 +451,7 @@ class SettingDescription:
     """One setting, described for operators."""
 
     value: SettingValue
-    """Value; null if it is unset or a secret. User names, passwords and query strings of addresses are masked."""
+    """Value; null if it is unset or a secret."""
     default: SettingValue
     source: SettingSource
     is_secret: bool
@@ -476,11 +478,11 @@ def _describe(name: str, sourced: SourcedSettings) -> SettingDescription:
     holder: BaseModel = getattr(sourced.settings, table) if table else sourced.settings
     info = type(holder).model_fields[key]
     value, default = getattr(holder, key), info.default
-    is_secret = isinstance(default, SecretStr) or _is_marked(info, "is_secret")
+    is_secret = isinstance(default, SecretStr) or info.json_schema_extra is not None
     is_unset = is_secret and value == default
     return SettingDescription(
-        None if is_secret else _to_json(info, value),
-        None if is_secret else _to_json(info, default),
+        None if is_secret else _to_json(value, default),
+        None if is_secret else _to_json(default, default),
         SettingSource.DEFAULT if is_unset else sourced.sources.get(name, SettingSource.DEFAULT),
         is_secret,
         variable_name(name),
@@ -488,35 +490,16 @@ def _describe(name: str, sourced: SourcedSettings) -> SettingDescription:
     )
 
 
-def _is_marked(info: FieldInfo, mark: str) -> bool:
-    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get(mark))
-
-
-def _to_json(info: FieldInfo, value: object) -> SettingValue:
+def _to_json(value: object, default: object) -> SettingValue:
     match value:
         case None | bool() | int() | float():
             return value
         case Path():
             return str(value)
         case tuple():
-            return [_mask(info, each) if isinstance(each, str) else each for each in value]
-        case str() if isinstance(info.default, tuple):
-            # Split after masking: a comma may be part of a password.
-            masked = (_mask(info, piece) for piece in _NEXT_ADDRESS.split(value))
-            return [each for piece in masked for each in split_list(piece)]
+            return list(value)
+        case str() if isinstance(default, tuple):
+            return list(split_list(value))
         case str():
-            return _mask(info, value) or None
+            return value or None
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _mask(info: FieldInfo, text: str) -> str:
-    """An address without its user, password and query string."""
-    if not _is_marked(info, "is_address") and "://" not in text:
-        return text
-    scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
-    user, at, address = rest.rpartition("@")
-    if re.search("[?#]", user):
-        # The @ may belong to the query string, or the ? to the password.
-        return f"{scheme}{mark}{_MASK}"
-    host, *query = re.split("[?#]", address, maxsplit=1)
-    return f"{scheme}{mark}{f'{_MASK}@' if at else ''}{host}{f'?{_MASK}' if query else ''}"

@@ -108,7 +108,7 @@ def test_products_are_without_hidden_fields(live: SearchEngine) -> None:
     with_client(catalog_server(live), use)
 
 
-def test_a_line_that_is_no_message_gets_an_error(demo_index: Path) -> None:
+def test_lines_that_are_no_messages_are_passed_over(demo_index: Path) -> None:
     ping = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
     lines = (b"junk", b'{"jsonrpc": "2.0", "id": 7}', b"[1]", b"[" * 5_000, ping, b"")
     command = (*PROGRAM, "mcp", str(demo_index))
@@ -117,8 +117,7 @@ def test_a_line_that_is_no_message_gets_an_error(demo_index: Path) -> None:
         assert process.stdout
         process.stdin.write(b"\n".join(lines))
         process.stdin.flush()
-        answers = [json.loads(process.stdout.readline()) for _ in lines[1:]]
+        answer = json.loads(process.stdout.readline())
         process.stdin.close()
         assert process.wait(60) == 0
-    found = {(each["id"], each.get("error", {}).get("code")) for each in answers}
-    assert found == {(None, -32700), (None, -32600), (1, None)}
+    assert answer["id"] == 1

@@ -163,13 +163,14 @@ class TestUrls:
             f"http://me:9/{SECRET}@one.example:9200",
             f"me:{SECRET}@one.example:9200",
             f"me@{SECRET}@one.example:9200",
+            f"http://me:a,{SECRET}@one.example",
+            f"http://one.example/?key={SECRET}",
+            f"http://one.example/#{SECRET}",
         ],
     )
     def test_url_with_a_password_is_refused_and_not_shown(self, url: str) -> None:
-        settings = load_settings(None, {"SHELFWISE_ELASTICSEARCH__URL": f"{URLS[0]},{url}"})
-        with pytest.raises(SettingError, match=r"elasticsearch\.url has a name or a password; set elastic") as caught:
-            _ = settings.cluster
-        assert SECRET not in str(caught.value)
+        message = refusal(None, {"SHELFWISE_ELASTICSEARCH__URL": f"{URLS[0]},{url}"})
+        assert message.endswith("an address may have no user name, password or query string")
 
 
 class TestFile:
