@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,14 +23,7 @@ from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.indexes import IndexRegistry
 from shelfwise.service.http.limits import WorkerThreads
 from shelfwise.service.http.schemas import RESPONSES, HealthResponse, json_response
-from shelfwise.service.http.telemetry import (
-    METRICS,
-    MetricFamily,
-    counts_of,
-    format_metrics,
-    merge_metrics,
-    read_metrics,
-)
+from shelfwise.service.http.telemetry import MergedMetrics, counts_of, parse_metrics, read_metrics
 from shelfwise.service.worker_group import READY, WorkerGroup
 
 router = APIRouter(tags=["health"])
@@ -111,18 +104,16 @@ def render_metrics(app: FastAPI) -> bytes:
     group: WorkerGroup = app.state.shared.group
     serving = group.published(READY)
     others = [
-        METRICS.decode(content) if number in serving else counts_of(METRICS.decode(content))
+        parse_metrics(content) if number in serving else counts_of(parse_metrics(content))
         for number, content in group.published(_METRICS_NAME).items()
         if number != group.number
     ]
-    return format_metrics(merge_metrics([_own_metrics(app), *others]))
+    return generate_latest(MergedMetrics([_own_metrics(app).collect(), *others]))
 
 
-def _own_metrics(app: FastAPI) -> list[MetricFamily]:
+def _own_metrics(app: FastAPI) -> MergedMetrics:
     """This worker's metrics, including the counts of ended workers with the same number."""
-    own = CollectorRegistry()
-    own.register(ServiceCollector(app))
-    return merge_metrics([read_metrics(REGISTRY), read_metrics(own), app.state.counted_before])
+    return MergedMetrics([read_metrics(REGISTRY), read_metrics(ServiceCollector(app)), app.state.counted_before])
 
 
 class WorkerNews:
@@ -133,7 +124,7 @@ class WorkerNews:
         shared: SharedParts = app.state.shared
         self._app, self._group = app, shared.group
         before = self._group.published(_METRICS_NAME).get(self._group.number)
-        app.state.counted_before = counts_of(METRICS.decode(before)) if before else []
+        app.state.counted_before = counts_of(parse_metrics(before)) if before else []
 
     async def share(self) -> None:
         """Shares the data until cancelled, at least once a second."""
@@ -148,7 +139,7 @@ class WorkerNews:
         shown = {each.name: each.engine.live_sequence for each in indexes.opened}
         self._group.publish(_SEQUENCES_NAME, msgspec.msgpack.encode(shown))
         if is_whole:
-            self._group.publish(_METRICS_NAME, msgspec.msgpack.encode(_own_metrics(self._app)))
+            self._group.publish(_METRICS_NAME, generate_latest(_own_metrics(self._app)))
 
 
 def is_shown_by_all(group: WorkerGroup, name: str, sequence: int = 0) -> bool:
@@ -186,25 +177,37 @@ class ServiceCollector(Collector):
         if changed:
             text = "Time of the last live change, in seconds since 1970"
             yield self._gauges("shelfwise_live_changes_timestamp_seconds", text, changed)
-        yield _gauge("shelfwise_notices", "Problems that do not stop searches", len(service_notices(self._app)))
+        yield GaugeMetricFamily(
+            "shelfwise_notices", "Problems that do not stop searches", value=len(service_notices(self._app))
+        )
 
     def _load(self) -> Iterator[Metric]:
         threads: WorkerThreads = self._app.state.shared.threads
         is_ready = readiness_error(self._app) is None
-        yield _gauge("shelfwise_ready", "1 if the server is ready for requests", float(is_ready))
-        yield _gauge("shelfwise_workers", "Number of worker processes", 1)
-        yield _gauge("shelfwise_threads", "Worker threads", threads.count)
-        yield _gauge("shelfwise_requests_places", "Maximum number of requests that run or wait", threads.places)
-        yield _gauge("shelfwise_requests_in_progress", "Requests that are running or waiting", threads.in_progress)
-        yield _counter("shelfwise_requests_refused", "Requests refused because the queue was full", threads.refused)
+        yield GaugeMetricFamily("shelfwise_ready", "1 if the server is ready for requests", value=float(is_ready))
+        yield GaugeMetricFamily("shelfwise_workers", "Number of worker processes", value=1)
+        yield GaugeMetricFamily("shelfwise_threads", "Worker threads", value=threads.count)
+        yield GaugeMetricFamily(
+            "shelfwise_requests_places", "Maximum number of requests that run or wait", value=threads.places
+        )
+        yield GaugeMetricFamily(
+            "shelfwise_requests_in_progress", "Requests that are running or waiting", value=threads.in_progress
+        )
+        yield CounterMetricFamily(
+            "shelfwise_requests_refused", "Requests refused because the queue was full", value=threads.refused
+        )
 
     def _events(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
         recorders = [each.impressions for each in contexts]
         waiting, lost = sum(each.waiting for each in recorders), sum(each.lost for each in recorders)
         lag = max((each.lag for each in recorders), default=0.0)
-        yield _gauge("shelfwise_events_waiting", "Events of searches that are not on disk yet", waiting)
-        yield _gauge("shelfwise_events_lag_seconds", "Age of the oldest event that is not on disk yet", lag)
-        yield _counter("shelfwise_events_lost", "Events of searches that could not be recorded", lost)
+        yield GaugeMetricFamily(
+            "shelfwise_events_waiting", "Events of searches that are not on disk yet", value=waiting
+        )
+        yield GaugeMetricFamily(
+            "shelfwise_events_lag_seconds", "Age of the oldest event that is not on disk yet", value=lag
+        )
+        yield CounterMetricFamily("shelfwise_events_lost", "Events of searches that could not be recorded", value=lost)
         ages = {}
         for each in contexts:
             with suppress(OSError):
@@ -225,11 +228,3 @@ class ServiceCollector(Collector):
         for context, value in values.items():
             family.add_metric(self._values(context), value)
         return family
-
-
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
-    return CounterMetricFamily(name, text, value=value)

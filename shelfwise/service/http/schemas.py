@@ -23,7 +23,6 @@ from shelfwise.retrieval.records import (
     Preference,
     Product,
     RangeCount,
-    RelatedHit,
     Relation,
 )
 from shelfwise.retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
@@ -397,10 +396,11 @@ class ProductHit(Hit):
 
 
 @dataclass(frozen=True, slots=True)
-class RelatedProductHit(ProductHit):
-    """A product that is related to another one."""
+class ListedHit(ProductHit):
+    """A similar, related or recommended product."""
 
     relation: Relation | None = None
+    """The relation of a related product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,10 +487,10 @@ class MultiSearchResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarResponse:
-    """Products similar to a product."""
+class ProductsResponse:
+    """Similar, related or recommended products."""
 
-    hits: tuple[ProductHit, ...]
+    hits: tuple[ListedHit, ...]
     degraded: tuple[str, ...]
     version: str
     sponsored: tuple[SponsoredResult, ...] = ()
@@ -545,18 +545,9 @@ class HealthResponse:
     """Number of indexes; with several, `products` is the sum, and `version` and `ranker` are empty."""
 
 
-def product_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[ProductHit, ...]:
-    """Hits with the returned fields of their products."""
-    return tuple(ProductHit(**_hit_values(hit, returned)) for hit in hits)
-
-
-def related_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[RelatedProductHit, ...]:
+def product_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[ListedHit, ...]:
     """Hits with the returned fields of their products, and their relations."""
-    return tuple(
-        RelatedProductHit(**_hit_values(hit, returned), relation=hit.relation)
-        for hit in hits
-        if isinstance(hit, RelatedHit)
-    )
+    return tuple(ListedHit(**_hit_values(hit, returned), relation=getattr(hit, "relation", None)) for hit in hits)
 
 
 def search_hit(hit: Hit, returned: ReturnedFields, highlights: Mapping[str, str]) -> SearchHit:

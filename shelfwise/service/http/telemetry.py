@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-import msgspec
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
@@ -86,72 +86,43 @@ _SUMMED_GAUGES = frozenset(
 _COUNTING = ("counter", "histogram")
 
 
-class MetricFamily(msgspec.Struct, frozen=True, array_like=True):
-    """A metric with its samples at one time."""
-
-    name: str
-    text: str
-    kind: str
-    samples: list[tuple[str, dict[str, str], float]]
-    """Name, labels and value of each sample."""
+def read_metrics(source: Collector) -> list[Metric]:
+    """The current metrics of a registry or a collector."""
+    return parse_metrics(generate_latest(source))
 
 
-METRICS = msgspec.msgpack.Decoder(list[MetricFamily])
+def parse_metrics(text: bytes) -> list[Metric]:
+    """Metrics in the Prometheus text format."""
+    return list(text_string_to_metric_families(text.decode()))
 
 
-def read_metrics(registry: CollectorRegistry) -> list[MetricFamily]:
-    """The current metrics of a registry."""
-    return [
-        MetricFamily(
-            each.name, each.documentation, each.type, [(one.name, one.labels, one.value) for one in each.samples]
-        )
-        for each in registry.collect()
-    ]
-
-
-def counts_of(families: Iterable[MetricFamily]) -> list[MetricFamily]:
+def counts_of(families: Iterable[Metric]) -> list[Metric]:
     """The counters and histograms, which outlive the worker that counted them, so that no sum decreases."""
-    return [each for each in families if each.kind in _COUNTING]
+    return [each for each in families if each.type in _COUNTING]
 
 
-def merge_metrics(workers: Iterable[Sequence[MetricFamily]]) -> list[MetricFamily]:
+class MergedMetrics(Collector):
     """The metrics of a service, merged from its workers: sums of counts, the largest of other values."""
-    merged: dict[str, MetricFamily] = {}
-    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
-    for family in (each for families in workers for each in families):
-        merged.setdefault(family.name, family)
-        found = values.setdefault(family.name, {})
-        is_summed = family.kind in _COUNTING or family.name in _SUMMED_GAUGES
-        for name, labels, value in family.samples:
-            key = name, tuple(labels.items())
-            if key not in found:
-                found[key] = value
-            elif name.endswith("_created"):
-                found[key] = min(found[key], value)
-            else:
-                found[key] = found[key] + value if is_summed else max(found[key], value)
-    return [
-        msgspec.structs.replace(
-            family, samples=[(name, dict(labels), value) for (name, labels), value in values[family.name].items()]
-        )
-        for family in merged.values()
-    ]
 
-
-class _MergedMetrics(Collector):
-    def __init__(self, families: Iterable[MetricFamily]) -> None:
-        self._families = families
+    def __init__(self, workers: Iterable[Iterable[Metric]]) -> None:
+        self._families = [each for families in workers for each in families]
 
     def collect(self) -> Iterator[Metric]:
+        """The metrics by name."""
+        merged = {each.name: Metric(each.name, each.documentation, each.type) for each in self._families}
+        values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {name: {} for name in merged}
         for family in self._families:
-            metric = Metric(family.name, family.text, family.kind)
-            for name, labels, value in family.samples:
-                metric.add_sample(name, labels, value)
+            found = values[family.name]
+            is_summed = family.type in _COUNTING or family.name in _SUMMED_GAUGES
+            for sample in family.samples:
+                key = sample.name, tuple(sample.labels.items())
+                if key not in found:
+                    found[key] = sample.value
+                elif sample.name.endswith("_created"):
+                    found[key] = min(found[key], sample.value)
+                else:
+                    found[key] = found[key] + sample.value if is_summed else max(found[key], sample.value)
+        for name, metric in merged.items():
+            for (sample_name, labels), value in values[name].items():
+                metric.add_sample(sample_name, dict(labels), value)
             yield metric
-
-
-def format_metrics(families: Iterable[MetricFamily]) -> bytes:
-    """Metrics in the Prometheus text format."""
-    registry = CollectorRegistry()
-    registry.register(_MergedMetrics(families))
-    return generate_latest(registry)

@@ -42,7 +42,7 @@ from shelfwise.service.http.schemas import (
     MOST_RETURNED,
     RESPONSES,
     FieldNames,
-    SimilarResponse,
+    ProductsResponse,
     json_response,
     matches_tag,
     product_hits,
@@ -119,7 +119,7 @@ _ENCODING_COST = 10
 
 @router.post(
     "/search/picture",
-    response_model=SimilarResponse,
+    response_model=ProductsResponse,
     responses=RESPONSES,
     openapi_extra=_BINARY,
     summary="Search by a picture",
@@ -146,7 +146,7 @@ async def search_by_picture(
     def respond() -> Response:
         page = context.engine.search_by_picture(small, size=size, filters=context.narrow(permit, filters))
         shown = context.shown_page(permit, page)
-        return json_response(SimilarResponse(product_hits(shown.hits, returned), shown.degraded, shown.version, ()))
+        return json_response(ProductsResponse(product_hits(shown.hits, returned), shown.degraded, shown.version, ()))
 
     return await context.shared.threads.run(respond)
 

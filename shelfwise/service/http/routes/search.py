@@ -41,19 +41,16 @@ from shelfwise.service.http.schemas import (
     FieldNames,
     MultiSearchBody,
     MultiSearchResponse,
-    ProductHit,
     ProductResponse,
+    ProductsResponse,
     RecommendBody,
     RelatedKind,
-    RelatedProductHit,
     SearchBody,
     SearchHit,
     SearchParameters,
     SearchResponse,
-    SimilarResponse,
     json_response,
     product_hits,
-    related_hits,
     search_hit,
     search_response,
     sponsored_results,
@@ -135,7 +132,7 @@ def similar(
     fields: Fields = _ALL_FIELDS,
     sponsored: Annotated[bool, Query(description="Whether to include sponsored hits.")] = False,
     by: Annotated[Literal["text", "looks"], Query(description="looks: compare pictures only.")] = "text",
-) -> SimilarResponse:
+) -> ProductsResponse:
     """The products that are nearest in meaning or viewed by the same shoppers, or whose pictures are nearest. The
     product itself is left out."""
     context.charge(permit, search_cost(hits=size, characters=len(filters)))
@@ -147,16 +144,7 @@ def similar(
     )
     query_ids = context.engine.campaigns.issue(uuid.uuid4().hex, page.sponsored)
     offers = sponsored_results(page, query_ids, returned)
-    return SimilarResponse(product_hits(page.hits, returned), page.degraded, page.version, offers)
-
-
-@dataclass(frozen=True, slots=True)
-class RelatedProductsResponse:
-    """Products related to a product."""
-
-    hits: tuple[RelatedProductHit, ...]
-    degraded: tuple[str, ...]
-    version: str
+    return ProductsResponse(product_hits(page.hits, returned), page.degraded, page.version, offers)
 
 
 @search_router.get("/products/{product_id:path}/related", summary="Related products")
@@ -170,7 +158,7 @@ def related_products(
     size: Annotated[int, Query(ge=1, le=100)] = 10,
     filters: Annotated[str, Query(max_length=10_000)] = "",
     fields: Fields = _ALL_FIELDS,
-) -> RelatedProductsResponse:
+) -> ProductsResponse:
     """The products that go with a product, or that shoppers choose instead of it, each with its relation."""
     context.charge(permit, search_cost(hits=size, characters=len(filters)))
     returned = context.returned_fields(permit, fields)
@@ -178,7 +166,7 @@ def related_products(
     narrowed = context.narrow(permit, filters)
     page = context.engine.relations.of(product_id, kind=kind, size=size, filters=narrowed)
     page = context.shown_page(permit, page)
-    return RelatedProductsResponse(related_hits(page.hits, returned), page.degraded, page.version)
+    return ProductsResponse(product_hits(page.hits, returned), page.degraded, page.version)
 
 
 @search_router.get("/products/{product_id:path}", response_model=ProductResponse, summary="One product")
@@ -304,15 +292,6 @@ class AnswerResponse(Answer):
     """Id of the event that records the question, if a shopper or a session is given."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecommendResponse:
-    """Recommended products."""
-
-    hits: tuple[ProductHit, ...]
-    degraded: tuple[str, ...]
-    version: str
-
-
 @suggest_router.get("/suggest", summary="Suggestions for typed text")
 def suggest(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> Suggestions:
     """Queries, categories, brands and products that complete the typed text; `spans` mark the typed parts."""
@@ -356,7 +335,7 @@ def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: Pr
 @suggest_router.post("/recommend", summary="Recommended products")
 def recommend(
     context: Contextual, permit: MaySearch, body: RecommendBody, privacy: PrivacyHeader = ""
-) -> RecommendResponse:
+) -> ProductsResponse:
     """Products predicted by the serving user tower; without one, products similar to the last ones of the history;
     without a history, popular products."""
     context.charge(permit, search_cost(hits=body.size, characters=len(body.filters)))
@@ -366,4 +345,4 @@ def recommend(
     options: Mapping[str, Any] = {"include_seen": body.include_seen, "language": body.language}
     page = context.engine.recommend(history, size=body.size, filters=filters, **options)
     page = context.shown_page(permit, page)
-    return RecommendResponse(product_hits(page.hits, returned), page.degraded, page.version)
+    return ProductsResponse(product_hits(page.hits, returned), page.degraded, page.version)
