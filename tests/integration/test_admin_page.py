@@ -19,7 +19,6 @@ from shelfwise.service.events.popular_queries import PopularQuery, write_popular
 from shelfwise.service.http.auth import KeyFile, Scope
 from shelfwise.service.settings import ServiceSettings, Settings
 from tests.browsers import serious_faults, served, visiting
-from tests.catalogs import ids
 from tests.services import add_key
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ TABS = {
         "Search",
         "Rules",
         "Synonyms",
-        "Relations",
         "Relevance",
         "Answers",
         "Experiments",
@@ -254,51 +252,6 @@ def test_an_unanswered_question_is_answered_in_place(browser: Browser, address: 
         assert store.answers.list() == ()
         visit.faults = [each for each in visit.faults if "400" not in each]
     write_popular_queries(store.root, [], datetime.now(UTC))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [1_280, 320])
-def test_relations_are_shown_with_evidence_and_corrected(
-    browser: Browser, related_store: Path, tmp_path: Path, width: int
-) -> None:
-    root = Path(shutil.copytree(related_store, tmp_path / "store"))
-    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
-        product = engine.product(next(name for name in engine.ids().rest if engine.relations.of(name).hits))
-        by_types, known = engine.relations.of(product.id).hits[0], ids(engine.relations.of(product.id))
-        other = next(hit.product for hit in engine.search("tent").hits if hit.product.id not in known)
-        with served(engine) as url, visiting(browser, url, viewport={"width": width, "height": 900}) as visit:
-            visit.page.goto("/admin#relations")
-            visit.page.get_by_role("searchbox", name="Product", exact=True).fill(product.title)
-            visit.page.get_by_role("button", name=f"({product.id})").click()
-            visit.page.get_by_role("heading", name=product.title).wait_for()
-            rows = visit.page.get_by_role("region", name="Relations").get_by_role("row")
-            found = rows.filter(has_text=by_types.product.title)
-            expect(found).to_contain_text("types")
-            visit.page.get_by_label("The product", exact=True).select_option(label="is fitted by")
-            visit.page.get_by_role("searchbox", name="Other products").fill(other.title)
-            visit.page.get_by_role("button", name=f"({other.id})").click()
-            visit.page.get_by_role("searchbox", name="Other products").fill("lamp")
-            visit.page.locator(".offers button").first.wait_for()
-            assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            visit.page.get_by_role("searchbox", name="Other products").fill("")
-            visit.page.get_by_role("button", name="Add", exact=True).click()
-            expect(rows.filter(has_text=other.title)).to_contain_text("owner")
-            assert engine.relations.of(product.id).hits[0].product.id == other.id
-            found.get_by_role("button").click()
-            expect(found).to_have_count(0)
-            visit.settle()
-            assert by_types.product.id not in ids(engine.relations.of(product.id))
-            assert serious_faults(visit.page) == []
-            assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            for name in (by_types.product.id, other.id):
-                visit.page.get_by_role("button", name=re.compile(f"Withdraw: .*{name}")).click()
-                visit.page.get_by_role("button", name=re.compile(f"Withdraw: .*{name}")).wait_for(state="detached")
-            assert engine.relations.of(product.id).hits[0].product.id == by_types.product.id
-            history = visit.page.get_by_role("region", name="History").get_by_role("row")
-            expect(history).to_have_count(5)
-            visit.page.goto("/admin#relations/nosuch")
-            visit.page.get_by_role("alert").filter(has_text="nosuch").wait_for()
-            visit.faults = [each for each in visit.faults if "404" not in each]
 
 
 @pytest.mark.parametrize(("theme", "width"), [pytest.param("light", 1_280, marks=pytest.mark.slow), ("dark", 320)])

@@ -81,7 +81,7 @@ def bought(visit: Visit) -> None:
 def chosen_and_bought(visit: Visit, query: str, place: int) -> str:
     """Searches, opens the hit at a position, puts it into the basket and buys it; returns its id."""
     product = searched(visit, query)[place - 1]
-    visit.page.locator(".hits .card a").nth(place - 1).click()
+    visit.page.locator(".hits .card h2 a").nth(place - 1).click()
     visit.page.locator(".product h1").wait_for()
     visit.page.locator(".product-text .add").click()
     bought(visit)
@@ -100,7 +100,7 @@ def test_page_events_of_a_shopper_are_read_by_learning(browser: Browser, address
         visit.results("“set”")
         assert within(60, lambda: visit.ids() != shown)
         deeper = visit.ids()
-        visit.page.locator(".hits .card a").nth(1).click()
+        visit.page.locator(".hits .card h2 a").nth(1).click()
         visit.page.locator(".product h1").wait_for()
         product = chosen_and_bought(visit, "tent", 3)
         assert within(60, lambda: recorded(store)["purchase"] == 1)
@@ -160,7 +160,7 @@ def test_cart_from_results_is_attributed_to_the_search(browser: Browser, address
 def test_old_search_is_not_attributed(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         product = searched(visit, "tent")[1]
-        visit.page.locator(".hits .card a").nth(1).click()
+        visit.page.locator(".hits .card h2 a").nth(1).click()
         visit.page.locator(".product h1").wait_for()
         visit.page.evaluate(
             """() => {

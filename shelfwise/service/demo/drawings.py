@@ -1,25 +1,25 @@
 """Pictures of the demo store's products: the drawing of the product type, in the product's colour and pattern.
 
-The outlines are those of the store page (service/web/assets/drawings.js); Pillow fills them. Pictures of the same
+The outlines are those of the store page (service/web/assets/drawings.json); Pillow fills them. Pictures of the same
 type, colour and pattern differ in size, rotation, position, background and shade.
 """
 
 from __future__ import annotations
 
-import ast
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from fontTools.pens.basePen import BasePen
 from fontTools.svgLib.path import parse_path
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-_SCRIPT = Path(__file__).parents[1] / "web" / "assets" / "drawings.js"
+_DRAWINGS = Path(__file__).parents[1] / "web" / "assets" / "drawings.json"
 _GRID = 64
 """Width and height of the outlines' coordinate system."""
 _SIDE = 160
@@ -53,7 +53,7 @@ _FIXED: dict[str, RGB] = {
     "y": (242, 208, 107),
     "v": (109, 159, 111),
 }
-"""Colours that do not depend on the product, by their letter in the script."""
+"""Colours that do not depend on the product, by their letter in the file."""
 _LINES = {"s": 5.0, "h": 5.0, "t": 1.6}
 """Widths of the paints that are lines; `s` has the product's colour."""
 
@@ -90,49 +90,14 @@ Part = tuple[str, tuple[tuple[tuple[float, float], ...], ...]]
 """Letter of a paint, and the contours that it fills."""
 
 
-def _oval(x: float, y: float, a: float, b: float) -> str:
-    return f"M{x - a} {y}a{a} {b} 0 1 0 {2 * a} 0a{a} {b} 0 1 0 {-2 * a} 0z"
-
-
-def _box(x: float, y: float, w: float, h: float, r: float = 3) -> str:
-    arc = f"a{r} {r} 0 0 1 "
-    top = f"M{x + r} {y}h{w - 2 * r}{arc}{r} {r}v{h - 2 * r}{arc}{-r} {r}"
-    return f"{top}h{2 * r - w}{arc}{-r} {-r}v{2 * r - h}{arc}{r} {-r}z"
-
-
-_SHAPES: dict[str, Callable[..., str]] = {"box": _box, "oval": _oval, "circle": lambda x, y, r: _oval(x, y, r, r)}
-_COAT = re.compile(r'^const COAT = "([^"]+)"', re.MULTILINE)
-
-
 @cache
 def _drawings() -> dict[str, tuple[Part, ...]]:
     """Parts of each drawing, by each word that names it."""
-    script = _SCRIPT.read_text("utf-8")
-    rows = script.partition("const DRAWINGS = [\n")[2].partition("\n];")[0]
-    keys = "".join(_box(x, y, 5, 5, 1) for y in (24, 32) for x in (9, 16, 23, 30, 37, 44, 51))
-    coat = _COAT.search(script)
-    names = {"KEYS": keys, "COAT": coat[1] if coat else ""}
-    table = ast.parse(f"[{rows}]", mode="eval").body
     found: dict[str, tuple[Part, ...]] = {}
-    for row in table.elts if isinstance(table, ast.List) else ():
-        words, *parts = (_text(each, names) for each in row.elts)  # type: ignore[attr-defined]  # a list of lists
+    for words, *parts in msgspec.json.decode(_DRAWINGS.read_bytes(), type=list[list[str]]):
         outlines = tuple((paint, _contours(path)) for paint, path in zip(parts[::2], parts[1::2], strict=True))
         found |= dict.fromkeys(words.split("|"), outlines)
     return found
-
-
-def _text(node: ast.expr, names: dict[str, str]) -> str:
-    """Evaluates an expression of the table to text: a literal, a name, a shape, or a concatenation."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-        case ast.Name(id=name):
-            return names[name]
-        case ast.BinOp(left=left, right=right):
-            return _text(left, names) + _text(right, names)
-        case ast.Call(func=ast.Name(id=name), args=numbers):
-            return _SHAPES[name](*map(ast.literal_eval, numbers))
-    raise ValueError(f"{_SCRIPT.name} has {ast.unparse(node)}, which is not an outline")
 
 
 def _contours(path: str) -> tuple[tuple[tuple[float, float], ...], ...]:

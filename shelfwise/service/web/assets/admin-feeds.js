@@ -1,6 +1,6 @@
 // Feeds: upload, check, publication, and the quality report of the last rebuild.
 
-import { call, send } from "./api.js";
+import { call } from "./api.js";
 import { attempt, button, check, field, figures, head, moment, number, percent, place, sure, switchButton, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
@@ -8,18 +8,6 @@ import { follow } from "./admin-service.js";
 
 const TAGS = { error: "tag out_of_stock", warning: "tag preorder", info: "tag" };
 const FORMATS = "Google Merchant (XML, TSV), Shopify or WooCommerce CSV, JSON, any CSV or TSV, Parquet; plain, gzip or zstd";
-/** Field and remedy by common reason for a rejected row. */
-const CURES = {
-  "no id": ["id", "give every row its own id"],
-  "bad id": ["id", "use at most 512 bytes and no control characters"],
-  "duplicate id": ["id", "use each id only once in all feeds together"],
-  "no title": ["title", "give the product a title"],
-  "broken price": ["price", "use a number from 0, such as 19.90"],
-  "wrong number of cells": ["the row", "use one cell for each column, and quotes around text with commas or line breaks"],
-  "not JSON": ["the line", "write one JSON object per line"],
-  "not UTF-8": ["the text", "save the file as UTF-8"],
-};
-
 export function feedsPart() {
   const status = place();
   const content = place();
@@ -46,10 +34,9 @@ function partsOf(found, last, refresh) {
 function uploadOf({ most_bytes: most }, refresh) {
   const status = place();
   const file = field("File", { type: "file", required: true, wide: true });
-  const bar = el("progress", { max: 1, value: 0, "aria-label": "Upload", hidden: true });
-  const share = el("span", { class: "hint" });
+  const bar = el("progress", { "aria-label": "Upload", hidden: true });
   let stop = null;
-  const cancel = button("Stop", () => stop?.abort(), "primary plain", { hidden: true });
+  const cancel = button("Stop", () => stop?.abort(new Error("The upload was cancelled; no part of it is stored.")), "primary plain", { hidden: true });
   const start = (event) => {
     event.preventDefault();
     const chosen = file.input.files[0];
@@ -59,22 +46,18 @@ function uploadOf({ most_bytes: most }, refresh) {
       stop = new AbortController();
       bar.hidden = cancel.hidden = false;
       try {
-        await send(`/v1/feeds/uploads/${encodeURIComponent(chosen.name)}`, chosen, stop.signal, (done) => {
-          bar.value = done;
-          share.textContent = percent(done);
-        });
+        await call(`/v1/feeds/uploads/${encodeURIComponent(chosen.name)}`, { method: "PUT", file: chosen, signal: stop.signal });
         announce("The feed is uploaded and is being checked");
         await refresh();
       } finally {
         bar.hidden = cancel.hidden = true;
-        share.textContent = "";
       }
     });
   };
   return el("section", { "aria-label": "Upload" }, el("h2", { text: "Upload a feed" }),
     el("p", { class: "hint", text: `${FORMATS}. At most ${bytes(most)}.` }),
     el("form", { class: "line", onsubmit: start, novalidate: true }, file.element, el("button", { class: "primary", text: "Upload and check" }), cancel),
-    el("div", { class: "line" }, bar, share), status);
+    el("div", { class: "line" }, bar), status);
 }
 
 /** A pending upload: its check, then the findings and the form to publish it. */
@@ -182,9 +165,7 @@ function qualityOf(report, of) {
     rejected.length ? el("section", {}, el("h3", { text: `Rejected rows (${number(countOf(report.rejected))})` }), table(`Rejected rows of ${of}`, [
       ["line", ({ line }) => number(line), true],
       ["file", ({ file }) => nameOf(file)],
-      ["field", ({ reason }) => CURES[reason]?.[0] || ""],
       ["problem", ({ reason, title }) => (title ? `${reason}: ${title}` : reason)],
-      ["remedy", ({ reason }) => CURES[reason]?.[1] || ""],
     ], rejected), moreOf(report.rejected, rejected)) : null,
     noted.length ? el("section", {}, el("h3", { text: `Dropped values (${number(countOf(report.noted))})` }), table(`Dropped values of ${of}`, [
       ["line", ({ line }) => number(line), true],

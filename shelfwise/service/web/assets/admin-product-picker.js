@@ -1,4 +1,4 @@
-// Selection of one product, or an ordered list of products, by search.
+// Selection of an ordered list of products by search.
 
 import { call, productPath, withParameters } from "./api.js";
 import { button, field } from "./admin-ui.js";
@@ -7,9 +7,8 @@ import { el, fill } from "./dom.js";
 const OFFERED = 6;
 const PAUSE_MS = 200;
 
-/** A search field that calls `pick` with the id and, if known, the title of a product; ids for which `isLeftOut` is
- * true are not offered. */
-export function productSearch(label, pick, isLeftOut = () => false) {
+/** A search field that calls `pick` with the id and, if known, the title of a product; `chosen` ids are not offered. */
+function productSearch(label, pick, chosen) {
   const offers = el("ul", { class: "offers", "aria-label": "Products found" });
   const search = field(label, { placeholder: "Title, words or id", type: "search", wide: true });
   const take = (id, title) => {
@@ -22,7 +21,7 @@ export function productSearch(label, pick, isLeftOut = () => false) {
     if (!typed) return fill(offers);
     const { hits } = await call(withParameters("/v1/search", { q: typed, size: OFFERED, prefix: true }));
     if (search.input.value.trim() !== typed) return undefined;
-    const found = hits.filter(({ product }) => !isLeftOut(product.id));
+    const found = hits.filter(({ product }) => !chosen.includes(product.id));
     return fill(offers, found.length
       ? found.map(({ product: { id, title } }) => el("li", {}, button(`${title} (${id})`, () => take(id, title), "quiet")))
       : el("li", { class: "hint", text: "No other product is found; press Enter to use the typed text as an id." }));
@@ -52,7 +51,7 @@ export function productPicker(label, ids = []) {
     name(id);
     show();
     search.input.focus();
-  }, (id) => chosen.includes(id));
+  }, chosen);
   const show = (focused) => {
     fill(list, chosen.map((id, at) => {
       const title = titles.get(id) || id;

@@ -45,7 +45,7 @@ export function momentField(name, text) {
 }
 
 /** Shows the error of a field, or removes it if the text is empty. */
-export function showFault({ input, element }, text) {
+function showFault({ input, element }, text) {
   const id = `${input.id}-fault`;
   element.querySelector(`#${id}`)?.remove();
   for (const [name, value] of [["aria-invalid", "true"], ["aria-describedby", id]]) {
@@ -284,7 +284,7 @@ export function sure(question) {
 }
 
 /** The effect of a change on a result page. */
-export function previewOf(found) {
+function previewOf(found) {
   const rows = [...found.gained, ...found.moved, ...found.lost];
   const text = `${number(found.total_before)} products before, ${number(found.total_after)} after.`;
   if (!rows.length) return el("p", { role: "status", text: `The first 20 hits do not change. ${text}` });

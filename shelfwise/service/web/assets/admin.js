@@ -8,7 +8,6 @@ import { experimentsPart } from "./admin-experiments.js";
 import { feedsPart } from "./admin-feeds.js";
 import { keysPart } from "./admin-keys.js";
 import { modelsPart } from "./admin-models.js";
-import { relationsPart } from "./admin-relations.js";
 import { relevancePart } from "./admin-relevance.js";
 import { rulesPart } from "./admin-rules.js";
 import { productsPart, searchPart } from "./admin-search.js";
@@ -24,7 +23,6 @@ const PARTS = [
   ["analytics", "Analytics", analyticsPart],
   ["rules", "Rules", rulesPart],
   ["synonyms", "Synonyms", synonymsPart],
-  ["relations", "Relations", relationsPart],
   ["relevance", "Relevance", relevancePart],
   ["answers", "Answers", answersPart],
   ["sponsored", "Sponsored", sponsoredPart],
@@ -37,7 +35,6 @@ const PARTS = [
   ["keys", "Keys", keysPart],
   ["health", "Health", healthPart],
 ];
-const OF_PRODUCTS = new Set(["products", "relations"]); // their address can contain a product id
 const view = document.getElementById("view");
 const menu = document.getElementById("menu"); // on narrow pages, which have no room for the names of all parts
 const tabs = document.getElementById("tabs");
@@ -59,7 +56,7 @@ function show() {
   fill(tabs, PARTS.map(([each, title]) =>
     el("a", { href: `#${each}`, "aria-current": each === part[0] ? "page" : undefined, text: title })));
   document.title = `${part[1]} · Shelfwise admin`;
-  fill(view, OF_PRODUCTS.has(part[0]) ? part[2](part[0] === name ? decodeURIComponent(rest.join("/")) : "") : part[2]());
+  fill(view, part[2](decodeURIComponent(rest.join("/")))); // the address of a product contains its id
   document.getElementById("view-title").focus({ preventScroll: true });
 }
 

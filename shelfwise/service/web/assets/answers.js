@@ -4,7 +4,7 @@ import { addressOf } from "./address.js";
 import { announce } from "./announce.js";
 import { api } from "./api.js";
 import { el, fill } from "./dom.js";
-import { errorNotice } from "./error-notice.js";
+import { errorNotice } from "./cards.js";
 import { names } from "./visitor.js";
 import { t } from "./words.js";
 

@@ -1,9 +1,12 @@
 // Client of this server's API.
 
 import { BASE } from "./address.js";
-import { hearTime } from "./clock.js";
 
 const MOST_KEPT_ALIVE = 60_000;
+const PATIENCE_MS = 3000;
+const TRUSTED_MS = 3000;
+/** Milliseconds by which the server's clock is ahead: a browser's may be minutes or years off, and events are ordered by time. */
+let off = 0;
 let key = "";
 let renew = async () => key;
 
@@ -21,6 +24,19 @@ class Refusal extends Error {
     this.code = fault.code || "";
     this.field = fault.field || "";
   }
+}
+
+/** Updates the offset from a response requested at `began` (browser time). The header has whole seconds, so small
+ * deviations are ignored: times do not jump back by fractions. */
+function hearTime(answer, began) {
+  const took = Date.now() - began;
+  const seen = Date.parse(answer.headers.get("date") || "") - (began + took / 2);
+  if (took >= 0 && took < PATIENCE_MS && Math.abs(seen - off) > TRUSTED_MS) off = seen;
+}
+
+/** The current time for events. */
+export function timestamp() {
+  return new Date(Date.now() + off).toISOString();
 }
 
 /** The path for the page's index. */
@@ -56,30 +72,6 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
     // A proxy may respond with another format.
   }
   throw new Refusal(answer.status, fault || {});
-}
-
-/** Uploads a file; `progress` gets the share that was sent, which only XMLHttpRequest reports. */
-export function send(path, file, signal, progress) {
-  return new Promise((done, fail) => {
-    const request = new XMLHttpRequest();
-    request.open("PUT", pathOf(path));
-    if (key) request.setRequestHeader("X-API-Key", key);
-    request.upload.addEventListener("progress", ({ loaded, total }) => progress(total ? loaded / total : 1));
-    request.addEventListener("load", () => {
-      let answer = {};
-      try {
-        answer = JSON.parse(request.responseText);
-      } catch {
-        // A proxy may respond with another format.
-      }
-      if (request.status < 400) done(answer);
-      else fail(new Refusal(request.status, answer.error || {}));
-    });
-    request.addEventListener("error", () => fail(new TypeError("The server cannot be reached, or rejected the file.")));
-    request.addEventListener("abort", () => fail(new Error("The upload was cancelled; no part of it is stored.")));
-    signal.addEventListener("abort", () => request.abort());
-    request.send(file);
-  });
 }
 
 /** A path with parameters; lists are repeated, empty values are omitted. */

@@ -77,13 +77,8 @@ function facts(product, variant) {
   const price = variant?.price ?? product.price;
   const image = variant?.image || images[0] || "";
   const number = picturesOf(product).indexOf(image);
-  const picture = { images: [image].filter(Boolean), number, attributes: colourOf(attributes) };
+  const picture = { images: [image].filter(Boolean), number, attributes: { color: attributes.color ?? attributes.colour } };
   return { title, brand, price, currency, category, option, language, ...picture };
-}
-
-function colourOf(attributes) {
-  const colour = attributes.color ?? attributes.colour;
-  return colour === undefined ? {} : { color: colour };
 }
 
 function isOf(line, id, variant) {

@@ -1,4 +1,4 @@
-// Product cards in a grid or a row, and placeholders while they load.
+// Product cards in a grid or a row, placeholders while they load, and the notice if they cannot.
 
 import { add } from "./basket.js";
 import { addressOf } from "./address.js";
@@ -107,4 +107,13 @@ export function addButton(product, { variantOf = () => null, onadd } = {}) {
   const props = { type: "button", class: "add", "aria-label": t("add named", { name: product.title }), onclick: press };
   if (product.availability === "out_of_stock") props.disabled = true;
   return el("button", props, icon(ICONS.plus), el("span", { text: t("add") }));
+}
+
+/** The notice of a failed request, with advice; `again` retries. */
+export function errorNotice(error, again) {
+  let text = t("out of reach");
+  if (error.status === 401 || error.status === 403) text = t("needs key");
+  else if (error.status) text = t("refused", { message: error.message });
+  return el("div", { class: "none", role: "alert" }, el("p", { text }),
+    el("p", {}, el("button", { type: "button", class: "primary", text: t("retry"), onclick: again })));
 }

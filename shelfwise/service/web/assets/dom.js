@@ -61,13 +61,11 @@ export function icon(path) {
 
 export const ICONS = {
   search: "M10.5 4a6.5 6.5 0 1 1 0 13 6.5 6.5 0 0 1 0-13m4.8 11.3L20 20",
-  basket: "M4 8h16l-1.5 10.5a1.5 1.5 0 0 1-1.5 1.3H7a1.5 1.5 0 0 1-1.5-1.3zM8.5 8a3.5 3.5 0 0 1 7 0",
   close: "M6 6l12 12M18 6L6 18",
   back: "M14.5 5.5L8 12l6.5 6.5",
   next: "M9.5 5.5L16 12l-6.5 6.5",
   filter: "M4 7h16M7 12h10M10 17h4",
   plus: "M12 5.5v13M5.5 12h13",
-  check: "M5 12.5l4.5 4.5L19 7.5",
   clock: "M12 4a8 8 0 1 1 0 16 8 8 0 0 1 0-16m0 3.5V12l3 2",
   tag: "M4 4h7.5L20 12.5 12.5 20 4 11.5zM8 8h.01",
   folder: "M4 6.5h5.5l2 2.5H20v9H4z",

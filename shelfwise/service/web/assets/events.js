@@ -1,7 +1,6 @@
 // The visitor's events, sent to the server in small batches, only with consent.
 
-import { call } from "./api.js";
-import { timestamp } from "./clock.js";
+import { call, timestamp } from "./api.js";
 import { randomName } from "./storage.js";
 import { mayRemember, names, origin, remember, rememberOrigin } from "./visitor.js";
 

@@ -1,14 +1,12 @@
 // Filters of a search: categories, values with counts, a price range; and the active filters.
 
 import { addressOf, isNarrowed, widened } from "./address.js";
-import { MOST_VALUES, countPrices } from "./search-request.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { fieldName, money, number, t, valueName } from "./words.js";
 
 const SHOWN = 8;
 const PATH = " > ";
 const MOST_LISTED = 100;
-const BARS = 24;
 const opened = new Set();
 /** The text typed into the finder of each field. */
 const sought = new Map();
@@ -25,9 +23,8 @@ export function facetGroups(place, facets, store, go) {
   return made.filter(Boolean);
 }
 
-/** The active filters, each with a button that removes it. */
-export function chips(place, go) {
-  if (!isNarrowed(place)) return [];
+/** The names of the active filters, each with the place without it. */
+export function activeFilters(place) {
   const made = [];
   if (place.category) made.push([place.category, { ...place, category: "", page: 1 }]);
   const price = priceText(place.price);
@@ -40,7 +37,13 @@ export function chips(place, go) {
     const { [field]: _gone, ...within } = place.within;
     made.push([`${fieldName(field)}: ${rangeText(range)}`, { ...place, within, page: 1 }]);
   }
-  const items = made.map(([name, next]) => {
+  return made;
+}
+
+/** The active filters, each with a button that removes it. */
+export function chips(place, go) {
+  if (!isNarrowed(place)) return [];
+  const items = activeFilters(place).map(([name, next]) => {
     const label = t("remove", { name });
     const press = { type: "button", class: "chip", "aria-label": label, "data-key": `chip ${name}`, onclick: () => go(next) };
     return el("li", {}, el("button", press, el("span", { text: name }), icon(ICONS.close)));
@@ -87,13 +90,6 @@ function below(high) {
 function rangeText([low, high]) {
   if (low === null) return `< ${number(high)}`;
   return high === null ? `≥ ${number(low)}` : `${number(low)} – ${number(high)}`;
-}
-
-/** The number of active filters. */
-export function chosenCount(place) {
-  const ranges = Object.keys(place.within).length;
-  const values = Object.values(place.chosen).reduce((sum, each) => sum + each.length, 0);
-  return values + ranges + (place.category ? 1 : 0) + (priceText(place.price) ? 1 : 0) + (place.rating ? 1 : 0);
 }
 
 function group(name, ...children) {
@@ -205,70 +201,12 @@ function prices(place, facet, go) {
   const high = input(1, "price to", facet.maximum === null ? "" : Math.ceil(facet.maximum));
   const fields = [low, high].map((label) => label.querySelector("input"));
   const submit = (event) => {
-    event?.preventDefault();
+    event.preventDefault();
     const [from, to] = fields.map((field) => field.valueAsNumber);
     go({ ...place, price: [from, to].map((value) => (value >= 0 ? value : null)), page: 1 });
   };
   const apply = el("button", { class: "small", text: t("price set"), "data-key": "price set" });
-  return group(t("price"), slider(place, facet, fields, submit), el("form", { class: "prices", onsubmit: submit }, low, high, apply));
-}
-
-/** Two sliders over a histogram of prices; null if there is only one price. */
-function slider(place, facet, fields, submit) {
-  const edges = priceEdges(facet.minimum, facet.maximum);
-  if (!edges) return null;
-  const last = edges.length - 1;
-  const bars = edges.slice(1).map(() => el("i"));
-  drawBars(place, facet, edges, bars);
-  const start = [
-    place.price[0] === null ? 0 : Math.max(0, edges.findLastIndex((edge) => edge <= place.price[0])),
-    place.price[1] === null ? last : edges.findIndex((edge) => edge >= place.price[1]),
-  ].map((at) => (at < 0 ? last : at));
-  const show = () => {
-    const [from, to] = thumbs.map((thumb) => thumb.valueAsNumber);
-    bars.forEach((bar, at) => bar.classList.toggle("within", at >= from && at < to));
-    thumbs.forEach((thumb) => thumb.setAttribute("aria-valuetext", money(edges[thumb.valueAsNumber], "")));
-  };
-  const move = (at) => {
-    const [from, to] = thumbs.map((thumb) => thumb.valueAsNumber);
-    // At least one bar stays between the two thumbs.
-    if (from >= to) thumbs[at].value = String(at ? from + 1 : to - 1);
-    const position = thumbs[at].valueAsNumber;
-    fields[at].value = position === (at ? last : 0) ? "" : String(edges[position]);
-    show();
-  };
-  const thumbs = ["price lowest", "price highest"].map((name, at) => el("input", {
-    type: "range", min: 0, max: last, step: 1, value: start[at], "aria-label": t(name), "data-key": name, oninput: () => move(at), onchange: () => submit(),
-  }));
-  show();
-  return el("div", { class: "slider" }, el("div", { class: "bars", "aria-hidden": "true" }, bars), el("div", { class: "thumbs" }, thumbs));
-}
-
-/** The bounds of the bars, in equal steps or, for a wide range of prices, in equal ratios; null for a single price. */
-function priceEdges(minimum, maximum) {
-  if (minimum === null || maximum <= minimum) return null;
-  const low = Math.floor(minimum);
-  const high = Math.ceil(maximum);
-  const base = Math.max(low, high / 1000);
-  const isWide = high / base > 20;
-  const at = (step) => (isWide ? base * (high / base) ** (step / BARS) : low + ((high - low) * step) / BARS);
-  const inner = Array.from({ length: BARS - 1 }, (_, step) => Number(at(step + 1).toPrecision(2)));
-  return [...new Set([low, ...inner.filter((edge) => edge > low && edge < high), high])];
-}
-
-/** Draws a bar for each step; if not all prices were counted, another search counts the steps first. */
-async function drawBars(place, facet, edges, bars) {
-  const draw = (sums) => {
-    const most = Math.max(1, ...sums);
-    sums.forEach((sum, at) => bars[at].style.setProperty("--share", sum ? Math.max(0.06, sum / most) : 0));
-  };
-  if (facet.counts.length >= MOST_VALUES) {
-    facet.sums ||= countPrices(place, edges).catch(() => []);
-    return draw(await facet.sums);
-  }
-  const sums = bars.map(() => 0);
-  for (const { value, count } of facet.counts) sums[Math.min(sums.length - 1, edges.findLastIndex((edge) => edge <= value))] += count;
-  return draw(sums);
+  return group(t("price"), el("form", { class: "prices", onsubmit: submit }, low, high, apply));
 }
 
 function priceText([low, high]) {

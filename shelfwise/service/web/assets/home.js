@@ -2,10 +2,9 @@
 
 import { addressOf } from "./address.js";
 import { api } from "./api.js";
-import { row } from "./cards.js";
+import { errorNotice, row } from "./cards.js";
 import { el, fill } from "./dom.js";
 import { picture } from "./picture.js";
-import { errorNotice } from "./error-notice.js";
 import { history, seen } from "./visitor.js";
 import { number, t } from "./words.js";
 
@@ -25,7 +24,8 @@ export function homeView(shop) {
       try {
         const [start, own, past] = await Promise.all([shop.start(), forYou(shop), recent()]);
         lead.textContent = t("welcome more", { count: start.total });
-        fill(rows, row(t("for you"), own), row(t("seen"), past), tiles(start), row(t("popular"), popular(start)), browseAll());
+        fill(rows, row(t("for you"), own), row(t("seen"), past), tiles(start), row(t("popular"), popular(start)),
+          el("p", { class: "after" }, el("a", { class: "primary", href: "/?all=1", text: t("browse all") })));
       } catch (error) {
         fill(rows, errorNotice(error, () => this.show()));
       }
@@ -69,8 +69,4 @@ function tiles(start) {
   };
   return el("section", { class: "row", "aria-label": t("categories") }, el("h2", { text: t("categories") }),
     el("ul", { class: "tiles", role: "list" }, roots.map(tile)));
-}
-
-function browseAll() {
-  return el("p", { class: "after" }, el("a", { class: "primary", href: "/?all=1", text: t("browse all") }));
 }

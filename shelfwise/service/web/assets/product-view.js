@@ -1,7 +1,7 @@
 // The product page: description, variants, related and similar products.
 
 import { api } from "./api.js";
-import { addButton, availability, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
+import { addButton, availability, errorNotice, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
 import { addressOf } from "./address.js";
 import { productQuestion } from "./answers.js";
 import { ICONS, el, fill, icon } from "./dom.js";
@@ -9,7 +9,6 @@ import { note } from "./events.js";
 import { picture, pictureAddress } from "./picture.js";
 import { productsOf } from "./search-request.js";
 import { siblingChoices, variantChoices } from "./variants.js";
-import { errorNotice } from "./error-notice.js";
 import { rememberSeen } from "./visitor.js";
 import { fieldName, money, t, valueName } from "./words.js";
 

@@ -2,14 +2,13 @@
 
 import { SIZES, addressOf, isNarrowed, widened } from "./address.js";
 import { api } from "./api.js";
-import { cachedResults, search, searchSiblings } from "./search-request.js";
-import { grid, skeletons, sponsoredStrip } from "./cards.js";
+import { cachedResults, search } from "./search-request.js";
+import { errorNotice, grid, productAddress, skeletons, sponsoredStrip } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
-import { chips, choices, chosenCount, facetGroups } from "./facets.js";
+import { activeFilters, chips, choices, facetGroups } from "./facets.js";
 import { announceCount } from "./announce.js";
 import { answerBox } from "./answers.js";
-import { errorNotice } from "./error-notice.js";
 import { number, t } from "./words.js";
 
 const LOOKED_AT_MS = 1500;
@@ -45,7 +44,6 @@ export function resultsView(shop) {
     head.focus();
   });
   sort.addEventListener("change", () => shop.go({ ...place, sort: sort.value, page: 1 }));
-
   size.addEventListener("change", () => shop.go({ ...place, size: Number(size.value), page: 1 }));
 
   const render = (found, isTyping) => {
@@ -55,7 +53,8 @@ export function resultsView(shop) {
     fill(sort, ["", ...sorts(shop.facts)].map((each) => el("option", { value: each, text: t(`sort.${each}`) })));
     sort.value = place.sort;
     size.value = String(place.size);
-    summary.lastChild.textContent = chosenCount(place) ? t("filters chosen", { count: chosenCount(place) }) : t("filters");
+    const { length } = activeFilters(place);
+    summary.lastChild.textContent = length ? t("filters chosen", { count: length }) : t("filters");
     done.textContent = t("show results", { count: answer.total });
     withFocus(element, () => {
       fill(groups, facetGroups(place, facets, { fields: shop.facts.facets, isForeign: shop.isForeign }, shop.go));
@@ -170,32 +169,11 @@ function hitGrid(place, answer, hits, before = 0) {
   const first = (answer.page - 1) * answer.size + before + 1;
   const onchoose = (hit, index) => noteClick(answer, hit, first + index);
   const onadd = (hit, index) => noteReached(answer, hit, first + index);
-  const more = (hit) => (hit.siblings.length && answer.total ? siblingsButton(place, hit) : null);
-  return grid(hits, { onchoose, onadd, more, level: "h2" });
-}
-
-/** A button that shows the other products of a hit's group below it, and hides them again. */
-function siblingsButton(place, hit) {
-  const button = el("button", { type: "button", class: "more", "aria-expanded": "false" }, t("variants of", { count: hit.group_size }));
-  const shown = el("li", { class: "siblings" });
-  const load = async () => {
-    try {
-      const answer = await searchSiblings(place, hit);
-      const onchoose = (each, index) => noteClick(answer, each, index + 1);
-      const onadd = (each, index) => noteReached(answer, each, index + 1);
-      fill(shown, el("p", { class: "brand", text: t("variants more", { name: hit.product.title }) }), grid(answer.hits, { onchoose, onadd }));
-    } catch (error) {
-      fill(shown, errorNotice(error, load));
-    }
+  const more = (hit, index) => {
+    if (!hit.siblings.length || !answer.total) return null;
+    return el("a", { class: "more", href: productAddress(hit.product.id), onclick: () => onchoose(hit, index), text: t("variants of", { count: hit.group_size }) });
   };
-  button.addEventListener("click", () => {
-    const isOpen = button.getAttribute("aria-expanded") === "true";
-    button.setAttribute("aria-expanded", String(!isOpen));
-    if (isOpen) return shown.remove();
-    button.closest("li").after(shown);
-    return shown.childElementCount ? undefined : load();
-  });
-  return button;
+  return grid(hits, { onchoose, onadd, more, level: "h2" });
 }
 
 function titleOf(place, answer) {

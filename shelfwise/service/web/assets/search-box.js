@@ -152,7 +152,6 @@ function optionsOf(found, recent) {
   return made;
 }
 
-const NOTHING = { queries: [], categories: [], brands: [], products: [] };
 const GROUPS = { recent: "recent searches", query: "suggested queries", category: "suggested categories", brand: "suggested brands", product: "suggested products" };
 
 function groups(options, isTyped) {

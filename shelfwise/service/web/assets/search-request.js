@@ -6,8 +6,8 @@ import { recordSearch } from "./events.js";
 import { history, names } from "./visitor.js";
 import { language } from "./words.js";
 
-/** Maximum number of values of a facet: enough for brands and, in most stores, for the histogram of prices. */
-export const MOST_VALUES = 1000;
+/** Maximum number of values of a facet. */
+const MOST_VALUES = 1000;
 const MOST_CACHED = 30;
 /** Maximum number of fields proposed as filters for a broad query. */
 const MOST_CHOICES = 3;
@@ -52,20 +52,6 @@ function counting(place, field, isTyping = false) {
   const { q, sort, allTypes } = place;
   const counted = { filters: filtersOf(place, field), facets: [field], facet_values: MOST_VALUES };
   return { q, sort, prefix: isTyping, all_types: allTypes, group: "variants", size: 0, ...counted };
-}
-
-/** The number of hits with a price between consecutive bounds; the last interval includes its upper bound. */
-export async function countPrices(place, edges) {
-  const { results } = await api.searches([{ ...counting(place, "price"), facets: [], ranges: [`price:${edges.join(",")}`] }]);
-  const counts = results[0].ranges.price.map((each) => each.count);
-  return [...counts.slice(0, -2), counts.at(-2) + counts.at(-1)];
-}
-
-/** The other products of a hit's group, in the order of the place. */
-export async function searchSiblings(place, hit) {
-  const filters = `${filtersOf(place) || "id EXISTS"} AND id IN (${hit.siblings.map(quoted).join(", ")})`;
-  const { results } = await api.searches([{ q: place.q, size: hit.siblings.length, sort: place.sort, all_types: place.allTypes, filters }]);
-  return results[0];
 }
 
 /** The products with these ids. */

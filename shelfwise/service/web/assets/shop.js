@@ -4,15 +4,16 @@ import { BASE, addressOf, placeOf } from "./address.js";
 import { api, useKey } from "./api.js";
 import { basketView } from "./basket-view.js";
 import { count, whenChanged } from "./basket.js";
-import { askAgain, askConsent } from "./consent.js";
-import { fill, webUrl } from "./dom.js";
+import { errorNotice } from "./cards.js";
+import { announce } from "./announce.js";
+import { el, fill, webUrl } from "./dom.js";
 import { homeView, popularRows } from "./home.js";
 import { productView } from "./product-view.js";
 import { usePictures } from "./picture.js";
 import { pictureView, resultsView } from "./results.js";
 import { searchBox } from "./search-box.js";
-import { errorNotice } from "./error-notice.js";
 import { isChoice, language, otherLanguages, speak, t, translate, useLook } from "./words.js";
+import { choice, choose, requestsPrivacy } from "./visitor.js";
 
 const main = document.getElementById("view");
 let view = null;
@@ -20,7 +21,6 @@ let place = null;
 let isTypingOn = false;
 let box = null;
 let start = null;
-
 let roots = null;
 
 const shop = { facts: { key: "", facets: [], sorts: [] }, go, start: whatThereIs, popular, isForeign };
@@ -183,6 +183,37 @@ function again() {
     view = null;
     show(place.view === "picture" ? placeOf("", shop.facts.facets) : place, { isBack: true, top: scrollY });
   }
+}
+
+/** Asks for consent unless it was decided; `chosen` is called after the decision. */
+function askConsent(chosen) {
+  document.getElementById("consent")?.remove();
+  if (choice()) return;
+  ask(chosen, false);
+}
+
+/** Asks again, or announces that the browser requests privacy. */
+function askAgain(chosen) {
+  if (requestsPrivacy()) return announce(t("privacy asked"));
+  document.getElementById("consent")?.remove();
+  return ask(chosen, true);
+}
+
+function ask(chosen, takesFocus) {
+  const answer = (agreed) => () => {
+    choose(agreed);
+    banner.remove();
+    chosen();
+    document.getElementById("view-title")?.focus({ preventScroll: true });
+  };
+  const yes = el("button", { type: "button", class: "primary", text: t("consent yes"), onclick: answer(true) });
+  const no = el("button", { type: "button", class: "primary plain", text: t("consent no"), onclick: answer(false) });
+  const banner = el("section", { id: "consent", "aria-labelledby": "consent-title" },
+    el("div", {}, el("h2", { id: "consent-title", tabindex: "-1", text: t("consent title") }), el("p", { text: t("consent") })),
+    el("div", { class: "answers" }, no, yes));
+  // Placed above the products in the page, so that it covers none.
+  document.getElementById("view").before(banner);
+  if (takesFocus) banner.querySelector("h2").focus();
 }
 
 async function open() {

@@ -1,6 +1,6 @@
 // The visitor's data in this browser, only with consent: two random ids, history and recent searches.
 
-import { timestamp } from "./clock.js";
+import { timestamp } from "./api.js";
 import { browser, randomName } from "./storage.js";
 
 const SESSION_MS = 30 * 60 * 1000;
