@@ -18,35 +18,29 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from shelfwise.indexer.budget import (
-    FEWEST,
-    NO_LIMITS,
-    SAMPLE,
-    Budget,
-    choose_index,
-    choose_static,
-    estimate,
-    phases_left,
-    remember_phases,
-    time_encoder,
-    time_index,
-)
 from shelfwise.indexer.checkpoint import BuildCheckpoint, CatalogRows, IndexedCatalog, feeds_key
-from shelfwise.indexer.embedding import CatalogEncoder, EncodingResult, saved_texts, state_columns
-from shelfwise.indexer.embedding_cache import KeyTable
+from shelfwise.indexer.embedding import CatalogEncoder, EncodingResult, state_columns
 from shelfwise.indexer.feeds.io import STANDARD_INPUT
 from shelfwise.indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
 from shelfwise.indexer.pictures import NO_CHANGE, CatalogPictureEncoder, PictureOptions
 from shelfwise.indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
-from shelfwise.indexer.quality.report import QualityReport
+from shelfwise.indexer.quality.report import QualityReport, html
 from shelfwise.indexer.rejects import REJECTED_FILE, RejectLog
 from shelfwise.indexer.static_encoder import STATIC, distil_encoder, teacher_name
-from shelfwise.indexer.targets import Target, check_publish, encoder_entries, encoding_fields, open_target, prune
+from shelfwise.indexer.targets import (
+    Target,
+    check_publish,
+    choose_index,
+    encoder_entries,
+    encoding_fields,
+    open_target,
+    prune,
+)
 from shelfwise.indexer.type_derivation import TitlePhrases, TitleReader, derive_types, read_titles
 from shelfwise.indexer.version_writer import VersionWriter
 from shelfwise.indexer.workers import Workers, map_products
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
-from shelfwise.retrieval.encoders.base import Encoder, TableEncoder
+from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
 from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, SHIPPED_TABLE, resolve_model_name
 from shelfwise.retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingError, StoreError
@@ -71,7 +65,7 @@ from shelfwise.retrieval.store.manifest import (
     PictureInfo,
     VersionChanges,
 )
-from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore, encoder_text
+from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.analysis import Analyzer
 from shelfwise.retrieval.text.named_values import MapProducts, ValueCounts, derive_values
@@ -115,9 +109,9 @@ class RebuildOptions(FeedOptions):
     """Reuse only vectors of the previous version."""
     force: bool = False
     """Publish even if many rows were rejected or many products are missing."""
-    budget: Budget = NO_LIMITS
-    """The budget: to meet it, a first build without a named encoder may take a static one; a rebuild that cannot meet
-    it is refused."""
+    memory: int | None = None
+    """The memory of the machine or container that serves, in bytes, half of it for the vector index; None for that of
+    this machine. A rebuild whose index does not fit is refused."""
     cluster: ClusterSettings | None = None
     """The Elasticsearch cluster for keyword search; None searches in the index directory."""
     pictures: PictureOptions = NO_CHANGE
@@ -271,38 +265,30 @@ class Rebuild:
         require_memory(_PRODUCT_BYTES * usable, indexed, "several smaller indexes")
         encoder, name, reason = requested or self._choose_encoder(chinese / usable, as_before=teacher is None)
         self._choose_index(usable, self._options.dimension or encoder.dimension)  # may refuse
-        reuses = teacher is None and self._previous is not None and self._previous.manifest.encoder == encoder.identity
         if catalog is None:
-            is_static = teacher is not None
-            if not reuses:
-                is_static = self._fit_budget(encoder, name, usable, is_static=is_static)
-            catalog = self._index_catalog(is_static=is_static)
+            catalog = self._index_catalog()
             self._checkpoint.keep("index", key, catalog, self._seconds)
         building = self._checkpoint.building
         if self._resumed:
             self._rejects.take_over(building / REJECTED_FILE)
             self._collect_pictures(building)
         self._check_publish(catalog, building)
-        if catalog.is_static:
+        if teacher is not None:
             encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
         rows, previous = CatalogRows.load(self._checkpoint.rows), self._previous
         if previous and previous.is_undamaged and self._is_unchanged(previous, building, catalog, encoder):
             self._target.restore(previous.manifest, previous.folder, self._progress)
             self._clear_up()
             return self._report(previous.manifest, name, reason, catalog, EncodingResult(0, previous.manifest.states))
-        if reuses and not self._checkpoint.has_more:
-            self._fit_budget(encoder, name, catalog.products, self._count_changed(rows), building)
         encoded, kind = self._encode(encoder, building, rows)
         self._resumable("types", "", bool, lambda: self._derive_types(building, rows))
         manifest = self._publish(building, catalog, encoder, name, kind, encoded)
-        if previous is None and catalog.products >= FEWEST:
-            remember_phases(self._options.cache, self._seconds, catalog.products)
         return self._report(manifest, name, reason, catalog, encoded, published=True)
 
     def _key(self) -> str:
         """A fingerprint of everything that the indexed catalog depends on; empty if feeds cannot be read again."""
         options, previous = self._options, self._previous.manifest.version if self._previous else ""
-        chosen = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.budget)
+        chosen = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.memory)
         made_by = (self._pipeline.made_by, chosen, self._synonyms.text, previous, self._target.place)
         return feeds_key(options.feeds, made_by)
 
@@ -337,7 +323,7 @@ class Rebuild:
             raise EmptyCatalogError(self._empty_message())
         return self._pipeline.usable, self._pipeline.chinese
 
-    def _index_catalog(self, *, is_static: bool = False) -> IndexedCatalog:
+    def _index_catalog(self) -> IndexedCatalog:
         """Indexes the products that were read into a new folder for the version, and writes the quality report."""
         building = self._checkpoint.begin()
         writer = self._timed("index", lambda: self._index(building))
@@ -348,7 +334,6 @@ class Rebuild:
         for finding in quality.findings:
             findings[finding.severity] += finding.count
         return IndexedCatalog(
-            is_static=is_static,
             usable=self._pipeline.usable,
             chinese=self._pipeline.chinese,
             read=self._pipeline.rows,
@@ -403,64 +388,14 @@ class Rebuild:
         self._progress.end(f"{name}: {reason}")
         return encoder, resolve_model_name(name), reason
 
-    def _fit_budget(
-        self,
-        encoder: Encoder,
-        name: str,
-        products: int,
-        changed: int | None = None,
-        building: Path | None = None,
-        *,
-        is_static: bool = False,
-    ) -> bool:
-        """Whether to distil the encoder, because it was requested or because it is needed to encode the texts of
-        `products`, or of the `changed` ones, within the budget.
-
-        Raises SettingError, and removes the folder `building`, if time or memory do not suffice.
-        """
-        options, limits = self._options, self._options.budget
-        dimension, previous = options.dimension or encoder.dimension, self._previous
-        try:
-            kind, _ = self._choose_index(products, dimension)
-            texts = max(0, (products if changed is None else changed) - saved_texts(self._store, encoder))
-            if not texts or (texts < FEWEST and limits.seconds is None):
-                return is_static
-            self._progress.begin("estimate", None, "")
-            sample = (
-                list(map(ProductStore(building).__getitem__, range(min(SAMPLE, products))))
-                if building
-                else self._pipeline.sample(SAMPLE)
-            )
-            a_text = time_encoder(encoder, list(map(encoder_text, sample)), states=options.state_dimension > 0)
-            anew = texts if previous and not options.full else products  # the others are reused
-            others = time.perf_counter() - self._started + phases_left(options.cache, self._seconds, anew)
-            others += 0 if building else time_index(kind, products, dimension)
-            made = estimate(texts, name, a_text, others, is_table=not is_static and isinstance(encoder, TableEncoder))
-            is_free = not options.encoder and previous is None
-            is_static, reason = choose_static(made, limits.seconds, is_static=is_static, is_free=is_free)
-        except SettingError:
-            if building:
-                shutil.rmtree(building)
-            raise
-        self._progress.end(reason)
-        return is_static
-
     def _choose_index(self, count: int, dimension: int) -> tuple[VectorIndexKind, str]:
         before = self._previous.manifest.vectors if self._previous else ""
-        return choose_index(count, dimension, self._options.budget.memory, before)
-
-    def _count_changed(self, rows: CatalogRows) -> int:
-        """The number of products whose text differs from that in the previous version."""
-        if self._previous is None:
-            return len(rows.keys)
-        known = KeyTable(load_array(self._previous.folder / TEXT_KEYS_FILE))
-        return int((known.find(rows.keys) < 0).sum())
+        return choose_index(count, dimension, self._options.memory, before)
 
     def _distil(self, teacher: Encoder, name: str, building: Path) -> tuple[Encoder, str, str]:
         cache, dimension = self._options.cache, self._options.dimension
         made = distil_encoder(teacher, name, ProductStore(building), cache, self._progress, dimension=dimension)
-        why = "" if self._options.encoder else ", to keep to the budget"
-        return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog{why}"
+        return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog"
 
     def _choose_encoder(self, chinese: float, *, as_before: bool = True) -> tuple[Encoder, str, str]:
         """The encoder of the previous version; a named one, such as trained towers, is the copy stored with that
@@ -507,8 +442,6 @@ class Rebuild:
     def _report_quality(self, building: Path) -> QualityReport:
         """Writes the report into the index directory, for whoever repairs the feed, and into the version; also writes
         the product groups that were found with the duplicates."""
-        from shelfwise.indexer.quality.page import html
-
         failed = self._collect_pictures(building)
         self._progress.begin("report", None, "")
         report = self._pipeline.report(ProductStore(building).__getitem__, failed)

@@ -33,8 +33,6 @@ T = TypeVar("T")
 class IndexedCatalog(msgspec.Struct, frozen=True):
     """The results of reading, indexing and reporting a catalog that are not in files of the version."""
 
-    is_static: bool
-    """Whether the encoder will be distilled."""
     usable: int
     """The number of rows of the feeds, without rejected ones."""
     chinese: int

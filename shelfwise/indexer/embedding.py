@@ -46,11 +46,6 @@ def state_columns(encoder: Encoder, wanted: int) -> int:
     return min(wanted, token_encoder.state_dimension) if token_encoder else 0
 
 
-def saved_texts(store: Store, encoder: Encoder) -> int:
-    """The most texts whose vectors an interrupted run may have saved."""
-    return CHUNK * len(list(_checkpoints_folder(store, encoder).glob("chunk-*.npz")))
-
-
 def _checkpoints_folder(store: Store, encoder: Encoder) -> Path:
     return store.staging / f"vectors-{encoder.identity}"
 

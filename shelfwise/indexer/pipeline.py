@@ -162,10 +162,6 @@ class FeedPipeline:
         """The number of products that the second pass has returned so far."""
         return len(self.rows_before)
 
-    def sample(self, count: int) -> list[Product]:
-        """At most `count` products of the first pass: those with the lowest ids."""
-        return [product_from_json(entry.line) for entry, _ in itertools.islice(self._entries(), count)]
-
     def read(self, previous: PreviousVersion | None = None) -> None:
         """Runs the first pass, without rows from which the previous version was made. Raises FeedError for a feed that
         cannot be read."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from shelfwise.indexer.budget import choose_index
 from shelfwise.indexer.embedding import CatalogEncoder, EncodingResult, measure_cutoff, state_columns
 from shelfwise.indexer.incremental import prune_journal
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
@@ -21,13 +20,15 @@ from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.encoders.folder import origin_of
 from shelfwise.retrieval.encoders.registry import store_encoder
 from shelfwise.retrieval.encoders.weights import resolve_model_name
-from shelfwise.retrieval.errors import PublishRefusedError, StoreError
+from shelfwise.retrieval.errors import PublishRefusedError, SettingError, StoreError
 from shelfwise.retrieval.extras import optional_imports
-from shelfwise.retrieval.index.faiss import build_index
+from shelfwise.retrieval.html_report import size_text
+from shelfwise.retrieval.index.faiss import EXACT_BELOW, VectorIndexKind, build_index, choose_kind, vector_bytes
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
 from shelfwise.retrieval.index.token_states import DIMENSION, TokenStatesInfo
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, measure_background
+from shelfwise.retrieval.memory import usable_memory
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.store.files import FileEntry, load_array
 from shelfwise.retrieval.store.manifest import (
@@ -330,6 +331,27 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
     target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
     return manifest, True, False
+
+
+def choose_index(count: int, dimension: int, memory: int | None, before: str = "") -> tuple[VectorIndexKind, str]:
+    """The kind of index for `count` vectors and the reason, by `memory` or else the machine's; the reason mentions a
+    different kind `before`.
+
+    Raises SettingError for memory that is too small for any kind, with the memory that would suffice.
+    """
+    there = usable_memory() if memory is None else memory
+    kind = choose_kind(count, dimension, there)
+    size = count * vector_bytes(kind, dimension)
+    if kind is VectorIndexKind.EXACT:
+        reason = f"{size_text(size)}; a full scan is fast up to {EXACT_BELOW:,} products"
+    else:
+        reason = f"{size_text(size)}, of {size_text(there)} of memory"
+    if memory is not None and 2 * size > memory:
+        raise SettingError(
+            f"--memory {size_text(memory)} cannot be met: {count:,} vectors of {dimension} columns need "
+            f"{size_text(2 * size)}, half of it for their index; allow that much, or cut the vectors with --dimension"
+        )
+    return kind, f"{reason}; it was {before} before" if before not in ("", kind) else reason
 
 
 MOST_REJECTED = 0.05

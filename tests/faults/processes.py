@@ -76,7 +76,7 @@ def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.Mod
 # from a process that has imported everything and has no threads, so they start in milliseconds.
 
 _LOADED_EARLY = (
-    "shelfwise.indexer.quality.page shelfwise.indexer.quality.rules "
+    "shelfwise.indexer.quality.rules "
     "shelfwise.retrieval.encoders.onnx shelfwise.retrieval.index.tantivy shelfwise.retrieval.index.faiss"
 )
 _STEPS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from shelfwise.indexer.events.mapping import EventMapping, number
-from shelfwise.indexer.events.masking import mask_text
 from shelfwise.indexer.feeds.base import ColumnCheck, Feed, FeedFormat, Record, RejectedRow
 from shelfwise.indexer.feeds.csv import CSV_FORMAT, open_table, read_csv
 from shelfwise.indexer.feeds.json import JSON_ARRAY, JSON_LINES, json_rows, read_json_array
 from shelfwise.indexer.feeds.mapping import FeedMapping
 from shelfwise.indexer.feeds.parquet import PARQUET
+from shelfwise.indexer.rejects import mask_text
 from shelfwise.retrieval.errors import FeedError, close_names, suggest_names
 from shelfwise.retrieval.events.privacy import Masker
 from shelfwise.retrieval.records import EventKind

@@ -16,12 +16,11 @@ from typing import Any
 
 from shelfwise.indexer.events.formats import EVENT_FORMATS, column_check, event_format
 from shelfwise.indexer.events.mapping import EventMapping
-from shelfwise.indexer.events.masking import RejectedEvents, event_fields
 from shelfwise.indexer.events.row_parser import EventRowParser, KeyedIds, SkipError
 from shelfwise.indexer.feeds.base import Feed, FeedNote, Record, RejectedRow
 from shelfwise.indexer.feeds.io import open_sources, total_size
 from shelfwise.indexer.feeds.row_parser import FieldNames
-from shelfwise.indexer.rejects import RejectExample, RejectLog
+from shelfwise.indexer.rejects import RejectedEvents, RejectExample, RejectLog, event_fields
 from shelfwise.indexer.workers import Workers
 from shelfwise.retrieval.errors import EventError, FeedError, RowError
 from shelfwise.retrieval.events.privacy import EventIntake, conflict_error, utc_now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,14 +14,12 @@ from rich.console import Console
 from rich.text import Text
 from typer import Argument, Exit, Option
 
-from shelfwise.indexer.budget import NO_LIMITS, Budget
 from shelfwise.indexer.build import RebuildOptions, RebuildReport
 from shelfwise.indexer.build import rebuild as run_rebuild
 from shelfwise.indexer.pictures import PictureOptions
 from shelfwise.indexer.pipeline import FeedOptions, check_feeds
 from shelfwise.indexer.quality.findings import Example
-from shelfwise.indexer.quality.page import html
-from shelfwise.indexer.quality.report import Finding, QualityReport, ReasonCount
+from shelfwise.indexer.quality.report import Finding, QualityReport, ReasonCount, html
 from shelfwise.indexer.quality.rules import Measure, QualityRule, Severity, built_in_rules, merge_custom_rules
 from shelfwise.indexer.rejects import REJECTED_FILE
 from shelfwise.indexer.static_encoder import STATIC, distil_encoder, teacher_name
@@ -63,17 +60,6 @@ from shelfwise.service.curation.relevance import RelevanceStore
 from shelfwise.service.engine.versions import cluster_of, current_manifest
 from shelfwise.service.settings import cache_folder, load_settings
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?) ?h)? ?(?:(\d+(?:\.\d+)?) ?min)? ?(?:(\d+(?:\.\d+)?) ?s)?")
-
-
-def parse_duration(option: str, text: str) -> float:
-    """The seconds of a duration such as 90s, 10min or 1h 30min; raises SettingError, which names the option."""
-    found = _DURATION.fullmatch(text.strip().lower())
-    hours, minutes, seconds = (float(each or 0) for each in found.groups()) if found else (0.0, 0.0, 0.0)
-    if not (total := 3_600 * hours + 60 * minutes + seconds):
-        raise SettingError(f"{option} {text!r} is not a duration; use 90s, 10min or 1h30min")
-    return total
-
 
 def parse_size(option: str, text: str) -> int:
     """The bytes of a size such as 512MB or 2GiB; raises SettingError, which names the option."""
@@ -109,13 +95,6 @@ class BackendOptions:
         int | None,
         Option(help="Cut vectors of --encoder to their first columns; suits models trained with --matryoshka.", min=1),
     ] = None
-    budget: Annotated[
-        str,
-        Option(
-            help="Maximum duration of the rebuild: 90s, 10min, 1h30min. A first build without --encoder uses a "
-            "static one if the default would take longer; an impossible limit is refused before encoding starts."
-        ),
-    ] = ""
     memory: Annotated[
         str,
         Option(
@@ -140,10 +119,9 @@ class BackendOptions:
         """The picture model, and the folder of picture files by the settings."""
         return PictureOptions(self.pictures, load_settings(self.settings).pictures.folder)
 
-    def limits(self) -> Budget:
-        """The limits; raises SettingError for an invalid duration or size."""
-        seconds = parse_duration("--budget", self.budget) if self.budget else None
-        return Budget(seconds, parse_size("--memory", self.memory) if self.memory else None)
+    def memory_bytes(self) -> int | None:
+        """The memory; None if it is not set. Raises SettingError for an invalid size."""
+        return parse_size("--memory", self.memory) if self.memory else None
 
 
 @command("rebuild store products.jsonl.gz")
@@ -180,9 +158,9 @@ def rebuild(
     """Read, check, encode, index and publish a catalog. Only changed products are encoded again."""
     if where.dimension and not where.encoder:
         raise SettingError("--dimension cuts the vectors of an encoder: name it with --encoder, even the serving one")
-    limits = where.limits()
-    if limits != NO_LIMITS and not feeds:
-        raise SettingError("--budget and --memory need a rebuild from a feed: name a feed")
+    memory = where.memory_bytes()
+    if memory is not None and not feeds:
+        raise SettingError("--memory needs a rebuild from a feed: name a feed")
     if ray and not feeds:
         raise SettingError("--ray needs a rebuild from feeds, as in: rebuild store FEED --ray local")
     if where.pictures and not feeds:
@@ -213,7 +191,7 @@ def rebuild(
         workers=workers,
         full=where.full,
         force=force,
-        budget=limits,
+        memory=memory,
         cluster=cluster,
         pictures=where.picture_options(),
         ray=ray,

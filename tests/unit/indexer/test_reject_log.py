@@ -12,9 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shelfwise.indexer.events.masking import mask_text
 from shelfwise.indexer.feeds.base import FeedNote, RejectedRow
-from shelfwise.indexer.rejects import EXAMPLES, REJECTED_FILE, ReasonCounts, RejectExample, RejectLog, remove_unfinished
+from shelfwise.indexer.rejects import (
+    EXAMPLES,
+    REJECTED_FILE,
+    ReasonCounts,
+    RejectExample,
+    RejectLog,
+    mask_text,
+    remove_unfinished,
+)
 from shelfwise.retrieval.errors import FeedError, PublishRefusedError, StoreError
 from shelfwise.retrieval.events.privacy import Masker
 from tests.unit.indexer.conftest import Shop

@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.indexer.quality.findings import Example
-from shelfwise.indexer.quality.page import html
-from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
+from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, html, make_report
 from shelfwise.indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
 from shelfwise.retrieval.records import Product
 from tests.catalogs import products as catalogs
