@@ -96,7 +96,7 @@ _ROUTERS = (
     ingest.event_router,
     webhooks.router,
     curation.experiment_router,
-    curation.proposal_router,
+    curation.question_router,
     curation.ledger_router,
     curation.router,
     store.index_router,

@@ -115,8 +115,6 @@ MEMORY_FILE = "query_memory.bin"
 """Query memory for the ranker, computed from events: service/events/hot_reload.py."""
 POPULAR_QUERIES_FILE = "popular_queries.json"
 """Popular queries for suggestions, computed from events: service/engine/query_log.py."""
-PROPOSALS_FILE = "synonym_proposals.json"
-"""Synonym proposals for review by a person, computed from events: service/curation/synonym_mining.py."""
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
 

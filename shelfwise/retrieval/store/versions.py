@@ -50,7 +50,6 @@ from shelfwise.retrieval.store.manifest import (
     MEMORY_FILE,
     POPULAR_QUERIES_FILE,
     POPULARITY_FILE,
-    PROPOSALS_FILE,
     RELATIONS_FILE,
     SCHEMA,
     SEAL,
@@ -69,7 +68,7 @@ _MOST_NAMED = 3
 """Indexes in a directory that an error names."""
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
-_OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FILE)
+_OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE)
 
 
 @dataclass(frozen=True, slots=True)

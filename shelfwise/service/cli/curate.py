@@ -1,4 +1,4 @@
-"""Documents of a store by kind: `curate`; proposed synonyms: `synonyms`; the ledger of campaigns: `sponsored`."""
+"""Documents of a store by kind: `curate`; the ledger of campaigns: `sponsored`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from shelfwise.service.cli.output import (
 )
 from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine, relation_line
 from shelfwise.service.curation.document_store import DocumentCodec, read_entries
-from shelfwise.service.curation.synonym_mining import Example, Proposal
 from shelfwise.service.curation.synonyms import format_lines, read_lines
 from shelfwise.service.engine.editors import DocumentEditor, Preview, PreviewEditor
 from shelfwise.service.engine.engine import SearchEngine
@@ -302,51 +301,6 @@ def _show_preview(preview: Preview) -> None:
         was, becomes = (printable(text_of(page)) or "none" for page in (before, after))
         if was != becomes:
             say(f"{name}: {was} before, {becomes} after")
-
-
-# Synonyms proposed from shoppers' queries.
-
-ProposalId = Annotated[str, Argument(help="Id of the proposal, as shown by proposals.", metavar="PROPOSAL")]
-
-
-@command("synonyms proposals store --size 10")
-def proposals(index: Index, size: Annotated[int, Option(help="How many, strongest first.", min=1)] = 20) -> None:
-    """Show the synonyms proposed from shoppers' queries, with the evidence. shelfwise events refresh updates them."""
-    with open_engine(index, models=False) as engine:
-        emit(engine.synonyms.proposals()[:size], _show_proposals)
-
-
-@command("synonyms accept store 3f9a1c0b22de --by m7")
-def accept(index: Index, proposal: ProposalId, by: By = "") -> None:
-    """Accept a proposal as a synonym. Engines follow at once."""
-    with open_engine(index, models=False) as engine:
-        before = engine.synonyms.revision
-        synonym = engine.synonyms.accept(proposal, who=by)
-        after = engine.synonyms.revision
-    emit_revision(before, after, f"{synonym.line}, with the id {synonym.id}")
-
-
-@command("synonyms decline store 3f9a1c0b22de --by m7")
-def decline(index: Index, proposal: ProposalId, by: By = "") -> None:
-    """Never propose a synonym again."""
-    with open_engine(index, models=False) as engine:
-        engine.synonyms.decline(proposal, who=by)
-    emit({"declined": proposal}, lambda _: say("It will not be proposed again."))
-
-
-def _show_proposals(proposals: Sequence[Proposal]) -> None:
-    rows = ((each.id, each.synonym.line, each.shoppers, _evidence_text(each.examples[0])) for each in proposals)
-    empty = "No proposals. To derive them from shoppers' events: shelfwise events refresh INDEX"
-    show_rows(("proposal", "says", "shoppers", "because"), rows, empty=empty)
-
-
-def _evidence_text(example: Example) -> str:
-    parts = [f'"{example.query}", "{example.to_query}"']
-    if example.share:
-        parts.append(f"{example.share:.0%} chose a product after it")
-    if example.alike:
-        parts.append(f"similarity of choices {example.alike:.2f}")
-    return "; ".join(parts)
 
 
 # The ledger of sponsored campaigns.

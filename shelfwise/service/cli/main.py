@@ -85,14 +85,6 @@ GROUPS: Mapping[str, Group] = {
             "preview": Entry("shelfwise.service.cli.curate:preview", "Preview the effect of a change on a search."),
         },
     ),
-    "synonyms": Group(
-        "Synonyms proposed from shoppers' queries.",
-        {
-            "proposals": Entry("shelfwise.service.cli.curate:proposals", "Show the proposals with their evidence."),
-            "accept": Entry("shelfwise.service.cli.curate:accept", "Accept a proposal as a synonym."),
-            "decline": Entry("shelfwise.service.cli.curate:decline", "Never propose a synonym again."),
-        },
-    ),
     "sponsored": Group(
         "Sponsored placement: the ledger of clicks.",
         {

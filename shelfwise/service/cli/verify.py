@@ -61,7 +61,6 @@ from shelfwise.retrieval.store.manifest import (
     MEMORY_FILE,
     POPULAR_QUERIES_FILE,
     POPULARITY_FILE,
-    PROPOSALS_FILE,
     QUALITY_FILE,
     RELATIONS_FILE,
     SEAL,
@@ -94,7 +93,6 @@ from shelfwise.service.curation.relations import RelationStore
 from shelfwise.service.curation.relevance import RelevanceStore
 from shelfwise.service.curation.rules import RuleStore
 from shelfwise.service.curation.switches import SwitchStore
-from shelfwise.service.curation.synonym_mining import read_proposals
 from shelfwise.service.curation.synonyms import SynonymStore
 from shelfwise.service.engine.models import MODEL_STORES
 from shelfwise.service.engine.snapshot import stored_analyzer
@@ -497,7 +495,6 @@ _TABLES: dict[str, Callable[[Path], object]] = {
     RELATIONS_FILE: read_relations,
     MEMORY_FILE: read_memory,
     POPULAR_QUERIES_FILE: read_popular_queries,
-    PROPOSALS_FILE: read_proposals,
 }
 """Files that each refresh writes in addition to the derived tables."""
 _MAX_REPORT_BYTES = 1 << 30

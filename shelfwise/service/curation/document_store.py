@@ -9,9 +9,10 @@ import sqlite3
 import unicodedata
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
@@ -82,12 +83,33 @@ def readable_id(text: str, used: Container[str], fallback: str) -> str:
 T = TypeVar("T")
 
 
-def _field_names(wanted: type) -> tuple[str, ...]:
-    info = msgspec.inspect.type_info(wanted)
-    return tuple(each.name for each in info.fields) if isinstance(info, _RECORDS) else ()
-
-
 _RECORDS = (msgspec.inspect.StructType, msgspec.inspect.DataclassType)
+_LISTS = (msgspec.inspect.ListType, msgspec.inspect.VarTupleType)
+_type_info = cache(msgspec.inspect.type_info)
+
+
+def _check_names(
+    document: Mapping[Any, object], info: msgspec.inspect.Type, place: str, name: str, error: Callable[..., InputError]
+) -> None:
+    """Raises `error` for a field that a document, or an object in it, does not have."""
+    known = {each.name: each.type for each in info.fields} if isinstance(info, _RECORDS) else {}
+    for each, value in document.items():
+        if each not in known:
+            advice = suggest_names(str(each), known, f"the fields are {', '.join(known)}")
+            raise error(f"{place}: no field {str(each)[:100]!r}; {advice}", name, str(each)[:100])
+        kind = known[each]
+        if isinstance(kind, _RECORDS) and isinstance(value, Mapping):
+            _check_names(value, kind, f"{place}: {each}", name, error)
+        elif isinstance(kind, _LISTS) and isinstance(kind.item_type, _RECORDS) and isinstance(value, list | tuple):
+            for number, item in enumerate(value):
+                if isinstance(item, Mapping):
+                    _check_names(item, kind.item_type, f"{place}: {each}[{number}]", name, error)
+
+
+def plain_fields(value: object) -> dict[str, Any]:
+    """The fields of a dataclass as plain values, those that differ from their defaults or have none."""
+    pairs = ((each, getattr(value, each.name)) for each in fields(value))  # type: ignore[arg-type]
+    return {each.name: msgspec.to_builtins(own) for each, own in pairs if own != each.default}
 
 
 def convert_document(
@@ -101,11 +123,8 @@ def convert_document(
     and the field; `allowed` describes the values of fields."""
     if not isinstance(document, Mapping):
         raise error(f"{place}: is {type(document).__name__}, it must be an object with named fields")
-    name, known = str(document.get("id", ""))[:100], _field_names(wanted)
-    for each in map(str, document):
-        if each not in known:
-            advice = suggest_names(each, known, f"the fields are {', '.join(known)}")
-            raise error(f"{place}: no field {each[:100]!r}; {advice}", name, each[:100])
+    name = str(document.get("id", ""))[:100]
+    _check_names(document, _type_info(wanted), place, name, error)  # type: ignore[arg-type]
     try:
         return msgspec.convert(document, wanted)
     except msgspec.ValidationError as problem:

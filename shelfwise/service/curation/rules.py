@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar, get_args
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
-from shelfwise.retrieval.errors import FilterError, RuleError, close_names, suggest_names
+from shelfwise.retrieval.errors import FilterError, RuleError, close_names
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.text.product_types import MOST_WORDS, type_phrase
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text
+from shelfwise.service.curation.document_store import (
+    DocumentCodec,
+    EditableStore,
+    check_text,
+    convert_document,
+    plain_fields,
+)
 
 
 class Match(StrEnum):
@@ -145,14 +150,15 @@ class Rule:
     enabled: bool = True
 
 
-Made = TypeVar("Made")
 _KIND_OF = {action: kind for kind, action in KINDS.items()}
 
 
-class _Head(msgspec.Struct, frozen=True):
-    """The fields of a rule other than `when` and `actions`."""
+class _PlainRule(msgspec.Struct, frozen=True):
+    """The fields of a rule, with its actions as plain values."""
 
+    actions: tuple[dict[str, Any], ...]
     id: str = ""
+    when: When = When()
     name: str = ""
     priority: int = 0
     enabled: bool = True
@@ -160,76 +166,31 @@ class _Head(msgspec.Struct, frozen=True):
 
 def rule_document(rule: Rule) -> dict[str, object]:
     """A rule as plain values for JSON, without defaults."""
-    made = {"id": rule.id} | _given(rule)
+    made = {"id": rule.id} | plain_fields(rule)
     if "when" in made:
-        made["when"] = msgspec.to_builtins(_given(rule.when))
-    made["actions"] = [
-        {"kind": _KIND_OF[type(action)]} | {name: msgspec.to_builtins(value) for name, value in _given(action).items()}
-        for action in rule.actions
-    ]
+        made["when"] = plain_fields(rule.when)
+    made["actions"] = [{"kind": _KIND_OF[type(action)]} | plain_fields(action) for action in rule.actions]
     return made
 
 
 def parse_rule(document: object, place: str = "the rule") -> Rule:
     """The rule from plain values; raises RuleError, which names the field. `validate_rule` checks the values."""
-    fields = _object(document, place)
-    name = fields.get("id")
-    if isinstance(name, str) and name:
-        place = f"rule {name[:100]!r}"
-    _check_names(fields, Rule, place)
-    when = _object(fields.get("when", {}), f"{place}: when")
-    _check_names(when, When, f"{place}: when")
-    actions = fields.get("actions")
-    if not isinstance(actions, list | tuple):
-        raise RuleError(f"{place}: actions: is missing or not a list; it defines what the rule does", place, "actions")
-    made = tuple(_action(each, f"{place}: actions[{number}]") for number, each in enumerate(actions))
-    head = _converted(fields, _Head, place)
-    moments = _converted(when, When, f"{place}: when")
-    return Rule(head.id, made, moments, head.name, head.priority, head.enabled)
+    name = document.get("id") if isinstance(document, Mapping) else ""
+    place = f"rule {name[:100]!r}" if isinstance(name, str) and name else place
+    plain = convert_document(document, _PlainRule, place, RuleError)
+    actions = tuple(_action(each, f"{place}: actions[{number}]") for number, each in enumerate(plain.actions))
+    return Rule(plain.id, actions, plain.when, plain.name, plain.priority, plain.enabled)
 
 
-def _given(value: Rule | When | Action) -> dict[str, object]:
-    """The fields that differ from their defaults; those without a default are always included."""
-    fields = ((each.name, getattr(value, each.name), each.default) for each in dataclasses.fields(value))
-    return {name: given for name, given, default in fields if given != default}
-
-
-def _action(document: object, place: str) -> Action:
-    fields = _object(document, place)
+def _action(fields: Mapping[str, Any], place: str) -> Action:
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         close = close_names(kind, KINDS) if isinstance(kind, str) else ()
         advice = f"did you mean {' or '.join(close)}?" if close else f"it can be {', '.join(KINDS)}"
         what = "is missing" if kind is None else f"is {str(kind)[:40]!r}"
         raise RuleError(f"{place}.kind: {what}; {advice}", field="kind")
-    wanted = KINDS[kind]
-    _check_names(fields, wanted, place, additional=("kind",))
-    action: Action = _converted({name: value for name, value in fields.items() if name != "kind"}, wanted, place)
-    return action
-
-
-def _object(document: object, place: str) -> Mapping[str, object]:
-    if not isinstance(document, Mapping) or not all(isinstance(name, str) for name in document):
-        raise RuleError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
-    return document
-
-
-def _check_names(document: Mapping[str, object], wanted: type, place: str, additional: Collection[str] = ()) -> None:
-    known = (*additional, *(each.name for each in dataclasses.fields(wanted)))
-    for name in document:
-        if name not in known:
-            advice = suggest_names(name, known, f"the fields are {', '.join(known)}")
-            raise RuleError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
-
-
-def _converted(document: Mapping[str, object], wanted: type[Made], place: str) -> Made:
-    try:
-        return msgspec.convert(document, wanted)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$")
-        field = path.removesuffix("`").lstrip(".")
-        message = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
-        raise RuleError(message, field=field) from None
+    values = {name: value for name, value in fields.items() if name != "kind"}
+    return convert_document(values, KINDS[kind], place, RuleError)
 
 
 MOST_ACTIONS = 20

@@ -12,19 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from shelfwise.retrieval.errors import StoreError, SynonymError
-from shelfwise.retrieval.store.manifest import WORDS_FOLDER
+from shelfwise.retrieval.errors import SynonymError
 from shelfwise.retrieval.text.analysis import fold, phrase_key
 from shelfwise.retrieval.text.synonyms import SynonymRule
-from shelfwise.retrieval.text.vocabulary import CatalogWords, forms, index_words, is_current, words_of
-from shelfwise.service.curation.document_store import (
-    DocumentCodec,
-    EditableStore,
-    check_text,
-    convert_document,
-    to_microseconds,
-    validate_author,
-)
+from shelfwise.retrieval.text.vocabulary import words_of
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text, convert_document
 
 _LONGEST_NAME = 60
 
@@ -203,12 +195,8 @@ def accept_synonym(document: object, place: str = "the synonym") -> Synonym:
     return synonym if synonym.id else name_synonym(synonym.kind, synonym.phrases, synonym.to, enabled=synonym.enabled)
 
 
-_DECLINED = "CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL) WITHOUT ROWID;"
-
-
 class SynonymStore(EditableStore[Synonym]):
-    """The synonyms of an index directory, their changes and the declined proposals (INDEX/synonyms.sqlite); its errors
-    are SynonymError."""
+    """The synonyms of an index directory and their changes (INDEX/synonyms.sqlite); its errors are SynonymError."""
 
     kind = DocumentCodec(
         "synonym",
@@ -219,42 +207,8 @@ class SynonymStore(EditableStore[Synonym]):
         msgspec.to_builtins,
         lambda plain: msgspec.convert(plain, Synonym),
         accept_synonym,
-        more_tables=_DECLINED,
     )
-
-    def decline(self, proposal: str, *, who: str = "") -> None:
-        """Declines a proposal permanently; repeating it has no effect."""
-        validate_author(who, SynonymError)
-        with self._file.writing() as cursor:
-            time = to_microseconds(self._clock())
-            cursor.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?)", (proposal, time, who))
-
-    def declined(self) -> frozenset[str]:
-        """The ids of declined proposals."""
-        with self._file.reading() as cursor:
-            rows = [] if cursor is None else cursor.execute("SELECT proposal FROM declined").fetchall()
-        return frozenset(proposal for (proposal,) in rows)
 
     def _check_together(self, cursor: sqlite3.Cursor) -> None:
         super()._check_together(cursor)
         check_expansions(self._all(cursor))
-
-
-def serving_words(root: Path) -> CatalogWords | None:
-    """The words of the serving version; None if there is none, or if its words cannot be read."""
-    from shelfwise.retrieval.store.versions import Store
-
-    store = Store(root)
-    try:
-        folder = store.version_folder(store.current()) / WORDS_FOLDER
-        return CatalogWords.open(folder) if is_current(folder) else None
-    except StoreError:
-        return None
-
-
-def products_with(words: CatalogWords, phrase: str) -> int:
-    """The number of texts of a catalog (titles, brands, categories) that have all words of a phrase, singular or
-    plural, in any order."""
-    parts = (part for word in words_of(phrase) for part in index_words(word))
-    there = [next((form for form in forms(part) if form in words), "") for part in parts]
-    return words.count_together(there) if all(there) else 0

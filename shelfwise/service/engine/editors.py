@@ -15,13 +15,13 @@ from typing import Generic, TypeVar
 
 from msgspec import to_builtins
 
-from shelfwise.retrieval.errors import ClusterError, RelevanceError, RuleError, SynonymError, UnknownFieldError
+from shelfwise.retrieval.errors import ClusterError, RelevanceError, RuleError, UnknownFieldError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.keyword import Selection
 from shelfwise.retrieval.records import ExposureGoal, Page
 from shelfwise.retrieval.store.products import FieldWeights
-from shelfwise.retrieval.text.analysis import Analyzer, phrase_key
-from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.synonyms import Synonyms
 from shelfwise.service.curation.document_store import (
     DocumentChange,
     DocumentCodec,
@@ -52,7 +52,6 @@ from shelfwise.service.curation.relevance import (
 )
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule, RuleStore
-from shelfwise.service.curation.synonym_mining import Proposal, read_proposals
 from shelfwise.service.curation.synonyms import Synonym, SynonymStore
 from shelfwise.service.engine.reranking import SignalOrder
 from shelfwise.service.engine.snapshot import Snapshot
@@ -430,54 +429,6 @@ def compare_pages(before: Page, after: Page) -> Preview:
 def _places(page: Page) -> dict[str, int]:
     first = (page.page - 1) * page.size + 1
     return {hit.product.id: place for place, hit in enumerate(page.hits, first)}
-
-
-class EngineSynonyms(DocumentEditor[Synonym]):
-    """The synonyms of an engine's index; an engine that was opened with `follow=False` never follows a change.
-
-    >>> engine.synonyms.put([Synonym("sofa", Kind.TWO_WAY, ("sofa", "couch"))], who="m7")
-    >>> engine.synonyms.accept(engine.synonyms.proposals()[0].id, who="m7")
-    """
-
-    def __init__(self, served: ServedSynonyms, root: Path, snapshot: Callable[[], Snapshot]) -> None:
-        """`snapshot` returns the serving version, without the store's synonyms."""
-        super().__init__(served.store, served.reload_if_changed, snapshot)
-        self._declinable = served.store
-        self._root = root
-
-    def proposals(self) -> tuple[Proposal, ...]:
-        """Synonyms proposed from shoppers' queries, strongest first, without declined ones and existing synonyms; empty
-        before the first refresh of the derived tables."""
-        declined = self._declinable.declined()
-        kept = (rule for each in self.list() for rule in each.rules)
-        known = _pairs((*self._snapshot().analyzer.synonyms.rules, *kept))
-        return tuple(
-            each
-            for each in read_proposals(self._root)
-            if each.id not in declined and not _pairs(each.synonym.rules) <= known
-        )
-
-    def accept(self, proposal_id: str, *, who: str = "") -> Synonym:
-        """Stores a proposal as a synonym and returns it. Raises SynonymError if there is no such proposal."""
-        synonym = self._proposal(proposal_id).synonym
-        self.put([synonym], who=who)
-        return synonym
-
-    def decline(self, proposal_id: str, *, who: str = "") -> None:
-        """Declines a proposal permanently; raises SynonymError for an unknown id."""
-        self._declinable.decline(self._proposal(proposal_id).id, who=who)
-
-    def _proposal(self, proposal_id: str) -> Proposal:
-        for each in read_proposals(self._root):
-            if each.id == proposal_id:
-                return each
-        message = f"there is no proposal {proposal_id[:100]!r}; shelfwise synonyms proposals lists them"
-        raise SynonymError(message, field="id")
-
-
-def _pairs(rules: Iterable[SynonymRule]) -> set[tuple[object, object]]:
-    """The pairs of phrases by which queries are expanded."""
-    return {(phrase_key(rule.phrase), phrase_key(other)) for rule in rules for other in rule.others}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,12 @@ from shelfwise.service.curation.relevance import TypoTolerance
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule
 from shelfwise.service.curation.switches import ServedSwitches, SwitchedPart
+from shelfwise.service.curation.synonyms import Synonym
 from shelfwise.service.engine.candidates import Encodings, Sponsor, Stages
 from shelfwise.service.engine.editors import (
+    DocumentEditor,
     EngineRelevance,
     EngineRules,
-    EngineSynonyms,
     ServedRelevance,
     ServedRules,
     ServedSynonyms,
@@ -526,8 +527,8 @@ class SearchEngine:
         return EngineFaq(self._answering.faq, lambda: self.snapshot)
 
     @property
-    def synonyms(self) -> EngineSynonyms:
-        return EngineSynonyms(self._synonyms, self._store.root, lambda: self._version.snapshot)
+    def synonyms(self) -> DocumentEditor[Synonym]:
+        return DocumentEditor(self._synonyms.store, self._synonyms.reload_if_changed, lambda: self._version.snapshot)
 
     @property
     def has_sponsored_hits(self) -> bool:

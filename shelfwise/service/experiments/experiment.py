@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-import msgspec
-
 from shelfwise.rerank.model_store import DEFAULT_MODEL, OFF
 from shelfwise.rerank.ranker.spec import RANKERS
-from shelfwise.retrieval.errors import ExperimentError, close_names
+from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.retrieval.index.fusion import DEFAULT, METHODS
 from shelfwise.retrieval.updates.validation import CONTROL, is_writable
-from shelfwise.service.curation.document_store import read_document
+from shelfwise.service.curation.document_store import convert_document, plain_fields, read_document
 
 
 class Mode(StrEnum):
@@ -124,32 +121,18 @@ MOST_FILE_BYTES = 1 << 20
 
 def experiment_document(experiment: Experiment) -> dict[str, object]:
     """An experiment as plain values for JSON, without defaults."""
-    made = {name: msgspec.to_builtins(value) for name, value in _given(experiment).items()}
+    made = plain_fields(experiment)
     made["variants"] = [
-        {name: msgspec.to_builtins(value) for name, value in _given(variant).items() if name != "options"}
-        | ({"options": variant.options.given} if variant.options.given else {})
-        for variant in experiment.variants
+        plain_fields(replace(each, options=VariantOptions()))
+        | ({"options": each.options.given} if each.options.given else {})
+        for each in experiment.variants
     ]
     return made
 
 
 def parse_experiment(document: object, place: str = "the experiment") -> Experiment:
     """The validated experiment from plain values; raises ExperimentError, which names the field."""
-    fields = _object(document, place)
-    _check_names(fields, Experiment, place)
-    variants = fields.get("variants", ())
-    for number, each in enumerate(variants if isinstance(variants, list | tuple) else ()):
-        where = f"{place}: variants[{number}]"
-        variant = _object(each, where)
-        _check_names(variant, Variant, where)
-        _check_names(_object(variant.get("options", {}), f"{where}.options"), VariantOptions, f"{where}.options")
-    try:
-        made = msgspec.convert(fields, Experiment)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$")
-        field = path.removesuffix("`").lstrip(".")
-        message = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
-        raise ExperimentError(message, field=field.rpartition(".")[2]) from None
+    made = convert_document(document, Experiment, place, ExperimentError)
     validate_experiment(made)
     return made
 
@@ -157,27 +140,6 @@ def parse_experiment(document: object, place: str = "the experiment") -> Experim
 def read_experiment(path: Path) -> Experiment:
     """The experiment of a JSON or TOML file; raises ExperimentError if it cannot be read."""
     return parse_experiment(read_document(path, MOST_FILE_BYTES, ExperimentError), str(path))
-
-
-def _given(value: Experiment | Variant) -> dict[str, object]:
-    """The fields that differ from their defaults; those without a default are always included."""
-    fields = {each.name: (getattr(value, each.name), each.default) for each in dataclasses.fields(value)}
-    return {name: given for name, (given, default) in fields.items() if given != default}
-
-
-def _object(document: object, place: str) -> Mapping[str, object]:
-    if not isinstance(document, Mapping) or not all(isinstance(name, str) for name in document):
-        raise ExperimentError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
-    return document
-
-
-def _check_names(document: Mapping[str, object], wanted: type, place: str) -> None:
-    known = [each.name for each in dataclasses.fields(wanted)]
-    for name in document:
-        if name not in known:
-            close = close_names(name, known)
-            advice = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(known)}"
-            raise ExperimentError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
 
 
 MOST_EXPERIMENTS = 1_000

@@ -309,12 +309,6 @@ class RestoreBody(RequestBody):
     revision: int = Field(ge=0, le=2**53)
 
 
-class DecisionBody(RequestBody):
-    """A decision on a proposal."""
-
-    accept: bool
-
-
 class RollbackBody(RequestBody):
     """The version or model to serve; by default the previous one."""
 

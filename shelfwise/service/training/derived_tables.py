@@ -28,8 +28,6 @@ from shelfwise.retrieval.events.stored import DAY_MS, moment
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.service.curation.synonym_mining import synonym_proposals, write_proposals
-from shelfwise.service.curation.synonyms import serving_words
 from shelfwise.service.events.event_log import DERIVED_FOLDER, EventLog
 from shelfwise.service.events.popular_queries import popular_queries, write_popular_queries
 from shelfwise.service.events.signals import Pair, Relations, type_node, write_memory, write_popularity, write_relations
@@ -111,7 +109,6 @@ class DerivedTablesManager:
         )
         write_memory(self._root, memory_of(derived.query_memory, products), derived.made)
         write_popular_queries(self._root, popular_queries(derived), derived.made)
-        write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
 
     def label_weights(self) -> pl.DataFrame:
         return open_derived(self.folder).label_weights

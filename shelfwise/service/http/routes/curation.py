@@ -1,4 +1,4 @@
-"""Routes of the documents of a store with their history, of proposals for them, of the ledger of campaigns, which
+"""Routes of the documents of a store with their history, of the ledger of campaigns, which
 advertisers may read, and of experiments."""
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from shelfwise.service.curation.document_store import DocumentKind
-from shelfwise.service.curation.synonym_mining import Proposal
-from shelfwise.service.curation.synonyms import Synonym
 from shelfwise.service.engine.editors import DocumentEditor, HitMove, PreviewEditor
 from shelfwise.service.experiments.assignment import check_rankers, notices
 from shelfwise.service.experiments.experiment import parse_experiment
@@ -24,7 +22,7 @@ from shelfwise.service.experiments.store import stored_document
 from shelfwise.service.http.auth import Permit, Scope, combine_filters
 from shelfwise.service.http.context import Contextual, MayAdminister, MayReadLedger, ServiceContext, WorkerRouter
 from shelfwise.service.http.errors import RequestError
-from shelfwise.service.http.schemas import RESPONSES, DecisionBody, DocumentsBody, PreviewBody, RestoreBody
+from shelfwise.service.http.schemas import RESPONSES, DocumentsBody, PreviewBody, RestoreBody
 from shelfwise.service.sponsored.ledger import CampaignDay, LedgerEntry
 
 
@@ -36,7 +34,7 @@ class _KindConvertor(StringConvertor):
 
 register_url_convertor("documents", _KindConvertor())
 router = WorkerRouter(prefix="/v1/{kind:documents}", tags=["documents"], responses=RESPONSES)
-proposal_router = WorkerRouter(prefix="/v1", tags=["documents"], responses=RESPONSES)
+question_router = WorkerRouter(prefix="/v1", tags=["documents"], responses=RESPONSES)
 ledger_router = WorkerRouter(prefix="/v1/campaigns", tags=["sponsored"], responses=RESPONSES)
 experiment_router = WorkerRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
 
@@ -207,48 +205,13 @@ def _text_of(document: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ProposalsResponse:
-    """Synonyms proposed from shoppers' queries, strongest first."""
-
-    total: int
-    """Number of all proposals, including those beyond the limit."""
-    proposals: tuple[Proposal, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ProposalResponse:
-    """The decision on a proposal."""
-
-    synonym: Synonym | None
-    """The synonym created from it; None if it was declined."""
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
 class UnansweredResponse:
     """Questions of shoppers without an answer, most frequent first."""
 
     questions: tuple[UnansweredQuestion, ...]
 
 
-@proposal_router.get("/synonyms/proposals", summary="Synonyms proposed from shoppers' queries")
-def proposals(context: Contextual, _permit: MayAdminister, limit: Limit = 100) -> ProposalsResponse:
-    """Proposals with their evidence, without declined ones and existing synonyms."""
-    found = context.engine.synonyms.proposals()
-    return ProposalsResponse(len(found), found[:limit])
-
-
-@proposal_router.post("/synonyms/proposals/{proposal_id}", summary="Accept or decline a proposal")
-def decide(context: Contextual, permit: MayAdminister, proposal_id: DocumentId, body: DecisionBody) -> ProposalResponse:
-    """Stores the proposal as a synonym, which applies to searches at once, or never proposes it again."""
-    editor = context.engine.synonyms
-    if body.accept:
-        return ProposalResponse(editor.accept(proposal_id, who=permit.id), editor.revision)
-    editor.decline(proposal_id, who=permit.id)
-    return ProposalResponse(None, editor.revision)
-
-
-@proposal_router.get("/answers/unanswered", summary="Questions without an answer")
+@question_router.get("/answers/unanswered", summary="Questions without an answer")
 def unanswered(context: Contextual, _permit: MayAdminister, limit: Limit = 50) -> UnansweredResponse:
     """Questions of at least events.minimum_shoppers shoppers that no public text answers, as counted by the last
     refresh of the derived tables; with the product, for questions on a product's page."""

@@ -142,8 +142,6 @@ def test_invalid_synonym_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text("sofa\n")
     with pytest.raises(SynonymError, match="has no synonym"):
         shown("curate", "put", "synonyms", root, tmp_path / "bad.txt")
-    with pytest.raises(SynonymError, match="there is no proposal 'nowhere'"):
-        shown("synonyms", "accept", root, "nowhere")
     with pytest.raises(SynonymError, match="cannot be read"):
         shown("curate", "put", "synonyms", root, tmp_path / "none.txt")
     with pytest.raises(StoreMissingError):

@@ -54,7 +54,6 @@ FILES = (
     "relevance.sqlite",
     "rules.sqlite",
     "shelfwise.json",
-    "synonym_proposals.json",
     "synonyms.sqlite",
     "tasks.sqlite",
     "training/towers-1/adapter/adapter.safetensors",

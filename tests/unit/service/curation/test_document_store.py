@@ -220,7 +220,6 @@ def test_restored_documents_must_be_consistent(tmp_path: Path, monkeypatch: pyte
 def test_author_must_be_a_name(tmp_path: Path, who: str, message: str) -> None:
     calls = (
         lambda: RuleStore(tmp_path).put([SALE], who=who),
-        lambda: SynonymStore(tmp_path).decline("0a", who=who),
         lambda: ExperimentStore(tmp_path).stop("merging", who=who),
     )
     for call in calls:

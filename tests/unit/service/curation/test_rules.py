@@ -73,7 +73,7 @@ def test_rule_round_trips_through_json(rule: Rule) -> None:
         ('{"id": "a", "actions": [{"kind": "pin", "products": "x"}]}', "actions[0]: products: Expected `array`"),
         ('{"id": "a", "actions": [{"kind": "boost", "filter": "x"}]}', "no field 'filter'; did you mean filters?"),
         ('{"id": "a", "when": {"qurey": "x"}, "actions": []}', "rule 'a': when: no field 'qurey'; did you mean query?"),
-        ('{"id": "a", "when": {"starts": "soon"}, "actions": []}', "when: starts: Invalid RFC3339"),
+        ('{"id": "a", "when": {"starts": "soon"}, "actions": []}', "when.starts: Invalid RFC3339"),
         ('{"id": "a"}', "rule 'a': actions: is missing"),
     ],
 )

@@ -87,14 +87,6 @@ def test_synonyms_of_one_phrase_are_limited_in_total(store: SynonymStore) -> Non
     store.put([replace(more, enabled=False)])
 
 
-def test_a_declined_proposal_is_remembered(store: SynonymStore, tmp_path: Path) -> None:
-    assert store.declined() == frozenset()
-    store.decline("0a1b", who="m7")
-    store.decline("0a1b")
-    assert SynonymStore(tmp_path).declined() == {"0a1b"}
-    assert store.revision() == 0
-
-
 def test_id_is_derived_from_the_words() -> None:
     assert name_synonym(SynonymKind.TWO_WAY, ("Sofa", "Big couch")).id == "sofa-big-couch"
     assert parse_line(" hdd =>  hard   drive, hard disk ") == Synonym(

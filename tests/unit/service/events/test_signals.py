@@ -20,8 +20,6 @@ from shelfwise.retrieval.errors import StoreDamagedError, StoreError, StoreForei
 from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
 from shelfwise.retrieval.store.files import scratch_path
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.service.curation.synonym_mining import Proposal, read_proposals, write_proposals
-from shelfwise.service.curation.synonyms import SynonymKind
 from shelfwise.service.events.hot_reload import (
     follow_memory,
     follow_popular_queries,
@@ -50,7 +48,6 @@ from shelfwise.service.events.signals import (
 )
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
-PROPOSAL = Proposal("0b", SynonymKind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ())
 MEMORY = QueryMemory.of_rows(MemoryRows(["query"], ["drill"], ["product"], ["a"], [np.array([1.5])] * 5))
 COVIEWS = Relations.of_pairs([("a", "b", 0.25, None), ("a", "c", 0.75, None)])
 FILES = {
@@ -60,7 +57,6 @@ FILES = {
         read_popular_queries,
         NO_QUERIES,
     ),
-    "synonym_proposals.json": (partial(write_proposals, proposals=[PROPOSAL]), read_proposals, ()),
     "query_memory.bin": (partial(write_memory, memory=MEMORY), read_memory, NO_MEMORY),
     "relations.bin": (partial(write_relations, relations=COVIEWS), read_relations, NO_RELATIONS),
 }

@@ -105,7 +105,7 @@ def test_files_are_toml_or_json(tmp_path: Path) -> None:
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"merge": "best"}}]}, "merge"),
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"stage": "dense"}}]}, "stage"),
         *(({"variants": [{"name": "a"}, {"name": "b", "options": {"ranker": name}}]}, "ranker") for name in NO_RANKERS),
-        ({"variants": [{"name": "a"}, {"name": "b", "options": {"rules": "no"}}]}, "rules"),
+        ({"variants": [{"name": "a"}, {"name": "b", "options": {"rules": "no"}}]}, "variants"),
         ({"variants": "ab"}, "variants"),
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}, "variants"),
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b", "weight": 2}]}, "weight"),

@@ -9,8 +9,6 @@ from fastapi.testclient import TestClient
 
 from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.service.app import create_app
-from shelfwise.service.curation.synonym_mining import Example, Proposal, write_proposals
-from shelfwise.service.curation.synonyms import SynonymKind
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.popular_queries import PopularQuery, write_popular_queries
 from shelfwise.service.http.auth import KeyFile, Scope, narrow_key
@@ -164,7 +162,6 @@ def test_versions_and_rankers_are_listed(client: TestClient, store: SearchEngine
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ZORB = {"id": "zorb", "kind": "one-way", "phrases": ["zorb"], "to": ["drill"], "enabled": True}
-EXAMPLE = Example("glorp", "drill", 7, 0.5, 0.6)
 
 
 def test_synonym_is_saved_applied_listed_and_restored(client: TestClient, store: SearchEngine) -> None:
@@ -181,28 +178,6 @@ def test_synonym_is_saved_applied_listed_and_restored(client: TestClient, store:
     (last, *_) = changes = client.get("/v1/synonyms/history", params={"id": "zorb"}).json()["changes"]
     assert [change["revision"] for change in changes[:3]] == [before + 3, before + 2, before + 1]
     assert (last["before"], last["after"]) == (ZORB | {"enabled": False}, None)
-
-
-def test_proposals_are_accepted_and_declined(client: TestClient, store: SearchEngine) -> None:
-    payload = [
-        Proposal(f"{at:012x}", SynonymKind.ONE_WAY, (word,), ("drill",), 7, 0.5, 0.6, (EXAMPLE,))
-        for at, word in enumerate(("glorp", "blimf", "snick"))
-    ]
-    write_proposals(store.root, payload, MADE)
-    listed = client.get("/v1/synonyms/proposals", params={"limit": 2}).json()
-    assert (listed["total"], [each["phrases"] for each in listed["proposals"]]) == (3, [["glorp"], ["blimf"]])
-    assert listed["proposals"][0]["examples"][0]["to_query"] == "drill"
-    kept = client.post(f"/v1/synonyms/proposals/{payload[0].id}", json={"accept": True}).json()
-    assert kept["synonym"] == {"id": "glorp-to-drill", "kind": "one-way", "phrases": ["glorp"]} | {
-        "to": ["drill"],
-        "enabled": True,
-    }
-    assert store.search("glorp", stage="bm25", correct=False).total > 0
-    assert client.post(f"/v1/synonyms/proposals/{payload[1].id}", json={"accept": False}).json()["synonym"] is None
-    write_proposals(store.root, payload, MADE)
-    assert [each["phrases"] for each in client.get("/v1/synonyms/proposals").json()["proposals"]] == [["snick"]]
-    assert client.post("/v1/synonyms/proposals/nowhere", json={"accept": True}).status_code == 400
-    client.delete("/v1/synonyms/glorp-to-drill")
 
 
 SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
