@@ -21,8 +21,7 @@ from shelfwise.service.sponsored.campaign import MICROS
 
 MOST_PLACES = 4
 EXAMINATION = tuple(1 / math.log2(place + 1) for place in range(1, MOST_PLACES + 1))
-"""Default examination of each place, relative to the first: the discount of DCG (Järvelin & Kekäläinen 2002)."""
-_LEAST_EXAMINATION = 0.05
+"""Examination of each place, relative to the first: the discount of DCG (Järvelin & Kekäläinen 2002)."""
 _ROUNDING = 1e-6
 """Tolerance for rounding, in millionths."""
 
@@ -56,18 +55,8 @@ class Award:
     """Price of a click in millionths of the currency: at least the reserve, at most the bid."""
 
 
-def place_examination(examination: NDArray[np.float64]) -> tuple[float, ...]:
-    """The examination of each of the `MOST_PLACES` places, from the examination of positions (d,) by a click model:
-    relative to the first, never rising."""
-    falling = np.minimum.accumulate(examination[:MOST_PLACES] / examination[0])
-    return tuple(np.maximum(falling, _LEAST_EXAMINATION).tolist())
-
-
-def award_places(
-    bids: Sequence[Bid], places: int, reserve: float, seed: str = "", examination: Sequence[float] = EXAMINATION
-) -> list[Award]:
-    """The winners of up to `MOST_PLACES` places, in order. Bids below the `reserve` for a click do not take part;
-    `examination` is that of each place.
+def award_places(bids: Sequence[Bid], places: int, reserve: float, seed: str = "") -> list[Award]:
+    """The winners of up to `MOST_PLACES` places, in order. Bids below the `reserve` for a click do not take part.
 
     An advertiser gets at most one place, for its bid with the highest expected value, so it does not bid against
     itself. Equal expected values are ordered by a hash of `seed` and the campaign, so that no name is always first.
@@ -83,7 +72,7 @@ def award_places(
         ranked.setdefault(bids[number].advertiser, number)
     winners = list(ranked.values())
     values = [bids[number].value for number in winners[: places + 1]] + [0.0] * (places + 1)
-    looks = [*examination[:places], 0.0]
+    looks = [*EXAMINATION[:places], 0.0]
     return [
         Award(number, place, _price(bids[number], values, looks, place, reserve))
         for place, number in enumerate(winners[:places], 1)

@@ -185,8 +185,6 @@ class Spending:
     by_day: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """Millionths by campaign and day since 1970, for the last two days with any entry."""
     rates: ClickRates = NO_CLICKS
-    examination: tuple[float, ...] = EXAMINATION
-    """Examination of each place, relative to the first."""
     withheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The campaigns and queries (by `query_subject`) whose clicks from an address are not charged, by its pseudonym."""
 
@@ -197,11 +195,6 @@ class Spending:
 
 
 NO_SPENDING = Spending()
-
-
-def _examination(cursor: sqlite3.Cursor) -> tuple[float, ...]:
-    found = cursor.execute("SELECT examination FROM places ORDER BY place").fetchall()
-    return tuple(value for (value,) in found) or EXAMINATION
 
 
 LEDGER_FILE = "sponsored.sqlite"
@@ -230,7 +223,6 @@ CREATE TABLE uncharged (
     day INTEGER NOT NULL, campaign TEXT NOT NULL, reason TEXT NOT NULL, clicks INTEGER NOT NULL,
     PRIMARY KEY (day, campaign, reason)
 ) WITHOUT ROWID;
-CREATE TABLE places (place INTEGER PRIMARY KEY, examination REAL NOT NULL);
 CREATE TABLE rates (bucket INTEGER PRIMARY KEY, looks REAL NOT NULL, clicks INTEGER NOT NULL);
 """
 _CONTENT = (
@@ -274,16 +266,10 @@ class Ledger:
     def add_shown(self, shown: Mapping[Offer, int]) -> None:
         """Counts sponsored hits of answers: offers, with the number of times that each was shown."""
         with self._file.writing() as cursor:
-            examination = _examination(cursor)
             for offer, count in shown.items():
                 day = offer.shown // (86_400 * MICROS)
                 cursor.execute(_ADD_DAY, (day, offer.campaign, offer.advertiser, count, 0, 0, 0))
-                cursor.execute(_ADD_RATE, (offer.bucket, count * examination[offer.place - 1], 0))
-
-    def set_examination(self, examination: Sequence[float]) -> None:
-        """Sets the examination of each of the `MOST_PLACES` places, relative to the first."""
-        with self._file.writing() as cursor:
-            cursor.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", enumerate(examination, 1))
+                cursor.execute(_ADD_RATE, (offer.bucket, count * EXAMINATION[offer.place - 1], 0))
 
     def charge(
         self,
@@ -438,11 +424,10 @@ class Ledger:
             looks, clicks = np.zeros(BUCKETS), np.zeros(BUCKETS)
             for bucket, seen, clicked in cursor.execute("SELECT bucket, looks, clicks FROM rates").fetchall():
                 looks[bucket], clicks[bucket] = seen, clicked
-            examination = _examination(cursor)
             withheld: dict[str, frozenset[str]] = {}
             for address, subject in cursor.execute("SELECT address, subject FROM withheld").fetchall():
                 withheld[address] = withheld.get(address, frozenset()) | {subject}
-        return Spending(total, by_day, ClickRates(looks, clicks), examination, withheld)
+        return Spending(total, by_day, ClickRates(looks, clicks), withheld)
 
     def entries(
         self, advertiser: str = "", *, campaign: str = "", after: int = 0, limit: int = 100

@@ -238,7 +238,7 @@ class SponsoredPlacement:
                 if can_pay and each.id not in withheld and is_target(each):
                     bids.append(Bid(each.id, each.advertiser, each.bid, float(chances[at])))
                     of_bid.append(at)
-        awards = award_places(bids, settings.places, settings.reserve, seed, spending.examination)
+        awards = award_places(bids, settings.places, settings.reserve, seed)
         return tuple(self._hit(snapshot, found, ratios, bids, of_bid, each, seed) for each in awards)
 
     def _withheld(self, spending: Spending, now: datetime) -> frozenset[str]:

@@ -13,8 +13,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shelfwise.rerank.click_models.click_log import click_log
-from shelfwise.rerank.click_models.models import PositionBased
 from shelfwise.rerank.ranker.memory import RATIOS, MemoryRows, QueryMemory
 from shelfwise.rerank.sessions.options import DeriveOptions
 from shelfwise.rerank.sessions.product_tables import NEIGHBOURS, product_table
@@ -32,7 +30,6 @@ from shelfwise.service.events.event_log import DERIVED_FOLDER, EventLog
 from shelfwise.service.events.popular_queries import popular_queries, write_popular_queries
 from shelfwise.service.events.signals import Pair, Relations, type_node, write_memory, write_popularity, write_relations
 from shelfwise.service.settings import EventsSettings
-from shelfwise.service.sponsored.auction import place_examination
 from shelfwise.service.sponsored.ledger import Ledger
 
 
@@ -87,8 +84,6 @@ class DerivedTablesManager:
         since = now - timedelta(days=min(settings.retention_days or _REFUND_DAYS, _REFUND_DAYS))
         self.refunds = refund_fraud(ledger, open_derived(self.folder).sessions, since)
         ledger.forget(before=since)
-        if ledger.path.exists():
-            set_place_examination(ledger, open_derived(self.folder).lists())
         return done
 
     def _steps(self) -> Steps:
@@ -148,18 +143,6 @@ def refund_fraud(ledger: Ledger, sessions: pl.DataFrame, since: datetime) -> int
         begun = [is_fraud for first, is_fraud in by_owner[click.shopper or click.session] if first <= click.time]
         fraud += [click.id] if begun and begun[-1] else []
     return ledger.refund(fraud)
-
-
-_LEAST_LISTS = 1_000
-"""Minimum number of lists with a click for the examination of sponsored places."""
-
-
-def set_place_examination(ledger: Ledger, lists: pl.DataFrame) -> None:
-    """Sets the examination of sponsored places to that of the first positions in the position-based click model of
-    `lists`, cleaned events, if enough of these have a click."""
-    log, _ = click_log(lists)
-    if int(log.clicks.any(axis=1).sum()) >= _LEAST_LISTS:
-        ledger.set_examination(place_examination(PositionBased.fit(log).examination))
 
 
 _FULL = 0.5

@@ -21,7 +21,7 @@ from shelfwise.rerank.ranker.spec import RankerStore, ranker_store
 from shelfwise.retrieval.errors import ModelDamagedError, ModelError, ModelRefusedError, QueryError, UnknownModelError
 from shelfwise.service.engine import models
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.models import ServedRanker, encoding_of
+from shelfwise.service.engine.models import ServedRanker
 from shelfwise.service.engine.reranking import THREADS
 from shelfwise.service.settings import FILE_VARIABLE
 from tests.machine import within
@@ -167,11 +167,6 @@ def test_ranker_does_not_serve_another_encoder_or_a_closed_engine(engine: Search
     publish(root, spec_for(engine.snapshot), weighted_graph(**STRAIGHT))
     served.reload_if_changed(engine.snapshot)
     assert served.stage(engine.snapshot) is None
-
-
-def test_index_without_states_has_no_state_dimension(engine: SearchEngine) -> None:
-    assert encoding_of(engine.snapshot).state_dimension == 96
-    assert encoding_of(dataclasses.replace(engine.snapshot, states=None)).state_dimension is None
 
 
 @pytest.fixture

@@ -262,12 +262,6 @@ class TestOrder:
             scores = [hit.score for hit in page.hits[named:]]
             assert scores == sorted(scores, reverse=True)
 
-    def test_filter_without_candidates_keeps_the_merged_result(self, ranked: SearchEngine) -> None:
-        filters = "price > 700"
-        page, merged = (ranked.search("cordless drill", filters=filters, stage=stage) for stage in ("ranked", "merged"))
-        assert (page.total, page.hits, page.degraded) == (0, (), ())
-        assert page.nearest == merged.nearest != ()
-
 
 class TestHits:
     def test_hits_have_merged_and_ranked_positions(self, ranked: SearchEngine) -> None:

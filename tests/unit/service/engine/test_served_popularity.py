@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.sessions.tables import open_derived
-from shelfwise.retrieval.records import Event, EventKind, Product
+from shelfwise.retrieval.records import Event, EventKind
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER, POPULARITY_FILE
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.event_log import DERIVED_FOLDER
-from shelfwise.service.events.signals import NO_POPULARITY, Popularity, read_popularity, write_popularity
-from shelfwise.service.training.ranker_dataset import candidate_lists
+from shelfwise.service.events.signals import NO_POPULARITY, read_popularity, write_popularity
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
@@ -58,41 +56,12 @@ class TestServing:
         live.upsert([dataclasses.replace(product, title=f"{product.title} steel pan")])
         assert order(live)[0] == before[7]
 
-    def test_new_product_gets_its_popularity(self, live: SearchEngine, root: Path) -> None:
-        live.upsert([Product("pan-1", "steel pan of cast steel")])
-        assert order(live)[0] != "pan-1"
-        write_popularity(root, {"pan-1": 3.0}, MADE)
-        assert order(live)[0] == "pan-1"
-
-    def test_damaged_file_is_ignored_with_a_notice_until_repaired(self, live: SearchEngine, root: Path) -> None:
-        before = order(live)
-        write_popularity(root, {before[7]: 9.0}, MADE)
-        assert order(live)[0] == before[7]
-        whole = (root / POPULARITY_FILE).read_bytes()
-        (root / POPULARITY_FILE).write_bytes(whole[:-2])
-        assert order(live) == before
-        (notice,) = live.notices
-        assert notice.startswith("product popularity is not used:")
-        write_popularity(root, {before[5]: 9.0}, MADE)
-        assert order(live)[0] == before[5]
-        assert live.notices == ()
-
     @pytest.mark.usefixtures("without_default")
     def test_damaged_popularity_gives_a_notice_without_a_ranker_too(self, root: Path) -> None:
         (root / POPULARITY_FILE).write_bytes(b"damaged")
         with SearchEngine.open(root, follow=False) as opened:
             (notice,) = opened.notices
             assert notice.startswith("product popularity is not used:")
-
-    def test_training_lists_have_the_served_popularity(self, live: SearchEngine, root: Path) -> None:
-        first, second = order(live)[:2]
-        popularity = Popularity.of_scores({second: 5.0})
-        column = FEATURES.index("popularity")
-        lists = candidate_lists(live.snapshot, [QUERY], 0.0, depth=100, popularity=popularity)
-        ids = [live.snapshot.products.id_of(row) for row in lists.rows.tolist()]
-        result = dict(zip(ids, lists.features[:, column].tolist(), strict=True))
-        assert (result[second], result[first]) == (1, 0)
-        assert not candidate_lists(live.snapshot, [QUERY], 0.0).features[:, column].any()
 
 
 class TestTables:

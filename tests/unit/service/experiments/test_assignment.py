@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from scipy import stats
 
 from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.retrieval.errors import ExperimentError, QueryError
+from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.retrieval.records import Event, EventKind
 from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
 from shelfwise.service.curation.rules import Pin, Rule
@@ -306,13 +306,6 @@ def test_pinned_product_keeps_its_position(live: SearchEngine) -> None:
     assert (ids(found)[2], draft_mark(found).teams[2]) == (last, "-")
 
 
-def test_other_text_or_shopper_has_other_draws(engine: SearchEngine) -> None:
-    pages = [answer_search(engine, running(DRAFT), varied(DRILL, shopper=f"u{number}")) for number in range(8)]
-    assert len({draft_mark(page).teams for page in pages}) > 4
-    once, again = (answer_search(engine, running(DRAFT), varied(DRILL, text=text)) for text in ("drill", " DRILL "))
-    assert ids(once) == ids(again)
-
-
 def test_pages_beyond_the_depth_are_of_the_first_variant(engine: SearchEngine) -> None:
     deep = varied(DRILL, size=DEEPEST // 2 + 1, page=2)
     found = answer_search(engine, running(DRAFT), deep)
@@ -320,12 +313,6 @@ def test_pages_beyond_the_depth_are_of_the_first_variant(engine: SearchEngine) -
     assert ids(found) == [
         hit.product.id for hit in engine.search("cordless drill", size=deep.request.size, page=2).hits
     ]
-
-
-def test_invalid_request_is_refused_with_experiments(engine: SearchEngine) -> None:
-    for page in (0, 10_000):
-        with pytest.raises(QueryError, match="page"):
-            answer_search(engine, running(DRAFT), varied(DRILL, page=page, size=20))
 
 
 TWELVE = range(12)
@@ -409,12 +396,6 @@ def test_failing_ranker_gives_merged_order_and_keeps_the_variant(ranked: SearchE
     assert found.page.degraded == ("ranked",)
     assert ids(found) == ordered(ranked, stage="merged")
     assert len(read_marks(found.query_id, KEY)) == 1
-
-
-def test_other_experiments_continue(ranked: SearchEngine) -> None:
-    rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))))
-    found = answer_search(ranked, running(experiment(None, "ranker-0099"), rules), DRILL)
-    assert experiments_of(found) == ["rules"]
 
 
 def test_stored_ranker_problem_equals_that_of_the_engine(ranked: SearchEngine, root: Path) -> None:

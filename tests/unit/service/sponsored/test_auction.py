@@ -17,7 +17,6 @@ from shelfwise.service.sponsored.auction import (
     ClickRates,
     award_places,
     bucket_of,
-    place_examination,
 )
 from shelfwise.service.sponsored.campaign import MICROS
 
@@ -50,14 +49,6 @@ def test_each_place_pays_for_the_loss_of_lower_places() -> None:
         0.2,
     ]
     assert [each.price / MICROS for each in awards] == pytest.approx(paid, abs=1 / MICROS)
-
-
-def test_places_are_priced_by_their_examination() -> None:
-    bids = [bid("a", 1.0), bid("b", 0.8), bid("c", 0.5)]
-    examination = place_examination(np.array([0.8, 0.4, 0.6, 0.01, 0.3]))
-    assert examination == (1, 0.5, 0.5, 0.05)
-    awards = award_places(bids, 2, 0.05, examination=examination)
-    assert [each.price for each in awards] == [round((0.5 * 0.8 + 0.5 * 0.5) * MICROS), 500_000]
 
 
 def test_an_advertiser_gets_one_place_and_does_not_bid_against_itself() -> None:

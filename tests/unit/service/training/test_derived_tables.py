@@ -11,10 +11,9 @@ import pytest
 
 from shelfwise.retrieval.events.stored import StoredEvent
 from shelfwise.service.curation.document_store import to_microseconds
-from shelfwise.service.sponsored.auction import EXAMINATION
 from shelfwise.service.sponsored.campaign import Campaign
 from shelfwise.service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
-from shelfwise.service.training.derived_tables import last_full_day, refund_fraud, set_place_examination
+from shelfwise.service.training.derived_tables import last_full_day, refund_fraud
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
@@ -59,26 +58,3 @@ def test_clicks_in_sessions_of_bots_are_refunded(tmp_path: Path) -> None:
     assert refund_fraud(ledger, sessions, NOON - timedelta(days=1)) == 2
     assert [each.refunds for each in ledger.entries() if each.reason == "fraud"] == [1, 3]
     assert refund_fraud(ledger, sessions, NOON - timedelta(days=1)) == 0
-
-
-def test_examination_of_sponsored_places_is_that_of_the_click_model(tmp_path: Path) -> None:
-    """Products shown at both positions are clicked half as often at the second."""
-    ledger, chance = Ledger(tmp_path, clock=lambda: NOON), np.random.default_rng(5)
-
-    def lists(count: int) -> pl.DataFrame:
-        rows = []
-        for number in range(count):
-            for position, product in enumerate(chance.permutation(["p1", "p2", "p3"]).tolist(), 1):
-                shown = (f"q{number}", "drill", product, position, NOON.replace(tzinfo=None))
-                clicked = chance.random() < 0.6 / position
-                rows += [("impression", *shown)] + [("click", *shown)] * clicked
-        return pl.DataFrame(rows, schema=["kind", "query_id", "query", "product_id", "position", "time"], orient="row")
-
-    set_place_examination(ledger, lists(200))
-    assert ledger.spending().examination == EXAMINATION
-    set_place_examination(ledger, lists(4_000))
-    assert ledger.spending().examination[:3] == pytest.approx((1, 1 / 2, 1 / 3), abs=0.06)
-    offer = Offer("drills", "acme", text_hash("p1"), 2, 0, 6, to_microseconds(NOON))
-    before = ledger.spending().rates.rates
-    ledger.add_shown({offer: 1_000})
-    assert (ledger.spending().rates.rates < before).all()
