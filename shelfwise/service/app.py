@@ -55,7 +55,7 @@ from shelfwise.service.http.middleware import (
 )
 from shelfwise.service.http.openapi import DescribedApp
 from shelfwise.service.http.routes import curation, feeds, ingest, search, store, webhooks
-from shelfwise.service.http.tasks import TaskService
+from shelfwise.service.http.tasks import TaskRunner, command_job
 from shelfwise.service.instantsearch import admin_routes, object_routes
 from shelfwise.service.instantsearch import routes as instantsearch
 from shelfwise.service.instantsearch.index_store import ProtocolStore
@@ -210,6 +210,7 @@ def _open_indexes(
             experiments.store.ensure_key()
         # While another thread loads them for the first time, a search would take part in none.
         experiments.reload_if_changed()
+        turn = source / _TURN_FILE if isinstance(source, Path) else None
         jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
         return ServiceContext(
             name,
@@ -217,7 +218,8 @@ def _open_indexes(
             shared,
             ImpressionRecorder(engine.record, engine.rules.exposure.count),
             experiments,
-            TaskService(engine.root, feeds_folder, jobs, source / _TURN_FILE if isinstance(source, Path) else None),
+            TaskRunner(engine.root, command_job(engine.root, feeds_folder, jobs, turn)),
+            feeds_folder,
             (protocol, PurchaseStatistics(engine.root)),
             protocol_name=(lambda: protocol.settings.name) if is_only else str,
             on_close=(lambda: None) if is_only else engine.close,
@@ -309,9 +311,7 @@ def serve(
     configure_logs(group.number if worker else None)
     sys.setswitchinterval(_SWITCH_SECONDS)
     app = create_app(source, settings, sourced, group)
-    limits = ConnectionLimits(
-        head_seconds=BODY_SECONDS, total=_CONNECTIONS, per_address=_ADDRESS_CONNECTIONS, proxies=settings.proxies
-    )
+    limits = ConnectionLimits(proxies=settings.proxies)
     raise_file_limit(2 * limits.total + _OTHER_FILES)
     draining: threading.Event = app.state.draining
     refusals = EarlyRefusals(app.state.shared.threads, draining, cross_origin=bool(settings.origins))
@@ -450,7 +450,3 @@ def configure_logs(worker: int | None = None) -> None:
 
 _BODIES_BYTES = 256_000_000
 """The bytes of all request bodies in memory; further requests are refused with 503."""
-_CONNECTIONS = 1_000
-"""Maximum number of connections; further ones are refused with 503, and closed above twice as many."""
-_ADDRESS_CONNECTIONS = 500
-"""The number of connections from one address, unless it is a trusted proxy."""

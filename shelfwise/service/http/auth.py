@@ -386,8 +386,7 @@ def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Perm
     is_right = hmac.compare_digest(given, found.sha256 if found else "0" * 64)
     if found is None or not is_right or found.is_expired(now):
         return None
-    scopes, indexes = frozenset(found.scopes), _groups(found.indexes)
-    return Permit(found.id, scopes, _filters(found.filters), found.requests_per_minute, indexes, found.name)
+    return _permit(found)
 
 
 def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
@@ -407,9 +406,7 @@ def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Per
     scopes, wanted = frozenset(found.scopes), frozenset(restriction.scopes)
     if wanted:
         scopes = wanted if Scope.ADMIN in scopes else scopes & wanted
-    filters = _filters(found.filters, restriction.filters)
-    indexes = _groups(found.indexes, restriction.indexes)
-    return Permit(found.id, scopes, filters, found.requests_per_minute, indexes, found.name)
+    return msgspec.structs.replace(_permit(found, restriction.filters, restriction.indexes), scopes=scopes)
 
 
 def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: datetime, address: str) -> Permit | None:
@@ -435,16 +432,14 @@ def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: d
     is_valid = len(pairs) == len(dict(pairs)) and not unknown and is_there and now.timestamp() < ends
     if not found or found[0].is_expired(now) or not is_valid:
         return None
-    parent = found[0]
-    return Permit(
-        parent.id,
-        frozenset(parent.scopes),
-        _filters(parent.filters),
-        parent.requests_per_minute,
-        _groups(parent.indexes, indexes),
-        parent.name,
-        forced,
-    )
+    return msgspec.structs.replace(_permit(found[0], indexes=indexes), parameters=forced)
+
+
+def _permit(key: StoredKey, filters: str = "", indexes: tuple[str, ...] = ()) -> Permit:
+    """The rights of a key, narrowed by a filter and to some indexes."""
+    expressions = tuple(each for each in (key.filters, filters) if each.strip())
+    groups = tuple(each for each in (key.indexes, indexes) if each)
+    return Permit(key.id, frozenset(key.scopes), expressions, key.requests_per_minute, groups, key.name)
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
@@ -456,14 +451,6 @@ def _listed(text: str | None) -> tuple[str, ...]:
     if not values or not all(values):
         raise ValueError
     return values
-
-
-def _filters(*expressions: str) -> tuple[str, ...]:
-    return tuple(each for each in expressions if each.strip())
-
-
-def _groups(*patterns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    return tuple(each for each in patterns if each)
 
 
 def check_patterns(patterns: Collection[str]) -> None:

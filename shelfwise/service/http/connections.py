@@ -57,7 +57,9 @@ class ConnectionLimits:
     unread_seconds: float = 30.0
     """Time until the client has read what was sent."""
     total: int = 1_000
+    """Maximum number of connections; further ones are refused with 503, and closed above twice as many."""
     per_address: int = 500
+    """Maximum number of connections from one address."""
     proxies: tuple[str, ...] = ()
     """Addresses and networks of proxies, to which `per_address` does not apply."""
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -38,7 +39,7 @@ from shelfwise.service.http.indexes import IndexRegistry, IndexUnavailableError,
 from shelfwise.service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
 from shelfwise.service.http.request import EXTENSION, INDEX, PREFIX
 from shelfwise.service.http.schemas import json_response
-from shelfwise.service.http.tasks import TaskService
+from shelfwise.service.http.tasks import TaskRunner
 from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS
 from shelfwise.service.worker_group import WorkerGroup
 
@@ -165,7 +166,9 @@ class ServiceContext:
     shared: SharedParts
     impressions: ImpressionRecorder
     experiments: ServedExperiments
-    tasks: TaskService
+    tasks: TaskRunner
+    feeds: Callable[[], Path | None]
+    """The folder from which feeds are read; None if there is none."""
     companions: tuple[Companion, ...] = ()
     called: str = ""
     """The index name in the request; empty if it has none."""

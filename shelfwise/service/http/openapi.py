@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -16,7 +16,6 @@ from shelfwise.service.http.errors import ErrorResponse, ProtocolErrorResponse
 _JSON = "application/json"
 _SCHEMAS = "#/components/schemas/{name}"
 _making = threading.Lock()
-_METHODS = ("get", "put", "post", "patch", "delete")
 
 
 def struct_response(kind: object) -> dict[str, Any]:
@@ -67,21 +66,8 @@ class DescribedApp(FastAPI):
                     ref_template=_SCHEMAS.format(name="{model}"),
                 )
                 document["components"]["schemas"] |= bodies[1]["$defs"]
-                for _, operation in operations(document):
-                    for media in success_of(operation).get("content", {}).values():
+                operations = [each for methods in document["paths"].values() for each in methods.values()]
+                for response in (response for each in operations for response in each["responses"].values()):
+                    for media in response.get("content", {}).values():
                         document["components"]["schemas"] |= media.get("schema", {}).pop("$defs", {})
         return self.openapi_schema or {}
-
-
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The operations of a document by method and path."""
-    for path, methods in document["paths"].items():
-        for method in _METHODS:
-            if method in methods:
-                yield f"{method.upper()} {path}", methods[method]
-
-
-def success_of(operation: dict[str, Any]) -> dict[str, Any]:
-    """The description of an operation's successful response."""
-    found: dict[str, Any] = next(each for status, each in operation["responses"].items() if status.startswith("2"))
-    return found

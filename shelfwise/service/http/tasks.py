@@ -310,24 +310,24 @@ Job = Callable[[str, Mapping[str, Any], RunningTask], Any]
 """Runs a task of a kind with its arguments, and returns its result; it may end early if the task is stopped."""
 
 
-OwnJob = Callable[[Mapping[str, Any], RunningTask], Any]
-"""A `Job` for one kind."""
-
-
 class TaskRunner:
     """Runs queued tasks in a thread. Among several processes, the one that holds the lock runs them."""
 
-    def __init__(self, root: Path, queue: TaskQueue, job: Job, personal: frozenset[str] = frozenset()) -> None:
-        """Arguments of `personal` kinds are deleted when a task ends."""
-        self.queue = queue
+    def __init__(self, root: Path, job: Job) -> None:
+        self.queue = TaskQueue(root)
         self._job = job
-        self._personal = personal
         self._root = root
         self._lock = FileLock(root / LOCK_FILE, timeout=0)
         self._stop = threading.Event()
         self._added = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tasks", daemon=True)
         self._thread.start()
+
+    def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
+        """Queues a task durably."""
+        added = self.queue.add(kind, arguments)
+        self._added.set()
+        return added
 
     def close(self) -> None:
         """Interrupts the running task, which continues when a runner starts again."""
@@ -356,7 +356,7 @@ class TaskRunner:
                 self._run_task(task)
 
     def _run_task(self, task: Task) -> None:
-        forget = task.kind in self._personal
+        forget = task.kind in PERSONAL
         try:
             result = self._job(task.kind, task.arguments, _QueuedTask(self.queue, task.id, self._stop))
         except (ShelfwiseError, OSError) as error:
@@ -385,34 +385,25 @@ class _QueuedTask:
         self.queue.report(self.id, progress)
 
 
-class TaskService(TaskRunner):
-    """Queues commands of the program for an index directory, and runs them."""
+def command_job(
+    root: Path,
+    feeds: Callable[[], Path | None],
+    own: Mapping[str, Callable[[Mapping[str, Any], RunningTask], Any]] = {},
+    turn: Path | None = None,
+) -> Job:
+    """A job that runs commands of the program for an index directory.
 
-    def __init__(
-        self, root: Path, feeds: Callable[[], Path | None], own: Mapping[str, OwnJob] = {}, turn: Path | None = None
-    ) -> None:
-        """`feeds` returns the folder from which feeds are read, if there is one; `own` maps kinds to jobs that run in
-        this process. Services with the same lock file `turn` run one command at a time, across all their processes."""
-        self._feeds = feeds
-        in_turn = FileLock(turn, timeout=_POLL_SECONDS) if turn else None
+    `feeds` returns the folder from which feeds are read, if there is one; `own` maps kinds to jobs that run in this
+    process. Jobs with the same lock file `turn` run one command at a time, across all processes.
+    """
+    in_turn = FileLock(turn, timeout=_POLL_SECONDS) if turn else None
 
-        def run(kind: str, arguments: Mapping[str, Any], task: RunningTask) -> Any:  # noqa: ANN401 - JSON
-            if kind in own:
-                return own[kind](arguments, task)
-            while not task.is_stopped():
-                with suppress(Timeout), in_turn or nullcontext():
-                    return run_command(task_command(kind, arguments, root, feeds()), task, feeds())
-            return None
+    def run(kind: str, arguments: Mapping[str, Any], task: RunningTask) -> Any:  # noqa: ANN401 - JSON
+        if kind in own:
+            return own[kind](arguments, task)
+        while not task.is_stopped():
+            with suppress(Timeout), in_turn or nullcontext():
+                return run_command(task_command(kind, arguments, root, feeds()), task, feeds())
+        return None
 
-        super().__init__(root, TaskQueue(root), run, PERSONAL)
-
-    @property
-    def feeds(self) -> Path | None:
-        """The folder from which feeds are read; None if there is none."""
-        return self._feeds()
-
-    def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
-        """Queues a task durably."""
-        added = self.queue.add(kind, arguments)
-        self._added.set()
-        return added
+    return run

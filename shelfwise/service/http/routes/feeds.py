@@ -247,7 +247,7 @@ def publish(context: Contextual, _permit: MayAdminister, name: UploadName, body:
         state = f"its check is {check.state}" if check else "it was not checked"
         raise RequestError(409, f"an upload can be published after its check; {state}", code="unchecked")
     others = [each for each in body.feeds if each != name]
-    feed_paths(others, context.tasks.feeds)
+    feed_paths(others, context.feeds())
     _folder_of(context).publish(name)
     mapped = {"map": check.arguments["map"]} if "map" in check.arguments else {}
     arguments = {"feeds": [name, *others], **mapped, **body.model_dump(exclude_defaults=True, exclude={"feeds"})}
@@ -271,7 +271,7 @@ def quality(context: Contextual, _permit: MayAdminister) -> msgspec.Raw:
 
 
 def _folder_of(context: ServiceContext) -> FeedFolder:
-    return FeedFolder(context.tasks.feeds, FEED_BYTES, BODY_SECONDS)
+    return FeedFolder(context.feeds(), FEED_BYTES, BODY_SECONDS)
 
 
 def _check_arguments(upload: FeedFile) -> dict[str, Any]:

@@ -331,7 +331,7 @@ def start_task(context: Contextual, _permit: MayAdminister, body: TaskBody) -> R
     erases a shopper from every file; the new version or ranker serves as soon as it is published."""
     arguments = body.model_dump(exclude_defaults=True, exclude={"kind"})
     if isinstance(body, RebuildBody):
-        feed_paths(body.feeds, context.tasks.feeds)
+        feed_paths(body.feeds, context.feeds())
     if isinstance(body, ForgetBody):
         arguments = {"pseudonyms": context.engine.pseudonyms_of(body.shopper)}
     added = context.tasks.add(body.kind, arguments)

@@ -72,8 +72,6 @@ def test_table_age_metric_exists_once_tables_exist(client: TestClient, store: Se
     ("file", "failure"),
     [
         ("popularity.json", "product popularity is not used"),
-        ("relations.bin", "similar products are found by their texts alone"),
-        ("popular_queries.json", "popular queries are not suggested"),
         ("events/derived/derived.json", "products bought together are not known"),
     ],
 )

@@ -77,16 +77,6 @@ def test_matches_are_marked_and_text_is_escaped(calling: TestClient) -> None:
     }
 
 
-def test_highlighted_fields_have_facet_names(calling: TestClient) -> None:
-    params = ["colour", "attributes.colour", "identifiers.mpn"]
-    assert marked(calling, "drill", q="dcd771 blue drill", highlight=params) == {
-        "colour": "dark <mark>blue</mark>, red",
-        "attributes.colour": "dark <mark>blue</mark>, red",
-        "identifiers.mpn": "<mark>DCD771</mark>, DCD772",
-    }
-    assert marked(calling, "cn", q="18V", highlight=["colour", "brand"]) == {"brand": "牧田"}
-
-
 def test_highlights_follow_the_corrected_query(calling: TestClient) -> None:
     assert marked(calling, "more1", q="cordles drill") == {"title": "<mark>Cordless</mark> <mark>drill</mark> 1"}
     assert marked(calling, "more1", q="cordles drill", correct=False) == {"title": "Cordless <mark>drill</mark> 1"}
@@ -105,8 +95,6 @@ def test_post_and_multi_search_highlight(calling: TestClient) -> None:
     [
         ({"highlight": "titel"}, "titel", "did you mean title?"),
         ({"highlight": "price"}, "price", "products have no text field 'price'"),
-        ({"highlight": "watts"}, "watts", "products have no text field 'watts'"),
-        ({"highlight": "true"}, "true", "such as title, description, brand, category"),
         ({"highlight": ["title"] * (MOST_FIELDS + 1)}, "highlight", f"at most {MOST_FIELDS}"),
         ({"highlight": "title", "highlight_words": 0}, "highlight_words", "greater than or equal to 1"),
         ({"highlight": "title", "size": MOST_HITS + 1}, "highlight", f"at most {MOST_HITS} hits"),

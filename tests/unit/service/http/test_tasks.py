@@ -50,11 +50,11 @@ def test_tasks_run_in_order_and_report_results(tmp_path: Path) -> None:
             raise ZeroDivisionError
         return {"rows": len(arguments)}
 
-    identities = [book.add(kind, {"who": "anna"}).id for kind in "abcd"]
-    runner = TaskRunner(tmp_path, book, job, frozenset("d"))
+    identities = [book.add(kind, {"who": "anna"}).id for kind in ("a", "b", "c", "forget")]
+    runner = TaskRunner(tmp_path, job)
     first, second, third, fourth = (over(book, identity) for identity in identities)
     runner.close()
-    assert done == ["a", "b", "c", "d"]
+    assert done == ["a", "b", "c", "forget"]
     assert (first.state, first.result, first.arguments) == (TaskState.DONE, {"rows": 1}, {"who": "anna"})
     assert (second.state, second.error) == (TaskState.FAILED, "no room")
     assert third.state is TaskState.FAILED
@@ -68,7 +68,7 @@ def test_interrupted_task_is_restarted(tmp_path: Path) -> None:
     book = TaskQueue(tmp_path)
     identity = book.add("learn", {}).id
     assert book.claim() is not None  # then the process is killed
-    runner = TaskRunner(tmp_path, book, lambda *_: "done")
+    runner = TaskRunner(tmp_path, lambda *_: "done")
     assert over(book, identity).result == "done"
     runner.close()
 
@@ -81,20 +81,20 @@ def test_task_stopped_with_the_service_resumes_with_the_next(tmp_path: Path) -> 
         assert within(60, task.is_stopped)
 
     identity = book.add("learn", {}).id
-    runner = TaskRunner(tmp_path, book, job)
+    runner = TaskRunner(tmp_path, job)
     assert begun.wait(10)
     runner.close()
     assert book.get(identity).state is TaskState.RUNNING
-    again = TaskRunner(tmp_path, book, lambda *_: 1)
+    again = TaskRunner(tmp_path, lambda *_: 1)
     assert over(book, identity).state is TaskState.DONE
     again.close()
 
 
 def test_one_process_runs_tasks_and_another_takes_over(tmp_path: Path) -> None:
     book, done = TaskQueue(tmp_path), []
-    first = TaskRunner(tmp_path, book, lambda *_: done.append("first"))
+    first = TaskRunner(tmp_path, lambda *_: done.append("first"))
     assert over(book, book.add("a", {}).id).state is TaskState.DONE
-    second = TaskRunner(tmp_path, TaskQueue(tmp_path), lambda *_: done.append("second"))
+    second = TaskRunner(tmp_path, lambda *_: done.append("second"))
     assert over(book, book.add("b", {}).id).state is TaskState.DONE
     first.close()
     assert over(book, book.add("c", {}).id).state is TaskState.DONE
@@ -156,7 +156,7 @@ def test_waiting_and_running_tasks_are_cancelled(tmp_path: Path) -> None:
         return "whole"
 
     running, waiting, last = (book.add(kind, {}).id for kind in ("learn", "refresh", "rebuild"))
-    runner = TaskRunner(tmp_path, book, job)
+    runner = TaskRunner(tmp_path, job)
     assert begun.wait(10)
     assert TaskQueue(tmp_path).cancel(waiting)  # like another process
     begun.clear()
