@@ -90,22 +90,3 @@ def _read_run(path: Path) -> Iterator[Entry]:
             id_length, line_length, number, feed, row = _HEAD.unpack(head)
             content = file.read(id_length + line_length)
             yield Entry(content[:id_length], number, content[id_length:], feed, row)
-
-
-_PLACE = struct.Struct("<iQ")
-
-
-class RowLocations:
-    """The file number and line of each row, on disk: written in order, read in any order."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w+b")
-
-    def add(self, file: int, line: int) -> None:
-        self._file.write(_PLACE.pack(file, line))
-
-    def __getitem__(self, row: int) -> tuple[int, int]:
-        self._file.seek(row * _PLACE.size)
-        file, line = _PLACE.unpack(self._file.read(_PLACE.size))
-        return file, line

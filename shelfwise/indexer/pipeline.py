@@ -28,7 +28,7 @@ import xxhash
 from shelfwise.indexer.cleaning.cleaner import Cleaner
 from shelfwise.indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
 from shelfwise.indexer.embedding_cache import text_key
-from shelfwise.indexer.external_sort import Entry, ExternalSorter, RowLocations
+from shelfwise.indexer.external_sort import Entry, ExternalSorter
 from shelfwise.indexer.feeds.base import FeedNote, Record, RejectedRow
 from shelfwise.indexer.feeds.io import total_size
 from shelfwise.indexer.feeds.mapping import FeedMapping
@@ -131,7 +131,9 @@ class FeedPipeline:
         self._findings = Findings()
         self._signatures = folder / "duplicates"
         self._duplicates = DuplicateFinder(self._signatures, self._rules)
-        self._row_locations = RowLocations(folder / "places")
+        self._row_files = array("i")
+        """The number of each product's feed."""
+        self._row_lines = array("q")
         self._cleaned: Counter[str] = Counter()
         self.notes = ReasonCounts()
         """Counts of dropped values."""
@@ -334,8 +336,8 @@ class FeedPipeline:
             self._findings.failures[name].merge(Failures(0, failures.examples))
 
     def _location(self, row: int) -> RowLocation:
-        file, line = self._row_locations[row]
-        return RowLocation([*self._files, LIVE][file], line, bool(self._detected[row]))
+        file = [*self._files, LIVE][self._row_files[row]]
+        return RowLocation(file, self._row_lines[row], bool(self._detected[row]))
 
     def save_inspection(self, version: Path) -> None:
         """Saves the data of the report for the next rebuild; called after `report`."""
@@ -357,7 +359,8 @@ class FeedPipeline:
             if line is None:
                 continue
             file, row = (entry.file, entry.row) if entry else (2 * len(self._files), 0)
-            self._row_locations.add(file // 2, row)
+            self._row_files.append(file // 2)
+            self._row_lines.append(row)
             self._detected.append(file % 2)
             previous_row, previous_line = previous.at(product_id)
             self._row_keys += self._key_of(entry, previous_row) if entry and line is feed else NO_ROW_KEY

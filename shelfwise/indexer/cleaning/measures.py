@@ -1,4 +1,4 @@
-"""Quantities in attributes as numbers: the text "1,5 kg" gets a number of grams. The only file that imports pint.
+"""Quantities in attributes as numbers: the text "1,5 kg" gets a number of grams.
 
 The text stays as it is; the number is stored under the attribute's name and its unit: `weight_g`, `height_mm`.
 """
@@ -6,39 +6,40 @@ The text stays as it is; the number is stored under the attribute's name and its
 from __future__ import annotations
 
 import re
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from shelfwise.retrieval.text.analysis import fold
 from shelfwise.retrieval.text.units import QUANTITIES, quantities
 
-if TYPE_CHECKING:
-    from pint import UnitRegistry
-
-# The unit in the attribute's name: pint's name for it, and the units converted to it, named as in
-# shelfwise.retrieval.text.units, with pint's names where those differ. Horsepower (metric or mechanical), gauges and
-# packs have no single factor.
-_BASES = {
-    "mm": ("millimeter", "in=inch ft=foot yd=yard mm=millimeter cm=centimeter m=meter km=kilometer"),
-    "m2": ("meter**2", "sqft=foot**2 sqin=inch**2 sqm=meter**2"),
-    "ml": (
-        "milliliter",
-        "gal=gallon qt=quart pt=pint floz=fluid_ounce l=liter ml=milliliter cl=centiliter cuft=foot**3 cuin=inch**3",
-    ),
-    "g": ("gram", "oz=ounce lb=pound kg=kilogram g=gram mg=milligram"),
-    "v": ("volt", "v=volt kv=kilovolt"),
-    "w": ("watt", "w=watt kw=kilowatt"),
-    "wh": ("watt_hour", "wh=watt_hour kwh=kilowatt_hour"),
-    "mah": ("milliampere*hour", "mah=milliampere*hour ah=ampere*hour"),
-    "a": ("ampere", "a=ampere ma=milliampere"),
-    "hz": ("hertz", "hz=hertz khz=kilohertz mhz=megahertz ghz=gigahertz"),
-    "gb": ("gigabyte", "kb=kilobyte mb=megabyte gb=gigabyte tb=terabyte"),
-    "psi": ("", "psi"),
-    "rpm": ("", "rpm"),
-    "lm": ("", "lm"),
-    "db": ("", "db"),
-    "mp": ("", "mp"),
+# The unit in the attribute's name, and the units converted to it, named as in shelfwise.retrieval.text.units, each with
+# its factor (NIST Handbook 44, appendix C; US customary volumes). Horsepower (metric or mechanical), gauges and packs
+# have no single factor.
+_FACTORS = {
+    "mm": {"in": 25.4, "ft": 304.8, "yd": 914.4, "mm": 1.0, "cm": 10.0, "m": 1e3, "km": 1e6},
+    "m2": {"sqft": 0.09290304, "sqin": 0.00064516, "sqm": 1.0},
+    "ml": {
+        "gal": 3785.411784,
+        "qt": 946.352946,
+        "pt": 473.176473,
+        "floz": 29.5735295625,
+        "l": 1e3,
+        "ml": 1.0,
+        "cl": 10.0,
+        "cuft": 28316.846592,
+        "cuin": 16.387064,
+    },
+    "g": {"oz": 28.349523125, "lb": 453.59237, "kg": 1e3, "g": 1.0, "mg": 1e-3},
+    "v": {"v": 1.0, "kv": 1e3},
+    "w": {"w": 1.0, "kw": 1e3},
+    "wh": {"wh": 1.0, "kwh": 1e3},
+    "mah": {"mah": 1.0, "ah": 1e3},
+    "a": {"a": 1.0, "ma": 1e-3},
+    "hz": {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9},
+    "gb": {"kb": 1e-6, "mb": 1e-3, "gb": 1.0, "tb": 1e3},
+    **{unit: {unit: 1.0} for unit in ("psi", "rpm", "lm", "db", "mp")},
 }
+_BASES = {unit: (base, factor) for base, factors in _FACTORS.items() for unit, factor in factors.items()}
+"""The unit to which each unit is converted, and the factor."""
 _QUANTITY = re.compile(QUANTITIES)
 _SHAPE = re.compile(
     r"(?P<number>[0-9]+(?:[.,][0-9]+)?|[0-9 -]*[0-9]+/[0-9]+)(?P<unit>\s?[^\W\d_].{0,24}|\s?[\"'′″]{1,2})"
@@ -66,27 +67,8 @@ def parse_quantity(text: str) -> tuple[str, float] | None:
     if not _QUANTITY.fullmatch(spelled):
         return None
     found = quantities(spelled)
-    base = _factors().get(found[0].unit) if len(found) == 1 else None
+    base = _BASES.get(found[0].unit) if len(found) == 1 else None
     if base is None:
         return None
     unit, factor = base
     return unit, float(f"{float(found[0].number) * factor:.12g}")
-
-
-@cache
-def _factors() -> dict[str, tuple[str, float]]:
-    """The unit to which each unit of `shelfwise.retrieval.text.units` is converted, and the factor."""
-    registry = _registry()
-    factors: dict[str, tuple[str, float]] = {}
-    for base, (name, units) in _BASES.items():
-        for entry in units.split():
-            unit, _, spelled = entry.partition("=")
-            factor = registry.Quantity(1, spelled).to(name).magnitude if name else 1
-            factors[unit] = base, float(factor)
-    return factors
-
-
-def _registry() -> UnitRegistry[float]:
-    from pint import UnitRegistry
-
-    return UnitRegistry()

@@ -11,8 +11,6 @@ from datetime import datetime
 from functools import cache
 from typing import TypeVar
 
-import numpy as np
-
 from shelfwise.indexer.quality.norms import Norm, Norms, UsualValue
 from shelfwise.retrieval.records import AttributeValue, Product, Variant
 
@@ -36,35 +34,16 @@ def trade_numbers(products: Sequence[Product]) -> list[TradeNumber]:
     ]
 
 
-def are_broken(numbers: Sequence[TradeNumber]) -> list[bool]:
-    """Whether the length, a letter or the check digit of each trade number is wrong.
+def is_broken_number(kind: str, number: str) -> bool:
+    """Whether the length, a letter or the check digit of a trade number is wrong.
 
-    The check digit is that of the GS1 General Specifications, section 7.9; that of an ISBN-10 is of ISO 2108. All are
-    computed at once, over arrays.
+    The check digit is that of the GS1 General Specifications, section 7.9: from the right, digits have the weights one
+    and three in turn. That of an ISBN-10 is of ISO 2108.
     """
-    found = [True] * len(numbers)
-    places, values = [], []
-    for place, (_, kind, number) in enumerate(numbers):
-        digits = number if number.isdecimal() else number.translate(_MARKS)
-        if len(digits) in _LENGTHS and digits.isascii() and digits.isdecimal():
-            places.append(place)
-            values.append(int(digits))
-        elif kind == "isbn" and len(digits) == 10:
-            found[place] = _isbn10_is_broken(digits)
-    for place, is_wrong in zip(places, _wrong_check_digits(values), strict=True):
-        found[place] = is_wrong
-    return found
-
-
-def _wrong_check_digits(values: Sequence[int]) -> list[bool]:
-    """From the right, digits have the weights one and three in turn; leading zeros add nothing, so any length works."""
-    left = np.array(values, dtype=np.int64)
-    total = np.zeros_like(left)
-    for place in range(max(_LENGTHS)):
-        left, digit = np.divmod(left, 10)
-        total += digit * (3 if place % 2 else 1)
-    wrong: list[bool] = (total % 10 != 0).tolist()
-    return wrong
+    digits = number.translate(_MARKS)
+    if len(digits) in _LENGTHS and digits.isascii() and digits.isdecimal():
+        return (sum(map(int, digits[::-2])) + 3 * sum(map(int, digits[-2::-2]))) % 10 != 0
+    return kind != "isbn" or len(digits) != 10 or _isbn10_is_broken(digits)
 
 
 def _isbn10_is_broken(digits: str) -> bool:
@@ -147,8 +126,8 @@ def trade_number(batch: ProductBatch) -> Values:
 def broken_gtin(batch: ProductBatch) -> Values:
     """The first trade number that is invalid, with its kind."""
     found: list[str | None] = [None] * len(batch.products)
-    for (place, kind, number), is_broken in zip(batch.numbers[::-1], are_broken(batch.numbers)[::-1], strict=True):
-        if is_broken:
+    for place, kind, number in reversed(batch.numbers):
+        if is_broken_number(kind, number):
             found[place] = f"{kind} {number}"
     return found
 

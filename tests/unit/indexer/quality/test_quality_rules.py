@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.indexer.quality.derived import are_broken, identifier, make_batch, stock, variant_fault
+from shelfwise.indexer.quality.derived import identifier, is_broken_number, make_batch, stock, variant_fault
 from shelfwise.indexer.quality.norms import Norms
 from shelfwise.indexer.quality.rules import (
     BUILT_IN,
@@ -225,10 +225,6 @@ def test_finding_shows_the_value_and_the_reference(tmp_path: Path) -> None:
     assert example.value == "2; attributes.width is 3.50"
 
 
-def is_broken(kind: str, number: str) -> bool:
-    return are_broken([(0, kind, number)])[0]
-
-
 def check_digit(body: str) -> str:
     total = 0
     for place, digit in enumerate(reversed(body)):
@@ -239,7 +235,9 @@ def check_digit(body: str) -> str:
 @given(st.sampled_from((7, 11, 12, 13)).flatmap(lambda size: st.text("0123456789", min_size=size, max_size=size)))
 def test_identifier_is_valid_with_one_check_digit_only(body: str) -> None:
     right = check_digit(body)
-    assert [is_broken("gtin", body + digit) for digit in "0123456789"] == [digit != right for digit in "0123456789"]
+    assert [is_broken_number("gtin", body + digit) for digit in "0123456789"] == [
+        digit != right for digit in "0123456789"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +260,7 @@ def test_identifier_is_valid_with_one_check_digit_only(body: str) -> None:
     ],
 )
 def test_published_gtin_examples_are_valid(kind: str, number: str, expected: bool) -> None:
-    assert is_broken(kind, number) is expected
+    assert is_broken_number(kind, number) is expected
 
 
 def test_first_invalid_identifier_is_shown_with_its_kind() -> None:
