@@ -91,16 +91,13 @@ def _sent(cluster: Cluster, lines: Sequence[list[bytes]], fine: tuple[int, ...])
         for place, item in zip(waiting, answer["items"], strict=True):
             (result,) = item.values()
             statuses[place] = result["status"]
-            if not (result["status"] in fine or (_is_busy(result) and pause)):
+            # A full disk has the same status as a busy cluster.
+            is_busy = result["status"] == BUSY and result["error"]["type"] == "es_rejected_execution_exception"
+            if not (result["status"] in fine or (is_busy and pause)):
                 raise status_error("Elasticsearch", error_reason(result.get("error")), result["status"])
         if BUSY in statuses and pause:
             time.sleep(pause)
     return statuses
-
-
-def _is_busy(result: Mapping[str, Any]) -> bool:
-    # A full disk has the same status.
-    return bool(result["status"] == BUSY and result["error"]["type"] == "es_rejected_execution_exception")
 
 
 class PointInTime:

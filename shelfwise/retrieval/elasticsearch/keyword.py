@@ -291,7 +291,8 @@ class ElasticsearchIndex:
         if group.synonyms:
             boosts = synonym_boosts(group, self._frequencies, self.size)
             queries = (typed, *map(_phrase, group.synonyms))
-            typed, *synonyms = map(_boosted, queries, boosts)
+            boosted = zip(queries, boosts, strict=True)
+            typed, *synonyms = ({"bool": {"must": [query], "boost": boost}} for query, boost in boosted)
             others += synonyms
         frequencies = {term: self._frequencies[term] for term in group.weighed_terms}
         scores = expansion_scores(group, frequencies, self.size, is_scored=is_scored)
@@ -448,10 +449,6 @@ def _identified(key: str) -> Search:
 
 def _phrase(terms: Phrase) -> Query:
     return _conjunction(terms) if len(terms) < 2 else {"match_phrase": {"text": " ".join(terms)}}
-
-
-def _boosted(query: Query, boost: float) -> Query:
-    return {"bool": {"must": [query], "boost": boost}}
 
 
 def _conjunction(terms: tuple[str, ...]) -> Query:

@@ -188,13 +188,10 @@ def matches(condition: Condition, values: ProductColumns) -> bool:
         case HasTerm(fields, term):
             return any(term in values.terms.get(field, ()) for field in fields)
         case HasPhrase(terms):
-            return any(_are_in(terms, each) for each in values.terms.values())
+            runs = ((each, at) for each in values.terms.values() for at in range(len(each)))
+            return any(tuple(each[at : at + len(terms)]) == terms for each, at in runs)
         case NumberWithin(field):
             return any(_is_within(condition, number) for number in values.numbers.get(field, ()))
-
-
-def _are_in(phrase: tuple[str, ...], terms: Sequence[str]) -> bool:
-    return any(tuple(terms[at : at + len(phrase)]) == phrase for at in range(len(terms) - len(phrase) + 1))
 
 
 def _is_within(wanted: NumberWithin, number: float) -> bool:

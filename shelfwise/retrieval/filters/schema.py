@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from operator import attrgetter
 from types import MappingProxyType
 
 from shelfwise.retrieval.errors import FilterError, UnknownFieldError
@@ -131,7 +130,8 @@ class FieldCatalog:
 
     def resolve_searched(self, name: str) -> str:
         """The searched field of this name: one of SEARCHED_CORE, or an attribute; raises UnknownFieldError."""
-        known = (*SEARCHED_CORE, *(each for each, info in self.fields.items() if _is_attribute_text(info)))
+        texts = (each for each, info in self.fields.items() if FieldKind.TEXT in info.kinds)
+        known = (*SEARCHED_CORE, *(each for each in texts if each.startswith("attributes.")))
         return resolve_field(Exists(name), known)
 
     def tag_of(self, name: str) -> str:
@@ -153,10 +153,6 @@ class FieldCatalog:
             message = f"sort: {info.name} has text; sort by a number, such as {', '.join(close) or 'none here'}"
             raise UnknownFieldError(message, name, close)
         return info
-
-
-def _is_attribute_text(info: FieldInfo) -> bool:
-    return FieldKind.TEXT in info.kinds and info.name.startswith("attributes.")
 
 
 def product_columns(
@@ -350,10 +346,6 @@ def _parsed(text: str, info: FieldInfo) -> float | None:
     return number if math.isfinite(number) else None
 
 
-_Shape = tuple[tuple[bool, ...], str, tuple[str, ...], tuple[tuple[str, FieldKind], ...]]
-_MOST_SHAPES = 4_096
-
-
 class FieldCounter:
     """Counts the fields of a catalog while it is read; counters over its parts can be merged to one over all."""
 
@@ -361,41 +353,31 @@ class FieldCounter:
         self._kinds: Counter[tuple[str, FieldKind]] = Counter()
         self._products: Counter[str] = Counter()
         self._roots: Counter[str] = Counter()
-        self._shapes: Counter[_Shape] = Counter()
-        """Products by their set of fields: these are far fewer than products, and counted together."""
 
     def add(self, product: Product) -> None:
         """Adds a product to the counts."""
-        self._shapes[_shape(product)] += 1
-        if len(self._shapes) > _MOST_SHAPES:
-            self._count_shapes()
+        self._count(product, 1)
 
     def remove(self, product: Product) -> None:
         """Removes an added product from the counts."""
-        self._shapes[_shape(product)] -= 1
+        self._count(product, -1)
 
-    def _count_shapes(self) -> None:
-        for (core, root, identifiers, attributes), count in self._shapes.items():
-            pairs = {pair for pair, is_there in zip(_CORE_PAIRS, core, strict=True) if is_there}
-            pairs.update((f"identifiers.{name}", FieldKind.TEXT) for name in identifiers)
-            pairs.update((f"attributes.{name}", kind) for name, kind in attributes)
-            for pair in pairs:
-                self._kinds[pair] += count
-            for name in {name for name, _ in pairs}:
-                self._products[name] += count
-            self._roots[root] += count
-        self._shapes.clear()
+    def _count(self, product: Product, sign: int) -> None:
+        pairs = {(name, kind) for name, kind, _ in field_values(product)}
+        if product.places:
+            pairs.add((PLACES, FieldKind.PLACE))
+        for pair in pairs:
+            self._kinds[pair] += sign
+        for name in {name for name, _ in pairs}:
+            self._products[name] += sign
+        if product.category:
+            self._roots[product.category[0]] += sign
 
     def merge(self, other: FieldCounter) -> None:
         """Adds the counts of another counter."""
-        other._count_shapes()
         self._kinds.update(other._kinds)
         self._products.update(other._products)
         self._roots.update(other._roots)
-
-    def __getstate__(self) -> dict[str, object]:
-        self._count_shapes()
-        return self.__dict__
 
     def catalog(
         self, before: FieldCatalog | None = None, spelling: Mapping[str, str] = MappingProxyType({})
@@ -404,7 +386,6 @@ class FieldCounter:
 
         `spelling` maps category roots to their final spelling.
         """
-        self._count_shapes()
         kinds: dict[str, set[FieldKind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
         for (name, kind), count in self._kinds.items():
             if count:
@@ -434,30 +415,3 @@ def extend_catalog(catalog: FieldCatalog, products: Iterable[Product]) -> FieldC
         elif not info.kinds <= known.kinds:
             grown[name] = replace(known, kinds=known.kinds | info.kinds)
     return catalog if grown == catalog.fields else FieldCatalog(grown, catalog.category_roots)
-
-
-def _shape(product: Product) -> _Shape:
-    """The fields of a product by `field_values`, its root category, and the kinds of its attributes."""
-    attributes: list[tuple[str, FieldKind]] = []
-    for name, value in product.attributes.items():
-        kind = _OF_ONE_KIND.get(type(value))
-        if kind:
-            attributes.append((name, kind))
-        elif isinstance(value, str):
-            if 0 < len(value) <= LONGEST_VALUE:
-                attributes.append((name, FieldKind.TEXT))
-        else:
-            attributes += dict.fromkeys((name, each) for each, _ in attribute_kinds(value))
-    identifiers = product.identifiers
-    return (
-        tuple([value is not None and value not in _NOTHING for value in _core_values(product)]),
-        product.category[0] if product.category else "",
-        tuple(identifiers) if all(identifiers.values()) else tuple(name for name in identifiers if identifiers[name]),
-        tuple(attributes),
-    )
-
-
-_core_values = attrgetter(*CORE_KINDS)
-_CORE_PAIRS = tuple(CORE_KINDS.items())
-_NOTHING = ("", ())
-_OF_ONE_KIND: Mapping[type, FieldKind] = {bool: FieldKind.BOOLEAN, float: FieldKind.NUMBER, int: FieldKind.NUMBER}

@@ -5,7 +5,6 @@ Rows number a version's products from 0, ordered by id, so breaking a tie by row
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -353,20 +352,16 @@ def make_facet(
     In a field with texts and numbers, the number 12 and the text "12" are one value, as in filters.
     """
     counts: dict[str, FacetCount] = {}
-    shown: list[tuple[str | float | bool, int]] = [(_shown_text(info, text), count) for text, count in texts]
+    is_boolean, is_time = info.kinds == {FieldKind.BOOLEAN}, FieldKind.TIME in info.kinds
+    shown: list[tuple[str | float | bool, int]] = [
+        (text == "true" if is_boolean else text, count) for text, count in texts
+    ]
     shown.sort(key=lambda each: (-each[1], str(each[0])))
-    for value, count in itertools.chain(shown, ((_shown_number(info, number), count) for number, count in numbers)):
+    shown += [(datetime.fromtimestamp(each, UTC).isoformat() if is_time else each, count) for each, count in numbers]
+    for value, count in shown:
         key = fold_value(value_text(value))
         before = counts.get(key)
         counts[key] = FacetCount(before.value if before else value, count + (before.count if before else 0))
     ordered = sorted(counts.values(), key=lambda each: (-each.count, isinstance(each.value, str), each.value))
-    lowest, highest = (None, None) if FieldKind.TIME in info.kinds else span
+    lowest, highest = (None, None) if is_time else span
     return Facet(info.name, tuple(ordered[:size]), lowest, highest)
-
-
-def _shown_text(info: FieldInfo, text: str) -> str | bool:
-    return text == "true" if info.kinds == {FieldKind.BOOLEAN} else text
-
-
-def _shown_number(info: FieldInfo, number: float) -> str | float:
-    return datetime.fromtimestamp(number, UTC).isoformat() if FieldKind.TIME in info.kinds else number

@@ -224,11 +224,6 @@ def encoder_text(product: Product) -> str:
     return normalize_space(". ".join(parts))
 
 
-def keyword_terms(product: Product, analyzer: Analyzer, weights: FieldWeights = DEFAULT_WEIGHTS) -> list[str]:
-    """The terms that BM25 counts, those of each field repeated by its weight."""
-    return [term for _, weight, terms in searched_fields(product, analyzer, weights) for term in (*terms,) * weight]
-
-
 def searched_fields(
     product: Product, analyzer: Analyzer, weights: FieldWeights = DEFAULT_WEIGHTS
 ) -> list[SearchedField]:

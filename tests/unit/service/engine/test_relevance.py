@@ -12,7 +12,7 @@ import pytest
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.retrieval.errors import QueryError, RelevanceError
 from shelfwise.retrieval.progress import NullProgress
-from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights, keyword_terms
+from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights, searched_fields
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.verify import verify_version
 from shelfwise.service.curation.relevance import Relevance, RelevanceStore, Signal, TypoTolerance
@@ -131,9 +131,8 @@ def test_field_weights_apply_from_the_next_rebuild(
     row = next(row for row in range(600) if isinstance(live.snapshot.products[row].attributes.get("color"), str))
     product = live.snapshot.products[row]
     described = live.snapshot.analyzer.terms(product.description)
-    only_described = next(
-        word for word in described if word not in keyword_terms(product, live.snapshot.analyzer, weights)
-    )
+    searched = {term for each in searched_fields(product, live.snapshot.analyzer, weights) for term in each.terms}
+    only_described = next(word for word in described if word not in searched)
 
     def finds(text: str) -> bool:
         return row in live.snapshot.keyword.search(live.snapshot.analyzer.groups(text), 600).rows
