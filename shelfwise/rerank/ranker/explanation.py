@@ -20,7 +20,7 @@ from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import RankerSpec
 from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
 from shelfwise.retrieval.records import TermMatch
-from shelfwise.retrieval.text.spans import TokenWords
+from shelfwise.retrieval.text.highlight import TokenWords
 
 Scores = NDArray[np.float64]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
@@ -68,17 +66,3 @@ def load_picture_encoder(folder: Path) -> PictureEncoder:
         message = f"{folder} has the model {encoder.identity}, but its spec names {spec.identity}; rebuild the index"
         raise EncoderUnavailableError(message)
     return encoder
-
-
-_SHARED: WeakValueDictionary[str, PictureEncoder] = WeakValueDictionary()
-_SHARING = threading.Lock()
-
-
-def shared_picture_encoder(folder: Path) -> PictureEncoder:
-    """A stored picture encoder, loaded once for all folders with the same identity while one of them is in use."""
-    identity = read_spec(folder).identity
-    with _SHARING:
-        known = _SHARED.get(identity)
-        if known is None:
-            known = _SHARED[identity] = load_picture_encoder(folder)
-        return known

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_args, runtime_checkable
 from weakref import WeakValueDictionary
 
 import filelock
@@ -141,19 +141,24 @@ def _resident_bytes(spec: EncoderSpec, folder: Path) -> int:
     return 20_000_000 + weights // 3 if is_exported else 300_000_000 + weights
 
 
-_SHARED: WeakValueDictionary[str, _Stored] = WeakValueDictionary()
+_SHARED: WeakValueDictionary[tuple[object, str], Any] = WeakValueDictionary()
 _SHARING = threading.Lock()
+_Loaded = TypeVar("_Loaded")
+
+
+def share(folder: Path, load: Callable[[Path], _Loaded]) -> _Loaded:
+    """A stored encoder, loaded once for all folders with the same identity while one of them is in use."""
+    key = load, read_spec(folder).identity
+    with _SHARING:
+        encoder: _Loaded | None = _SHARED.get(key)
+        if encoder is None:
+            encoder = _SHARED[key] = load(folder)
+        return encoder
 
 
 def shared_encoder(folder: Path) -> _Stored:
-    """A stored encoder, loaded once for all folders with the same identity while one of them is in use."""
-    identity = read_spec(folder).identity
-    with _SHARING:
-        known = _SHARED.get(identity)
-        if known is not None:
-            return known
-        loaded = _SHARED[identity] = load_encoder(folder)
-        return loaded
+    """A stored encoder of texts, loaded once like those of `share`."""
+    return share(folder, load_encoder)
 
 
 class LazyEncoder(StoredEncoder):

@@ -1,18 +1,22 @@
-"""Highlighting: the matches of a query in a product's texts, as escaped HTML."""
+"""Highlighting: the matches of a query in a product's texts, as escaped HTML; and the spans of words and tokens."""
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
+import numpy as np
+from numpy.typing import NDArray
+
+from shelfwise.retrieval.encoders.base import TokenSpans
 from shelfwise.retrieval.errors import UnknownFieldError, close_names
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.text.analysis import Analyzer, chinese_words, chunks, contains_chinese, fold
-from shelfwise.retrieval.text.spans import word_spans
+from shelfwise.retrieval.text.analysis import HAN, Analyzer, chinese_words, chunks, contains_chinese, fold
 
 MOST_WORDS = 1_000
 """The most words to which a text may be cut."""
@@ -228,3 +232,57 @@ def _text(product: Product, field: str) -> str:
         value = value.get(name, "")
     texts = value if isinstance(value, tuple) else (value,)
     return ", ".join(each for each in texts if isinstance(each, str))
+
+
+_PIECE = rf"[^\W_{HAN}]+"
+_WORD = re.compile(rf"[{HAN}]+|{_PIECE}(?>(?:[-'’.,&/×+]{_PIECE})*)")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWords:
+    """The words of a text, and the word of each token."""
+
+    words: tuple[str, ...]
+    """The words as they are written."""
+    word_of: NDArray[np.int64]
+    """(t,): the index in `words` of the word that each token is part of, -1 for punctuation."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The words without case, width and accents: words with equal keys are the same word."""
+        return tuple(map(fold, self.words))
+
+
+def token_words(places: TokenSpans, most: int, known: Sequence[str] = ()) -> TokenWords:
+    """The words that the first `most` tokens of a text belong to, in order; `known` as in `word_spans`."""
+    spans = np.array(list(word_spans(places.text, known)), np.int64).reshape(-1, 2)
+    begins, ends = places.spans[:most, 0], places.spans[:most, 1]
+    # A token may begin with the space before its word.
+    overlap = np.minimum(ends[:, None], spans[:, 1]) - np.maximum(begins[:, None], spans[:, 0])
+    if not overlap.size:
+        return TokenWords((), np.full(len(begins), -1))
+    word_of = np.where(overlap.max(axis=1) > 0, overlap.argmax(axis=1), -1)
+    used = np.unique(word_of[word_of >= 0])
+    word_of = np.where(word_of >= 0, np.searchsorted(used, word_of), -1)
+    return TokenWords(tuple(places.text[start:end] for start, end in spans[used].tolist()), word_of)
+
+
+def word_spans(text: str, known: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
+    """The span of each word. Chinese is cut into words; `known` words are cut out wherever they occur, since the
+    segmenter can cut a word differently in a query and in a title."""
+    chinese = sorted(filter(contains_chinese, known), key=len, reverse=True)
+    cut = re.compile("|".join(map(re.escape, chinese))) if chinese else None
+    for found in _WORD.finditer(text):
+        start, word = found.start(), found[0]
+        for piece in _chinese(word, cut) if contains_chinese(word[0]) else (word,):
+            yield start, start + len(piece)
+            start += len(piece)
+
+
+def _chinese(run: str, known: re.Pattern[str] | None) -> Iterator[str]:
+    at = 0
+    for found in known.finditer(run) if known else ():
+        yield from chinese_words(run[at : found.start()])
+        yield found[0]
+        at = found.end()
+    yield from chinese_words(run[at:])

@@ -25,7 +25,7 @@ from shelfwise.retrieval.index.keyword import Rows
 from shelfwise.retrieval.index.token_states import MOST_TOKENS
 from shelfwise.retrieval.records import Contribution, Explanation, Product, TermMatch
 from shelfwise.retrieval.store.products import encoder_text
-from shelfwise.retrieval.text.spans import token_words
+from shelfwise.retrieval.text.highlight import token_words
 from shelfwise.service.curation.relevance import without_fields
 from shelfwise.service.engine.ranking import RankerCandidates
 from shelfwise.service.engine.snapshot import Snapshot

@@ -19,7 +19,7 @@ import numpy as np
 
 from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.encoders.folder import origin_of
-from shelfwise.retrieval.encoders.registry import LazyEncoder, shared_encoder
+from shelfwise.retrieval.encoders.registry import LazyEncoder, share, shared_encoder
 from shelfwise.retrieval.errors import (
     ClusterUnavailableError,
     EncoderError,
@@ -423,10 +423,10 @@ def _pictures(store: Store, manifest: Manifest) -> tuple[SearchedPictures | None
     try:
         # torch, which an index without pictures need not have.
         with optional_imports():
-            from shelfwise.retrieval.encoders.pictures import shared_picture_encoder
+            from shelfwise.retrieval.encoders.pictures import load_picture_encoder
         from shelfwise.retrieval.index.pictures import PictureIndex
 
-        encoder = shared_picture_encoder(store.encoders / info.encoder)
+        encoder = share(store.encoders / info.encoder, load_picture_encoder)
     except (MissingExtraError, EncoderUnavailableError) as error:
         return None, f"pictures are not searched: {error}"
     index = PictureIndex.open(store.version_folder(manifest.version) / PICTURES_FOLDER, info)

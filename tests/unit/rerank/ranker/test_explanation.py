@@ -16,7 +16,7 @@ from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker
 from shelfwise.retrieval.encoders.base import unit_rows
 from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
-from shelfwise.retrieval.text.spans import TokenWords
+from shelfwise.retrieval.text.highlight import TokenWords
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, scored

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.retrieval.encoders.base import TokenSpans
-from shelfwise.retrieval.text.spans import token_words, word_spans
+from shelfwise.retrieval.text.highlight import token_words, word_spans
 from shelfwise.retrieval.text.vocabulary import (
     WordLookup,
     forms,
