@@ -122,13 +122,10 @@ class TestStoredStates:
         ("name", "other"),
         [
             (STATES_FILE, np.zeros((36, D + 1), np.int8)),
-            (STATES_FILE, np.zeros((36, D), np.uint8)),
             (IDS_FILE, np.zeros(35, np.int32)),
-            (IDS_FILE, np.zeros(36, np.int64)),
             (IDF_FILE, np.zeros(VOCABULARY - 1, np.float32)),
             (OFFSETS_FILE, np.array([0, 3, 3, 4], np.int64)),
             (OFFSETS_FILE, np.array([0, 3, 2, 4, 36], np.int64)),
-            (OFFSETS_FILE, np.array([0, 3, 3, 3, 36], np.int64)),
             (OFFSETS_FILE, np.array([1, 3, 3, 4, 36], np.int64)),
         ],
     )
