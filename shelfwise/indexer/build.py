@@ -60,7 +60,6 @@ from shelfwise.retrieval.store.manifest import (
     TEXT_KEYS_FILE,
     TYPES_FOLDER,
     VECTORS_FOLDER,
-    WORDS_FOLDER,
     Manifest,
     PictureInfo,
     VersionChanges,
@@ -70,7 +69,6 @@ from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.analysis import Analyzer
 from shelfwise.retrieval.text.named_values import MapProducts, ValueCounts, derive_values
 from shelfwise.retrieval.text.synonyms import Synonyms
-from shelfwise.retrieval.text.vocabulary import is_current
 
 CHINESE_SHARE = 0.01
 """A catalog with this share of Chinese titles gets the multilingual encoder unless one is named."""
@@ -496,8 +494,7 @@ class Rebuild:
             return False
         # The feed may now contain the live change: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
-        are_updates_equal = updates.exists() and checksum(updates) == checksum(others)
-        return are_updates_equal and is_current(previous.folder / WORDS_FOLDER)
+        return updates.exists() and checksum(updates) == checksum(others)
 
     def _encode(self, encoder: Encoder, building: Path, rows: CatalogRows) -> tuple[EncodingResult, str]:
         """The result, and the kind of the vector index, which is built."""

@@ -37,7 +37,6 @@ from shelfwise.retrieval.text import units
 from shelfwise.retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold
 from shelfwise.retrieval.text.vocabulary import (
     COUNTS_FILE,
-    FORMAT,
     CatalogWords,
     VocabularyEntries,
     index_words,
@@ -296,7 +295,6 @@ class WordsWriter:
     def finish(self, folder: Path) -> None:
         """Writes the files into a folder, which is created."""
         entries = VocabularyEntries(
-            FORMAT,
             tuple(_most_common(self._all_phrases(), MOST_PHRASES)),
             tuple(_most_common(self._brands, MOST_NAMES)),
             tuple(_most_common(self._categories, MOST_NAMES)),

@@ -223,8 +223,6 @@ def letter_set(word: str) -> int:
     return bits
 
 
-FORMAT = 1
-"""Increased whenever the same catalog would give other files."""
 ENTRIES_FILE = "entries.json"
 COUNTS_FILE = "counts.msgpack.zst"
 """The counts from which the entries were chosen, for the next rebuild."""
@@ -236,7 +234,6 @@ _LONGEST = 255
 class VocabularyEntries(msgspec.Struct, frozen=True):
     """The texts of the vocabulary except products; best known first within each kind."""
 
-    format: int
     phrases: tuple[tuple[str, int], ...]
     """Phrases that shoppers might type, with their numbers of products."""
     brands: tuple[tuple[str, int], ...]
@@ -251,10 +248,6 @@ class VocabularyEntries(msgspec.Struct, frozen=True):
         categories = brands + len(self.brands)
         products = categories + len(self.categories)
         return brands, categories, products, products + self.products
-
-
-class _Format(msgspec.Struct, frozen=True):
-    format: int
 
 
 class CatalogWords:
@@ -332,11 +325,3 @@ def write_words(
         np.save(folder / f"{name}.npy", array)
     (folder / _WORDS_FILE).write_bytes(postings.words)
     (folder / ENTRIES_FILE).write_bytes(msgspec.json.encode(entries))
-
-
-def is_current(folder: Path) -> bool:
-    """Whether a version has a vocabulary of this format."""
-    try:
-        return msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=_Format).format == FORMAT
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return False

@@ -19,7 +19,7 @@ from shelfwise.retrieval.index.keyword import NO_ROWS
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import WORDS_FOLDER
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.text.vocabulary import FORMAT, CatalogWords, Offsets, VocabularyEntries, is_current
+from shelfwise.retrieval.text.vocabulary import CatalogWords, Offsets, VocabularyEntries
 from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, TypoTolerance
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.engine.request import MAX_TEXT
@@ -154,9 +154,6 @@ class Suggester:
 
     def _open(self, version: str) -> _VersionWords:
         folder = self._store.version_folder(version) / WORDS_FOLDER
-        if not is_current(folder):
-            reason = f"{version} has no words for suggestions and corrections, since an older program built it"
-            return _VersionWords(version, None, (f"{reason}; shelfwise rebuild adds them",))
         try:
             return _VersionWords(version, CatalogWords.open(folder))
         except StoreDamagedError as error:
@@ -186,7 +183,7 @@ def _check(text: str, size: int) -> None:
 
 _MAX_EXAMINED = 200
 """Number of the best known matches of each kind that are examined one by one."""
-_NO_ENTRIES = VocabularyEntries(FORMAT, (), (), (), 0)
+_NO_ENTRIES = VocabularyEntries((), (), (), 0)
 
 
 @dataclass(frozen=True, slots=True)

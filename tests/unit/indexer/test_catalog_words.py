@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 
 from shelfwise.indexer import version_writer as making
-from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.indexer.version_writer import WordsWriter
 from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.manifest import WORDS_FOLDER
 from shelfwise.retrieval.store.products import product_to_json
-from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.text.vocabulary import ENTRIES_FILE, CatalogWords, is_current
-from shelfwise.service.demo import DemoFiles
-from tests.conftest import ENCODER
+from shelfwise.retrieval.text.vocabulary import CatalogWords
 
 
 def made(folder: Path, products: Iterable[Product]) -> CatalogWords:
@@ -90,16 +85,3 @@ def test_damage_is_reported(tmp_path: Path, name: str) -> None:
         np.save(path, np.zeros(7, np.uint32))
     with pytest.raises(StoreDamagedError, match="rebuild the index" if name else "do not match each other"):
         CatalogWords.open(tmp_path / "words")
-
-
-def test_a_rebuild_gives_words_to_a_version_that_lacks_them(demo: DemoFiles, cache: Path, tmp_path: Path) -> None:
-    options = RebuildOptions((str(demo.products),), cache, encoder=ENCODER, force=True)
-    first = rebuild(tmp_path, options)
-    store = Store(tmp_path)
-    folder = store.version_folder(first.version) / WORDS_FOLDER
-    assert is_current(folder)
-    listed = store.manifest(first.version).files
-    assert f"versions/{first.version}/{WORDS_FOLDER}/{ENTRIES_FILE}" in listed
-    assert not rebuild(tmp_path, options).published
-    (folder / ENTRIES_FILE).write_bytes(b'{"format": 0}')
-    assert not is_current(folder)

@@ -171,7 +171,7 @@ class TestSuggest:
         with SearchEngine.open(copy) as engine:
             assert engine.suggest("dr") == Suggestions(degraded=("words",))
             assert engine.search("cordles drill").suggestion == ""
-            assert any("has no words for suggestions and corrections" in notice for notice in engine.notices)
+            assert any("suggestions and corrections do not use the catalog" in notice for notice in engine.notices)
 
 
 def correction_of(page: Page) -> tuple[str, bool]:
