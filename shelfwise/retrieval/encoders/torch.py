@@ -83,7 +83,9 @@ class TorchEncoder(PromptedEncoder):
 
     @property
     def state_dimension(self) -> int:
-        return self._projection.shape[1] if _has_tokens(self._model) else 0
+        # A transformer with a tokenizer that returns spans has states.
+        has_spans = getattr(self._model.tokenizer, "backend_tokenizer", None) is not None
+        return self._projection.shape[1] if has_spans and hasattr(self._model[0], "auto_model") else 0
 
     @cached_property
     def vocabulary(self) -> int:
@@ -209,11 +211,6 @@ def token_projection(model: SentenceTransformer, folder: Path) -> NDArray[np.flo
     _, prompt = prompts(model)
     ready = [prompt + text for text in sample_texts()]
     return principal_directions(output.states for output in _run_with_tokens(model, ready, prompt, _BATCH_CPU))
-
-
-def _has_tokens(model: SentenceTransformer) -> bool:
-    """Whether it is a transformer with a tokenizer that returns spans."""
-    return hasattr(model[0], "auto_model") and getattr(model.tokenizer, "backend_tokenizer", None) is not None
 
 
 def load_model(source: ModelSource, *, device: str | None = None) -> SentenceTransformer:

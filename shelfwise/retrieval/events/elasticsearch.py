@@ -238,6 +238,8 @@ class ElasticsearchEvents:
         there = [key for key, status in zip(firsts, statuses, strict=True) if status == THERE_ALREADY]
         if there:
             stored = sources(self._cluster, self.index, there)
+            if len(stored) < len(there):
+                raise ClusterUnavailableError("some of these events were removed in the meantime; send them again")
             digests |= {key: source["shelfwise"]["digest"] for key, source in stored.items()}
             # The process that writes it may not have it on disk yet.
             flush(self._cluster, [self.index])

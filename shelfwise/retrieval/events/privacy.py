@@ -138,12 +138,9 @@ def is_region(name: str) -> bool:
 
 def _plain(query: str) -> str:
     """The query with signs in ASCII and article numbers blanked, character by character."""
-    plain = query if query.isascii() else _DIGITS.sub(_ascii_digits, query.translate(_PLAIN))
-    return _ARTICLE.sub(_blotted, plain)
-
-
-def _ascii_digits(match: re.Match[str]) -> str:
-    return "".join(str(int(digit)) for digit in match[0])
+    if not query.isascii():
+        query = _DIGITS.sub(lambda found: "".join(str(int(each)) for each in found[0]), query.translate(_PLAIN))
+    return _ARTICLE.sub(_blotted, query)
 
 
 def _blotted(match: re.Match[str]) -> str:

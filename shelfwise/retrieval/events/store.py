@@ -127,7 +127,7 @@ def export_events(store: EventStore, folder: Path, advance: Callable[[int], None
     size = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for month, days in groupby(store.days(), _month):
+        for month, days in groupby(store.days(), lambda day: moment(day * DAY_MS).strftime("%Y-%m")):
             path = folder / f"events-{month}.parquet"
             of_month = list(days)
             files[path.name] = _write(path, store.read(of_month[0], of_month[-1]), advance)
@@ -135,10 +135,6 @@ def export_events(store: EventStore, folder: Path, advance: Callable[[int], None
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror or error})") from error
     return EventExport(files, size)
-
-
-def _month(day: int) -> str:
-    return moment(day * DAY_MS).strftime("%Y-%m")
 
 
 def _write(path: Path, tables: Iterator[pl.DataFrame], advance: Callable[[int], None]) -> int:

@@ -212,10 +212,6 @@ class _Region(NamedTuple):
     column: int
 
 
-def _region(token: Token, *numbers: Token) -> _Region:
-    return _Region(token.lower(), tuple(map(float, numbers)), _column(token))
-
-
 _FORMS = {
     "distance": "distance(latitude, longitude) < 10 km",
     "box": "box(south, west, north, east)",
@@ -259,10 +255,6 @@ def _misshapen(region: _Region) -> FilterError:
     return FilterError(f"column {region.column}: expected {_FORMS[region.kind]}", region.column)
 
 
-def _between(name: _Name, low: Value, high: Value) -> Filter:
-    return And((Comparison(name.text, ">=", low, name.column), Comparison(name.text, "<=", high, name.column)))
-
-
 _OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _BUILDERS: dict[str, Callable[..., object]] = {
     "name": _named,
@@ -274,8 +266,10 @@ _BUILDERS: dict[str, Callable[..., object]] = {
     "not_among": lambda name, values: Not(In(name.text, values, name.column)),
     "exists": lambda name: Exists(name.text, name.column),
     "not_exists": lambda name: Not(Exists(name.text, name.column)),
-    "between": _between,
-    "region": _region,
+    "between": lambda name, low, high: And(
+        (Comparison(name.text, ">=", low, name.column), Comparison(name.text, "<=", high, name.column))
+    ),
+    "region": lambda token, *numbers: _Region(token.lower(), tuple(map(float, numbers)), _column(token)),
     "radius": _radius,
     "within": _within,
     "near": _near,
