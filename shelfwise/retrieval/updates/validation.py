@@ -42,6 +42,8 @@ def decode_json(content: str | bytes) -> object:
     try:
         document = content.encode() if isinstance(content, str) else content
         value: object = msgspec.json.decode(document)
+        if _LONG_NUMBER.search(document):
+            _check_integers(value)
     except UnicodeError:
         raise ValueError("is not valid UTF-8") from None
     except RecursionError:
@@ -49,8 +51,6 @@ def decode_json(content: str | bytes) -> object:
     except msgspec.MsgspecError as error:
         reason = "a text has half of a surrogate pair" if _SURROGATE.search(document) else error
         raise ValueError(f"is not valid JSON: {reason}") from None
-    if _LONG_NUMBER.search(document):
-        _check_integers(value)
     return value
 
 

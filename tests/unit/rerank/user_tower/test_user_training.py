@@ -69,7 +69,7 @@ def test_places_by_text_count_where_held_out_acts_are_on_new_products(learned: U
 def test_large_catalogs_are_mixed_only_at_the_top(learned: UserTower, monkeypatch: pytest.MonkeyPatch) -> None:
     tower = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=2.0))
     whole = tower.scores(Histories.of([[1, 9]]))[0]
-    monkeypatch.setattr("shelfwise.rerank.user_tower.tower._DEEPEST", 12)
+    monkeypatch.setattr("shelfwise.rerank.user_tower.tower._DEEPEST", 24)
     found = tower.scores(Histories.of([[1, 9]]))[0]
     assert np.argsort(-found)[:5].tolist() == np.argsort(-whole)[:5].tolist()
 
