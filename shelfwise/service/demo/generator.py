@@ -141,7 +141,7 @@ def _write_traffic(
     fraud = plant_fraud(catalog, shelf, seed, sessions) if sessions else ()
     actions = traffic.actions + [action for plot in fraud for action in plot.actions]
     _write_lines(files.events, (msgspec.json.encode(event) for event in to_events(actions, catalog, later)))
-    write_durably(files.truth, msgspec.json.encode(collect_truth(seed, catalog, shelf, traffic, fraud)) + b"\n")
+    write_durably(files.truth, msgspec.json.encode(collect_truth(seed, fraud)) + b"\n")
     return len(actions)
 
 

@@ -264,21 +264,12 @@ def examination(position: int) -> float:
     return float(position**-ETA)
 
 
-@dataclass(slots=True)
-class ImpressionTally:
-    """Impressions of a query and product to honest shoppers, and the sum of their click probabilities if examined."""
-
-    impressions: int = 0
-    attractiveness: float = 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Actions of honest shoppers with the ground truth; `attractiveness` is by query number and product."""
+    """Honest shoppers and their actions."""
 
     shoppers: tuple[DemoShopper, ...]
     actions: list[Action]
-    attractiveness: dict[tuple[int, int], ImpressionTally]
 
 
 class QueryChoice:
@@ -306,7 +297,7 @@ def simulate(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> Traffi
     shoppers = make_shoppers(seed, max(20, sessions // 3))
     activity = np.array([shopper.activity for shopper in shoppers])
     who = named_rng(seed, "shoppers/sessions").choice(len(shoppers), size=sessions, p=activity / activity.sum())
-    traffic = Traffic(shoppers, [], {})
+    traffic = Traffic(shoppers, [])
     player = _SessionPlayer(catalog, shelf, seed, traffic)
     starts = session_starts(seed, "shoppers/starts", sessions)
     for number, (start, shopper) in enumerate(zip(starts, who.tolist(), strict=True)):
@@ -364,29 +355,25 @@ class _SessionPlayer:
         order = self._shelf.answers[number][min(PERIODS - 1, self._now // PERIOD_MS)]
         shown = ResultList(self._shelf.queries[number].query.text, self._shopper.id, self._session, order)
         graded = [grades[product] for product in order]
-        clicks, bought = self._page(shown, graded, 1, number)
+        clicks, bought = self._page(shown, graded, 1)
         if clicks or len(order) <= PAGE_SIZE or not self._dice.chance(0.3):
             return clicks, bought
-        return self._page(shown, graded, PAGE_SIZE + 1, number)
+        return self._page(shown, graded, PAGE_SIZE + 1)
 
     def _browse(self, goal: str) -> None:
         kind = self._catalog.kinds[goal]
         order = self._shelf.categories[kind.path][min(PERIODS - 1, self._now // PERIOD_MS)]
         shown = ResultList("", self._shopper.id, self._session, order)
         graded = [3 if self._catalog.products[product].line.kind.key == goal else 1 for product in order]
-        self._page(shown, graded, 1, None)
+        self._page(shown, graded, 1)
 
-    def _page(self, shown: ResultList, graded: list[int], first: int, number: int | None) -> tuple[int, bool]:
+    def _page(self, shown: ResultList, graded: list[int], first: int) -> tuple[int, bool]:
         last = min(len(shown.products), first + PAGE_SIZE - 1)
         self._traffic.actions.extend(impressions(shown, first, last, self._now))
         clicks, bought = 0, False
         for position in range(first, last + 1):
             product, grade = shown.products[position - 1], graded[position - 1]
             attractive = self._attraction.click(self._shopper, product, grade)
-            if number is not None:
-                tally = self._traffic.attractiveness.setdefault((number, product), ImpressionTally())
-                tally.impressions += 1
-                tally.attractiveness += attractive
             if self._dice.chance(examination(position)) and self._dice.chance(attractive):
                 clicks += 1
                 bought |= self._click(shown, position, grade)
@@ -536,34 +523,6 @@ class _Planter:
 
 
 @dataclass(frozen=True, slots=True)
-class ImpressionTruth:
-    """Impressions of a product to honest shoppers, and its mean click probability if examined."""
-
-    impressions: int
-    attractiveness: float
-
-
-@dataclass(frozen=True, slots=True)
-class ProductTruth:
-    """Latent traits of a product. `appeal` affects clicks, `quality` carts and purchases; both are standard normal."""
-
-    type: str
-    line: int
-    appeal: float
-    quality: float
-
-
-@dataclass(frozen=True, slots=True)
-class ShopperTruth:
-    """An honest shopper's taste."""
-
-    languages: tuple[str, ...]
-    types: tuple[str, ...]
-    brands: tuple[str, ...]
-    price_level: float
-
-
-@dataclass(frozen=True, slots=True)
 class FraudTruth:
     """A planted scheme: its subject (a brand or a model number), accounts and sessions."""
 
@@ -575,52 +534,19 @@ class FraudTruth:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Content of the truth file. `examination` is by position from 1, `attractiveness` by query, then product id."""
+    """Content of the truth file: the schemes by name, and the exponent with which examination falls by position."""
 
     seed: int
     eta: float
-    examination: tuple[float, ...]
-    attractiveness: Mapping[str, Mapping[str, ImpressionTruth]]
     fraud: Mapping[str, FraudTruth]
-    shoppers: Mapping[str, ShopperTruth]
-    products: Mapping[str, ProductTruth]
 
 
-def collect_truth(seed: int, catalog: Catalog, shelf: Shelf, traffic: Traffic, fraud: tuple[Fraud, ...]) -> Truth:
+def collect_truth(seed: int, fraud: tuple[Fraud, ...]) -> Truth:
     """Collects the ground truth of a simulation."""
-    return Truth(
-        seed=seed,
-        eta=ETA,
-        examination=tuple(round(examination(position), 6) for position in range(1, 3 * PAGE_SIZE + 1)),
-        attractiveness=_attractiveness(catalog, shelf, traffic),
-        fraud={
-            plot.scheme: FraudTruth(
-                plot.subject,
-                plot.shoppers,
-                plot.sessions,
-                sum(action.kind is EventKind.CLICK for action in plot.actions),
-            )
-            for plot in fraud
-        },
-        shoppers={
-            shopper.id: ShopperTruth(
-                shopper.languages, shopper.kinds, tuple(sorted(shopper.brands)), round(shopper.price_level, 4)
-            )
-            for shopper in traffic.shoppers
-        },
-        products={
-            item.product.id: ProductTruth(
-                item.line.kind.key, item.line.number, round(item.line.appeal, 4), round(item.line.quality, 4)
-            )
-            for item in catalog.products
-        },
-    )
-
-
-def _attractiveness(catalog: Catalog, shelf: Shelf, traffic: Traffic) -> dict[str, dict[str, ImpressionTruth]]:
-    found: dict[str, dict[str, ImpressionTruth]] = {}
-    for (number, product), tally in sorted(traffic.attractiveness.items()):
-        of_query = found.setdefault(shelf.queries[number].query.text, {})
-        mean = round(tally.attractiveness / tally.impressions, 5)
-        of_query[catalog.products[product].product.id] = ImpressionTruth(tally.impressions, mean)
-    return found
+    schemes = {
+        plot.scheme: FraudTruth(
+            plot.subject, plot.shoppers, plot.sessions, sum(action.kind is EventKind.CLICK for action in plot.actions)
+        )
+        for plot in fraud
+    }
+    return Truth(seed, ETA, schemes)

@@ -36,17 +36,6 @@ class TestNdcg:
         gained = (2**2 - 1) / log2(1 + 1) + (2**1 - 1) / log2(2 + 1) + (2**3 - 1) / log2(4 + 1)
         assert one_ndcg("bcda", JUDGED) == pytest.approx(gained / BEST)
 
-    def test_unjudged_hit_has_no_gain_and_takes_a_rank(self) -> None:
-        gained = (2**3 - 1) / log2(2 + 1) + (2**1 - 1) / log2(5 + 1)
-        assert one_ndcg(["x", "a", "y", "z", "c"], JUDGED) == pytest.approx(gained / BEST)
-
-    def test_ndcg_at_10_truncates_ranking_and_ideal(self) -> None:
-        judged = {"none": 0.0} | {f"p{place}": 1.0 for place in range(12)}
-        ideal = sum((2**1 - 1) / log2(place + 1) for place in range(1, 11))
-        late = ["x"] * 9 + ["p0", "p1"]
-        assert one_ndcg(late, judged) == pytest.approx((2**1 - 1) / log2(10 + 1) / ideal)
-        assert one_ndcg([f"p{place}" for place in range(12)], judged) == 1
-
     def test_fractional_grades_are_relative_to_the_lowest_of_the_file(self) -> None:
         judged = {"a": 3.0, "b": 2.67, "c": 1.33, "d": 1.0}
         ideal = (2 ** (3 - 1) - 1) / log2(2) + (2 ** (2.67 - 1) - 1) / log2(3) + (2 ** (1.33 - 1) - 1) / log2(4)
@@ -58,11 +47,6 @@ class TestNdcg:
         ideal = (2 ** (3 - 1) - 1) / log2(2) + (2 ** (2 - 1) - 1) / log2(3)
         gained = (2 ** (2 - 1) - 1) / log2(2) + (2 ** (3 - 1) - 1) / log2(3)
         assert ndcg("ba", judgments.grades["one"], judgments) == pytest.approx(gained / ideal)
-
-    def test_query_without_relevant_products_has_ndcg_0(self) -> None:
-        judgments = judgments_of({"one": {"a": 1.0}, "none": {"b": 0.0}})
-        assert ndcg("b", judgments.grades["none"], judgments) == 0
-        assert measure({"one": ["a"], "none": ["b"]}, judgments)["nDCG@10"] == pytest.approx((1 + 0) / 2)
 
     def test_single_grade_means_all_listed_are_relevant(self, tmp_path: Path) -> None:
         path = tmp_path / "judgments.tsv"
@@ -92,27 +76,12 @@ class TestNdcg:
         for kind, theirs in ir_measures.calc_aggregate(list(names), qrels, scored).items():
             assert ours[names[kind]] == pytest.approx(theirs)
 
-    @given(
-        judged=st.dictionaries(st.sampled_from("abcdef"), st.integers(-300, 300).map(lambda n: n / 100), min_size=2),
-        ranked=st.permutations("abcdefxyz"),
-    )
-    def test_no_order_has_a_higher_ndcg_than_by_grade(self, judged: dict[str, float], ranked: list[str]) -> None:
-        best = sorted(judged, key=lambda product: -judged[product])
-        assert 0 <= one_ndcg(ranked, judged) <= one_ndcg(best, judged) + 1e-12
-        assert one_ndcg(best, judged) == pytest.approx(1 if len(set(judged.values())) > 1 else 0)
-
 
 class TestMeasure:
     def test_recall_at_100_counts_only_a_querys_top_grade(self) -> None:
         judgments = judgments_of({"q": {"a": 3.0, "b": 3.0, "c": 2.0, "d": 0.0}, "r": {"e": 1.0, "f": 0.0}})
         assert measure({"q": ["a", "c", "d"], "r": ["e"]}, judgments)["R@100"] == pytest.approx((1 / 2 + 1 / 1) / 2)
         assert measure({"q": ["c", "d"], "r": ["f"]}, judgments)["R@100"] == 0
-
-    def test_recall_at_100_includes_rank_100(self) -> None:
-        judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
-        unjudged = [f"x{place}" for place in range(99)]
-        assert measure({"q": [*unjudged, "a"]}, judgments)["R@100"] == 1
-        assert measure({"q": [*unjudged, "y", "a"]}, judgments)["R@100"] == 0
 
     def test_other_measures_count_grades_above_the_lowest(self) -> None:
         judgments = judgments_of({"q": {"a": 2.67, "b": 1.33, "c": 1.0}, "r": {"d": 3.0}})
@@ -126,13 +95,6 @@ class TestMeasure:
         measured = measure({"q": ["a", "b", "e"]}, judgments)
         assert (measured["P@10"], measured["R@10"]) == (2 / 10, 2 / 4)
         assert measured["F1@10"] == pytest.approx(2 / (1 / (2 / 10) + 1 / (2 / 4)))
-
-    def test_query_without_hits_or_ranking_counts_as_0(self) -> None:
-        judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}, "r": {"a": 1.0}, "s": {"a": 1.0}})
-        measured = measure({"q": ["a"], "r": []}, judgments)
-        thirds = {name: measured[name] for name in ("nDCG@10", "R@100", "MRR", "R@10")}
-        assert thirds == pytest.approx(dict.fromkeys(thirds, 1 / 3))
-        assert measured["P@10"] == pytest.approx(1 / 10 / 3)
 
 
 class TestWriteRun:

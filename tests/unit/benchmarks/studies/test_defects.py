@@ -7,20 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shelfwise.benchmarks.studies.defects import (
-    DEFECT_KINDS,
-    NOW,
-    ROWS_PER_KIND,
-    DefectFeed,
-    Outcome,
-    defects,
-    planted,
-    score,
-)
+from shelfwise.benchmarks.studies.defects import DEFECT_KINDS, NOW, DefectFeed, Outcome, defects, planted, score
 from shelfwise.indexer.pipeline import FeedOptions, check_feeds
 from shelfwise.indexer.quality.report import QualityReport
 from shelfwise.indexer.quality.rules import built_in_rules
-from shelfwise.retrieval.errors import SettingError
 from shelfwise.service.demo.catalog import make_catalog
 from tests.unit.indexer.cleaning.test_cleaning_rules import CLEANING_RULES
 
@@ -43,13 +33,6 @@ def test_every_kind_is_found_without_false_findings(tmp_path: Path) -> None:
     assert result.found == result.kinds == len(DEFECT_KINDS) >= 30
 
 
-def test_defects_are_in_separate_rows_of_the_first_half(feed: DefectFeed) -> None:
-    lines = [line for found in feed.planted.values() for line in found]
-    assert len(lines) == len(set(lines)) == ROWS_PER_KIND * len(DEFECT_KINDS)
-    assert max(lines) < feed.clean_from <= len(feed.lines) // 2 + ROWS_PER_KIND * len(DEFECT_KINDS)
-    assert all(msgspec.json.decode(line) for line in feed.lines)
-
-
 def test_kinds_name_existing_rules() -> None:
     rules = {rule.name for rule in built_in_rules()}
     assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.FINDING} <= rules
@@ -68,8 +51,3 @@ def test_a_finding_in_the_clean_half_is_false(report: QualityReport, feed: Defec
     wrong = msgspec.structs.replace(last, examples=(*last.examples, elsewhere), count=last.count + 1)
     changed = msgspec.structs.replace(report, findings=(wrong, *report.findings[1:]))
     assert score(changed, feed).false_findings == (f"{last.rule}: 3 rows, line {feed.clean_from}",)
-
-
-def test_too_few_products_are_refused() -> None:
-    with pytest.raises(SettingError, match="1000 or more"):
-        planted([item.product for item in make_catalog(7, 300).products], 7)

@@ -60,12 +60,6 @@ def test_split_depends_on_the_text_only() -> None:
     assert all(one[text] == other[text] for text in shared)
 
 
-def test_each_query_has_relevant_and_irrelevant_products_once(queries: tuple[JudgedQuery, ...]) -> None:
-    for entry in queries:
-        assert {0, 3} <= set(entry.judged.grades.tolist()) <= {0, 1, 2, 3}, entry.query.text
-        assert len(set(entry.judged.positions.tolist())) == len(entry.judged.positions), entry.query.text
-
-
 def test_constraints_determine_the_grade(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
     for entry in _of_class(queries, QueryClass.ATTRIBUTE):
         intent = entry.query.intent
