@@ -142,7 +142,7 @@ def ranker(clicked: Shop, events: pl.DataFrame, tmp_path_factory: pytest.TempPat
     """A ranker with cross-attention, trained on the clicks."""
     data = click_data(clicked, learned_lists(clicked, events))
     folder = tmp_path_factory.mktemp("ranker")
-    return train_on_clicks(start(clicked), data, validation(clicked), "debiased", OPTIONS, folder)[0]
+    return train_on_clicks(start(clicked), data, validation(clicked), OPTIONS, folder)[0]
 
 
 def test_ranker_from_clicks(clicked: Shop, ranker: RankerNetwork) -> None:
@@ -192,7 +192,7 @@ def test_federated_training(clicked: Shop, events: pl.DataFrame) -> None:
 
     def trained(number: int, federation: Threads) -> RankerNetwork:
         data, judge = parts[number], validation(clicked)
-        network, curve = train_federated(start(clicked), data, judge, "debiased", local, federation)
+        network, curve = train_federated(start(clicked), data, judge, local, federation)
         assert [each.number for each in curve] == [*range(federation.rounds + 1)]
         return network
 

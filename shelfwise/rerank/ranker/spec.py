@@ -39,8 +39,8 @@ SPEC_FILE = "ranker.json"
 MAX_FILE_BYTES, MAX_JSON_BYTES = 256 << 20, 4 << 20
 """Size limits: of a file (fifty times our largest), and of a JSON file."""
 KEEP = 10
-ORDERS = MERGED, SERVED, NAIVE, NEW = "merged", "served", "naive", "new"
-"""The orders of the first stage, of the previously serving ranker, of naive training on clicks, of the new ranker."""
+ORDERS = MERGED, SERVED, NEW = "merged", "served", "new"
+"""The orders of the first stage, of the previously serving ranker, of the new ranker."""
 ERASURES = "erasures"
 """Key of `trained_on`: the number of shopper erasures before its training events were read; absent without events."""
 TEACHER = "teacher"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import cast
@@ -103,19 +103,6 @@ class Displays:
     """(k, depth, 3): counts of clicks, carts and purchases."""
     shoppers: NDArray[np.int64] | None = None
     """(k,): each display's shopper, if the training distinguishes them; only displays of one are then merged."""
-
-    def of(self, numbers: Sequence[int], most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
-        """Displays (j,) of some lists and the place (j,) of their list in `numbers`; at most `most` of each list,
-        sampled."""
-        chosen, owner = [], []
-        for at, number in enumerate(numbers):
-            first, behind = np.searchsorted(self.list_of, (number, number + 1))
-            found = np.arange(first, behind)
-            if len(found) > most:
-                found = np.sort(rng.choice(found, most, replace=False))
-            chosen.append(found)
-            owner.append(np.full(len(found), at))
-        return np.concatenate(chosen).astype(np.int64), np.concatenate(owner).astype(np.int64)
 
 
 def build_displays(
@@ -298,23 +285,15 @@ def _count_pairs(pairs: pl.DataFrame) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ClickBatch:
-    """B lists with c candidates each, and K displays of them."""
+    """B lists with c candidates each."""
 
     inputs: Inputs
     is_candidate: Tensor
     """(B, c)."""
     gains: Tensor
     """(B, c, 3)."""
-    is_shown: Tensor
-    """(B, c): whether it was shown to any shopper."""
     weights: Tensor
     """(B,)."""
-    list_of: Tensor
-    """(K,): list of each display."""
-    places: Tensor
-    """(K, depth): candidates; -1 for none."""
-    acts: Tensor
-    """(K, depth, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +301,6 @@ class Draw:
     """Sampling options of an epoch."""
 
     lists: int = 16
-    displays: int = 32
-    """Maximum displays of each query in a step."""
     dropped: float = 0.05
     """Share of candidates without token states, as of newly added products."""
 
@@ -343,22 +320,13 @@ class ClickData:
             yield self.batch(order[start : start + draw.lists].tolist(), draw, int(rng.integers(2**31)))
 
     def batch(self, numbers: list[int], draw: Draw, seed: int) -> ClickBatch:
-        clicks, rng = self.clicks, np.random.default_rng(seed)
+        clicks = self.clicks
         made = self.data.batch(numbers, draw.dropped, seed)
         kept, places = made.is_candidate.numpy(), clicks.lists.places(np.array(numbers, np.int64))
-        gains, is_shown = np.zeros((*kept.shape, len(EVENTS)), np.float32), np.zeros(kept.shape, np.bool_)
-        gains[kept], is_shown[kept] = clicks.gains[places], clicks.is_shown[places]
-        chosen, owner = clicks.displays.of(numbers, draw.displays, rng)
-        return ClickBatch(
-            made.inputs,
-            made.is_candidate,
-            torch.from_numpy(gains),
-            torch.from_numpy(is_shown),
-            torch.from_numpy(clicks.weights[numbers]),
-            torch.from_numpy(owner),
-            torch.from_numpy(clicks.displays.places[chosen].astype(np.int64)),
-            torch.from_numpy(clicks.displays.acts[chosen]),
-        )
+        gains = np.zeros((*kept.shape, len(EVENTS)), np.float32)
+        gains[kept] = clicks.gains[places]
+        weights = torch.from_numpy(clicks.weights[numbers])
+        return ClickBatch(made.inputs, made.is_candidate, torch.from_numpy(gains), weights)
 
 
 LEAST_SHOWN = 100

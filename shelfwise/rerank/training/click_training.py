@@ -1,10 +1,7 @@
-"""Training on clicks, by one of three methods of position correction.
-
-debiased    listwise softmax on rates that a click model corrected for position: the default
-propensity  listwise softmax on clicks, each by the inverse propensity of its position (Joachims, Swaminathan & Schnabel
-            2017, Unbiased learning-to-rank with biased feedback, section 4; as a listwise loss: Ai et al. 2018,
-            Unbiased learning to rank with unbiased propensity estimation, section 4.1)
-naive       listwise softmax on clicks as they are: the baseline
+"""Training on clicks: a listwise softmax on rates that a click model corrected for position. Private training instead
+weights each click by the inverse propensity of its position (Joachims, Swaminathan & Schnabel 2017, Unbiased
+learning-to-rank with biased feedback, section 4; as a listwise loss: Ai et al. 2018, Unbiased learning to rank with
+unbiased propensity estimation, section 4.1).
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -106,11 +103,6 @@ class PrivacyGuarantee:
         }
 
 
-ClickMethod = Literal["debiased", "propensity", "naive"]
-ScoreLoss = Callable[[Tensor, ClickBatch], Tensor]
-"""Loss of scores (B, c, 3)."""
-
-
 @dataclass(frozen=True, slots=True)
 class ClickOptions:
     """Options of training on clicks."""
@@ -163,7 +155,6 @@ def train_on_clicks(
     start: RankerNetwork,
     data: ClickData,
     validation: NetworkJudge,
-    method: ClickMethod,
     options: ClickOptions,
     folder: Path,
     advance: Callable[[int], None] = lambda _steps: None,
@@ -174,14 +165,16 @@ def train_on_clicks(
     checkpoints; see `shelfwise.rerank.training.trainer`, also for `advance` and `judged`. Raises TrainingError for a
     non-finite loss."""
     ranker = copy.deepcopy(start)
-    loss = score_loss(method, data.clicks.examination, options)
 
     def batches(epoch: int) -> Iterator[ClickBatch]:
         return data.shuffled(options.draw, options.seed * 1_000 + epoch)
 
     steps = -(-len(data.clicks.usable) // options.draw.lists)
     training: Training[RankerNetwork, ClickBatch] = Training(
-        batches, steps, lambda network, batch: loss(network(*batch.inputs), batch), validation.of
+        batches,
+        steps,
+        lambda network, batch: labelled_loss(network(*batch.inputs), batch, options.tasks),
+        validation.of,
     )
     curve = train(ranker, training, options.loop, folder, advance, judged=judged)
     return ranker.eval(), curve
@@ -201,7 +194,6 @@ def train_federated(
     start: RankerNetwork,
     data: ClickData,
     validation: Validation,
-    method: ClickMethod,
     options: ClickOptions,
     federation: Federation,
     advance: Callable[[int], None] = lambda _steps: None,
@@ -233,7 +225,7 @@ def train_federated(
     for number in range(1, federation.rounds + 1):
         local = replace(options, loop=loop, seed=options.seed * 1_000 + number)
         with TemporaryDirectory() as folder:
-            network, (_, epoch) = train_on_clicks(network, data, _Newest(), method, local, Path(folder), advance)
+            network, (_, epoch) = train_on_clicks(network, data, _Newest(), local, Path(folder), advance)
         network = averaged(network)
         curve.append(judge(network, number, epoch.loss))
         judged(curve[-1])
@@ -324,7 +316,7 @@ def train_privately(
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...], PrivacyGuarantee]:
-    """Like `train_on_clicks` by inverse propensities, for a network without attention, with noise that hides each
+    """Like `train_on_clicks`, but by inverse propensities, for a network without attention, with noise that hides each
     shopper: each step draws shoppers at random, clips the gradient of each, and adds normal noise to their sum. Only
     the head is trained, since noise grows with the number of weights.
 
@@ -390,20 +382,8 @@ def _gradients_by_shopper(
     return vmap(grad_and_value(loss), in_dims=(None, 0, 0))
 
 
-def score_loss(method: ClickMethod, examination: Floats, options: ClickOptions) -> ScoreLoss:
-    """The loss function of a method; `examination` (depth,) is that of each position."""
-    chances = torch.from_numpy(propensities(examination, options.least_propensity)).float()
-    losses: dict[ClickMethod, ScoreLoss] = {
-        "debiased": lambda scores, batch: labelled_loss(scores, batch, options.tasks),
-        "propensity": lambda scores, batch: displayed_loss(scores, batch, options.tasks, chances=chances),
-        "naive": lambda scores, batch: displayed_loss(scores, batch, options.tasks),
-    }
-    return losses[method]
-
-
-# Losses on clicks: a listwise softmax over debiased gains, or over the acts on each display. Both are weighted means
-# over queries, normalised within a query. Each kind of event has its own output and weight. Unshown candidates are
-# added to every display, after the last position.
+# Losses on clicks: a listwise softmax over debiased gains, or over the acts on each display. Each kind of event has its
+# own output and weight.
 
 _FAR = -1e4
 _LEAST = 1e-9
@@ -416,25 +396,11 @@ def labelled_loss(scores: Tensor, batch: ClickBatch, tasks: Sequence[float]) -> 
     return _weighted(entropy, batch.gains.sum(dim=1), batch.weights, tasks)
 
 
-def displayed_loss(scores: Tensor, batch: ClickBatch, tasks: Sequence[float], chances: Tensor | None = None) -> Tensor:
-    """The cross entropy of scores (B, c, 3) with the acts on each display, over its products. `chances` (depth,) are
-    propensities, by whose inverse acts are weighted."""
-    logits = scores[batch.list_of[:, None], batch.places.clamp(min=0)]
-    behind = _unseen(scores, batch)[batch.list_of]
-    logits = logits.masked_fill((batch.places < 0)[..., None], _FAR)
-    total = torch.logsumexp(torch.cat([logits, behind[:, None]], dim=1), dim=1, keepdim=True)
-    acts = batch.acts if chances is None else batch.acts / chances[None, : logits.shape[1], None]
-    entropy, acted = (acts * (total - logits)).sum(dim=1), acts.sum(dim=1)
-    nothing = torch.zeros(scores.shape[0], scores.shape[2])
-    entropy_by_list = nothing.index_add(0, batch.list_of, entropy)
-    return _weighted(entropy_by_list, nothing.index_add(0, batch.list_of, acted), batch.weights, tasks)
-
-
 def single_displays_loss(
     scores: Tensor, is_candidate: Tensor, acts: Tensor, chances: Tensor, tasks: Sequence[float]
 ) -> Tensor:
-    """`displayed_loss` for scores (K, depth, 3) of each display: a weighted mean over acts, since normalising displays
-    with one act would cancel the propensities."""
+    """The cross entropy of scores (K, depth, 3) with the acts on each display, over its products: a weighted mean over
+    acts by the inverse of `chances` (depth,), since normalising displays with one act would cancel the propensities."""
     given = log_softmax(scores.masked_fill(~is_candidate[..., None], _FAR), dim=1)
     weighted = acts / chances[None, : acts.shape[1], None]
     entropy = -(weighted * given).sum(dim=(0, 1))
@@ -447,12 +413,6 @@ def _weighted(entropy: Tensor, total: Tensor, weights: Tensor, tasks: Sequence[f
     by_list = (total > 0).float() * weights[:, None]
     means = (each * by_list).sum(dim=0) / by_list.sum(dim=0).clamp(min=_LEAST)
     return (means * torch.tensor(tasks)).sum()
-
-
-def _unseen(scores: Tensor, batch: ClickBatch) -> Tensor:
-    """(B, 3): log-sum-exp of the unshown candidates."""
-    is_unseen = batch.is_candidate & ~batch.is_shown
-    return torch.logsumexp(scores.masked_fill(~is_unseen[..., None], _FAR), dim=1)
 
 
 MIXES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

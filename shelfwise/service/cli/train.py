@@ -55,11 +55,7 @@ class ClickTrainingOptions:
         from shelfwise.service.training.click_dataset import ClickRankerOptions
 
         plain = ClickOptions(seed=self.seed, private=PrivacyOptions(epsilon) if epsilon is not None else None)
-        return ClickRankerOptions(
-            "debiased" if epsilon is None else "propensity",
-            replace(plain, loop=replace(plain.loop, epochs=self.epochs)),
-            self.queries,
-        )
+        return ClickRankerOptions(replace(plain, loop=replace(plain.loop, epochs=self.epochs)), self.queries)
 
 
 @dataclass(frozen=True, slots=True)

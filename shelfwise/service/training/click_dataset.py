@@ -34,7 +34,7 @@ from shelfwise.rerank.training.click_dataset import (
     queries_with_clicks,
     split_by_time,
 )
-from shelfwise.rerank.training.click_training import ClickMethod, ClickOptions, Mixing, PrivacyGuarantee, Validation
+from shelfwise.rerank.training.click_training import ClickOptions, Mixing, PrivacyGuarantee, Validation
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from shelfwise.rerank.training.history_training import HistoryOptions
 from shelfwise.rerank.training.losses import propensities, unbiased_gains
@@ -216,7 +216,6 @@ def _placed(lists: CandidateLists, numbers: NDArray[np.int64], rows: NDArray[np.
 class ClickRankerOptions:
     """Training data and options."""
 
-    method: ClickMethod = "debiased"
     training: ClickOptions = field(default_factory=ClickOptions)
     queries: int = 20_000
     """Number of most frequent queries with a click."""
@@ -234,12 +233,17 @@ class ClickRankerOptions:
     federation: Federation | None = None
     """The federation with other stores that trains the network; None trains on these lists alone."""
 
+    @property
+    def method(self) -> str:
+        """The correction of clicks for position: by a click model, or by inverse propensities."""
+        return "debiased" if self.training.private is None else "propensity"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedNetwork:
     """A trained network, with the parameters of its score."""
 
-    method: ClickMethod
+    method: str
     network: RankerNetwork
     """The network without history attention."""
     curve: Sequence[Epoch]
@@ -307,8 +311,7 @@ class ClickTraining:
     """A completed training."""
 
     dataset: ClickTrainingSet
-    networks: Mapping[ClickMethod, TrainedNetwork]
-    """Networks by method: the requested one, and the naive one."""
+    network: TrainedNetwork
     history: HistoryResult
     added: AddedRanker
     examples: tuple[FirstHits, ...] = ()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import cast
 
 import numpy as np
@@ -25,7 +23,6 @@ from shelfwise.rerank.ranker.network import EVENTS, HistoryAttention, NetworkSha
 from shelfwise.rerank.ranker.spec import ERASURES, STORES, StoredRanker, ranker_store
 from shelfwise.rerank.training.click_dataset import ClickEvidence, place_pairs
 from shelfwise.rerank.training.click_training import (
-    ClickMethod,
     adopt_features,
     choose_mixing,
     new_attention,
@@ -49,7 +46,7 @@ from shelfwise.rerank.training.history_training import (
     train_history,
 )
 from shelfwise.rerank.training.losses import propensities
-from shelfwise.rerank.training.trainer import Epoch, Federation, spare_threads, tensorboard_curve
+from shelfwise.rerank.training.trainer import spare_threads, tensorboard_curve
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.engine.models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot
@@ -68,7 +65,6 @@ from shelfwise.service.training.click_dataset import (
 )
 from shelfwise.service.training.ranker_promotion import changed_queries, judged, off_policy, publish_judged, spec_of
 
-NAIVE: ClickMethod = "naive"
 _RUN = "clicks-"
 
 
@@ -90,8 +86,8 @@ def click_ranker(
     them.
 
     `acts` are those of `DerivedTables.acts`, the shoppers' histories; None omits them. `earlier` returns the data known
-    at a time. The naive method is always trained and reported, too. `before_judging` is called after all networks are
-    trained and before anything is published; a run killed during it finds the networks again. An interrupted run is
+    at a time. `before_judging` is called after the
+    training and before anything is published; a run killed during it finds the networks again. An interrupted run is
     resumed from its state in `work`. Raises TrainingError if there is too little data, EncoderError if queries cannot
     be encoded, and the errors of the registry.
     """
@@ -100,12 +96,11 @@ def click_ranker(
     made = build_training_set(snapshot, events, served, options, now, progress, earlier)
     start = new_start(made)
     run = work / f"{_RUN}{digest(made, start.parent)}"
-    networks = train_networks(made, start.network, run, progress)
-    history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
+    chosen = train_network(made, start.network, run, progress)
+    history = train_history_phase(made, chosen, acts, start.attention, run, progress)
     before_judging()
-    chosen = networks[options.method]
     spec = spec_of(made, chosen, history, start.parent, earlier.events)
-    judge = partial(judged, made, networks[NAIVE], history, progress)
+    judge = partial(judged, made, history, progress)
     network = replace_attention(chosen.network, history.attention)
     added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
     for over in work.glob(f"{_RUN}*"):
@@ -113,7 +108,7 @@ def click_ranker(
     now_popular = earlier.popularity(cast(datetime, made.periods.held_out["time"].max()))
     examples = changed_queries(made, added.model, now_popular, read_memory(root), read_popular_queries(root))
     estimate = off_policy(made, added.model, progress)
-    return ClickTraining(made, networks, history, added, examples, estimate)
+    return ClickTraining(made, chosen, history, added, examples, estimate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,74 +150,26 @@ def _can_go_on(served: StoredRanker, options: ClickRankerOptions) -> bool:
     return served.name != DEFAULT_MODEL and served.spec.features == FEATURES and not is_erased
 
 
-def train_networks(
-    made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress
-) -> dict[ClickMethod, TrainedNetwork]:
-    """Trains a network with the requested method, and in parallel another one naively: networks of small lists take one
-    core each. `run` stores an interrupted training, unless it is federated."""
-    method, is_over = made.options.method, Event()
-
-    def advance(_steps: int) -> None:
-        if is_over.is_set():
-            raise CancelledError
-
-    with ThreadPoolExecutor(1, NAIVE) as thread:
-        others = {
-            way: thread.submit(_trained, made, start, way, run, advance, tensorboard_curve(run, way))
-            for way in (NAIVE,)
-            if way != method
-        }
-        try:
-            networks = {method: train_network(made, start, method, run, progress)}
-            for way, training in others.items():
-                progress.begin(way, None, "")
-                networks[way] = training.result()
-                progress.end(networks[way].summary)
-        finally:
-            is_over.set()
-    return networks
-
-
-def train_network(
-    made: ClickTrainingSet, start: RankerNetwork, way: ClickMethod, run: Path, progress: Progress
-) -> TrainedNetwork:
-    """Trains a network with one method, and chooses its mixing; `run` stores an interrupted training."""
-    options, federation = made.options.training, _federation_of(made, way)
+def train_network(made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress) -> TrainedNetwork:
+    """Trains a network, and chooses its mixing; `run` stores an interrupted training, unless it is federated."""
+    options, federation, method = made.options.training, made.options.federation, made.options.method
     epochs = options.loop.epochs if federation is None else federation.rounds
     steps = -(-len(made.clicks.usable) // options.draw.lists) * epochs
-    progress.begin(way, None if options.private else steps, "steps")
-    made_network = _trained(made, start, way, run, progress.advance, tensorboard_curve(run, way))
-    progress.end(made_network.summary)
-    return made_network
-
-
-def _trained(
-    made: ClickTrainingSet,
-    start: RankerNetwork,
-    way: ClickMethod,
-    run: Path,
-    advance: Callable[[int], None],
-    judged: Callable[[Epoch], None],
-) -> TrainedNetwork:
-    options, federation = made.options.training, _federation_of(made, way)
-    folder = run / way
+    progress.begin(method, None if options.private else steps, "steps")
+    advance, judged, guarantee = progress.advance, tensorboard_curve(run, method), None
     if federation is not None:
-        network, curve = train_federated(
-            start, made.data, made.validation, way, options, federation, advance, judged=judged
-        )
-        return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation))
-    if options.private is not None and way != NAIVE:
+        network, curve = train_federated(start, made.data, made.validation, options, federation, advance, judged=judged)
+    elif options.private is not None:
         network, curve, guarantee = train_privately(
-            start, made.data, made.validation, options, options.private, folder, advance, judged=judged
+            start, made.data, made.validation, options, options.private, run / method, advance, judged=judged
         )
-        return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation), guarantee)
-    network, curve = train_on_clicks(start, made.data, made.validation, way, options, folder, advance, judged=judged)
-    return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation))
-
-
-def _federation_of(made: ClickTrainingSet, way: ClickMethod) -> Federation | None:
-    """The federation of the network with the requested method; the naive one is the store's own."""
-    return made.options.federation if way == made.options.method else None
+    else:
+        network, curve = train_on_clicks(
+            start, made.data, made.validation, options, run / method, advance, judged=judged
+        )
+    trained = TrainedNetwork(method, network, curve, choose_mixing(network, made.validation), guarantee)
+    progress.end(trained.summary)
+    return trained
 
 
 # The second phase of learning from clicks: attention over shoppers' histories, kept if it helps significantly.

@@ -41,7 +41,6 @@ from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import (
     ERASURES,
     MERGED,
-    NAIVE,
     NEW,
     SERVED,
     AddedRanker,
@@ -51,8 +50,8 @@ from shelfwise.rerank.ranker.spec import (
     RankerStore,
     StoredRanker,
 )
-from shelfwise.rerank.training.click_training import Mixing, Validation
-from shelfwise.rerank.training.datasets import ListData, merged_scores, query_of_fold
+from shelfwise.rerank.training.click_training import Validation
+from shelfwise.rerank.training.datasets import merged_scores, query_of_fold
 from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores
 from shelfwise.rerank.training.trainer import CURVE_FILE, Epoch
 from shelfwise.retrieval.progress import Progress
@@ -144,33 +143,17 @@ def merged_order(trial: ClickTrial) -> NDArray[np.float64]:
     return merged_scores(trial.data.lists).astype(np.float64)
 
 
-def network_scores(network: RankerNetwork, mixing: Mixing, data: ListData) -> NDArray[np.float64]:
-    """The scores (m,) of an unpublished network, with the bonuses that serving adds."""
-    return mixing.scores(network, all_lists(data)).astype(np.float64) + data.lists.bonus
-
-
-def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
-    """`network_scores` as a scorer of a trial."""
-    return lambda trial: network_scores(network, mixing, trial.data)
-
-
-def all_lists(data: ListData) -> Validation:
-    """All lists of some data, to be scored."""
-    return Validation(data, np.arange(len(data.lists)))
-
-
-def served_scores(ranker: OnnxRanker, data: ListData) -> NDArray[np.float64]:
-    """The scores (m,) of a ranker as served, with the bonuses."""
-    return ranker_scores(ranker, data, range(len(data.lists))) + data.lists.bonus
-
-
 def ranked_by(ranker: OnnxRanker) -> Scorer:
-    """`served_scores` as a scorer of a trial."""
-    return lambda trial: served_scores(ranker, trial.data)
+    """The scores of a ranker as served, with the bonuses."""
+
+    def score(trial: ClickTrial) -> NDArray[np.float64]:
+        return ranker_scores(ranker, trial.data, range(len(trial.data.lists))) + trial.data.lists.bonus
+
+    return score
 
 
 def judged(
-    made: ClickTrainingSet, naive: TrainedNetwork, history: HistoryResult, progress: Progress, challenger: StoredRanker
+    made: ClickTrainingSet, history: HistoryResult, progress: Progress, challenger: StoredRanker
 ) -> tuple[RankerReport, Decision]:
     """The report and the decision on a challenger, as it would serve."""
     progress.begin("evaluation", None, "")
@@ -180,7 +163,6 @@ def judged(
     gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, known, queries)
     reached, merged = gate.measures(ranked_by(OnnxRanker(challenger))), gate.measures(merged_order)
     against = gate.measures(ranked_by(OnnxRanker(made.served))) if made.served else merged
-    by_naive = gate.measures(scored_by(naive.network, naive.mixing))
     means = {
         NDCG: reached.ndcg,
         MRR: reached.reciprocal_rank,
@@ -188,9 +170,9 @@ def judged(
         f"{NDCG} of the merged order": merged.ndcg,
     }
     measures = {name: _mean(values, made.held_out.traffic) for name, values in means.items()}
-    measures |= _compare_naive(reached, by_naive, made.held_out.traffic) | _by_histories(history)
+    measures |= _by_histories(history)
     served = {SERVED: against} if made.served else {}
-    orders = _orders({MERGED: merged, **served, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
+    orders = _orders({MERGED: merged, **served, NEW: reached}, made.held_out.traffic)
     progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, orders)) or "no gains on them"))
     progress.begin("gate", None, "")
     decision = gate.decide(reached, against)
@@ -213,7 +195,8 @@ def spec_of(
     """The model spec for running the chosen network, besides its weights."""
     encoding, options = encoding_of(made.snapshot), made.options
     shown = np.flatnonzero(made.clicks.is_shown)
-    found = chosen.mixing.scores(chosen.network, all_lists(made.data.data)).astype(np.float64)
+    lists = made.data.data
+    found = chosen.mixing.scores(chosen.network, Validation(lists, np.arange(len(lists.lists)))).astype(np.float64)
     return RankerSpec(
         encoder=encoding.encoder,
         state_dimension=made.data.data.states.dimension,
@@ -245,19 +228,6 @@ def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -
     known = {name: found.ndcg for name, found in orders.items() if np.isfinite(found.ndcg).any()}
     means = {name: paired_bootstrap(found, nothing, traffic) for name, found in known.items()}
     return tuple(OrderResult(name, each.mean, each.low, each.high, each.queries) for name, each in means.items())
-
-
-def _compare_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray[np.float64]) -> dict[str, float]:
-    """The result of training on clicks as they are, and the interval of the gain over it."""
-    if np.isnan(reached.ndcg).all():
-        return {}
-    gain = paired_bootstrap(reached.ndcg, naive.ndcg, traffic)
-    return {
-        f"{NDCG} of naive training": _mean(naive.ndcg, traffic),
-        "above naive": gain.mean,
-        "above naive, at least": gain.low,
-        "above naive, at most": gain.high,
-    }
 
 
 def _by_histories(history: HistoryResult) -> dict[str, float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shelfwise.rerank.ranker.onnx_export import example_inputs
 from shelfwise.rerank.training.click_dataset import ClickBatch
-from shelfwise.rerank.training.click_training import displayed_loss, labelled_loss
+from shelfwise.rerank.training.click_training import labelled_loss
 from shelfwise.rerank.training.losses import distillation, list_softmax, propensities, unbiased_gains
 from tests.unit.rerank.training.teacher_lists import SHAPE
 
@@ -68,11 +68,7 @@ BATCH = ClickBatch(
     inputs=example_inputs(SHAPE),
     is_candidate=torch.tensor([[True, True, True], [True, True, False]]),
     gains=three([[0.6, 0.2, 0.0], [0.0, 0.5, 0.0]]),
-    is_shown=torch.tensor([[True, True, False], [True, True, False]]),
     weights=torch.tensor([1.0, 0.5]),
-    list_of=torch.tensor([0, 0, 1]),
-    places=torch.tensor([[0, 1], [1, 0], [1, -1]]),
-    acts=three([[2.0, 0.0], [1.0, 1.0], [1.0, 0.0]]),
 )
 
 
@@ -86,20 +82,6 @@ def test_labelled_loss_is_the_cross_entropy_of_the_gains_by_the_weights_of_queri
     assert labelled_loss(SCORES, BATCH, CLICKS).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_displayed_loss_covers_shown_and_unseen_candidates() -> None:
-    high, low = entropy(1.0, 0.0, -1.0), entropy(0.0, 1.0, -1.0)
-    # Two clicks on the first display's first candidate, and one on each of the second display's.
-    expected = (1.0 * (2 * high + low + high) / 4 + 0.5 * 0.0) / 1.5
-    assert displayed_loss(SCORES, BATCH, CLICKS).item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_a_click_counts_by_the_inverse_of_its_propensity() -> None:
-    high, low = entropy(1.0, 0.0, -1.0), entropy(0.0, 1.0, -1.0)
-    expected = (1.0 * (2 * high + low + 4 * high) / 7) / 1.5
-    found = displayed_loss(SCORES, BATCH, CLICKS, chances=torch.tensor([1.0, 0.25]))
-    assert found.item() == pytest.approx(expected, abs=1e-5)
-
-
 def test_event_kinds_are_summed_by_weight() -> None:
     alone = labelled_loss(SCORES, BATCH, CLICKS)
     assert labelled_loss(SCORES, BATCH, (1.0, 0.5, 0.25)).item() == pytest.approx(1.75 * alone.item())
@@ -107,8 +89,8 @@ def test_event_kinds_are_summed_by_weight() -> None:
 
 def test_no_acts_give_zero_loss_and_finite_gradient() -> None:
     scores = SCORES.clone().requires_grad_()
-    nothing = dataclasses.replace(BATCH, acts=torch.zeros(3, 2, 3), gains=torch.zeros(2, 3, 3))
-    loss = displayed_loss(scores, nothing, CLICKS) + labelled_loss(scores, nothing, CLICKS)
+    nothing = dataclasses.replace(BATCH, gains=torch.zeros(2, 3, 3))
+    loss = labelled_loss(scores, nothing, CLICKS)
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0.0
     assert scores.grad is not None

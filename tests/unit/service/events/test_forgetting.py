@@ -70,7 +70,7 @@ def trained(
         lists, earlier = tables.derived.lists(), earlier_than_lists(tables)
         made = build_training_set(tables.snapshot, lists, served, options, tables.built, NullProgress(), earlier)
         start = new_start(made)
-        done = train_network(made, start.network, "debiased", tables.work / digest(made, start.parent), NullProgress())
+        done = train_network(made, start.network, tables.work / digest(made, start.parent), NullProgress())
         return read, made, done.network, spec_of(made, done, HistoryResult(""), start.parent, {})
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +22,7 @@ from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork, load_ne
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import AddedRanker, ranker_store
 from shelfwise.rerank.training.click_dataset import fold_by_shopper, fold_of
-from shelfwise.rerank.training.click_training import Mixing, train_on_clicks
+from shelfwise.rerank.training.click_training import Mixing
 from shelfwise.rerank.training.datasets import CandidateLists
 from shelfwise.rerank.training.history_training import HistoryOptions, ShopperDisplays
 from shelfwise.rerank.training.trainer import LoopOptions
@@ -97,26 +95,11 @@ def trained(
     return done.added
 
 
-def test_naive_training_ends_with_the_parallel_one_and_its_error_is_raised(
-    root: Path, events: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_training_publishes_nothing(root: Path, events: pl.DataFrame) -> None:
     with pytest.raises(KilledError):
         trained(root, events, progress=StoppedProgress(2, KilledError, of="debiased"))
-    assert not [each.name for each in threading.enumerate() if each.name.startswith("naive")]
     (run,) = (root / "training").glob("clicks-*")
     assert not (run / "histories").exists()
-
-    def failing(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        if "naive" in arguments:
-            raise TrainingError("the loss became nan in epoch 1")
-        return train_on_clicks(*arguments, **options)
-
-    monkeypatch.setattr("shelfwise.service.training.ranker_from_clicks.train_on_clicks", failing)
-    watched = StoppedProgress()
-    with pytest.raises(TrainingError, match="nan in epoch 1"):
-        trained(root, events, progress=watched)
-    assert watched.phases[-2:] == ["debiased", "naive"]
-    assert "is best" in watched.summary_of["debiased"]
     assert ranker_store(root).names() == []
 
 
@@ -131,15 +114,6 @@ def test_clicks_train_a_ranker_with_a_promotion_decision(root: Path, events: pl.
     assert {(name, "all queries") for name in ("nDCG@10", "MRR", "click likelihood")} <= named
     slices = ("head queries", "tail queries", "new products", "new queries")
     assert {("nDCG@10", name) for name in slices} <= named
-    simulate_clicks = made.report.measures
-    assert (
-        simulate_clicks["above naive, at least"]
-        <= simulate_clicks["above naive"]
-        <= simulate_clicks["above naive, at most"]
-    )
-    assert simulate_clicks["above naive"] == pytest.approx(
-        simulate_clicks["nDCG@10"] - simulate_clicks["nDCG@10 of naive training"]
-    )
     assert made.spec.trained_on["method"] == "debiased"
     assert made.spec.calibration[0] >= 0
     assert {path.name for path in (root / "training").iterdir()} <= {"tensorboard"}
@@ -263,7 +237,7 @@ def test_preferences_are_learned_stored_and_reported(preferring_training: ClickT
     network = load_network(made.folder / WEIGHTS_FILE)
     assert network.shape.history == 32
     assert network.shape.vector_dimension == made.spec.vector_dimension
-    assert preferring_training.networks[QUICK.method].network.history is None
+    assert preferring_training.network.network.history is None
 
 
 def test_training_resumes_from_the_served_attention(
