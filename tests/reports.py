@@ -5,31 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 
 from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate, OutcomeEstimate
 from shelfwise.rerank.evaluation.promotion import Decision
-from shelfwise.rerank.evaluation.statistics import Difference
 from shelfwise.rerank.model_store import AddResult
-from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, StoredRanker
+from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport, StoredRanker
 from shelfwise.rerank.sessions.cleaning import CLEAN_SCHEMA, REJECTED_SCHEMA
 from shelfwise.rerank.sessions.options import Window
-from shelfwise.rerank.user_tower.files import MethodResult, UserTowerReport
 from shelfwise.service.events.report_inputs import ReportInputs
-from shelfwise.service.reports.training import (
-    LearnReport,
-    RunDecision,
-    Stage,
-    StageOutcome,
-    Step,
-    TextTowers,
-    UserTowerResult,
-)
+from shelfwise.service.reports.training import LearnReport, RunDecision, Stage, StageOutcome, Step
 from shelfwise.service.training.click_dataset import FirstHits
-from shelfwise.service.training.user_tower import NEAR, TOWER
+from tests.rankers import SPEC
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = Window(datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 4, 12, tzinfo=UTC))
@@ -51,20 +40,6 @@ _SESSIONS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.exe {{ 7*7 }} $x^2$ [red]b[/]'
-
-
-class PageElements(HTMLParser):
-    """The tags and attributes of an HTML page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
 
 
 def event(kind: str, session_number: int, query_id: str = "", at: float = 0, **values: object) -> Event:
@@ -120,47 +95,19 @@ def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> Report
     return ReportInputs(window=WINDOW, made=START, **(empty | tables))
 
 
-BETTER, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) for mean in (0.03, 0.002))
-
-
 def added_ranker(decision: Decision, *, serves: bool) -> AddedRanker:
     """The ranker of a run, compared with ranker-0001."""
     rejected = () if decision.publish else decision.reasons
     report = RankerReport(
         created="2026-10-02T03:12:00+00:00", against="ranker-0001", decision=decision, rejection_reasons=rejected
     )
-    spec = RankerSpec(
-        encoder="tiny-1234",
-        state_dimension=8,
-        vector_dimension=8,
-        features=("bm25",),
-        layers=0,
-        precision="fp32",
-        mix=0.0,
-        event_weights=(1.0, 0.0, 0.0),
-        calibration=(1.0, 0.0),
-    )
-    return AddResult(StoredRanker("ranker-0002", Path("store/rankers/ranker-0002"), spec, report), serves)
+    return AddResult(StoredRanker("ranker-0002", Path("store/rankers/ranker-0002"), SPEC, report), serves)
 
 
 def off_policy(refusal: str = "") -> OffPolicyEstimate:
     """The off-policy estimate of a new ranker, or the reason why there is none."""
     clicks = OutcomeEstimate("clicks", 0.5, 0.52, 0.02, 0.01, 0.03, 345.0)
     return OffPolicyEstimate(2_000, 800, 10, 0.75, () if refusal else (clicks,), refusal)
-
-
-def recommends(reason: str = "", **values: object) -> UserTowerResult:
-    """The result of a user tower that is rejected for a reason, or serves; `values` replace fields of it."""
-    report = UserTowerReport(
-        created="2026-10-02T03:12:00+00:00",
-        shoppers=400,
-        against=NEAR,
-        methods=(MethodResult(TOWER, 0.25, 0.125), MethodResult(NEAR, 0.2, 0.1)),
-        difference=UNSURE if reason else BETTER,
-        curve=((0, 0.1), (1, 0.15), (2, 0.14)),
-        rejection_reasons=(reason,) if reason else (),
-    )
-    return replace(UserTowerResult("tower-0003", not reason, is_new=True, report=report), **values)  # type: ignore[arg-type]
 
 
 def learn_report(text: str = "nothing was clicked", **values: object) -> LearnReport:
@@ -183,7 +130,5 @@ def learn_report(text: str = "nothing was clicked", **values: object) -> LearnRe
         ),
         events=None,
         examples=(FirstHits(text, 5, (text,), ("new", text)),),
-        shoppers=recommends(text),
-        towers=TextTowers(312, (text,)),
     )
     return replace(plain, **values)  # type: ignore[arg-type]

@@ -8,16 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shelfwise.retrieval.errors import (
-    CampaignError,
-    ExperimentError,
-    RelevanceError,
-    RuleError,
-    SettingError,
-    ShelfwiseError,
-    StoreMissingError,
-    SynonymError,
-)
+from shelfwise.retrieval.errors import ExperimentError, SettingError, ShelfwiseError, StoreMissingError
 from shelfwise.retrieval.events.stored import StoredEvent
 from shelfwise.service.curation.document_store import to_microseconds
 from shelfwise.service.sponsored.campaign import CampaignStore
@@ -102,9 +93,6 @@ def test_relevance_settings_are_saved_shown_and_restored(root: Path, tmp_path: P
     history = shown("curate", "history", "relevance", root)
     assert "m7  relevance  added: cutoff 0.5" in history
     assert 'typo_tolerance "off"' in history
-    settings.write_text("cutoff = 4")
-    with pytest.raises(RelevanceError, match="cutoff must be a number from -3 to 3"):
-        shown("curate", "put", "relevance", root, settings)
 
 
 def test_search_shows_the_applied_rules(root: Path, file: Path) -> None:
@@ -116,16 +104,24 @@ def test_search_shows_the_applied_rules(root: Path, file: Path) -> None:
     assert "rule" not in shown("search", root, "drill", "--no-rules")
 
 
-def test_invalid_rule_is_refused(root: Path, tmp_path: Path) -> None:
-    bad = tmp_path / "bad.json"
-    bad.write_text('{"id": "a", "actions": [{"kind": "boost", "filters": "colr = red"}]}')
-    with pytest.raises(RuleError, match="did you mean"):
-        shown("curate", "put", "rules", root, bad)
-    with pytest.raises(RuleError, match="there is no rule 'a'"):
-        shown("curate", "show", "rules", root, "a")
+@pytest.mark.parametrize(
+    ("kind", "name", "content", "error"),
+    [
+        ("rules", "bad.json", '{"id": "a", "actions": [{"kind": "boost", "filters": "colr = red"}]}', "did you mean"),
+        ("synonyms", "bad.txt", "sofa\n", "has no synonym"),
+        ("campaigns", "bad.json", '{"id": "a", "advertiser": "acme", "bid": 0}', "campaign 'a': bid: "),
+        ("relevance", "bad.toml", "cutoff = 4", "cutoff must be a number from -3 to 3"),
+    ],
+)
+def test_an_invalid_document_is_refused_and_nothing_is_stored(
+    root: Path, tmp_path: Path, kind: str, name: str, content: str, error: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ShelfwiseError, match=error):
+        shown("curate", "put", kind, root, tmp_path / name)
     with pytest.raises(StoreMissingError):
-        shown("curate", "history", "rules", tmp_path / "nowhere")
-    assert not (root / "rules.sqlite").exists()
+        shown("curate", "history", kind, tmp_path / "nowhere")
+    assert not (root / f"{kind}.sqlite").exists()
 
 
 def test_exported_synonyms_can_be_imported(root: Path, tmp_path: Path) -> None:
@@ -136,17 +132,6 @@ def test_exported_synonyms_can_be_imported(root: Path, tmp_path: Path) -> None:
     assert sorted(exported.splitlines()) == ["hdd => hard disk", "sofa, divano", "移动电源, 充电宝"]
     path.write_text(exported, encoding="utf-8")
     assert document("curate", "put", "synonyms", root, path) == {"before": 1, "revision": 1}
-
-
-def test_invalid_synonym_is_refused(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.txt").write_text("sofa\n")
-    with pytest.raises(SynonymError, match="has no synonym"):
-        shown("curate", "put", "synonyms", root, tmp_path / "bad.txt")
-    with pytest.raises(SynonymError, match="cannot be read"):
-        shown("curate", "put", "synonyms", root, tmp_path / "none.txt")
-    with pytest.raises(StoreMissingError):
-        shown("curate", "list", "synonyms", tmp_path / "nowhere")
-    assert not (root / "synonyms.sqlite").exists()
 
 
 SPLIT = 'id = "merging"\nvariants = [{ name = "now" }, { name = "rrf", options = { merge = "rrf" } }]\n'
@@ -207,14 +192,6 @@ def test_report_shows_the_outcome(root: Path, tmp_path: Path) -> None:
     assert " to 20" in text
 
 
-def test_report_of_an_experiment_without_events_has_no_period_that_ends_before_it_begins(
-    root: Path, tmp_path: Path
-) -> None:
-    record_searches(root, 4)
-    run("curate", "put", "experiments", root, tmp_path / "split.toml")
-    assert "No events since 20" in shown("experiments", "report", root, "merging")
-
-
 CAMPAIGNS = """
 [[campaigns]]
 id = "drills"
@@ -245,18 +222,6 @@ def test_sponsored_campaigns_are_saved_listed_changed_and_restored(root: Path, t
     assert lines[2].split()[:2] == ["kettles", "off"]
     states = document("curate", "list", "campaigns", root)["details"]["states"]
     assert [each["state"] for each in states.values()] == ["running", "off"]
-    assert "1 campaign is deleted" in shown("curate", "delete", "campaigns", root, "kettles")
-    assert "all campaigns are now as in revision 1" in shown("curate", "restore", "campaigns", root, "1")
-    history = document("curate", "history", "campaigns", root, "kettles")
-    assert [(each["revision"], each["before"] is None, each["after"] is None) for each in history] == [
-        (3, True, False),
-        (2, False, True),
-        (1, True, False),
-    ]
-    assert "m7" in shown("curate", "history", "campaigns", root)
-    file.write_text(CAMPAIGNS.replace("bid = 0.4", "bid = 0"))
-    with pytest.raises(CampaignError, match="campaign 'drills': bid: "):
-        run("curate", "put", "campaigns", root, file)
 
 
 def test_the_ledger_is_shown_with_reasons(root: Path, tmp_path: Path) -> None:

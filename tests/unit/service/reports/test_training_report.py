@@ -21,7 +21,6 @@ from shelfwise.service.reports.training import (
     RunDecision,
     StageOutcome,
     Step,
-    refusal_summary,
     summarize,
 )
 from shelfwise.service.training.click_dataset import FirstHits
@@ -40,13 +39,6 @@ def test_decision_is_reported_with_its_reasons() -> None:
     assert "but does not serve: rankers are switched off. better: nDCG@10" in sentences(better)
     assert sentences(worse) == (
         "The new ranker, ranker-0002, does not serve; ranker-0001 still serves. worse: MRR; worse: nDCG@10"
-    )
-
-
-def test_refused_training_names_its_stage() -> None:
-    assert refusal_summary("nothing was clicked", "labels") == (
-        "No ranker was trained: nothing was clicked.",
-        "It stopped at: labels. What served before still serves.",
     )
 
 
@@ -86,12 +78,6 @@ def test_unfinished_run_shows_where_it_stopped() -> None:
     (stopped,) = (stage for stage in stages if stage.outcome is StageOutcome.STOPPED)
     assert stopped.name == "labels"
     assert stopped.steps == (Step("labels", "", 1.0),)
-
-
-@pytest.mark.parametrize("done", [("events",), ()], ids=["between two steps", "before the first"])
-def test_run_between_steps_stopped_in_the_last_started_step(done: tuple[str, ...]) -> None:
-    stages = recorded(*done).stages(is_over=False)
-    assert [stage.outcome for stage in stages[:2]] == [StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
 
 
 def shown(report: LearnReport) -> str:
