@@ -482,14 +482,6 @@ def authorize(context: ServiceContext, request: Request, key: str, scope: Scope,
     return permit
 
 
-def check_whole(permit: Permit, scope: Scope) -> None:
-    """Raises RequestError (403) for a key with a filter, or for some indexes only."""
-    if permit.filters:
-        raise _filtered(scope)
-    if not permit.sees(""):
-        raise RequestError(403, "this concerns the whole service: it needs a key for all indexes", code="other_index")
-
-
 def _filtered(scope: Scope) -> RequestError:
     return RequestError(403, f"this concerns the whole store: it needs a key with the scope {scope} and no filter")
 
@@ -537,28 +529,21 @@ def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
     return check
 
 
-def require_any_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
-    """A dependency of routes that choose their indexes themselves."""
+def require_any_scope(scope: Scope, *, whole: bool = False) -> Callable[..., Awaitable[Permit]]:
+    """A dependency of routes that choose their indexes themselves; with `whole` of routes for the whole service, which
+    a key for some indexes or products may not use."""
 
     async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
         permit = identify(indexes.shared, request, key, scope)
         check_scope(permit, scope)
         if scope in _STORE_WIDE and permit.filters:
             raise _filtered(scope)
+        if whole and not permit.sees(""):
+            raise RequestError(
+                403, "this concerns the whole service: it needs a key for all indexes", code="other_index"
+            )
         if indexes.name:
             indexes.admitted(permit, "", scope)
-        return permit
-
-    return check
-
-
-def require_service_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
-    """A dependency of routes for the whole service, which a key for some indexes or products may not use."""
-
-    async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
-        permit = identify(indexes.shared, request, key, scope)
-        check_scope(permit, scope)
-        check_whole(permit, scope)
         return permit
 
     return check
@@ -571,5 +556,5 @@ MayRecord = Annotated[Permit, Depends(require_scope(Scope.EVENTS))]
 MayWrite = Annotated[Permit, Depends(require_scope(Scope.WRITE))]
 MayAdminister = Annotated[Permit, Depends(require_scope(Scope.ADMIN))]
 MayReadLedger = Annotated[Permit, Depends(require_scope(Scope.ADVERTISER))]
-MayReadMetrics = Annotated[Permit, Depends(require_service_scope(Scope.METRICS))]
-MayAdministerService = Annotated[Permit, Depends(require_service_scope(Scope.ADMIN))]
+MayReadMetrics = Annotated[Permit, Depends(require_any_scope(Scope.METRICS, whole=True))]
+MayAdministerService = Annotated[Permit, Depends(require_any_scope(Scope.ADMIN, whole=True))]

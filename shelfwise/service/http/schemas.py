@@ -333,13 +333,26 @@ class KeyBody(RequestBody):
     secured: bool = Field(False, description="May be the parent of secured API keys; then it is also stored encrypted.")
 
 
-class RebuildBody(RequestBody):
+class CheckBody(RequestBody):
+    """Columns of a feed for fields of products."""
+
+    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
+
+
+class PublishBody(CheckBody):
+    """Options for publishing an upload."""
+
+    feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(
+        [], max_length=100, description="Other feeds of the catalog; products of feeds that are not named are removed."
+    )
+    force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
+
+
+class RebuildBody(PublishBody):
     """Feeds from which to rebuild."""
 
     kind: Literal["rebuild"]
     feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(min_length=1, max_length=100)
-    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
-    force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
 
 
 class RefreshBody(RequestBody):
@@ -364,16 +377,6 @@ class ForgetBody(RequestBody):
 
 TaskBody = Annotated[RebuildBody | RefreshBody | LearnBody | ForgetBody, Field(discriminator="kind")]
 """A task to start."""
-
-
-class PublishBody(RequestBody):
-    """Options for publishing an upload."""
-
-    feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(
-        [], max_length=100, description="Other feeds of the catalog; products of feeds that are not named are removed."
-    )
-    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
-    force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=dict)  # encodes a read-only mapping as a dict

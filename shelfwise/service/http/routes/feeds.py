@@ -16,7 +16,6 @@ import msgspec
 from fastapi import Path as PathParameter
 from fastapi import Request, Response
 from filelock import FileLock, Timeout
-from pydantic import Field
 from starlette.requests import ClientDisconnect
 
 from shelfwise.retrieval.errors import InputError, StoreMissingError
@@ -24,7 +23,7 @@ from shelfwise.retrieval.store.files import atomic_file, scratch_path
 from shelfwise.service.http.context import Contextual, MayAdminister, ServiceContext, WorkerRouter
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.limits import BODY_SECONDS
-from shelfwise.service.http.schemas import RESPONSES, Name, PublishBody, RequestBody, json_response
+from shelfwise.service.http.schemas import RESPONSES, CheckBody, PublishBody, json_response
 from shelfwise.service.http.tasks import FEEDS_OFF, UPLOADS, Task, TaskState, feed_paths
 
 router = WorkerRouter(prefix="/v1", tags=["feeds"], responses=RESPONSES)
@@ -224,12 +223,6 @@ async def upload(context: Contextual, _permit: MayAdminister, request: Request, 
     stored = await folder.store(name, request.stream())
     check = await context.shared.threads.run(partial(context.tasks.add, "check", _check_arguments(stored)))
     return json_response(UploadState(stored, check), 201)
-
-
-class CheckBody(RequestBody):
-    """Columns of a feed for fields of products."""
-
-    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
 
 
 @router.post("/feeds/uploads/{name}/check", status_code=202, response_model=Task, summary="Check an upload again")
