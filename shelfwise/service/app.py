@@ -56,7 +56,7 @@ from shelfwise.service.http.middleware import (
 from shelfwise.service.http.openapi import DescribedApp
 from shelfwise.service.http.routes import curation, feeds, ingest, search, store, webhooks
 from shelfwise.service.http.tasks import TaskRunner, command_job
-from shelfwise.service.instantsearch import admin_routes, object_routes
+from shelfwise.service.instantsearch import object_routes
 from shelfwise.service.instantsearch import routes as instantsearch
 from shelfwise.service.instantsearch.index_store import ProtocolStore
 from shelfwise.service.instantsearch.recommend import PurchaseStatistics
@@ -105,7 +105,6 @@ _ROUTERS = (
     store.key_router,
     feeds.router,
     store.task_router,
-    admin_routes.router,
     object_routes.router,
     instantsearch.router,
 )
@@ -211,14 +210,13 @@ def _open_indexes(
         # While another thread loads them for the first time, a search would take part in none.
         experiments.reload_if_changed()
         turn = source / _TURN_FILE if isinstance(source, Path) else None
-        jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
         return ServiceContext(
             name,
             engine,
             shared,
             ImpressionRecorder(engine.record, engine.rules.exposure.count),
             experiments,
-            TaskRunner(engine.root, command_job(engine.root, feeds_folder, jobs, turn)),
+            TaskRunner(engine.root, command_job(engine.root, feeds_folder, turn)),
             feeds_folder,
             (protocol, PurchaseStatistics(engine.root)),
             protocol_name=(lambda: protocol.settings.name) if is_only else str,

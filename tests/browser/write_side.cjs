@@ -225,8 +225,7 @@ async function newer() {
     await client.setSettings({ indexName, indexSettings: { replicas: ['cheapest'] } });
     await client.setSettings({ indexName: 'cheapest', indexSettings: { ranking: ['asc(price)', 'typo', 'custom'], hitsPerPage: 3 } });
     const found = await client.searchSingleIndex({ indexName: 'cheapest', searchParams: { distinct: false } });
-    const listed = (await client.listIndices()).items.map((each) => [each.name, each.primary]);
-    return { prices: found.hits.map((each) => each.price), listed };
+    return found.hits.map((each) => each.price);
   });
   await call('saveObject to a replica', () => client.saveObject({ indexName: 'cheapest', body: kettle }));
   await call('setSettings of a wrong type', () =>
@@ -241,95 +240,6 @@ async function newer() {
     await client.indexExists({ indexName }),
     await client.indexExists({ indexName: 'articles' }),
   ]);
-
-  // Rules
-  const rule = (objectID, consequence, pattern = 'pot') => ({
-    objectID,
-    conditions: [{ pattern, anchoring: 'contains' }],
-    consequence,
-    description: `Rule ${objectID}`,
-    enabled: true,
-  });
-  const promote = { promote: [{ objectID: 'kettle', position: 0 }], filterPromotes: true };
-  await call('saveRule', async () => ({
-    ...(await client.saveRule({ indexName, objectID: 'first', rule: rule('first', promote) })),
-    hits: (await client.searchSingleIndex({ indexName, searchParams: { query: 'stock pot' } })).hits,
-  }));
-  await call('saveRules', () =>
-    client.saveRules({
-      indexName,
-      rules: [
-        rule('hide', { hide: [{ objectID: 'pot-2' }] }),
-        {
-          ...rule('lift', { params: { optionalFilters: ['brand:Torvald<score=2>', 'brand:-Bosch'], filters: 'price < 100' } }),
-          validity: [{ from: 1893456000, until: 1893542400 }],
-        },
-        rule('go', { redirect: { url: '/help' } }, 'return'),
-      ],
-    }),
-  );
-  await call('saveRule that is not supported', () =>
-    client.saveRule({
-      indexName,
-      objectID: 'words',
-      rule: rule('words', { params: { query: { remove: ['pot'] } } }),
-    }),
-  );
-  await call('getRule', () => client.getRule({ indexName, objectID: 'lift' }));
-  await call('getRule of an unknown one', () => client.getRule({ indexName, objectID: 'ghost' }));
-  await call('searchRules', () => client.searchRules({ indexName, searchRulesParams: { query: 'return' } }));
-  await call('browseRules', async () => {
-    const found = [];
-    await client.browseRules({ indexName, aggregator: (part) => found.push(...part.hits) });
-    for (const each of found) await client.saveRule({ indexName, objectID: each.objectID, rule: each });
-    const again = await client.searchRules({ indexName, searchRulesParams: { hitsPerPage: 100 } });
-    return { found, again: again.hits };
-  });
-  await call('deleteRule', async () => ({
-    ...(await client.deleteRule({ indexName, objectID: 'go' })),
-    left: (await client.searchRules({ indexName })).nbHits,
-  }));
-  await call('saveRules in place of all', async () => {
-    await client.saveRules({ indexName, rules: [rule('only', promote)], clearExistingRules: true });
-    return (await client.searchRules({ indexName })).hits.map((each) => each.objectID);
-  });
-  await call('clearRules', async () => ({
-    ...(await client.clearRules({ indexName })),
-    left: (await client.searchRules({ indexName })).nbHits,
-  }));
-
-  // Synonyms
-  const sofa = { objectID: 'sofa', type: 'synonym', synonyms: ['sofa', 'couch'] };
-  const billy = { objectID: 'billy', type: 'onewaysynonym', input: 'billy', synonyms: ['kettle'] };
-  await call('saveSynonym', async () => ({
-    ...(await client.saveSynonym({ indexName, objectID: 'billy', synonymHit: billy })),
-    hits: (await client.searchSingleIndex({ indexName, searchParams: { query: 'billy' } })).hits,
-  }));
-  await call('saveSynonyms', () => client.saveSynonyms({ indexName, synonymHit: [sofa] }));
-  await call('saveSynonym of another type', () =>
-    client.saveSynonym({
-      indexName,
-      objectID: 'alt',
-      synonymHit: { objectID: 'alt', type: 'altcorrection1', word: 'sofa', corrections: ['sofia'] },
-    }),
-  );
-  await call('getSynonym', () => client.getSynonym({ indexName, objectID: 'billy' }));
-  await call('searchSynonyms', () =>
-    client.searchSynonyms({ indexName, searchSynonymsParams: { query: 'couch', type: 'synonym' } }),
-  );
-  await call('browseSynonyms', async () => {
-    const found = [];
-    await client.browseSynonyms({ indexName, aggregator: (part) => found.push(...part.hits) });
-    return found;
-  });
-  await call('deleteSynonym', async () => ({
-    ...(await client.deleteSynonym({ indexName, objectID: 'sofa' })),
-    left: (await client.searchSynonyms({ indexName })).hits,
-  }));
-  await call('clearSynonyms', async () => ({
-    ...(await client.clearSynonyms({ indexName })),
-    left: (await client.searchSynonyms({ indexName })).nbHits,
-  }));
 
   // Keys
   await call('generateSecuredApiKey', async () => {
@@ -354,28 +264,13 @@ async function newer() {
     client.searchForFacetValues({ indexName, facetName: 'brand', searchForFacetValuesRequest: { facetQuery: 'torv' } }),
   );
   await call('searchSingleIndex', () => client.searchSingleIndex({ indexName, searchParams: { query: 'kettle' } }));
-  await call('listIndices', () => client.listIndices());
-  await call('operationIndex', () =>
-    client.operationIndex({ indexName, operationIndexParams: { operation: 'copy', destination: 'products_copy' } }),
-  );
-  await call('replaceAllObjects', async () => ({
-    ...(await client.replaceAllObjects({ indexName, objects: [pot(1), pot(2), { ...kettle, price: 40 }], batchSize: 2 })),
-    ids: await ids({}),
-    indexes: (await client.listIndices()).items.map((each) => each.name),
-  }));
-  await call('replaceAllObjects with a fault', async () => {
-    try {
-      return await client.replaceAllObjects({ indexName, objects: [pot(1), { objectID: 'nameless' }] });
-    } finally {
-      answers['after the fault'] = { value: { ids: await ids({}), indexes: await client.listIndices() } };
-    }
-  });
-  await call('deleteIndex', () => client.deleteIndex({ indexName }));
-  await call('deleteIndex of another', () => client.deleteIndex({ indexName: 'products_tmp_1' }));
+  await call('replaceAllObjects', () => client.replaceAllObjects({ indexName, objects: [pot(1)] }));
+  await call('saveRule', () => client.saveRule({ indexName, objectID: 'r', rule: { objectID: 'r', consequence: {} } }));
+  await call('after replaceAllObjects', () => ids({}));
   await call('clearObjects', async () => ({ ...(await store.clearObjects({ indexName })), ids: await ids({}) }));
   await call('an unknown method', () => client.listClusters());
   await call('another unknown method', () => client.customDelete({ path: '1/security/sources' }));
-  await call('customGet', () => client.customGet({ path: '1/indexes' }));
+  await call('customGet', () => client.customGet({ path: `1/indexes/${indexName}/settings` }));
 }
 
 async function older() {
@@ -403,19 +298,6 @@ async function older() {
   await call('browseObjects', async () => (await ids({ hitsPerPage: 200 })).length);
   await call('setSettings', () => index.setSettings({ typoTolerance: 'min', hitsPerPage: 9 }).wait());
   await call('getSettings', () => index.getSettings());
-  await call('saveRules', () =>
-    index
-      .saveRules([{ objectID: 'r', conditions: [{ pattern: 'pot', anchoring: 'is' }], consequence: { hide: [{ objectID: 'pot-1' }] } }])
-      .wait(),
-  );
-  await call('getRule', () => index.getRule('r'));
-  await call('searchRules', () => index.searchRules('pot'));
-  await call('replaceAllRules', () => index.replaceAllRules([]).wait());
-  await call('saveSynonyms', () =>
-    index.saveSynonyms([{ objectID: 's', type: 'synonym', synonyms: ['sofa', 'couch'] }]).wait(),
-  );
-  await call('searchSynonyms', () => index.searchSynonyms('sofa'));
-  await call('clearSynonyms', () => index.clearSynonyms().wait());
   await call('generateSecuredApiKey', async () => {
     const restrictions = { restrictIndices: [indexName, 'other'], hitsPerPage: 1 };
     const shopper = algoliasearch('shop', client.generateSecuredApiKey(parent, restrictions), {
@@ -424,16 +306,7 @@ async function older() {
     });
     return (await shopper.initIndex(indexName).search('', { hitsPerPage: 20 })).hits.length;
   });
-  await call('listIndices', () => client.listIndices());
   await call('exists', async () => [await index.exists(), await client.initIndex('articles').exists()]);
-  await call('replaceAllObjects', async () => ({
-    ...(await index.replaceAllObjects([pot(1), pot(2)]).wait()),
-    ids: await ids(),
-  }));
-  await call('replaceAllObjects, safe', async () => ({
-    ...(await index.replaceAllObjects([pot(3)], { safe: true })),
-    ids: await ids(),
-  }));
   await call('clearObjects', async () => ({ ...(await index.clearObjects().wait()), ids: await ids() }));
 }
 

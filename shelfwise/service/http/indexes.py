@@ -268,10 +268,9 @@ class IndexRegistry(Generic[T]):
         except (OSError, KeyError):
             return True
 
-    def create(self, name: str, copy: Callable[[Path], None] | None = None) -> None:
-        """Creates an index without products unless it exists, or one that `copy` makes in place of any with this name.
-        Raises UnknownIndexError if the service does not create indexes, SettingError for an invalid name or if there
-        are as many as allowed."""
+    def create(self, name: str) -> None:
+        """Creates an index without products unless it exists. Raises UnknownIndexError if the service does not create
+        indexes, SettingError for an invalid name or if there are as many as allowed."""
         if self.root is None or self._make is None or not self._most:
             raise UnknownIndexError(name)
         check_name(name)
@@ -282,62 +281,15 @@ class IndexRegistry(Generic[T]):
                 raise SettingError(
                     f"there are {len(present)} indexes, as many as service.indexes allows; {name} is not created"
                 )
-            if copy:
-                scratch = self.root / f".{name}.copy"
-                shutil.rmtree(scratch, ignore_errors=True)
-                copy(scratch)
-                self._put(self.root, scratch, name)
-            elif name not in present:
-                self._put(self.root, self._spare(self.root, self._make), name)
+            if name not in present:
+                try:
+                    self._spare(self.root, self._make).rename(self.root / name)
+                    sync(self.root)
+                except OSError as error:
+                    raise SettingError(f"{name} cannot be the name of an index: {error.strerror}") from error
         self.refresh()
         self._preparing = threading.Thread(target=self._prepare, name="spare-index", daemon=True)
         self._preparing.start()
-
-    def move(self, name: str, destination: str) -> None:
-        """Renames an index, in place of any with the new name. Raises like `create`."""
-        root = self._changeable(name)
-        check_name(destination)
-        with self._making, FileLock(root / _MAKING_FILE):
-            self._put(root, root / name, destination)
-        self.refresh()
-
-    def delete(self, name: str) -> None:
-        """Deletes an index with its directory. Raises UnknownIndexError in a service with one index."""
-        root = self._changeable(name)
-        with self._making, FileLock(root / _MAKING_FILE):
-            deleted = root / f".{name}.deleted"
-            (root / name).rename(deleted)
-            sync(root)
-            shutil.rmtree(deleted, ignore_errors=True)
-        self.refresh()
-
-    def _changeable(self, name: str) -> Path:
-        if self.root is None or name not in self._entries:
-            raise UnknownIndexError(name)
-        return self.root
-
-    @staticmethod
-    def _put(root: Path, folder: Path, name: str) -> None:
-        """Renames a complete index, in place of any with this name; after a crash, `_recover` restores that one."""
-        replaced = root / f".{name}.replaced"
-        try:
-            if (root / name).exists():
-                (root / name).rename(replaced)
-            folder.rename(root / name)
-            sync(root)
-        except OSError as error:
-            raise SettingError(f"{name} cannot be the name of an index: {error.strerror}") from error
-        shutil.rmtree(replaced, ignore_errors=True)
-
-    @staticmethod
-    def _recover(root: Path) -> None:
-        """Completes deletions that a crash interrupted, and undoes replacements."""
-        for replaced in root.glob(".*.replaced"):
-            name = replaced.name[1:].removesuffix(".replaced")
-            if not (root / name).exists():
-                replaced.rename(root / name)
-        for each in (*root.glob(".*.replaced"), *root.glob(".*.deleted"), *root.glob(".*.copy")):
-            shutil.rmtree(each)
 
     def _prepare(self) -> None:
         """Makes the spare that the next write to a new index renames, so that it need not wait."""
@@ -345,7 +297,6 @@ class IndexRegistry(Generic[T]):
             return
         try:
             with self._making, FileLock(self.root / _MAKING_FILE):
-                self._recover(self.root)
                 if self._make and self._most:
                     self._spare(self.root, self._make)
         except Exception:  # a write to a new index reports it

@@ -47,7 +47,7 @@ CREATE TABLE tasks (
 );
 """,
 )
-_COLUMNS = "number, id, kind, arguments, state, created, started, ended, result, error, progress"
+_COLUMNS = "id, kind, arguments, state, created, started, ended, result, error, progress"
 _PROGRAM = "import os; os.nice(10); from shelfwise.service.cli.main import main; main()"
 """Program that runs a command with a lower priority than searches."""
 _POLL_SECONDS = 0.2
@@ -72,8 +72,6 @@ class TaskState(StrEnum):
 class Task:
     """A long-running task."""
 
-    number: int
-    """Sequence number among the tasks of an index."""
     id: str
     kind: str
     state: TaskState
@@ -113,11 +111,6 @@ class TaskQueue:
         """A task by id; raises UnknownTaskError."""
         with self._file.reading() as cursor:
             return _select(cursor, identity)
-
-    def numbered(self, number: int) -> Task:
-        """A task by number; raises UnknownTaskError."""
-        with self._file.reading() as cursor:
-            return _select(cursor, number, "number")
 
     def list(self, limit: int = 100) -> tuple[Task, ...]:
         """The last tasks, newest first."""
@@ -180,18 +173,17 @@ class TaskQueue:
             return cursor.execute(update, (TaskState.WAITING, TaskState.RUNNING)).rowcount
 
 
-def _select(cursor: sqlite3.Cursor | None, identity: str | int, column: str = "id") -> Task:
-    query = f"SELECT {_COLUMNS} FROM tasks WHERE {column} = ?"  # noqa: S608 - our names
+def _select(cursor: sqlite3.Cursor | None, identity: str) -> Task:
+    query = f"SELECT {_COLUMNS} FROM tasks WHERE id = ?"  # noqa: S608 - our names
     found: tuple[Any, ...] | None = cursor.execute(query, (identity,)).fetchone() if cursor else None
     if found is None:
-        raise UnknownTaskError(f"there is no task {str(identity)[:100]!r}")
+        raise UnknownTaskError(f"there is no task {identity[:100]!r}")
     return _to_task(found)
 
 
 def _to_task(row: tuple[Any, ...]) -> Task:
-    number, identity, kind, arguments, state, created, started, ended, result, error, progress = row
+    identity, kind, arguments, state, created, started, ended, result, error, progress = row
     return Task(
-        number,
         identity,
         kind,
         TaskState(state),
@@ -385,22 +377,15 @@ class _QueuedTask:
         self.queue.report(self.id, progress)
 
 
-def command_job(
-    root: Path,
-    feeds: Callable[[], Path | None],
-    own: Mapping[str, Callable[[Mapping[str, Any], RunningTask], Any]] = {},
-    turn: Path | None = None,
-) -> Job:
+def command_job(root: Path, feeds: Callable[[], Path | None], turn: Path | None = None) -> Job:
     """A job that runs commands of the program for an index directory.
 
-    `feeds` returns the folder from which feeds are read, if there is one; `own` maps kinds to jobs that run in this
-    process. Jobs with the same lock file `turn` run one command at a time, across all processes.
+    `feeds` returns the folder from which feeds are read, if there is one. Jobs with the same lock file `turn` run one
+    command at a time, across all processes.
     """
     in_turn = FileLock(turn, timeout=_POLL_SECONDS) if turn else None
 
     def run(kind: str, arguments: Mapping[str, Any], task: RunningTask) -> Any:  # noqa: ANN401 - JSON
-        if kind in own:
-            return own[kind](arguments, task)
         while not task.is_stopped():
             with suppress(Timeout), in_turn or nullcontext():
                 return run_command(task_command(kind, arguments, root, feeds()), task, feeds())

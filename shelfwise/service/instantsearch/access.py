@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from fastapi import Depends, Path, Request
 from msgspec import structs
+from pydantic import AfterValidator
 
-from shelfwise.retrieval.errors import QueryError
 from shelfwise.service.http.auth import Permit, Scope
 from shelfwise.service.http.context import (
     FindIndex,
@@ -38,13 +38,10 @@ from shelfwise.service.instantsearch.request import (
     JsonObject,
     is_suggestions_index,
     parse_body,
-    parse_json,
     parse_refinements,
     text,
 )
 
-MOST_ITEMS = 1_000
-"""Maximum number of rules or synonyms of one request."""
 _KEY = "x-algolia-api-key"
 _RESPONSES = error_responses(ProtocolErrorResponse, (400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 504))
 BODY: dict[str, Any] = {
@@ -53,15 +50,18 @@ BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": {"type": "object"}}},
     }
 }
-LIST_BODY: dict[str, Any] = {
-    "requestBody": {
-        "description": "JSON with any content type.",
-        "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}},
-    }
-}
-
 Index = Annotated[str, Path(max_length=500, description="Any name; one that ends in `_price_desc` sorts accordingly.")]
-ObjectId = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`.")]
+
+
+def _check_object_id(value: str) -> str:
+    if value.startswith(("rules/", "synonyms/")):
+        raise RequestError(404, "rules and synonyms are not part of this protocol: use /v1/rules and /v1/synonyms")
+    return value
+
+
+ObjectId = Annotated[
+    str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`."), AfterValidator(_check_object_id)
+]
 
 
 class ProtocolRouter(WorkerRouter):
@@ -82,22 +82,12 @@ async def _read_payload(request: Request) -> JsonObject:
     return parse_body(await request.body())
 
 
-async def _read_items(request: Request) -> Sequence[JsonObject]:
-    found = parse_json(await request.body() or b"null", "the body")
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise QueryError("the body must be a list of objects")
-    if len(found) > MOST_ITEMS:
-        raise QueryError(f"the body has {len(found):,} entries, at most {MOST_ITEMS:,} are allowed")
-    return cast(Sequence[JsonObject], found)
-
-
 Payload = Annotated[JsonObject, Depends(_read_payload)]
-Items = Annotated[Sequence[JsonObject], Depends(_read_items)]
 
 
 def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
-    """The index of a name in the protocol: its own name, an alias, a view or replica of it, or one of its temporary
-    indexes. A service with one index has it under every name. Raises UnknownIndexError or IndexUnavailableError."""
+    """The index of a name in the protocol: its own name, an alias, or a view or replica of it. A service with one index
+    has it under every name. Raises UnknownIndexError or IndexUnavailableError."""
     registry = indexes.registry
     if registry.root is None:
         context = indexes.get("")
@@ -107,28 +97,14 @@ def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
         with suppress(UnknownIndexError):
             return indexes.get(name[:end])
     for each in registry.opened:
-        stored = each.companion(ProtocolStore)
-        if stored.settings.view(name) or stored.is_temporary(name):
+        if each.companion(ProtocolStore).settings.view(name):
             return replace(indexes.get(each.name), called=name)
     raise UnknownIndexError(name)
 
 
-def _find_index_of_task(indexes: RequestIndexes, name: str) -> ServiceContext:
-    """Like `find_index`, for a task: clients request the task of a move under the name of a temporary index, which no
-    longer exists then and begins with the name of its index."""
-    try:
-        return find_index(indexes, name)
-    except UnknownIndexError:
-        for each in reversed([*re.finditer("_", name)]):
-            with suppress(UnknownIndexError):
-                return indexes.get(name[: each.start()])
-        raise
-
-
 async def _context_of(request: Request, indexes: Indexes) -> ServiceContext:
     name: str = request.path_params.get("index", "")
-    find = _find_index_of_task if "task_id" in request.path_params else find_index
-    return indexes.choose(name, partial(find, indexes) if name else None)
+    return indexes.choose(name, partial(find_index, indexes) if name else None)
 
 
 Contextual = Annotated[ServiceContext, Depends(_context_of)]
@@ -147,11 +123,10 @@ def find_or_create(indexes: RequestIndexes, permit: Permit, name: str) -> Servic
         return find_index(indexes, name)
 
 
-async def _writable_context_of(request: Request, indexes: Indexes, payload: Payload) -> ServiceContext:
-    """Like `find_or_create`; moving a missing index does not create it."""
+async def _writable_context_of(request: Request, indexes: Indexes) -> ServiceContext:
+    """Like `find_or_create`."""
     name: str = request.path_params["index"]
-    is_move = request.scope["path"].endswith("/operation") and payload.get("operation") == "move"
-    if is_move or indexes.registry.root is None:
+    if indexes.registry.root is None:
         return await _context_of(request, indexes)
     permit = named_indexes(indexes, request, Scope.WRITE).permit
     make = partial(find_or_create, indexes, permit)
@@ -237,15 +212,10 @@ MayWrite = Annotated[Permit, Depends(_require(Scope.WRITE))]
 MayAdminister = Annotated[Permit, Depends(_require(Scope.ADMIN))]
 
 
-async def _list(indexes: Indexes, request: Request) -> Permit:
-    return named_indexes(indexes, request, Scope.SEARCH).permit
-
-
 async def _write_any(indexes: Indexes, request: Request) -> NamedIndexes:
     return named_indexes(indexes, request, Scope.WRITE)
 
 
-MayList = Annotated[Permit, Depends(_list)]
 MayWriteAny = Annotated[NamedIndexes, Depends(_write_any)]
 
 
@@ -272,12 +242,9 @@ def check_index(context: ServiceContext, name: str) -> None:
 
 def check_writable(context: ServiceContext, name: str) -> None:
     """Raises RequestError for a name that cannot be written to: that of another index, or of a view of this one."""
-    stored = context.companion(ProtocolStore)
-    if primary := stored.settings.of(name).primary:
+    if primary := context.companion(ProtocolStore).settings.of(name).primary:
         message = f"{name[:100]!r} is a replica: write to its primary, {primary!r}"
         raise RequestError(403, message, field="indexName")
-    if stored.is_temporary(name):
-        return
     if SORTED_INDEX.fullmatch(name) or is_suggestions_index(name):
         message = f"{name[:100]!r} is a read-only view of the index: write to the index itself"
         raise RequestError(400, message, field="indexName")

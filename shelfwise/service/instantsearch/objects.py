@@ -20,15 +20,7 @@ from shelfwise.service.instantsearch.response import ADDRESSES, Record, product_
 
 MOST_WRITES = 1_000
 """Maximum number of actions of one batch, the default of the clients."""
-_ACTIONS = (
-    "addObject",
-    "updateObject",
-    "partialUpdateObject",
-    "partialUpdateObjectNoCreate",
-    "deleteObject",
-    "clear",
-    "delete",
-)
+_ACTIONS = ("addObject", "updateObject", "partialUpdateObject", "partialUpdateObjectNoCreate", "deleteObject", "clear")
 """The actions of a batch."""
 _SAME = ("description", "brand", "price", "currency", "availability", "rating", "rating_count", "language")
 _TIMES = ("created", "updated", "expires")
@@ -66,7 +58,7 @@ def _parse_write(entry: JsonObject, place: str) -> Write:
     if action not in _ACTIONS:
         raise QueryError(f"{place}.action is {action[:40]!r}, it can be {', '.join(_ACTIONS)}")
     index, body = text(entry, "indexName"), entry.get("body")
-    if action in ("clear", "delete"):
+    if action == "clear":
         return Write(action, index=index)
     if not isinstance(body, dict):
         raise QueryError(f"{place}.body must be an object with the attributes of the record")
@@ -106,7 +98,7 @@ class WritePlan:
     def _add_write(self, write: Write) -> None:
         record = write.record or {}
         match write.action:
-            case "clear" | "delete":
+            case "clear":
                 known = dict.fromkeys(self._ids(), True) | {each: bool(made) for each, made in self.outcome.items()}
                 for each in sorted(each for each, is_there in known.items() if is_there):
                     self._add(Delete(each))

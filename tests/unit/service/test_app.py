@@ -42,4 +42,4 @@ def test_no_request_builds_routes(store: SearchEngine, monkeypatch: pytest.Monke
     """Regression: building routes blocked the event loop for half a second at each router's first request."""
     monkeypatch.setattr("fastapi.routing._populate_api_route_state", None)
     with local_client(create_app(store, ServiceSettings())) as client:
-        assert client.get("/1/indexes").status_code == 200
+        assert client.get("/v1/indexes").status_code == 200

@@ -202,7 +202,6 @@ OPEN = {
     "GET /v1/products/{product_id}",
     "POST /v1/events",
     "GET /v1/indexes",
-    "GET /1/indexes",
     "GET /1/indexes/{index}/{object_id}",
     "POST /1/indexes/*/queries",
     "POST /1/indexes/*/recommendations",
@@ -227,10 +226,9 @@ def statuses_of_operations(client: TestClient, headers: dict[str, str]) -> dict[
     found = {}
     for path, methods in client.get("/v1/openapi.json").json()["paths"].items():
         for method in methods:
-            body: object = [] if path.endswith(("rules/batch", "synonyms/batch")) else {}
             for each in paths_of(path):
                 address = re.sub("[{}]", "", each)
-                status = client.request(method, address, json=body, headers=headers).status_code
+                status = client.request(method, address, json={}, headers=headers).status_code
                 found[f"{method.upper()} {each}"] = status
     return found
 
