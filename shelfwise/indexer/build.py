@@ -45,7 +45,6 @@ from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
 from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, SHIPPED_TABLE, resolve_model_name
 from shelfwise.retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingError, StoreError
 from shelfwise.retrieval.index.faiss import PreviousVectors, VectorIndexKind, build_index
-from shelfwise.retrieval.index.token_states import DIMENSION
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, rows_now
 from shelfwise.retrieval.memory import require_memory
 from shelfwise.retrieval.progress import NullProgress, Progress
@@ -114,8 +113,6 @@ class RebuildOptions(FeedOptions):
     """The Elasticsearch cluster for keyword search; None searches in the index directory."""
     pictures: PictureOptions = NO_CHANGE
     """The model of pictures, and how they are fetched."""
-    state_dimension: int = DIMENSION
-    """Columns of the products' token states, fewer if the encoder has fewer; 0 stores no states."""
 
 
 class RebuildReport(msgspec.Struct, frozen=True):
@@ -141,7 +138,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
     """The kind of vector index: exact or quantised."""
     index_reason: str
     token_states: int
-    """The number of token states; 0 if the encoder has none, or none were requested."""
+    """The number of token states; 0 if the encoder has none."""
     pictures: PictureInfo | None
     """The picture model and its pictures; None without one."""
     findings: dict[str, int]
@@ -483,7 +480,7 @@ class Rebuild:
         )
         recipe = (Analyzer(self._synonyms).identity, RECIPE, self._options.weights)
         merged, place = catalog.last_merged_change, self._target.place
-        columns = state_columns(encoder, self._options.state_dimension)
+        columns = state_columns(encoder)
         if (made.catalog, *made_by) != (catalog.fingerprint, encoder.identity, *recipe, merged, place, columns):
             return False
         if self._choose_index(catalog.products, encoder.dimension)[0] != made.vectors:
@@ -499,7 +496,7 @@ class Rebuild:
     def _encode(self, encoder: Encoder, building: Path, rows: CatalogRows) -> tuple[EncodingResult, str]:
         """The result, and the kind of the vector index, which is built."""
         before = self._previous.manifest.version if self._previous else ""
-        columns = state_columns(encoder, self._options.state_dimension)
+        columns = state_columns(encoder)
 
         def encode() -> EncodingResult:
             made = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)

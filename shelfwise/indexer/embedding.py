@@ -18,6 +18,7 @@ from shelfwise.indexer.workers import Workers
 from shelfwise.retrieval.encoders.base import Encoder, TableEncoder, as_token_encoder
 from shelfwise.retrieval.encoders.registry import load_encoder, store_encoder
 from shelfwise.retrieval.index.token_states import (
+    DIMENSION,
     MOST_TOKENS,
     StatesWriter,
     TokenRuns,
@@ -40,10 +41,10 @@ class EncodingResult:
     states: TokenStatesInfo | None
 
 
-def state_columns(encoder: Encoder, wanted: int) -> int:
-    """Columns of the token states in versions of an encoder, at most `wanted`; 0 if it has none."""
-    token_encoder = as_token_encoder(encoder) if wanted else None
-    return min(wanted, token_encoder.state_dimension) if token_encoder else 0
+def state_columns(encoder: Encoder) -> int:
+    """Columns of the token states in versions of an encoder; 0 if it has none."""
+    token_encoder = as_token_encoder(encoder)
+    return min(DIMENSION, token_encoder.state_dimension) if token_encoder else 0
 
 
 def _checkpoints_folder(store: Store, encoder: Encoder) -> Path:
@@ -262,7 +263,7 @@ _MOST_KNOWN_LOST = 0.2
 letters are as near to products as real words are, as with a table's rare pieces, and the cutoff ignores them."""
 
 
-def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: StoredArray, seed: int = 0) -> Cutoff:
+def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: StoredArray) -> Cutoff:
     """The cutoff of an encoder over a catalog's unit vectors (n, dimension); `title_of` returns the title of a row.
 
     Two samples of the cosine with the nearest product determine it: pairs of neighbouring words from titles, for which
@@ -270,7 +271,7 @@ def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: St
     """
     if len(vectors) < _FEWEST_FOR_CUTOFF:
         return NO_CUTOFF
-    dice = random.Random(seed)  # noqa: S311 - the same queries each time
+    dice = random.Random(0)  # noqa: S311 - the same queries each time
     titles = map(title_of, dice.sample(range(len(vectors)), min(len(vectors), _CUTOFF_QUERIES)))
     known = list(filter(None, (_neighbours(title, dice) for title in titles)))
     unknown = [_letters(dice) for _ in range(_CUTOFF_QUERIES)]

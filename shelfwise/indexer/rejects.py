@@ -44,7 +44,6 @@ class RejectExample(msgspec.Struct, frozen=True):
 class ReasonCounts:
     """Rows or values counted by reason, with the first examples of each reason."""
 
-    most_examples: int = EXAMPLES
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
     examples: dict[str, list[RejectExample]] = dataclasses.field(default_factory=dict)
 
@@ -70,7 +69,7 @@ class ReasonCounts:
 
     def _keep(self, reason: str, more: Iterable[RejectExample]) -> None:
         kept = self.examples.setdefault(reason, [])
-        kept.extend(list(more)[: self.most_examples - len(kept)])
+        kept.extend(list(more)[: EXAMPLES - len(kept)])
 
 
 class RejectLog:
@@ -84,9 +83,9 @@ class RejectLog:
     file cannot be written, or another run is writing it.
     """
 
-    def __init__(self, path: Path, *, is_partial: bool = False, most_examples: int = EXAMPLES) -> None:
+    def __init__(self, path: Path, *, is_partial: bool = False) -> None:
         self.path = path
-        self.reasons = ReasonCounts(most_examples)
+        self.reasons = ReasonCounts()
         self._is_partial = is_partial
         self._target = path.resolve()
         self._is_file = path.is_file() or not path.exists()  # not a terminal, pipe or /dev/null

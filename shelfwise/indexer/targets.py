@@ -26,7 +26,7 @@ from shelfwise.retrieval.html_report import size_text
 from shelfwise.retrieval.index.faiss import EXACT_BELOW, VectorIndexKind, build_index, choose_kind, vector_bytes
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
-from shelfwise.retrieval.index.token_states import DIMENSION, TokenStatesInfo
+from shelfwise.retrieval.index.token_states import TokenStatesInfo
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, measure_background
 from shelfwise.retrieval.memory import usable_memory
 from shelfwise.retrieval.progress import Progress
@@ -194,7 +194,7 @@ def _publish_reencoded(
     progress.begin("copy", None, "")
     copy_files(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
     progress.end(f"files that do not depend on the encoder, from {previous.version}")
-    columns = state_columns(encoder, previous.states.dimension if previous.states else DIMENSION)
+    columns = state_columns(encoder)
     keys = load_array(folder / TEXT_KEYS_FILE)
     made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, previous.version)
     wanted, _ = choose_index(previous.products, encoder.dimension, None, previous.vectors)

@@ -37,8 +37,6 @@ _BYTES = 4_000_000
 """The size of such a batch in bytes, since a row may have a megabyte."""
 _MOST_WAITING = 20
 """The most batches of rows that wait until their events are appended, however few these are."""
-_EXAMPLES = 5
-"""The number of rows that a report shows for one reason."""
 _MOST_REASONS = 3
 
 
@@ -130,7 +128,7 @@ def import_events(
     ClusterError if the store cannot be written.
     """
     chosen, progress = options or ImportOptions(), progress or NullProgress()
-    log = RejectLog(rejected, is_partial=True, most_examples=_EXAMPLES)
+    log = RejectLog(rejected, is_partial=True)
     with log, Workers(chosen.workers) as pool:
         progress.begin("import", total_size(paths), "bytes")
         run = EventImport(store, intake, chosen, log)

@@ -236,14 +236,10 @@ class TestTokenStates:
         assert any(f"{facts.tokens:,} token states" in message for message in result.summaries)
         assert {f"versions/v000001/{STATES_FOLDER}/{name}" for name in STATES_FILES} <= set(manifest.files)
 
-    @pytest.mark.parametrize("dimension", [0, DIMENSION], ids=["left out", "the encoder gives none"])
-    def test_version_may_have_no_token_states(
-        self, fresh: Shop, monkeypatch: pytest.MonkeyPatch, dimension: int
-    ) -> None:
-        if dimension:
-            monkeypatch.setattr(OnnxEncoder, "state_dimension", property(lambda _: 0, lambda *_: None), raising=False)
+    def test_version_may_have_no_token_states(self, fresh: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(OnnxEncoder, "state_dimension", property(lambda _: 0, lambda *_: None), raising=False)
         result = StoppedProgress()
-        assert fresh.rebuild(CATALOG, progress=result, state_dimension=dimension).token_states == 0
+        assert fresh.rebuild(CATALOG, progress=result).token_states == 0
         assert any("no token states" in message for message in result.summaries)
         assert fresh.store.serving()[0].states is None
         assert not (fresh.folder / STATES_FOLDER).exists()
@@ -281,19 +277,6 @@ class TestReuse:
         built.rebuild(CATALOG)
         assert len(encoded.texts) == len(set(TITLES))
         assert built.states == whole
-
-    def test_changed_dimension_publishes_a_version(self, built: Shop, encoded: Encoded) -> None:
-        assert built.rebuild(CATALOG, state_dimension=64).published
-        assert states_of(built).dimension == 64
-        assert len(encoded.texts) == len(set(TITLES))
-        assert not built.rebuild(CATALOG, state_dimension=64).published
-
-    def test_a_version_without_states_gets_them(self, fresh: Shop, first: Shop, encoded: Encoded) -> None:
-        fresh.rebuild(CATALOG, state_dimension=0)
-        assert encoded.texts == []
-        assert fresh.rebuild(CATALOG).published
-        assert len(encoded.texts) == len(set(TITLES))
-        assert fresh.states == first.states
 
 
 class TestInterruption:

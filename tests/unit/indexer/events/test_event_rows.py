@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shelfwise.indexer.events.mapping import FieldRule, event_mapping
 from shelfwise.indexer.events.row_parser import (
@@ -21,7 +19,6 @@ from shelfwise.indexer.events.row_parser import (
     whole_reader,
 )
 from shelfwise.retrieval.errors import EventError
-from shelfwise.retrieval.events.stored import milliseconds
 from shelfwise.retrieval.records import Event, EventKind
 from tests.unit.indexer.events.event_logs import CLICK, UBI_EVENT, UBI_QUERY
 
@@ -310,13 +307,3 @@ def test_invalid_time_is_refused(rule: FieldRule, value: object, detail: str) ->
         time_reader(rule)(value)
     assert caught.value.reason == "bad time"
     assert detail in caught.value.detail
-
-
-@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(-720, 720))
-def test_time_formats_give_the_same_time(naive: datetime, minutes: int) -> None:
-    moment = naive.replace(tzinfo=timezone(timedelta(minutes=minutes)))
-    ms = milliseconds(moment)
-    read = time_reader(FieldRule())
-    written: list[Any] = [moment.isoformat(), moment.isoformat(" "), ms]
-    assert {milliseconds(read(value)) for value in written} == {ms}
-    assert milliseconds(time_reader(FieldRule(unit="seconds"))(ms // 1000)) == ms // 1000 * 1000
