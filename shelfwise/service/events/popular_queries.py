@@ -184,11 +184,9 @@ def _replaced(queries: list[str], derived: DerivedTables) -> Iterator[tuple[int,
             yield places[query], places[to_query], count / whole[query]
 
 
-def similar_by_products(
-    queries: Sequence[str], labels: pl.DataFrame, least: float = 0.0
-) -> Iterator[tuple[int, int, float]]:
+def similar_by_products(queries: Sequence[str], labels: pl.DataFrame) -> Iterator[tuple[int, int, float]]:
     """The pairs of queries after which the same products were chosen: their numbers, the smaller first, and their
-    similarity, `least` to 1.
+    similarity, 0 to 1.
 
     The click cover graph of Baeza-Yates & Tiberi 2007, Extracting Semantic Relations from Query Logs; few common
     products count for less.
@@ -211,7 +209,7 @@ def similar_by_products(
         found = (cosines.data * common.data / (common.data + _SHRINKAGE)).tolist()
         rows = np.repeat(np.arange(start, start + cosines.shape[0]), np.diff(cosines.indptr)).tolist()
         for one, other, alike in zip(rows, cosines.indices.tolist(), found, strict=True):
-            if one < other and alike >= least:
+            if one < other:
                 yield one, other, alike
 
 
