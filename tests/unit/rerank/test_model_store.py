@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -75,12 +74,6 @@ def damage(registry: RankerStore, name: str) -> None:
 
 
 class TestAdding:
-    def test_index_without_rankers_serves_none_without_notice(self, registry: RankerStore) -> None:
-        assert registry.names() == []
-        found = registry.serving(ENCODING)
-        assert (found.model, found.notices) == (None, ())
-        assert not registry.folder.exists()
-
     def test_published_ranker_serves(self, registry: RankerStore) -> None:
         first = registry.publish(building(1), SPEC, REPORT)
         second = registry.publish(building(2), SPEC, REPORT)
@@ -120,12 +113,6 @@ class TestAdding:
         with pytest.raises(StoreMissingError, match="does not exist"):
             publish(ranker_store(tmp_path / "none"))
         assert not (tmp_path / "none").exists()
-
-    def test_numbers_are_not_reused(self, registry: RankerStore) -> None:
-        publish(registry, 2)
-        shutil.rmtree(registry.folder / "ranker-0001")
-        add_rejected(registry)
-        assert registry.names() == ["ranker-0002", "ranker-0003"]
 
 
 class TestRetention:
@@ -202,14 +189,6 @@ class TestServing:
         assert "names no ranker" in found.notices[0]
         assert add_rejected(registry).removed == ()
         assert registry.rollback(encoding=ENCODING).model.name == "ranker-0002"
-
-    def test_manual_pointer_to_a_rejected_ranker_is_ignored(self, registry: RankerStore) -> None:
-        publish(registry)
-        add_rejected(registry)
-        (registry.folder / CURRENT).write_text("ranker-0002")
-        found = registry.serving(ENCODING)
-        assert found.model == registry.open("ranker-0001")
-        assert "ranker-0002 was rejected: worse: nDCG@10" in found.notices[0]
 
 
 class TestRollback:
@@ -299,15 +278,6 @@ class TestDisk:
         assert registry.serving(ENCODING) == before
         assert registry.names() == ["ranker-0001"]
         publish(registry)
-
-    @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to this user")
-    def test_read_only_folder_serves_and_refuses_writes(self, registry: RankerStore) -> None:
-        publish(registry)
-        registry.folder.chmod(0o500)
-        assert registry.serving(ENCODING).model == registry.open("ranker-0001")
-        with pytest.raises(StoreError, match="permissions of"):
-            publish(registry)
-        registry.folder.chmod(0o700)
 
     def test_file_in_place_of_the_folder_is_refused(self, registry: RankerStore) -> None:
         registry.folder.write_text("")

@@ -41,12 +41,6 @@ class TestContract:
         assert np.all((fitted.examination > 0) & (fitted.examination <= 1))
         assert fitted.conditional_examination(log).shape == log.pairs.shape
 
-    def test_counts_are_those_of_the_log(self, model: Model) -> None:
-        log = ClickLog(np.array([[1, 0, -1], [1, -1, 2]], np.int32), np.array([[1, 0, 0], [0, 0, 1]], np.bool_), 4)
-        made = model.fit(log).estimates
-        assert made.impressions.tolist() == [1, 2, 1, 0]
-        assert made.clicks.tolist() == [0, 1, 1, 0]
-
     def test_a_weight_counts_as_so_many_sessions(self, model: Model) -> None:
         log = simulated("pbm").log.rows(slice(0, 300))
         times = np.random.default_rng(0).integers(1, 4, log.size)
@@ -61,11 +55,6 @@ class TestContract:
         fitted = model.fit(log)
         assert fitted.estimates.attractiveness.tolist() == [0.5, 0.5]
         assert np.isfinite(fitted.examination).all()
-
-    @pytest.mark.parametrize("clicks", [[0, 0, 0], [1, 1, 1], [0, 1, 0]])
-    def test_single_session_is_fitted(self, model: Model, clicks: list[int]) -> None:
-        fitted = model.fit(one_list([0, 1, 2], clicks))
-        assert np.all((fitted.estimates.attractiveness > 0) & (fitted.estimates.attractiveness < 1))
 
     @pytest.mark.parametrize(("clicked", "least", "most"), [(0, 0, 0.01), (1, 0.98, 1)])
     def test_no_clicks_or_all_clicks_are_fitted(self, model: Model, clicked: int, least: float, most: float) -> None:

@@ -62,20 +62,6 @@ def test_features_follow_the_order_of_the_spec(tmp_path: Path) -> None:
     np.testing.assert_allclose(some.score(lists)[0], opened(tmp_path / "all", wide).score(lists)[0], atol=1e-5)
 
 
-def test_empty_list_has_no_scores(tmp_path: Path) -> None:
-    ranker = opened(tmp_path)
-    assert ranker.score([]) == []
-    assert [each.tolist() for each in ranker.score([candidates(0), candidates(0)])] == [[], []]
-    found = ranker.score([candidates(0), candidates(3), candidates(0), candidates(1)])
-    assert [len(each) for each in found] == [0, 3, 0, 1]
-    np.testing.assert_allclose(found[3], ranker.score([candidates(1)])[0], rtol=1e-6)
-
-
-def test_fit_probability_follows_the_calibration(tmp_path: Path) -> None:
-    found = opened(tmp_path).fit(np.array([0.0, 1 / 3, -1e9, 1e9]))
-    assert found.tolist() == pytest.approx([1 / (1 + np.exp(0.5)), 0.5, 0, 1], abs=1e-9)
-
-
 @pytest.mark.parametrize("axes", [(2, 2), (1, -1, 5), (7,), (1, 3, -1)], ids=["few", "no multiple", "many", "scores"])
 def test_failing_graph_raises(tmp_path: Path, axes: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match="ranker-0007 failed on its candidates"):

@@ -118,24 +118,6 @@ def test_pruned_layer_is_replaced_by_its_mean(by: RankerNetwork, found: PartImpo
         assert same_scores(made, by)
 
 
-def test_constant_part_has_no_importance_and_is_pruned_first(by: RankerNetwork) -> None:
-    made = network(1)
-    layer = layer_of(made)
-    with torch.no_grad():
-        layer.output.weight[:, 4:6] = 0.0
-        for name, weight in layer.feed_forward.named_parameters():
-            if name == "2.weight":
-                weight[:, [1, 8]] = 0.0
-    found = measure_importance(made, sample(), WEIGHTS)
-    assert found.heads[2] == pytest.approx(0, abs=1e-7)
-    assert (np.delete(found.heads, 2) > 1e-4).all()
-    assert found.units[[1, 8]] == pytest.approx(0, abs=1e-7)
-    assert (np.delete(found.units, [1, 8]) > 1e-5).all()
-    smaller = prune_network(made, found, PruningTarget(heads=3, feed_forward=10))
-    assert smaller.shape.kept_heads == (0, 1, 3)
-    assert same_scores(smaller, made)
-
-
 @pytest.mark.slow
 def test_pruned_network_is_stored_exported_and_loaded(by: RankerNetwork, found: PartImportance, tmp_path: Path) -> None:
     made = prune_network(by, found, PruningTarget(heads=2, feed_forward=0))

@@ -6,7 +6,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -172,16 +172,8 @@ class TestOtherFormats:
         with pytest.raises(ModelMismatchError, match=f"the features phase_of_the_moon, tide, which .*{CURE}"):
             verify_ranker(folder)
 
-    def test_unknown_report_fields_are_ignored(self, folder: Path) -> None:
-        rewrite(folder / REPORT_FILE, phase="waxing")
-        assert read_report(folder) == REPORT
-
 
 class TestEncoderMatch:
-    def test_a_ranker_of_the_same_encoder_fits(self) -> None:
-        assert misfit(SPEC, ENCODING) == ""
-        assert misfit(SPEC, dataclasses.replace(ENCODING, state_dimension=8)) == ""
-
     @pytest.mark.parametrize(
         ("change", "words"),
         [
@@ -194,19 +186,6 @@ class TestEncoderMatch:
         why = misfit(SPEC, dataclasses.replace(ENCODING, **change))  # type: ignore[arg-type]
         assert words in why
         assert why.endswith("train one for this index: shelfwise train ranker")
-
-
-@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "int8"])
-def test_exported_graph_is_accepted(tmp_path: Path, precision: Literal["fp32", "int8"]) -> None:
-    from shelfwise.rerank.ranker.onnx_export import export_network
-    from tests.unit.rerank.ranker.random_candidates import network
-
-    building()(tmp_path)
-    export_network(network(1), tmp_path / MODEL_FILE, precision)
-    spec = msgspec.structs.replace(SPEC, precision=precision, layers=1)
-    assert write_ranker(tmp_path, spec, REPORT).precision == precision
-    with pytest.raises(ModelDamagedError, match="expects candidate_vectors of 16 columns, but its spec has 32"):
-        write_ranker(tmp_path, msgspec.structs.replace(spec, vector_dimension=32), REPORT)
 
 
 def saved(folder: Path, graph: onnx.ModelProto | bytes) -> Path:

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from shelfwise.rerank.sessions.bots import (
     LAST_POSITION,
@@ -27,7 +26,7 @@ from shelfwise.rerank.sessions.bots import (
 from shelfwise.rerank.sessions.cleaning import clean
 from shelfwise.retrieval.records import EventKind
 from tests.bot_shop import PAGE, RESULTS, Shop, crawl
-from tests.unit.rerank.sessions.session_logs import at, event, log
+from tests.unit.rerank.sessions.session_logs import event, log
 
 NOBODY = pl.Series("session_number", [], dtype=pl.UInt32)
 
@@ -44,35 +43,6 @@ def usual_of(acts: SessionFeatures) -> BotBaseline:
     return fit_baseline(acts, NOBODY)
 
 
-def test_dwell_time_is_until_the_next_act() -> None:
-    shop = Shop()
-    session = shop.session("ann")
-    session.search(0)
-    session.click(1, 4.0)
-    session.click(2, 16.0)
-    session.click(3, 0.0)
-    row = session_features(shop.cleaned()).sessions.row(0, named=True)
-    first, second = math.log(4_000), math.log(16_000)
-    mean = (first + second) / 2
-    assert (row["clicks"], row["dwells"]) == (3, 2)
-    assert row["dwell_sum"] == pytest.approx(first + second)
-    assert row["dwell_ss"] == pytest.approx((first - mean) ** 2 + (second - mean) ** 2)
-
-
-def test_view_after_a_click_does_not_end_its_dwell_time() -> None:
-    shop = Shop()
-    session = shop.session("ann")
-    session.search(0)
-    session.click(1, 0.1)
-    opened = {"kind": "consultation", "time": at(session.now), "received": at(session.now)}
-    shop.events.append(shop.events[-1] | opened)
-    session.now += 7.9
-    session.click(2, 16.0)
-    row = session_features(shop.cleaned()).sessions.row(0, named=True)
-    assert row["dwells"] == 1
-    assert row["dwell_sum"] == pytest.approx(math.log(8_000))
-
-
 def test_baseline_is_fitted_to_shoppers() -> None:
     shop = Shop(seed=3)
     shop.honest(300)
@@ -82,18 +52,6 @@ def test_baseline_is_fitted_to_shoppers() -> None:
     assert len(found.rates) == LAST_POSITION + 1
     assert found.pace == pytest.approx(math.log(25_000), abs=0.25)
     assert found.pace_within == pytest.approx(0.7, abs=0.2)
-
-
-def test_suspects_are_excluded_from_the_baseline() -> None:
-    shop = Shop(seed=3)
-    shop.honest(20)
-    honest = session_features(shop.cleaned())
-    shop.session("bot").visit(0, (10,), 0.2, 0.2)
-    acts = session_features(shop.cleaned())
-    bots = acts.sessions.filter(pl.col("shopper") == "bot")["session_number"]
-    without, expected = fit_baseline(acts, bots), usual_of(honest)
-    assert (without.pace, without.purchases) == (expected.pace, expected.purchases)
-    assert without.rates.tolist() == expected.rates.tolist()
 
 
 NORMAL = BotBaseline(
@@ -115,14 +73,6 @@ def judged(places: tuple[int, ...], pause: float) -> dict[Signal, float]:
     acts = session_features(shop.cleaned())
     found = signals(sums_by("session_number", acts.sessions, acts, NORMAL), NORMAL)
     return {signal: float(values[0]) for signal, values in found.items()}
-
-
-def test_pace_evidence_uses_all_pauses() -> None:
-    for places in ((1,), (1, 2, 3, 4)):
-        z = (math.log(20_000) - math.log(1_000)) / math.sqrt(0.5**2 + 1.0**2 / len(places))
-        p = stats.norm.sf(z)
-        assert judged(places, 1.0)[Signal.FAST] == pytest.approx(-math.log10(-math.e * p * math.log(p)))
-    assert judged((1, 2), 20.0)[Signal.FAST] == 0
 
 
 def test_low_positions_give_a_likelihood_ratio_against_uniform_clicks() -> None:

@@ -67,10 +67,6 @@ class TestSplit:
         assert sorted(together.tolist()) == np.flatnonzero(data.lists.lengths > 1).tolist()
         assert all((np.diff(part) > 0).all() for part in (parts.training, parts.validation, parts.held_out))
 
-    def test_split_of_many_lists_is_a_share(self) -> None:
-        parts = split_lists(lists_of([2] * 4_000, [0.0] * 8_000), share=0.05)
-        assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [3_600, 200, 200]
-
     def test_too_few_lists_are_refused(self) -> None:
         few = lists_of([2] * 199 + [1] * 50, [0.0] * 448)
         with pytest.raises(TrainingError, match="199 of 249 queries have two candidates or more; at least 200"):
@@ -92,12 +88,6 @@ class TestAgreement:
         wanted = np.concatenate([data.targets[data.lists.place(number)] for number in parts.held_out])
         assert agreement(data, parts.held_out, wanted) == pytest.approx(1)
         assert agreement(data, parts.held_out, -wanted).max() < 1
-
-    def test_gain_is_a_softmax_share(self, data: ListData) -> None:
-        two = dataclasses.replace(data, lists=lists_of([2], [0.0, 0.0]), targets=np.array([0, 2], np.float32))
-        ideal = 1 + np.exp(-2) / np.log2(3)
-        found = agreement(two, np.array([0]), np.array([1.0, 0.0]))
-        assert found == pytest.approx((np.exp(-2) + 1 / np.log2(3)) / ideal)
 
 
 class TestDistillation:

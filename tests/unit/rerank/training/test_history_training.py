@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from shelfwise.rerank.ranker.features import ACT_KINDS, MOST_ACTS
+from shelfwise.rerank.ranker.features import ACT_KINDS
 from shelfwise.rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
 from shelfwise.rerank.training.click_training import new_attention, replace_attention, single_displays_loss
 from shelfwise.rerank.training.datasets import full_batches
@@ -115,12 +115,6 @@ class TestHistories:
         first, behind = past.before(shopper, np.array([5, 10, 11, 99, 50, 20, 21]))
         found = [list(range(*each)) for each in zip(first.tolist(), behind.tolist(), strict=True)]
         assert found == [[], [], [0], [0, 1, 2], [], [3], [3, 4]]
-
-    def test_history_keeps_the_newest_acts(self) -> None:
-        count = MOST_ACTS + 30
-        past = Acts(np.zeros(count, np.int64), np.arange(count), np.ones(count, np.int64), np.arange(count))
-        first, behind = past.before(np.array([0, 0]), np.array([count, 60]))
-        assert (first.tolist(), behind.tolist()) == ([30, 10], [count, 60])
 
     def test_displays_without_history_act_or_choice_are_skipped(self) -> None:
         past = Acts(np.array([0]), np.array([7]), np.array([1]), np.array([10]))

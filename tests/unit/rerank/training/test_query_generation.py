@@ -25,7 +25,7 @@ from shelfwise.rerank.training.query_generation import (
     respell,
     synthetic_queries,
 )
-from shelfwise.rerank.training.query_text import WordKind, read_words
+from shelfwise.rerank.training.query_text import read_words
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import contains_chinese, fold
@@ -55,27 +55,6 @@ def facts_of(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> Produc
 
 def shopper_for(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> QueryWriter:
     return QueryWriter(facts_of(product, beside), words_of((product, *beside)), Random(0))
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("Hammer", WordKind.WORD),
-        ("t-shirt", WordKind.WORD),
-        ("12 in.", WordKind.QUANTITY),
-        ("2 in. x 4 in.", WordKind.QUANTITY),
-        ("2-pack", WordKind.QUANTITY),
-        ("6 pc(s)", WordKind.QUANTITY),
-        ("17", WordKind.QUANTITY),
-        ("DCD771C2", WordKind.MODEL),
-        ("with", WordKind.JOINING),
-        ("剃须刀", WordKind.WORD),
-        ("的", WordKind.JOINING),
-        ("正品", WordKind.JOINING),
-    ],
-)
-def test_kinds_of_words(text: str, kind: WordKind) -> None:
-    assert [word.kind for word in read_words(text)] == [kind]
 
 
 @pytest.mark.parametrize(

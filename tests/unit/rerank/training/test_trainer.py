@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,16 +141,6 @@ def test_curves_have_every_epoch_once_after_resuming(tmp_path: Path) -> None:
         "loss": [(1, 2.5), (2, 2.25)],
         "validation": [(0, 0.25), (1, 0.5), (2, 0.375)],
     }
-
-
-def test_curves_are_written_during_the_run_without_leftover_threads(tmp_path: Path) -> None:
-    threads = threading.active_count()
-    judged = tensorboard_curve(tmp_path / run_name(1), "debiased")
-    judged(CURVE[0])
-    assert scalars(tmp_path / CHARTS_FOLDER / run_name(1) / "debiased") == {"validation": [(0, 0.25)]}
-    assert threading.active_count() == threads + 1
-    del judged
-    assert threading.active_count() == threads
 
 
 def test_newest_curves_and_foreign_files_are_kept(tmp_path: Path) -> None:

@@ -82,13 +82,6 @@ def test_transitions_equal_ridge_regression_of_visits(again: float, half_life: f
     assert both[0, 1] == pytest.approx(alone[0, 1] + expected[0, 1], abs=1e-6)
 
 
-def test_single_visits_have_no_transitions() -> None:
-    options = NeighbourOptions(None, transition=1.0)
-    once = Histories.of(CHOSEN, times=[[0.0] * len(each) for each in CHOSEN])
-    assert not pairs(find_neighbours(once, ROWS, options, least_shoppers=1))
-    assert pairs(find_neighbours(HISTORIES, ROWS, options, least_shoppers=1))
-
-
 def test_unknown_times_cannot_be_decayed() -> None:
     with pytest.raises(TrainingError, match="cannot be computed"):
         find_neighbours(HISTORIES, ROWS, NeighbourOptions(half_life=60.0), least_shoppers=1)
@@ -119,14 +112,6 @@ def test_strongest_neighbours_are_kept_in_order() -> None:
 def test_scores_are_summed_over_the_history_with_decay() -> None:
     result, known = FOUND.scores(np.array([-1, 2, 0]), 0.5), pairs(FOUND)
     assert result.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
-
-
-def test_empty_history_and_unknown_products_have_no_neighbours() -> None:
-    for places in (np.array([-1, -1]), np.empty(0, np.int64)):
-        assert FOUND.scores(places, 0.9).tolist() == [0.0] * 3
-    none = find_neighbours(HISTORIES, np.empty(0, np.int64), AGAIN, least_shoppers=1)
-    assert (len(none), len(none.others)) == (0, 0)
-    assert not none.problem(0)
 
 
 def test_neighbours_are_mapped_to_new_rows() -> None:
