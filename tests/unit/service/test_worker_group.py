@@ -70,13 +70,6 @@ def test_a_value_shared_by_a_worker_is_read_by_others_until_it_is_withdrawn(grou
     assert one.of_others("news") == []
 
 
-def test_a_service_with_one_process_has_no_shared_state() -> None:
-    group = WorkerGroup()
-    group.publish("news", b"1")
-    assert group.published("news") == {}
-    assert group.array("counts", (2,), int).tolist() == [[0, 0]]
-
-
 def test_the_folder_of_a_group_is_private_and_goes_with_it() -> None:
     with group_folder(2) as folder:
         assert folder.stat().st_mode & 0o777 == 0o700

@@ -231,13 +231,6 @@ def test_invalid_input_error_names_the_field(
     assert (error["code"] == "bad_experiment") == (kind == "experiment")
 
 
-def test_deleting_or_stopping_a_missing_document_is_a_404(client: TestClient) -> None:
-    answer = client.delete("/v1/synonyms/nowhere")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_synonym")
-    for path in ("/v1/experiments/nosuch/stop", "/v1/experiments/..%2f/stop"):
-        assert client.post(path).status_code in (400, 404, 405)
-
-
 ORDER = {"id": "order", "variants": [{"name": "now"}, {"name": "words", "options": {"ranker": "ranker-0001"}}]}
 
 

@@ -11,7 +11,6 @@ from shelfwise.retrieval.records import EventKind, Relation, RelationEvidence, R
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.signals import Relations, write_relations
 from shelfwise.service.http.fields import select_fields
-from tests.catalogs import ids
 from tests.services import events_of_query
 
 
@@ -30,14 +29,6 @@ def test_results_are_grouped_and_diversified(client: TestClient, store: SearchEn
     assert shown == [(hit.product.id, hit.group_size, hit.siblings) for hit in page.hits]
     assert found["total"] == page.total < store.search("backpack").total
     assert found["facets"]["color"]["counts"][0]["count"] == page.facets["color"].counts[0].count
-
-
-def test_search_fields_restrict_a_search(client: TestClient, store: SearchEngine) -> None:
-    parameters = {"q": "cordless drill", "search_fields": ["description", "brand"]}
-    found = client.get("/v1/search", params=parameters).json()
-    page = store.search("cordless drill", search_fields=["description", "brand"])
-    assert [hit["product"]["id"] for hit in found["hits"]] == ids(page)
-    assert found["total"] == page.total < store.search("cordless drill").total
 
 
 def test_operators_are_read_with_advanced_syntax(client: TestClient, store: SearchEngine) -> None:
