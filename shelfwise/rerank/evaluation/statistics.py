@@ -5,20 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shelfwise.rerank.click_models.click_log import Floats, sums
 from shelfwise.retrieval.errors import InputError
 
-if TYPE_CHECKING:
-    pass
-
 ALPHA = 0.05
 """The probability with which a 95% interval misses the truth."""
-Z = 1.959964
-"""Standard normal quantile of two-sided 95% intervals."""
 _CHUNK_DRAWS = 1 << 21
 """The number of draws at a time: their indices and values take about 50 MB."""
 _MOST_UNITS = 10_000
