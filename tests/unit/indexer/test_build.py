@@ -207,8 +207,7 @@ class TestRepair:
         assert built.rebuild(CATALOG).published
         assert (built.store.current(), built.store.serving()[1]) == ("v000002", ())
 
-    @pytest.mark.parametrize("name", ["model.onnx", "encoder.json"])
-    @pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "flipped"])
+    @pytest.mark.parametrize(("name", "is_removed"), [("model.onnx", False), ("encoder.json", True)])
     def test_damaged_encoder_is_stored_again(self, built: Shop, first: Shop, name: str, is_removed: bool) -> None:
         path = next(built.store.encoders.iterdir()) / name
         if is_removed:

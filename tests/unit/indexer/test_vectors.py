@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import shelfwise.indexer.embedding
-from shelfwise.indexer.embedding import copy_to_duplicates, encode_rows, measure_cutoff, missing_rows
+from shelfwise.indexer.embedding import measure_cutoff
 from shelfwise.indexer.embedding_cache import EncodingCheckpoints, Keys, VectorCache, key_array, text_key
 from shelfwise.retrieval.encoders.base import Encoder, as_token_encoder
 from shelfwise.retrieval.encoders.onnx import OnnxEncoder
@@ -49,25 +49,6 @@ def vectors_of(texts: Sequence[str]) -> NDArray[np.float32]:
     return np.array(rows, dtype=np.float32).reshape(len(texts), VECTOR_COLUMNS)
 
 
-class Recorder:
-    identity = "recorder"
-    dimension = VECTOR_COLUMNS
-
-    def __init__(self) -> None:
-        self.calls: list[list[str]] = []
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return vectors_of(texts)
-
-    def encode_products(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
-        self.calls.append(list(texts))
-        if progress:
-            progress(len(texts))
-        return vectors_of(texts)
-
-
 def keys_of(texts: Sequence[str]) -> Keys:
     return key_array([text_key(text) for text in texts])
 
@@ -92,12 +73,6 @@ class TestKnownVectors:
         assert [text for text in "abcdefgh" if is_known(known, text)] == there
         asked = data.draw(st.lists(st.sampled_from(there), max_size=10)) if there else []
         assert np.array_equal(filled(known, asked), vectors_of(asked))
-
-    def test_key_without_a_vector_is_reported(self) -> None:
-        known = VectorCache(VECTOR_COLUMNS)
-        known.add(keys_of("a"), vectors_of("a"))
-        with pytest.raises(KeyError, match="1 texts have no vector"):
-            filled(known, "ab")
 
     @pytest.mark.parametrize(
         "shape", [(2, VECTOR_COLUMNS + 1), (2, VECTOR_COLUMNS - 1), (2,), (1, VECTOR_COLUMNS), (3, VECTOR_COLUMNS)]
@@ -155,50 +130,6 @@ class TestChunkFolder:
             assert np.array_equal(filled(known, there), vectors_of(there))
             refused += not there
         assert refused > len(whole) // 2 if bit else refused == len(whole)
-
-
-class TestMissingRows:
-    @given(texts=st.lists(st.sampled_from("abcdef"), max_size=12))
-    def test_vectors_are_copied_to_rows_with_the_same_text(self, texts: list[str]) -> None:
-        keys = keys_of(texts)
-        rows = missing_rows(keys, VectorCache(VECTOR_COLUMNS))
-        into = np.zeros((len(texts), VECTOR_COLUMNS), dtype=np.float32)
-        into[rows] = vectors_of([texts[row] for row in rows])
-        copy_to_duplicates(keys, rows, into)
-        assert np.array_equal(into, vectors_of(texts))
-
-
-class TestEncodeRows:
-    @pytest.fixture(autouse=True)
-    def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 2)
-
-    def encode(self, texts: Sequence[str], chunks: EncodingCheckpoints, encoder: Recorder) -> list[int]:
-        done: list[int] = []
-        into = np.zeros((len(texts), VECTOR_COLUMNS), dtype=np.float32)
-        rows = np.arange(len(texts))
-        for chunk, made in encode_rows(rows, keys_of(texts), texts.__getitem__, encoder, chunks, done.append):
-            into[chunk] = made
-        assert np.array_equal(into, vectors_of(texts))
-        return done
-
-    def test_each_chunk_is_stored_before_the_next_starts(self, chunks: EncodingCheckpoints) -> None:
-        kept: list[int] = []
-
-        class CheckingRecorder(Recorder):
-            def encode_products(
-                self, texts: Sequence[str], progress: Callable[[int], None] | None = None
-            ) -> NDArray[np.float32]:
-                kept.append(chunks.load(VectorCache(VECTOR_COLUMNS)))
-                return super().encode_products(texts, progress)
-
-        assert self.encode("abcde", chunks, CheckingRecorder()) == [2, 2, 1]
-        assert kept == [0, 2, 4]
-
-    def test_texts_of_one_length_are_encoded_together(self, chunks: EncodingCheckpoints) -> None:
-        encoder = Recorder()
-        self.encode(["long text", "a", "long words", "b"], chunks, encoder)
-        assert encoder.calls == [["a", "b"], ["long text", "long words"]]
 
 
 LONG = "garden hose with a reel, brass fittings and a spray gun, "
