@@ -61,12 +61,9 @@ class ExternalSorter:
             if len(self._runs) > MOST_RUNS:
                 self._merge_runs()
 
-    def sorted(self) -> Iterator[tuple[Entry, bool]]:
-        """Every product, ordered by id, and whether it is the first with its id."""
-        last = None
-        for entry in heapq.merge(*map(_read_run, self._runs), sorted(self._held)):
-            yield entry, entry.id != last
-            last = entry.id
+    def sorted(self) -> Iterator[Entry]:
+        """Every product, ordered by id, then by arrival."""
+        return heapq.merge(*map(_read_run, self._runs), sorted(self._held))
 
     def _write_run(self, entries: Iterator[Entry] | list[Entry]) -> None:
         path = self._folder / f"run-{self._written:06d}"

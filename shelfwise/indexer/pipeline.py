@@ -228,12 +228,12 @@ class FeedPipeline:
 
     def _entries(self) -> Iterator[tuple[Entry, bool]]:
         """Every product of the first pass, ordered by id, and whether it is the first with its id."""
-        if self._known is None:
-            yield from self._sorter.sorted()
-            return
-        read = (entry for entry, _ in self._sorter.sorted())
+        entries = self._sorter.sorted()
+        if self._known is not None:
+            known = self._known.entries()
+            entries = heapq.merge(entries, known, key=lambda each: (each.id, each.file // 2, each.row))
         last = None
-        for entry in heapq.merge(read, self._known.entries(), key=lambda each: (each.id, each.file // 2, each.row)):
+        for entry in entries:
             yield entry, entry.id != last
             last = entry.id
 
