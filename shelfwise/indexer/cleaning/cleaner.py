@@ -12,8 +12,14 @@ from itertools import chain, dropwhile
 from typing import Any
 
 from shelfwise.indexer.cleaning.language import detect
-from shelfwise.indexer.cleaning.measures import parse_quantity
-from shelfwise.indexer.cleaning.text import all_plain, clean_text, drop_invisible, is_placeholder, join_lines
+from shelfwise.indexer.cleaning.text import (
+    all_plain,
+    clean_text,
+    drop_invisible,
+    is_placeholder,
+    join_lines,
+    parse_quantity,
+)
 from shelfwise.indexer.feeds.values import currency_code
 from shelfwise.retrieval.filters.schema import fold_value
 from shelfwise.retrieval.records import AttributeValue, Product, Variant

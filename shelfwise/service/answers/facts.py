@@ -12,7 +12,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.indexer.cleaning.measures import parse_quantity
+from shelfwise.indexer.cleaning.text import parse_quantity
 from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.errors import EncoderError
 from shelfwise.retrieval.filters.schema import FieldCatalog

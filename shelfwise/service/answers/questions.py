@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from shelfwise.indexer.cleaning.measures import parse_quantity
+from shelfwise.indexer.cleaning.text import parse_quantity
 from shelfwise.retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold, word_term
 from shelfwise.retrieval.text.units import QUANTITIES, quantities
 

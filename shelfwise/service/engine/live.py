@@ -682,7 +682,7 @@ def _measure(name: str, value: object) -> tuple[str, float] | None:
     """The name and the number of an attribute's measure; None if it is not one quantity."""
     if not isinstance(value, str) or not value[:1].isdecimal():
         return None
-    from shelfwise.indexer.cleaning.measures import parse_quantity
+    from shelfwise.indexer.cleaning.text import parse_quantity
 
     found = parse_quantity(value)
     return (f"{name}_{found[0]}", found[1]) if found else None

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from shelfwise.indexer.cleaning import cleaner
 from shelfwise.indexer.cleaning.cleaner import Cleaner, clean_identifier, clean_image, digits_only, is_broken
-from shelfwise.indexer.cleaning.measures import parse_quantity
-from shelfwise.indexer.cleaning.text import is_placeholder
+from shelfwise.indexer.cleaning.text import is_placeholder, parse_quantity
 from shelfwise.retrieval.records import Product, Variant
 from shelfwise.retrieval.store.products import product_to_json
 
