@@ -80,22 +80,18 @@ def fit(
     options: UserTowerOptions = UserTowerOptions(),
     *,
     categories: Ints | None = None,
-    validation: HeldOutActs | None = None,
     folder: Path | None = None,
     advance: Advance = lambda _steps: None,
     judged: Judged = lambda _epoch: None,
 ) -> UserTower:
     """Trains a tower on product vectors (N, d) and histories, oldest act first. `categories` (N,) number the products'
-    categories, -1 if unknown; new products take the mean popularity of their category. `validation` scores each epoch;
-    by default the newest acts are held out until the number of epochs is known. An interrupted run resumes from
+    categories, -1 if unknown; new products take the mean popularity of their category. The newest acts are held out
+    until the number of epochs is known. An interrupted run resumes from
     `folder`. `advance` receives completed steps, `judged` epochs. Raises TrainingError for too little data or a
     non-finite loss."""
     _check(vectors, histories)
-    if validation:
-        learning, held = histories, validation
-    else:
-        share, hide_seen = options.validation_share, options.hide_seen
-        learning, held = split_by_time(histories, share, hide_seen=hide_seen, whole_visit=True)
+    share, hide_seen = options.validation_share, options.hide_seen
+    learning, held = split_by_time(histories, share, hide_seen=hide_seen, whole_visit=True)
     if not len(held.targets):
         raise TrainingError("no shopper did anything after the first acts of all: nothing can validate a tower")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as given:
@@ -113,7 +109,7 @@ def fit(
         )
         prior = choose_prior(run.tower(neighbours), validating, hide_seen=options.hide_seen)
         best = best_of(curve).number
-        if options.refit and learning is not histories:
+        if options.refit:
             run = _UserTowerTraining(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
             run.train(None, work / "whole", advance)
             neighbours = run.learned_again(neighbours)

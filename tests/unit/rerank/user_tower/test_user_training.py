@@ -110,14 +110,6 @@ def test_killed_run_gives_the_same_result(tmp_path: Path) -> None:
     assert result[:2] == [0, 1]
 
 
-def test_a_validation_can_be_given() -> None:
-    vectors, histories = _given()
-    held = HeldOutActs(Histories.of([[0], [EACH]]), np.array([EACH, 2 * EACH]), np.arange(2))
-    result: list[float] = []
-    fit(vectors, histories, TINY, validation=held, judged=lambda epoch: result.append(epoch.validation))
-    assert len(result) >= 2
-
-
 def test_product_of_few_shoppers_has_no_own_parameters() -> None:
     vectors, histories = _given()
     alone = Histories.of(
