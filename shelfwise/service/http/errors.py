@@ -51,6 +51,7 @@ _SERVER_MESSAGES = {
     "encoder": "the text cannot be encoded now",
     "ranker": "the ranker cannot be used now",
     "user_tower": "the user tower cannot be used now",
+    "expansion": "the learned expansions cannot be used now",
     "internal": "internal server error",
 }
 """Messages of server errors by code; the original messages would reveal files and machines."""
