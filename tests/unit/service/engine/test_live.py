@@ -5,22 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shelfwise.service.engine.live
 from shelfwise.indexer.build import RebuildOptions, rebuild
-from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
-from shelfwise.rerank.ranker.network import RankerNetwork, save_network
-from shelfwise.rerank.ranker.onnx_export import export_network
-from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.retrieval.encoders.base import as_token_encoder
 from shelfwise.retrieval.errors import (
     ChangeError,
@@ -30,7 +25,7 @@ from shelfwise.retrieval.errors import (
     UnknownProductError,
 )
 from shelfwise.retrieval.filters.parser import parse_filter
-from shelfwise.retrieval.index.token_states import DIMENSION, PADDING, ProductTokens, quantise_tokens
+from shelfwise.retrieval.index.token_states import PADDING, ProductTokens, quantise_tokens
 from shelfwise.retrieval.records import Availability, Product
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.retrieval.store.versions import Store
@@ -43,9 +38,7 @@ from tests import catalogs, oracle
 from tests.catalogs import ids, write_feed
 from tests.conftest import ENCODER
 from tests.encoders import BrokenEncoder
-from tests.machine import full_disk, within
-from tests.rankers import REPORT
-from tests.unit.service.engine.demo_rankers import attending_shape, spec_for
+from tests.machine import full_disk
 from tests.versions import reseal
 
 KETTLE = Product(
@@ -333,67 +326,3 @@ def test_a_price_keeps_states_and_changes_signals(live: SearchEngine) -> None:
     assert same(gathered(live.snapshot, 7), gathered(before, 7))
     assert live.snapshot.signals.at(np.array([7])).price.tolist() == [12345.5]
     assert before.signals.at(np.array([7])).price[0] != 12345.5
-
-
-TITLES = ("cordless drill", "hammer drill", "steel frying pan", "drill bits for steel", "desk lamp", "two-man tent")
-PRODUCTS = tuple(Product(f"p{place}", title, price=10.0 + place) for place, title in enumerate(TITLES))
-QUERY = "steel drill"
-
-
-def build(root: Path, cache: Path, products: Sequence[Product] = PRODUCTS, *, states: int = DIMENSION) -> None:
-    feed = write_feed(root.with_name(f"{root.name}.jsonl"), products)
-    options = RebuildOptions(
-        (str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, state_dimension=states
-    )
-    rebuild(root, options)
-
-
-@pytest.fixture(scope="module")
-def ranked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index with token states, and a ranker with cross-attention and random weights that reads them."""
-    root = tmp_path_factory.mktemp("with-states") / "index"
-    build(root, cache)
-    with SearchEngine.open(root, follow=False) as engine:
-        spec = spec_for(engine.snapshot, layers=1)
-    torch.manual_seed(5)
-    network = RankerNetwork(attending_shape(spec))
-
-    def ranker(folder: Path) -> None:
-        export_network(network, folder / MODEL_FILE)
-        save_network(network, folder / WEIGHTS_FILE)
-
-    ranker_store(root).publish(ranker, spec, REPORT)
-    return root
-
-
-@pytest.fixture
-def old(ranked: Path, cache: Path, tmp_path: Path) -> Path:
-    """An index without token states, with the same ranker."""
-    root = tmp_path / "index"
-    build(root, cache, states=0)
-    shutil.copytree(ranked / "rankers", root / "rankers")
-    return root
-
-
-def scores(engine: SearchEngine) -> dict[str, float]:
-    engine.reload_if_changed()
-    page = engine.search(QUERY)
-    assert page.degraded == ()
-    assert engine.stages[-1] == "ranked"
-    return {hit.product.id: hit.score for hit in page.hits}
-
-
-def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: Path, old: Path, cache: Path) -> None:
-    with SearchEngine.open(ranked, follow=False) as reading, SearchEngine.open(old) as engine:
-        (notice,) = engine.notices
-        assert notice.startswith("ranker-0001 scores by features alone: the encoder of the index has no token states")
-        assert "shelfwise rebuild" in notice
-        alone, expected = scores(engine), scores(reading)
-        assert alone.keys() == expected.keys()
-        assert all(abs(alone[name] - expected[name]) > 1e-3 for name in expected)
-        # The rebuild encodes while the engine answers; then the engine loads the new version.
-        build(old, cache)
-        assert within(60, lambda: engine.snapshot.states is not None)
-        engine.reload_if_changed()
-        assert engine.notices == ()
-        assert scores(engine) == pytest.approx(expected, rel=1e-4)
