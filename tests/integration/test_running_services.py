@@ -69,7 +69,7 @@ class Readers(Shoppers):
 @pytest.fixture
 def replicas(demo_index: Path, tmp_path: Path) -> Iterator[list[Service]]:
     index = Path(shutil.copytree(demo_index, tmp_path / "store"))
-    options = {"requests_per_minute_address": 10_000_000, "queue": 200}
+    options = {"requests_per_minute_address": 10_000_000}
     with (
         service(index, tmp_path / "one.log", "--notice", "4", **options) as one,
         service(index, tmp_path / "two.log", "--notice", "4", **options) as two,
