@@ -74,7 +74,8 @@ def test_demo_store_results_are_equal(
 ) -> None:
     settings = settings_for(request.getfixturevalue(server), shards=shards)
     queries = list(read_judgments(demo.judgments).grades)[::20]
-    requests = [SearchRequest(text, **{**PLAIN, **each}) for text in queries for each in VARIED]
+    varied: list[SearchOptions] = [{**PLAIN, **each} for each in VARIED]
+    requests = [SearchRequest(text, **each) for text in queries for each in varied]
     with opened_in_both(demo_index, tmp_path, settings) as (_, other):
         pages = [(engine.search(each), other.search(each)) for each in requests]
     hits = [pair for here, there in pages for pair in zip(here.hits, there.hits, strict=True)]

@@ -218,13 +218,10 @@ def test_restored_documents_must_be_consistent(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(("who", "message"), [("m" * 101, "at most 100 characters"), ("m\x1b7", "control character")])
 def test_author_must_be_a_name(tmp_path: Path, who: str, message: str) -> None:
-    calls = (
-        lambda: RuleStore(tmp_path).put([SALE], who=who),
-        lambda: ExperimentStore(tmp_path).stop("merging", who=who),
-    )
-    for call in calls:
-        with pytest.raises(InputError, match=message):
-            call()
+    with pytest.raises(InputError, match=message):
+        RuleStore(tmp_path).put([SALE], who=who)
+    with pytest.raises(InputError, match=message):
+        ExperimentStore(tmp_path).stop("merging", who=who)
     assert list(tmp_path.iterdir()) == []
 
 
