@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from shelfwise.rerank.model_card import model_use
-from shelfwise.rerank.model_store import FORMAT, ModelFamily, ModelReport, ModelStore, StoredModel
+from shelfwise.rerank.model_store import FORMAT, ModelFamily, ModelReport, ModelStore
 from shelfwise.retrieval.errors import EXPANSION, ModelDamagedError, ModelMismatchError
 from shelfwise.retrieval.index.keyword import MOST_MATCHING
 from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, RULES, Expansion, Expansions
@@ -86,7 +86,6 @@ EXPANSION_MODELS = ModelFamily(
     columns=lambda _spec: {},
     check=_check,
 )
-StoredExpansion = StoredModel[ExpansionSpec, ExpansionReport]
 ExpansionStore = ModelStore[ExpansionSpec, ExpansionReport]
 
 

@@ -92,7 +92,7 @@ class RejectCount:
 
 @dataclass(frozen=True, slots=True)
 class EventReport:
-    """What the derived tables and the analytics do not show about the events of a window."""
+    """The events of a window, in so far as neither the derived tables nor the analytics show them."""
 
     first: datetime
     """Start of the window, which covers everything except rows rejected by imports."""
