@@ -66,16 +66,6 @@ def test_facets_that_narrow_a_query_best_come_first(client: TestClient, store: S
     assert found["renderingContent"]["facetOrdering"]["facets"]["order"][: len(best)] == best
 
 
-@pytest.mark.parametrize(("index", "sort"), [("shop_price_asc", "price"), ("shop_rating_count_desc", "-rating_count")])
-def test_index_name_suffix_selects_the_sort_order(
-    client: TestClient, store: SearchEngine, index: str, sort: str
-) -> None:
-    (found,) = request(client, {"indexName": index, "query": "lamp"})
-    page = store.search("lamp", sort=sort)
-    assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
-    assert found["index"] == index
-
-
 def test_pages_and_offsets_reach_every_hit_once(client: TestClient) -> None:
     (whole, *pages) = request(
         client,
@@ -112,17 +102,6 @@ def test_query_suggestions_are_a_separate_index(client: TestClient, store: Searc
     (found,) = request(client, {"indexName": "shop_query_suggestions", "query": "dri", "hitsPerPage": 4})
     assert [hit["query"] for hit in found["hits"]] == [each.text for each in store.suggest("dri", size=4).queries]
     assert found["hits"][0]["_highlightResult"]["query"]["value"].startswith("<em>dri</em>")
-
-
-def test_records_are_fetched_by_id(client: TestClient, store: SearchEngine) -> None:
-    product = store.search("lamp").hits[0].product
-    record = client.get(f"/1/indexes/any/{product.id}").json()
-    assert (record["objectID"], record["name"]) == (product.id, product.title)
-    wanted = {"requests": [{"objectID": product.id, "attributesToRetrieve": ["name"]}, {"objectID": "nosuch"}]}
-    result = client.post("/1/indexes/*/objects", json=wanted).json()["results"]
-    assert result == [{"objectID": product.id, "name": product.title}, None]
-    missing = client.get("/1/indexes/any/nosuch")
-    assert (missing.status_code, set(missing.json())) == (404, {"message", "status"})
 
 
 @pytest.mark.parametrize(
@@ -244,9 +223,3 @@ class TestEvents:
     ) -> None:
         (found,) = request(client, {"query": "saw", "clickAnalytics": True, "userToken": "u1", **more})
         assert not events_of_query(store.root, found["queryID"], wanted=1, seconds=0.6)
-
-    def test_invalid_events_are_refused(self, client: TestClient) -> None:
-        good = {"eventType": "click", "userToken": "u", "objectIDs": ["a"], "queryID": "q"}
-        for wrong in ({"timestamp": "soon"}, {"userToken": "", "queryID": ""}):
-            answer = client.post("/1/events", json={"events": [{**good, **wrong}]})
-            assert (answer.status_code, set(answer.json())) == (400, {"message", "status"}), wrong

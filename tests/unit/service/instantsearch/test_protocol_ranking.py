@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from shelfwise.service.app import create_app
-from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.telemetry import WITHOUT_EFFECT
-from shelfwise.service.settings import ServiceSettings
-from tests.services import local_client
 
 DOCUMENT = Path(__file__).parents[4] / "docs/instantsearch.md"
 INDEX = "/1/indexes/products"
@@ -22,10 +17,9 @@ Hits = list[dict[str, Any]]
 
 
 @pytest.fixture
-def client(root: Path) -> Iterator[TestClient]:
-    with SearchEngine.open(root) as engine, local_client(create_app(engine, ServiceSettings())) as calling:
-        calling.put(f"{INDEX}/settings", json={"hitsPerPage": 100})
-        yield calling
+def client(served: TestClient) -> TestClient:
+    served.put(f"{INDEX}/settings", json={"hitsPerPage": 100})
+    return served
 
 
 def set_up(client: TestClient, index: str = "products", /, **settings: object) -> str:

@@ -42,12 +42,9 @@ def test_settings_are_relevance_settings(client: TestClient, store: SearchEngine
     ("settings", "named"),
     [
         ({"customRanking": ["rating"]}, "customRanking: 'rating' must be like desc(rating)"),
-        ({"ranking": ["typo", "popularity"]}, "ranking: 'popularity' must be like desc(rating)"),
         ({"typoTolerance": "maybe"}, "typoTolerance is 'maybe'"),
-        ({"searchableAttributes": {"a": 1}}, "searchableAttributes must be a list"),
         ({"distinct": "yes"}, "distinct is 'yes'"),
         ({"disableTypoToleranceOnWords": ["two words"]}, "never_corrected"),
-        ({"replicas": 5}, "replicas must be a list"),
     ],
 )
 def test_setting_of_a_wrong_value_changes_nothing(

@@ -59,13 +59,7 @@ def test_attributes_do_not_replace_record_fields() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "names"),
-    [
-        (("*",), {"objectID", "name", "brand"}),
-        (("name",), {"objectID", "name"}),
-        (("-name",), {"objectID", "brand"}),
-        (("*", "-brand"), {"objectID", "name"}),
-        ((), {"objectID"}),
-    ],
+    [(("*",), {"objectID", "name", "brand"}), (("*", "-brand"), {"objectID", "name"}), ((), {"objectID"})],
 )
 def test_attributes_to_retrieve_are_selected(wanted: tuple[str, ...], names: set[str]) -> None:
     assert set(select_attributes({"objectID": "p", "name": "P", "brand": "B"}, wanted)) == names
@@ -80,8 +74,6 @@ def test_attributes_to_retrieve_are_selected(wanted: tuple[str, ...], names: set
         ("电池和电钻", "电钻", "电池和[电钻]"),
         ("DCD771C2 kit", "dcd771", "DCD771C2 kit"),
         ("<b>drill</b>", "drill b", "<[b]>[drill]</[b]>"),
-        ("nothing here", "drill", "nothing here"),
-        ("", "drill", ""),
         ("drill", "", "drill"),
     ],
 )
@@ -93,9 +85,7 @@ def test_highlighted_words_are_the_matched_ones(text: str, query: str, value: st
     ("query", "wanted", "value"),
     [
         ("cordless drill", "description:5", "Two [cordless] [drills] of 18…"),
-        ("cordless drill", "description:0", "…"),
         ("cordless drill", "description:100", DRILL.description.replace("cordless drills", "[cordless] [drills]")),
-        ("cordless drill", "brand", "Bosch"),
         ("charger", "description:5", "…case, with a [charger] and…"),
     ],
 )

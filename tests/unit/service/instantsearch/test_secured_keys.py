@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -15,19 +14,15 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from shelfwise.service.app import create_app
-from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
-from shelfwise.service.settings import ServiceSettings
-from tests.services import add_key, local_client
+from tests.services import add_key
 
 INDEX = "/1/indexes/products"
 
 
 @pytest.fixture
-def client(root: Path) -> Iterator[TestClient]:
-    with SearchEngine.open(root) as engine, local_client(create_app(engine, ServiceSettings())) as calling:
-        yield calling
+def client(served: TestClient) -> TestClient:
+    return served
 
 
 @pytest.fixture
