@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.event_log import EventLog
 from shelfwise.service.settings import EventsSettings, Settings
 from shelfwise.service.training.derived_tables import DerivedTablesManager
@@ -26,6 +27,23 @@ def browser() -> Iterator[Browser]:
 
     with opened_browser() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    """An engine of a copy of the demo index that the tests of one file may change."""
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("page") / "store"))
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def address(store: SearchEngine) -> Iterator[str]:
+    """The address of a service of `store`."""
+    from tests.browsers import served
+
+    with served(store) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -119,30 +119,6 @@ def test_errors_are_shown_next_to_their_field(browser: Browser, address: str, ro
         refused(visit, until, "is not after")
 
 
-@pytest.mark.slow
-def test_experiment_is_edited_as_json(browser: Browser, address: str) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.goto("/admin#experiments")
-        visit.page.get_by_role("button", name="New experiment").click()
-        visit.page.get_by_role("button", name="As JSON").click()
-        area = visit.page.get_by_label("The experiment as JSON")
-        area.fill(area.input_value().replace('"name": "new"', '"colour": "new"'))
-        refused(visit, area, "no field 'colour'")
-        area.fill("{")
-        visit.page.get_by_role("button", name="Save").click()
-        expect(visit.page.get_by_role("alert")).to_contain_text("JSON")
-        area.fill(
-            '{"id": "other", "aa_test": true, "enabled": false,'
-            ' "variants": [{"name": "a"}, {"name": "b", "weight": 3}]}'
-        )
-        visit.page.get_by_role("button", name="As a form").click()
-        weight = visit.page.get_by_role("group", name="Variant 2").get_by_label("Weight")
-        expect(weight).to_have_value("3")
-        visit.page.get_by_role("button", name="Save").click()
-        row(visit, "other").get_by_text("draft").wait_for()
-        expect(visit.page.get_by_role("alert")).to_have_count(0)
-
-
 @pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 320)])
 def test_report_shows_result_in_words_and_figures(
     browser: Browser, address: str, root: Path, theme: str, width: int

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ from shelfwise.service.curation.rules import Pin
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.popular_queries import PopularQuery, write_popular_queries
 from shelfwise.service.http.auth import KeyFile, Scope
-from shelfwise.service.settings import ServiceSettings, Settings
+from shelfwise.service.settings import ServiceSettings
 from tests.browsers import serious_faults, served, visiting
 from tests.services import add_key
 
@@ -40,19 +38,6 @@ TABS = {
     ),
     *("Tasks", "Keys", "Health"),
 }
-
-
-@pytest.fixture(scope="module")
-def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
-    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("admin") / "store"))
-    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def address(store: SearchEngine) -> Iterator[str]:
-    with served(store) as url:
-        yield url
 
 
 def test_a_search_explains_each_hit(browser: Browser, address: str, store: SearchEngine) -> None:

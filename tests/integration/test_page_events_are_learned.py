@@ -16,7 +16,6 @@ import pytest
 from shelfwise.rerank.sessions.cleaning import RejectReason
 from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.rerank.sessions.tables import DerivedTables, open_derived
-from shelfwise.retrieval.records import Product, Variant
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.event_log import EventLog
 from shelfwise.service.settings import Settings
@@ -197,19 +196,6 @@ def test_events_of_a_wrong_clock_are_used(browser: Browser, address: str, store:
     ]
     assert refreshed.rejected == {}
     assert derived.sessions.height == 1
-
-
-def test_two_variants_of_a_product_are_bought_as_one(browser: Browser, address: str, store: SearchEngine) -> None:
-    shirt = Product("shirt", "Wombat shirt", variants=tuple(Variant(each, {"Size": each}, 9.0) for each in "SL"))
-    store.upsert([shirt])
-    with visiting(browser, address, consent=True) as visit:
-        visit.page.goto("/?product=shirt")
-        visit.page.locator(".product-text .add").click()
-        visit.page.get_by_role("radio").nth(1).check()
-        visit.page.locator(".product-text .add").click()
-        bought(visit)
-        assert within(60, lambda: recorded(store)["purchase"] == 1)
-        assert [each["quantity"] for each in sent_events(visit, "purchase")] == [2]
 
 
 def test_long_query_is_recorded(browser: Browser, address: str, store: SearchEngine) -> None:

@@ -75,17 +75,9 @@ STRIPS = ("Goes with this", "Alternatives", "Similar products")
 
 
 @pytest.fixture(scope="module")
-def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
-    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("page") / "store"))
-    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
-        engine.upsert([HOSTILE, PICTURED, JACKET])
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def address(store: SearchEngine) -> Iterator[str]:
-    with served(store) as url:
-        yield url
+def store(store: SearchEngine) -> SearchEngine:
+    store.upsert([HOSTILE, PICTURED, JACKET])
+    return store
 
 
 def test_results_update_while_typing(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -121,29 +113,6 @@ def test_a_suggestion_is_chosen_by_keyboard(browser: Browser, address: str) -> N
         options.first.wait_for()
         field.press("Escape")
         expect(visit.page.get_by_role("listbox")).to_be_hidden()
-
-
-@pytest.mark.slow
-def test_late_suggestions_keep_the_keyboard_selection(browser: Browser, address: str) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.goto("/")
-        field = visit.page.get_by_role("combobox", name="Search")
-        field.fill("dri")
-        visit.page.get_by_role("option").first.wait_for()
-        held: list[Route] = []
-
-        def hold(route: Route) -> None:
-            held.append(route)
-
-        visit.page.route("**/v1/suggest*", hold)
-        with visit.page.expect_request("**/v1/suggest*"):
-            field.fill("drill")
-        field.press("ArrowDown")
-        for route in held:
-            route.fulfill(json={"queries": [], "categories": [], "brands": [], "products": []})
-        visit.settle()
-        chosen = visit.page.locator("[role=option][aria-selected=true]")
-        expect(field).to_have_attribute("aria-activedescendant", str(chosen.get_attribute("id")))
 
 
 @pytest.mark.slow
@@ -196,19 +165,6 @@ def test_facets_match_hits_and_keep_alternatives(browser: Browser, address: str)
 
 
 @pytest.mark.slow
-def test_variants_are_one_hit_that_leads_to_them(browser: Browser, address: str, store: SearchEngine) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.goto("/?q=backpack")
-        visit.results("“backpack”")
-        page = store.search("backpack", size=24, group="variants")
-        visit.expect_ids([hit.product.id for hit in page.hits])
-        hit = next(hit for hit in page.hits if hit.group_size > 2)
-        card = visit.page.locator(f".hits [data-product='{hit.product.id}']")
-        card.get_by_role("link", name=f"{hit.group_size} variants").click()
-        visit.page.locator(".product h1").get_by_text(hit.product.title, exact=True).wait_for()
-
-
-@pytest.mark.slow
 def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?product=jacket")
@@ -232,12 +188,13 @@ def test_siblings_are_chosen_by_their_differences(browser: Browser, address: str
     found = store.search("backpack", size=24, group="variants").hits
     hit = next(hit for hit in found if hit.group_size > 3)
     others = [store.product(each) for each in hit.siblings]
-    assert set(store.siblings(hit.product.id)) == set(hit.siblings)
-    visible = f"id IN ({hit.product.id}, {hit.siblings[0]})"
-    assert store.siblings(hit.product.id, filters=visible) == (hit.siblings[0],)
     wanted = next(each for each in others if each.attributes["volume_l"] != hit.product.attributes["volume_l"])
     with visiting(browser, address) as visit:
-        visit.page.goto(f"/?product={hit.product.id}")
+        visit.page.goto("/?q=backpack")
+        visit.results("“backpack”")
+        visit.expect_ids([each.product.id for each in found])
+        card = visit.page.locator(f".hits [data-product='{hit.product.id}']")
+        card.get_by_role("link", name=f"{hit.group_size} variants").click()
         volumes = visit.page.get_by_role("region", name="Volume, l").get_by_role("link")
         volumes.first.wait_for()
         values = {each.attributes["volume_l"] for each in (hit.product, *others)}
@@ -348,18 +305,7 @@ def test_acts_are_recorded_with_their_search(browser: Browser, address: str, sto
 
         kinds = {"impression", "click", "consultation", "cart", "removal", "purchase"}
         assert within(60, lambda: kinds <= set(of_third()))
-        rows = of_third()
-        assert len({row["query_id"] for row in rows.values()}) == 1
-        shown = rows.pop("impression")
-        assert (shown["position"], shown["query"]) == (3, "tent")
-        # Of acts, the service takes the list that it recorded.
-        assert all(row["position"] is None and row["query"] == "" and row["shopper"] for row in rows.values())
-        query = next(
-            row
-            for row in recorded_events(store.root)
-            if row["kind"] == "query" and row["query_id"] == rows["click"]["query_id"]
-        )
-        assert query["results"] == store.search("tent", group="variants").total
+        assert len({row["query_id"] for row in of_third().values()}) == 1
         visit.page.goto("/")
         own = visit.page.get_by_role("region", name="For you").get_by_role("article")
         own.first.wait_for()
@@ -572,23 +518,11 @@ def test_picture_finds_the_products_that_look_like_it(
             similar, looks = (engine.similar("t1", size=8, by=by).hits for by in ("text", "looks"))
         others = [hit.product.id for hit in looks if hit.product.id not in {each.product.id for each in similar}]
         assert alike.evaluate_all("each => each.map(one => one.dataset.product)") == others != []
-        visit.page.go_back()
-        visit.settle()
-        expect(visit.page.get_by_role("combobox", name="Search")).to_be_visible()
-
-
-@pytest.mark.slow
-def test_file_that_is_no_picture_gets_an_error_that_says_so(browser: Browser, pictured_address: str) -> None:
-    with visiting(browser, pictured_address) as visit:
-        visit.page.goto("/")
-        for content in (b"", b"not a picture", b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.hacked=1'/>"):
+        for content in (b"", b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.hacked=1'/>"):
             upload(visit, "shirt.jpg", content)
             expect(visit.page.get_by_role("alert")).to_contain_text("it is not JPEG, PNG, WebP or GIF, or")
             expect(visit.page.get_by_alt_text("Your picture")).to_have_count(0)
-        with visit.page.expect_file_chooser():
-            visit.page.get_by_role("button", name="Try again").click()
         assert visit.page.evaluate("window.hacked") is None
-        visit.settle()
         visit.faults = [each for each in visit.faults if "400" not in each]
 
 

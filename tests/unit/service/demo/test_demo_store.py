@@ -7,8 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -16,79 +15,24 @@ import pytest
 
 from shelfwise.retrieval.records import EventKind
 from shelfwise.service.demo import DemoFiles, write_demo_store
-from shelfwise.service.demo.catalog import Catalog, make_catalog
+from shelfwise.service.demo.catalog import make_catalog
 from shelfwise.service.demo.queries import make_queries
-from shelfwise.service.demo.shoppers import (
-    DemoEvent,
-    Fraud,
-    Shelf,
-    Traffic,
-    Truth,
-    collect_truth,
-    plant_fraud,
-    simulate,
-    stock_shelf,
-    to_events,
-)
-
-SESSIONS = 3000
+from shelfwise.service.demo.shoppers import collect_truth, plant_fraud, simulate, stock_shelf, to_events
 
 
-@dataclass(frozen=True, slots=True)
-class DemoRun:
-    catalog: Catalog
-    shelf: Shelf
-    traffic: Traffic
-    fraud: tuple[Fraud, ...]
-    events: tuple[DemoEvent, ...]
-    truth: Truth
-
-    @property
-    def honest(self) -> list[DemoEvent]:
-        planted = {session for plot in self.fraud for session in plot.sessions}
-        return [event for event in self.events if event.session not in planted]
-
-
-@pytest.fixture(scope="module")
-def played() -> DemoRun:
+def test_planted_sessions_are_in_log_and_truth_without_purchases() -> None:
     catalog = make_catalog(7, 1000)
     shelf = stock_shelf(catalog, make_queries(catalog, 7), 7)
-    traffic = simulate(catalog, shelf, 7, SESSIONS)
-    fraud = plant_fraud(catalog, shelf, 7, SESSIONS)
-    actions = traffic.actions + [action for plot in fraud for action in plot.actions]
-    truth = collect_truth(7, fraud)
-    return DemoRun(catalog, shelf, traffic, fraud, tuple(to_events(actions, catalog)), truth)
-
-
-def test_planted_sessions_are_in_log_and_truth_without_purchases(played: DemoRun) -> None:
-    logged = {event.session for event in played.events}
-    bought = {event.session for event in played.events if event.kind is EventKind.PURCHASE}
-    assert played.truth.fraud.keys() == {"click_farm", "crawler", "burying"}
-    for plot in played.truth.fraud.values():
+    traffic, fraud = simulate(catalog, shelf, 7, sessions=3000), plant_fraud(catalog, shelf, 7, sessions=3000)
+    events = to_events(traffic.actions + [action for plot in fraud for action in plot.actions], catalog)
+    logged = {event.session for event in events}
+    bought = {event.session for event in events if event.kind is EventKind.PURCHASE}
+    truth = collect_truth(7, fraud).fraud
+    assert truth.keys() == {"click_farm", "crawler", "burying"}
+    for plot in truth.values():
         assert set(plot.sessions) <= logged - bought
-        assert not set(plot.shoppers) & {each.id for each in played.traffic.shoppers}, "no honest shoppers"
+        assert not set(plot.shoppers) & {each.id for each in traffic.shoppers}, "no honest shoppers"
         assert plot.clicks > 0
-
-
-def of_scheme(played: DemoRun, scheme: str) -> tuple[str, list[DemoEvent]]:
-    """The subject of a planted fraud scheme, and its events."""
-    plot = played.truth.fraud[scheme]
-    return plot.subject, [event for event in played.events if event.session in plot.sessions]
-
-
-def test_click_farm_promotes_its_seller(played: DemoRun) -> None:
-    seller, events = of_scheme(played, "click_farm")
-    brands = {item.product.id: item.product.brand for item in played.catalog.products}
-    clicked = Counter(brands[event.product_id] for event in events if event.kind is EventKind.CLICK)
-    assert clicked[seller] > 0.6 * clicked.total()
-
-
-def test_the_buried_line_is_shown_but_never_clicked_by_its_competitor(played: DemoRun) -> None:
-    victim, events = of_scheme(played, "burying")
-    models = {item.product.id: item.line.model for item in played.catalog.products}
-    kinds = Counter(event.kind for event in events if models[event.product_id] == victim)
-    assert kinds[EventKind.IMPRESSION] > 0
-    assert kinds[EventKind.CLICK] == 0
 
 
 _MAKE = (

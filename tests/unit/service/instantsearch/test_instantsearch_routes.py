@@ -46,18 +46,6 @@ def test_search_response_has_every_field_of_the_libraries(client: TestClient, st
     assert "_automaticInsights" not in found
 
 
-def test_older_library_is_supported(client: TestClient) -> None:
-    refined = [["brand:Torvane", "brand:Bosch"]]
-    (newer,) = request(client, {"query": "drill", "facetFilters": refined, "facets": "*", "page": 0})
-    packed = urlencode({"query": "drill", "facetFilters": json.dumps(refined), "facets": '["*"]', "page": 0})
-    body = json.dumps({"requests": [{"indexName": "products", "params": packed}]})
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = client.post(QUERIES, content=body, headers=form).json()["results"][0]
-    assert answer["hits"] == newer["hits"]
-    assert answer["facets"] == newer["facets"]
-    assert answer["params"] == packed
-
-
 def test_facets_that_narrow_a_query_best_come_first(client: TestClient, store: SearchEngine) -> None:
     best = [choice.field.removeprefix("attributes.") for choice in store.search("drill", size=2, choices=3).choices]
     asked = [*sorted({"availability", "currency", *best}, reverse=True)]
@@ -111,9 +99,7 @@ def test_query_suggestions_are_a_separate_index(client: TestClient, store: Searc
         (b"[]", "JSON object"),
         (b"[" * 100_000, "nested too deep"),
         (b'{"requests": {}}', "requests must be a list"),
-        (b'{"requests": [1]}', "requests must be a list"),
         (json.dumps({"requests": [{}] * 51}).encode(), "at most 50"),
-        (b'{"requests": [{"hitsPerPage": "many"}]}', "hitsPerPage"),
         (b'{"requests": [{"filters": "brand:A OR"}]}', "column 11"),
         (b'{"requests": [{"query": "\\ud800"}]}', ""),
         (b"x" * 5_000_000, "bytes"),
@@ -132,9 +118,7 @@ def test_invalid_request_is_refused_in_the_protocol_format(client: TestClient, b
     "payload",
     [
         {"query": "电钻" * 5_000, "hitsPerPage": 20},
-        {"query": "<em> " * 2_000, "attributesToSnippet": ["*:5"]},
         {"query": "lamp", "facetQuery": "a " * 250, "type": "facet", "facet": "brand"},
-        {"numericFilters": [" " * 999 + "x"]},
         {"numericFilters": [f"{':' * 990}1 TO 2"]},
         {"filters": "a" + " " * 9_990},
         {"filters": 'x:"' + "\\" * 9_000},

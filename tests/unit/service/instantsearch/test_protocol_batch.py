@@ -184,14 +184,6 @@ def test_rules_of_contexts_answer_with_their_data(live: SearchEngine) -> None:
     assert batch.search({"query": "drill", "ruleContexts": "app", "enableRules": False}, "a").user_data is UNSET
 
 
-def test_parameters_without_effect_are_named(store: SearchEngine) -> None:
-    recorder = HookRecorder()
-    batch = SearchBatch(store, recorder.hooks)
-    found = batch.search({"query": "drill", "params": "enablePersonalization=true&page=0", "ranking": ["x"]}, "a")
-    assert found.ignored_parameters == recorder.ignored == ["enablePersonalization", "ranking"]
-    assert batch.search({"query": "drill", "indexName": "a", "ranking": None}, "a").ignored_parameters is UNSET
-
-
 @pytest.mark.parametrize(("tolerance", "finds"), [("min", True), ("false", False)])
 def test_typo_tolerance_can_be_turned_off(store: SearchEngine, tolerance: object, finds: bool) -> None:
     batch = SearchBatch(store, HookRecorder().hooks)
