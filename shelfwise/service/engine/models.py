@@ -43,12 +43,6 @@ if TYPE_CHECKING:
     from shelfwise.service.settings import Settings
 
 
-_NO_STATES = (
-    "scores by features alone: the encoder of the index has no token states; to use one that has them: "
-    "shelfwise rebuild --encoder NAME"
-)
-
-
 MOST = 8
 """Maximum number of named rankers that stay open; beyond it, the one opened first is closed."""
 _AGAIN_SECONDS = 5.0
@@ -189,8 +183,6 @@ class ServedRanker:
             self._notices = found.notices
             if found.model:
                 opened = self._at_work(found.model)
-                if opened.reranker.ranker.reads_states and encoding.state_dimension is None:
-                    self._notices = (*found.notices, f"{found.model.name} {_NO_STATES}")
         except (ShelfwiseError, OSError) as error:
             self._notices = (f"results keep the merged order: {error}",)
         self._swap(opened)

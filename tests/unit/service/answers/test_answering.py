@@ -5,9 +5,48 @@ from __future__ import annotations
 import pytest
 
 from shelfwise.retrieval.errors import QueryError, UnknownProductError
-from shelfwise.retrieval.records import AttributeValue, Product
+from shelfwise.retrieval.records import Product
 from shelfwise.service.answers.answering import AnswerStatus, QuestionSubject
 from shelfwise.service.engine.engine import SearchEngine
+
+KEYPAD = "Kordant KD77X Numeric Keypad, Intel E8500, 18 full size keys, Black"
+COLOURS = [(size, colour) for size in ("1-Person", "2-Person") for colour in ("Blue", "Red", "Black")]
+PAN = "The handle stays cool on the stove. Eggs slide off without oil. Made of steel. Backed by a guarantee."
+TENT = "Stands in four minutes. Two doors, no climbing over. Made to be repaired."
+PRODUCTS = (
+    Product(
+        "pad",
+        KEYPAD,
+        identifiers={"mpn": ("KD77X",)},
+        attributes={"full_size_keys": True, "tray_1": "A4", "tray_2": "A5", "number_of_keys": 18.0},
+    ),
+    Product("cpu", "Intel E8500 processor", identifiers={"mpn": ("E8500",)}, attributes={"tray_2": "A6"}),
+    Product("zh", "电饭煲 黑色", attributes={"color": "黑色"}),
+    Product("en", "Grey kettle", attributes={"color": "Gray"}),
+    Product("any", "Running socks", attributes={"gender": "Unisex"}),
+    Product("both", "Kettle", description="颜色：黑色。", attributes={"color": "Black"}),
+    Product("clash", "Kettle", description="Color: Orange.", attributes={"color": "Blue"}),
+    Product("cup", "Quokka cup", price=20.0, currency="USD"),
+    Product("over", "Quokka Noise Cancelling Headphones", description="Soft cushions."),
+    Product("timer", "Quokka Timer, 15 Amp, White"),
+    Product("lamp", "任天堂二手吸顶灯60瓦包邮"),
+    Product("bowl", "饮水器300ml"),
+    Product("pan", "Quokka pan", description=PAN),
+    Product("game", "Quokka game", attributes={"players": "4-8", "package_weight_kg": 0.4, "magnetic": True}),
+    Product("screen", "Quokka screen", attributes={"display_resolution": "2560 x 1440", "package_weight": 9.0}),
+    Product("printer", "Quokka", attributes={"resolution": "600 x 600", "weight": 5.0, "wireless": True}),
+    *(
+        Product(f"tent{at}", f"Quokka Norden Camping Tent, {size}, {colour}", description=TENT)
+        for at, (size, colour) in enumerate(COLOURS)
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def stocked(store: SearchEngine) -> SearchEngine:
+    """The demo store with PRODUCTS."""
+    store.upsert(PRODUCTS)
+    return store
 
 
 def products_with(engine: SearchEngine, *names: str) -> Product:
@@ -52,32 +91,83 @@ def test_a_type_is_answered_by_products_of_it(engine: SearchEngine) -> None:
     assert (which.holds, whether.holds) == (None, True)
 
 
-def test_words_of_a_title_can_be_the_question(live: SearchEngine) -> None:
-    title = "Kordant KD77X Numeric Keypad, Intel E8500, 18 full size keys, Black"
-    attributes: dict[str, AttributeValue] = {
-        "full_size_keys": True,
-        "tray_1": "A4",
-        "tray_2": "A5",
-        "number_of_keys": 18.0,
-    }
-    live.upsert(
-        [
-            Product("pad", title, attributes=attributes, identifiers={"mpn": ("KD77X",)}),
-            Product("cpu", "Intel E8500 processor", identifiers={"mpn": ("E8500",)}, attributes={"tray_2": "A6"}),
-        ]
-    )
-    for text, quote in (
-        ("full size keys?", "Full size keys: yes"),
-        ("What's its tray 2?", "Tray 2: A5"),
-        ("number of keys?", "Number of keys: 18"),
-    ):
-        assert live.answer(text, "pad").quotes[0].text == quote
-    for asked in (f"Has the {title} got full size keys?", f"which full size keys has the {title}?"):
-        found = live.answer(asked)
-        assert (found.about.product_id, found.quotes[0].text) == ("pad", "Full size keys: yes")
-    assert live.answer(f"What is tray 2 of the {title}?").quotes[0].text == "Tray 2: A5"
-    assert live.answer("What is tray 2 of E8500?").quotes[0].text == "Tray 2: A6"
-    assert live.answer("What is the warranty of the Kordant KD77X Numeric Keypad?").status is AnswerStatus.NO_SOURCE
+@pytest.mark.parametrize(
+    ("text", "product", "field", "quote"),
+    [
+        ("full size keys?", "pad", "attributes.full_size_keys", "Full size keys: yes"),
+        ("What's its tray 2?", "pad", "attributes.tray_2", "Tray 2: A5"),
+        ("number of keys?", "pad", "attributes.number_of_keys", "Number of keys: 18"),
+        (f"Has the {KEYPAD} got full size keys?", "", "attributes.full_size_keys", "Full size keys: yes"),
+        (f"which full size keys has the {KEYPAD}?", "", "attributes.full_size_keys", "Full size keys: yes"),
+        (f"What is tray 2 of the {KEYPAD}?", "", "attributes.tray_2", "Tray 2: A5"),
+        ("What is tray 2 of E8500?", "", "attributes.tray_2", "Tray 2: A6"),
+        ("how much", "cup", "price", "Price: 20.00 USD"),
+        ("is it noise cancelling?", "over", "title", "Quokka Noise Cancelling Headphones"),
+        ("how many amps", "timer", "title", "Quokka Timer, 15 Amp, White"),
+        ("what color is it", "timer", "title", "Quokka Timer, 15 Amp, White"),
+        ("包邮不", "lamp", "title", "任天堂二手吸顶灯60瓦包邮"),
+        ("容量多大", "bowl", "title", "饮水器300ml"),
+        ("does the handle get hot", "pan", "description", "The handle stays cool on the stove."),
+        ("how many people can play", "game", "attributes.players", "Players: 4-8"),
+        ("what resolution", "screen", "attributes.display_resolution", "Display resolution: 2560 x 1440"),
+        ("does the quokka norden tent have two doors", "", "description", "Two doors, no climbing over."),
+    ],
+)
+def test_the_text_that_answers_is_quoted(
+    stocked: SearchEngine, text: str, product: str, field: str, quote: str
+) -> None:
+    (first, *_) = stocked.answer(text, product or None).quotes
+    assert (first.field, first.text) == (field, quote)
+
+
+@pytest.mark.parametrize(
+    ("text", "product", "holds"),
+    [
+        ("is it black?", "zh", True),
+        ("is it white?", "zh", False),
+        ("是灰色的吗", "en", True),
+        ("is it grey?", "en", True),
+        ("is it for women?", "any", True),
+        ("is it cheaper than $25", "cup", True),
+        ("is it under 15 dollars?", "cup", False),
+        ("超过200元吗", "cup", None),
+        ("is it noise cancelling?", "over", None),
+        ("does a magnet hold it", "game", True),
+        ("wireless", "printer", True),
+    ],
+)
+def test_a_question_whether_something_holds_is_decided(
+    stocked: SearchEngine, text: str, product: str, holds: bool | None
+) -> None:
+    assert stocked.answer(text, product).holds is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "product"),
+    [
+        ("What is the warranty of the Kordant KD77X Numeric Keypad?", ""),
+        ("are they headphones for dogs?", "over"),
+        ("how many watts", "timer"),
+        ("does it come with a diffuser", "pan"),
+        ("is it lead free", "game"),
+        ("how heavy is it", "screen"),
+    ],
+)
+def test_what_no_text_says_has_no_source(stocked: SearchEngine, text: str, product: str) -> None:
+    assert stocked.answer(text, product or None).status is AnswerStatus.NO_SOURCE
+
+
+def test_an_unsure_sentence_is_only_the_nearest(stocked: SearchEngine) -> None:
+    found = stocked.answer("can i fry without butter", "pan")
+    assert (found.status, found.quotes) == (AnswerStatus.NO_SOURCE, ())
+    assert found.nearest and found.nearest.text == "Eggs slide off without oil."
+
+
+def test_texts_that_disagree_are_both_quoted(stocked: SearchEngine) -> None:
+    found = stocked.answer("What color is it?", "clash")
+    assert ([quote.text for quote in found.quotes], found.disagree) == (["Color: Blue", "Color: Orange."], True)
+    same = stocked.answer("What color is it?", "both")
+    assert (len(same.quotes), same.disagree) == (1, False)
 
 
 def test_questions_about_the_assortment_are_answered_by_titles(engine: SearchEngine) -> None:
@@ -136,106 +226,6 @@ def test_text_that_looks_like_a_prompt_only_finds_quotes(engine: SearchEngine, t
     found = engine.answer(text, product.id)
     texts = f"{product.description} {product.attributes}"
     assert all(quote.field != "description" or quote.text in texts for quote in found.quotes)
-
-
-def test_texts_that_disagree_are_both_quoted(live: SearchEngine) -> None:
-    product = products_with(live, "color")
-    live.patch(product.id, **{"attributes.color": "Blue", "description": "Color: Orange."})
-    found = live.answer("What color is it?", product.id)
-    assert [quote.text for quote in found.quotes] == ["Color: Blue", "Color: Orange."]
-    assert found.disagree
-
-
-def test_colours_are_the_same_in_both_languages_and_spellings(live: SearchEngine) -> None:
-    live.upsert(
-        [
-            Product("zh", "电饭煲 黑色", attributes={"color": "黑色"}),
-            Product("en", "Grey kettle", attributes={"color": "Gray"}),
-            Product("any", "Running socks", attributes={"gender": "Unisex"}),
-        ]
-    )
-    for text, product, holds in (
-        ("is it black?", "zh", True),
-        ("is it white?", "zh", False),
-        ("是灰色的吗", "en", True),
-        ("is it grey?", "en", True),
-        ("is it for women?", "any", True),
-    ):
-        assert live.answer(text, product).holds is holds, text
-    live.upsert([Product("both", "Kettle", description="颜色：黑色。", attributes={"color": "Black"})])
-    found = live.answer("what color is it?", "both")
-    assert (len(found.quotes), found.disagree) == (1, False)
-
-
-def test_prices_are_compared_in_their_currency(live: SearchEngine) -> None:
-    live.upsert([Product("cup", "Quokka cup", price=20.0, currency="USD")])
-    assert live.answer("is it cheaper than $25", "cup").holds is True
-    assert live.answer("is it under 15 dollars?", "cup").holds is False
-    assert live.answer("超过200元吗", "cup").holds is None
-    assert live.answer("how much", "cup").quotes[0].text == "Price: 20.00 USD"
-
-
-def test_the_title_answers_where_no_field_does(live: SearchEngine) -> None:
-    live.upsert([Product("over", "Quokka Noise Cancelling Headphones", description="Soft cushions.")])
-    found = live.answer("is it noise cancelling?", "over")
-    assert (found.quotes[0].field, found.holds) == ("title", None)
-    assert live.answer("are they headphones for dogs?", "over").status is AnswerStatus.NO_SOURCE
-    live.upsert(
-        [
-            Product("timer", "Quokka Timer, 15 Amp, White"),
-            Product("lamp", "任天堂二手吸顶灯60瓦包邮"),
-            Product("bowl", "饮水器300ml"),
-        ]
-    )
-    questions = (("how many amps", "timer"), ("what color is it", "timer"), ("包邮不", "lamp"), ("容量多大", "bowl"))
-    for text, product in questions:
-        assert [quote.field for quote in live.answer(text, product).quotes] == ["title"], text
-    assert live.answer("how many watts", "timer").status is AnswerStatus.NO_SOURCE
-
-
-def test_a_sentence_with_other_words_answers_by_its_meaning(live: SearchEngine) -> None:
-    description = (
-        "The handle stays cool on the stove. Eggs slide off without oil. Made of steel. Backed by a guarantee."
-    )
-    live.upsert([Product("pan", "Quokka pan", description=description)])
-    found = live.answer("does the handle get hot", "pan")
-    assert [quote.text for quote in found.quotes] == ["The handle stays cool on the stove."]
-    assert live.answer("does it come with a diffuser", "pan").status is AnswerStatus.NO_SOURCE
-    unsure = live.answer("can i fry without butter", "pan")
-    assert (unsure.status, unsure.quotes) == (AnswerStatus.NO_SOURCE, ())
-    assert unsure.nearest and unsure.nearest.text == "Eggs slide off without oil."
-
-
-def test_a_field_with_another_name_answers_by_its_meaning(live: SearchEngine) -> None:
-    attributes: dict[str, AttributeValue] = {"players": "4-8", "package_weight_kg": 0.4, "magnetic": True}
-    live.upsert([Product("game", "Quokka game", attributes=attributes)])
-    assert [quote.text for quote in live.answer("how many people can play", "game").quotes] == ["Players: 4-8"]
-    assert live.answer("does a magnet hold it", "game").holds is True
-    assert live.answer("is it lead free", "game").status is AnswerStatus.NO_SOURCE
-
-
-def test_a_narrower_field_is_not_another_one(live: SearchEngine) -> None:
-    attributes: dict[str, AttributeValue] = {"display_resolution": "2560 x 1440", "package_weight": 9.0}
-    other: dict[str, AttributeValue] = {"resolution": "600 x 600", "weight": 5.0, "wireless": True}
-    live.upsert(
-        [Product("screen", "Quokka screen", attributes=attributes), Product("printer", "Quokka", attributes=other)]
-    )
-    assert live.answer("what resolution", "screen").quotes[0].field == "attributes.display_resolution"
-    assert live.answer("how heavy is it", "screen").status is AnswerStatus.NO_SOURCE
-    assert live.answer("wireless", "printer").holds is True
-
-
-def test_a_question_names_a_product_of_many_variants(live: SearchEngine) -> None:
-    kinds = [(size, color) for size in ("1-Person", "2-Person") for color in ("Blue", "Red", "Black")]
-    description = "Stands in four minutes. Two doors, no climbing over. Made to be repaired."
-    live.upsert(
-        [
-            Product(f"tent{at}", f"Quokka Norden Camping Tent, {size}, {color}", description=description)
-            for at, (size, color) in enumerate(kinds)
-        ]
-    )
-    found = live.answer("does the quokka norden tent have two doors")
-    assert [quote.text for quote in found.quotes] == ["Two doors, no climbing over."]
 
 
 def test_a_search_for_a_field_of_a_product_is_answered(engine: SearchEngine) -> None:

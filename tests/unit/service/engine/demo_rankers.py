@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
 import onnx
+import torch
 from onnx import helper, numpy_helper
 
+from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.ranker.features import FEATURES
-from shelfwise.rerank.ranker.network import EVENTS, NetworkShape
+from shelfwise.rerank.ranker.network import EVENTS, NetworkShape, RankerNetwork
+from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import RankerSpec, ranker_store
+from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import Snapshot
+from tests.catalogs import ids
 from tests.rankers import REPORT, SPEC, building, linear_graph
 
 
@@ -32,6 +38,18 @@ def spec_for(snapshot: Snapshot, **values: object) -> RankerSpec:
 def attending_shape(spec: RankerSpec) -> NetworkShape:
     """The shape of a small network with cross-attention; one for all tests, as its first export takes seconds."""
     return NetworkShape(spec.state_dimension, spec.vector_dimension, len(FEATURES), feed_forward=16, history=0)
+
+
+def attending_graph(snapshot: Snapshot) -> onnx.ModelProto:
+    """A small network with cross-attention and random weights."""
+    torch.manual_seed(3)
+    return exported(RankerNetwork(attending_shape(spec_for(snapshot))))
+
+
+def exported(network: RankerNetwork) -> onnx.ModelProto:
+    with TemporaryDirectory() as folder:
+        export_network(network.eval(), Path(folder, MODEL_FILE))
+        return onnx.load(Path(folder, MODEL_FILE))
 
 
 def by_event(**weights: dict[str, float]) -> onnx.ModelProto:
@@ -65,3 +83,11 @@ def publish(root: Path, spec: RankerSpec, graph: onnx.ModelProto) -> str:
     added = ranker_store(root).publish(building(1, graph), spec, REPORT)
     assert added.serves
     return added.model.name
+
+
+def order(engine: SearchEngine, query: str = "steel pan", **options: object) -> list[str]:
+    """The first hits of the ranker that is published now."""
+    engine.reload_if_changed()
+    page = engine.search(query, size=30, **options)  # type: ignore[arg-type]
+    assert page.degraded == ()
+    return ids(page)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,10 +34,10 @@ from shelfwise.service.demo import DemoFiles
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
 from tests import catalogs, oracle
-from tests.catalogs import ids, write_feed
+from tests.catalogs import ids
 from tests.conftest import ENCODER
 from tests.encoders import BrokenEncoder
-from tests.machine import full_disk
+from tests.machine import full_disk, within
 from tests.versions import reseal
 
 KETTLE = Product(
@@ -51,14 +50,6 @@ KETTLE = Product(
     attributes={"capacity": 2.5},
     availability=Availability.IN_STOCK,
 )
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether a condition becomes true within ten seconds; promised to other processes is one."""
-    until = time.monotonic() + 10
-    while not holds() and time.monotonic() < until:
-        time.sleep(0.01)
-    return holds()
 
 
 class TestPatch:
@@ -110,7 +101,7 @@ def test_durable_change_succeeds_if_it_cannot_be_applied_yet(live: SearchEngine)
     with full_disk(room=1_000):
         assert live.patch(product.id, price=12345.5).sequence == 1
         assert "live changes are not loaded" in live.notices[0]
-    assert eventually(lambda: live.product(product.id).price == 12345.5)
+    assert within(10, lambda: live.product(product.id).price == 12345.5)
     assert ids(live.search("", filters="price = 12345.5")) == [product.id]
     assert live.notices == ()
     assert live.patch(product.id, price=12346.5).sequence == 2
@@ -125,8 +116,8 @@ def test_full_disk_delays_a_new_version(live: SearchEngine, root: Path, monkeypa
     live.patch(live.snapshot.products[7].id, price=12345.5)
     with full_disk(room=1_000):
         store.rollback("v000002")
-        assert eventually(lambda: any("cannot be opened" in notice for notice in live.notices))
-    assert eventually(lambda: live.manifest.version == "v000002" and not live.notices)
+        assert within(10, lambda: any("cannot be opened" in notice for notice in live.notices))
+    assert within(10, lambda: live.manifest.version == "v000002" and not live.notices)
     assert live.search("", filters="price = 12345.5").total == 1
 
 
@@ -214,11 +205,11 @@ class TestOtherEngines:
     def test_other_engine_sees_the_change_within_a_second(self, live: SearchEngine, root: Path) -> None:
         with SearchEngine.open(root) as other:
             live.upsert([KETTLE])
-            assert eventually(lambda: "kettle-1" in ids(other.search("whistling kettle")))
+            assert within(10, lambda: "kettle-1" in ids(other.search("whistling kettle")))
             other.patch(KETTLE.id, price=1.0)
-            assert eventually(lambda: live.product(KETTLE.id).price == 1.0)
+            assert within(10, lambda: live.product(KETTLE.id).price == 1.0)
             other.delete([KETTLE.id])
-            assert eventually(lambda: "kettle-1" not in ids(live.search("whistling kettle")))
+            assert within(10, lambda: "kettle-1" not in ids(live.search("whistling kettle")))
 
     def test_engine_without_reload_answers_from_the_version(self, live: SearchEngine, root: Path) -> None:
         live.upsert([KETTLE])
@@ -240,13 +231,10 @@ class TestOtherEngines:
 @settings(max_examples=settings().max_examples // 6)
 @given(base=catalogs.products(minimum=2, maximum=8), data=st.data())
 def test_random_changes_match_a_rebuilt_index(
-    base: list[Product], data: st.DataObject, cache: Path, tmp_path_factory: pytest.TempPathFactory
+    base: list[Product], data: st.DataObject, build_index: Callable[..., Path]
 ) -> None:
-    folder = tmp_path_factory.mktemp("any")
-    feed = write_feed(folder / "feed.jsonl", base)
-    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
     there = {product.id: product for product in base}
-    with SearchEngine.open(folder / "index") as engine:
+    with SearchEngine.open(build_index(base)) as engine:
         for _ in range(3):
             upserted = data.draw(catalogs.products(minimum=0, maximum=4))
             deleted = data.draw(st.lists(st.sampled_from(sorted({*there, "none"})), max_size=2))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,28 +15,22 @@ from shelfwise.service.curation.rules import Boost, Bury, Pin, Rule
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.reasons import reason_line
 from shelfwise.service.events.signals import write_memory, write_popularity
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
+from tests.catalogs import ids
+from tests.unit.service.engine.demo_rankers import weighted_graph
 from tests.unit.service.engine.demo_visits import MADE
 
 QUERY = "cordless drill"
 
 
 @pytest.fixture(scope="module")
-def ranked(engine: SearchEngine, demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+def ranked(open_ranked: Callable[..., SearchEngine]) -> SearchEngine:
     """An engine with a ranker that reads every feature with a reason."""
-    index = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("reasons") / "index"))
     weights = {"bm25": 2.0, "cosine": 2.0, "query_product": 1.0, "popularity": 1.0, "rating": 1.0}
-    publish(index, spec_for(engine.snapshot, mix=0.2), weighted_graph(**weights))
-    with SearchEngine.open(index) as opened:
-        yield opened
+    return open_ranked(weighted_graph(**weights), mix=0.2)
 
 
 def kinds(hit: Hit) -> set[ReasonKind]:
     return {reason.kind for reason in hit.reasons}
-
-
-def ids(hits: Sequence[Hit]) -> list[str]:
-    return [hit.product.id for hit in hits]
 
 
 def test_a_hit_without_the_named_words_falls(ranked: SearchEngine) -> None:
@@ -47,9 +39,9 @@ def test_a_hit_without_the_named_words_falls(ranked: SearchEngine) -> None:
     (reason,) = (each for each in hit.reasons if each.kind is ReasonKind.WORDS)
     assert set(reason.values) <= {"cordless", "drill"}
     assert reason.ranks >= 1
-    before = ids(page.hits).index(hit.product.id)
+    before = ids(page).index(hit.product.id)
     ranked.upsert([dataclasses.replace(hit.product, title="sample", description="", category=(), attributes={})])
-    found = ids(ranked.search(QUERY, size=50).hits)
+    found = ids(ranked.search(QUERY, size=50))
     ranked.upsert([hit.product])
     assert hit.product.id not in found[: before + 1]
 
@@ -71,7 +63,7 @@ def test_choices_of_shoppers_are_a_reason_only_for_their_query(ranked: SearchEng
     ranked.reload_if_changed()
     page = ranked.search(QUERY, reasons="en")
     chosen = [hit for hit in page.hits if ReasonKind.CHOSEN in kinds(hit)]
-    assert ids(chosen) == [product]
+    assert [hit.product.id for hit in chosen] == [product]
     assert "often chosen by others who searched this" in chosen[0].reason_line
     assert product in [hit.product.id for hit in page.hits if ReasonKind.POPULAR in kinds(hit)]
 
@@ -87,7 +79,7 @@ def test_memory_of_other_queries_is_not_the_querys_own() -> None:
 
 
 def test_the_store_is_always_named(ranked: SearchEngine) -> None:
-    plain = ids(ranked.search(QUERY).hits)
+    plain = ids(ranked.search(QUERY))
     rules = (
         Rule("first", (Pin((plain[5],)),)),
         Rule("up", (Boost(f'id = "{plain[9]}"', 3.0),)),

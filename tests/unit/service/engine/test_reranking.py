@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
-from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.ranker.features import Candidates
-from shelfwise.rerank.ranker.network import RankerNetwork
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import StoredRanker
 from shelfwise.retrieval.encoders.base import Tokens, as_token_encoder
 from shelfwise.retrieval.errors import ModelError, RankerLateError
@@ -34,7 +29,7 @@ from tests.catalogs import ids
 from tests.machine import within
 from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
-from tests.unit.service.engine.demo_rankers import attending_shape, failing, publish, spec_for, weighted_graph
+from tests.unit.service.engine.demo_rankers import attending_graph, failing, publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("untyped")
 
@@ -140,14 +135,6 @@ def test_exception_reaches_all_waiting_requests(
     assert len(reranker.score(candidates(4), LONG)) == 4
 
 
-def test_failing_graph_raises(tmp_path: Path) -> None:
-    building(1, failing())(tmp_path)
-    broken = Reranker(OnnxRanker(StoredRanker("ranker-0001", tmp_path, SPEC, REPORT)))
-    with pytest.raises(ModelError, match="ranker-0001 failed on its candidates"):
-        broken.score(candidates(3), LONG)
-    broken.close()
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_close_completes_pending_requests(held: HeldRanker, workers: ThreadPoolExecutor, threads: int) -> None:
     reranker = Reranker(held, threads=threads)
@@ -170,29 +157,18 @@ REVERSED = {"merged": -1.0}
 
 
 @pytest.fixture(scope="module")
-def root(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo index with a ranker that reverses the head."""
-    copied = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("ranked") / "index"))
-    publish(copied, spec_for(engine.snapshot), weighted_graph(**REVERSED))
-    return copied
+def ranked(open_ranked: Callable[..., SearchEngine]) -> SearchEngine:
+    """An engine whose ranker reverses the head."""
+    return open_ranked(weighted_graph(**REVERSED))
 
 
 @pytest.fixture(scope="module")
-def ranked(root: Path) -> Iterator[SearchEngine]:
-    with SearchEngine.open(root, follow=False) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def reading(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranking]:
-    """A ranker with cross-attention and random weights, which reads the demo index's token states."""
-    torch.manual_seed(6)
-    spec = spec_for(engine.snapshot, layers=1)
-    folder = tmp_path_factory.mktemp("reading")
-    export_network(RankerNetwork(attending_shape(spec)), folder / MODEL_FILE)
-    reranker = Reranker(OnnxRanker(StoredRanker("ranker-0001", folder, spec, REPORT)))
-    yield Reranking(engine.snapshot, reranker, 60.0)
-    reranker.close()
+def reading(open_ranked: Callable[..., SearchEngine], engine: SearchEngine) -> Reranking:
+    """The stage of a ranker with cross-attention and random weights, which reads the demo index's token states."""
+    opened = open_ranked(attending_graph(engine.snapshot), layers=1)
+    stage = opened._ranker.stage(opened.snapshot)
+    assert stage is not None
+    return stage
 
 
 class TestOrder:
@@ -225,6 +201,10 @@ class TestOrder:
         head = [hit.score for hit in reversed(merged.hits[:DEPTH])]
         assert [-hit.score for hit in page.hits[:DEPTH]] == pytest.approx(head, rel=1e-5)
         assert "rerank" in page.timings
+        places = {hit.product.id: hit.stages["merged"] for hit in merged.hits}
+        for place, hit in enumerate(page.hits, 1):
+            assert (hit.stages["ranked"].rank, hit.stages["ranked"].score) == (place, hit.score)
+            assert hit.stages["merged"] == places[hit.product.id]
 
     @pytest.mark.parametrize("query", QUERIES)
     def test_scores_descend_and_pages_are_disjoint_and_complete(self, ranked: SearchEngine, query: str) -> None:
@@ -255,21 +235,9 @@ class TestOrder:
         for row in range(0, 600, 120):
             product = ranked.snapshot.products[row]
             typed = product.identifiers["sku"][0]
-            page = ranked.search(typed, size=600)
-            assert page.hits[0].product.identifiers["sku"] == product.identifiers["sku"]
-            assert page.hits[0].identifier == typed
-            named = sum(bool(hit.identifier) for hit in page.hits)
-            scores = [hit.score for hit in page.hits[named:]]
-            assert scores == sorted(scores, reverse=True)
-
-
-class TestHits:
-    def test_hits_have_merged_and_ranked_positions(self, ranked: SearchEngine) -> None:
-        merged = {hit.product.id: hit for hit in ranked.search("steel", size=600, stage="merged").hits}
-        for place, hit in enumerate(ranked.search("steel", size=600).hits, 1):
-            assert set(hit.stages) == {"bm25", "dense", "merged", "ranked"}
-            assert (hit.stages["ranked"].rank, hit.stages["ranked"].score) == (place, hit.score)
-            assert hit.stages["merged"] == merged[hit.product.id].stages["merged"]
+            (first, *_) = ranked.search(typed).hits
+            assert first.product.identifiers["sku"] == product.identifiers["sku"]
+            assert first.identifier == typed
 
 
 class TestFailure:
@@ -284,9 +252,8 @@ class TestFailure:
         ids=["late", "failing", "not a number", "infinite"],
     )
     def test_ranker_failure_keeps_merged_order_and_is_counted(
-        self, demo_index: Path, engine: SearchEngine, tmp_path: Path, deadline: float, graph: onnx.ModelProto
+        self, root: Path, engine: SearchEngine, deadline: float, graph: onnx.ModelProto
     ) -> None:
-        root = Path(shutil.copytree(demo_index, tmp_path / "index"))
         publish(root, spec_for(engine.snapshot), graph)
         settings = Settings(ranker=RankerSettings(deadline=deadline))
         with SearchEngine.open(root, settings=settings, follow=False) as troubled:
@@ -350,29 +317,24 @@ def _reranked(by: Reranking, text: str, *, has_tokens: bool) -> NDArray[np.float
     return ranking.scores[np.argsort(ranking.rows)]
 
 
-def test_the_page_has_the_probability_that_its_best_hit_fits(root: Path) -> None:
-    with SearchEngine.open(root, follow=False) as engine:
-        page = engine.search("stainless pan")
-        slope, intercept = 1.5, -0.5  # the calibration in tests.rankers
-        assert page.fit == pytest.approx(1 / (1 + np.exp(-(slope * page.hits[0].score + intercept))))
-        assert engine.search("stainless pan", stage="merged").fit is None
+def test_the_page_has_the_probability_that_its_best_hit_fits(ranked: SearchEngine) -> None:
+    page = ranked.search("stainless pan")
+    slope, intercept = 1.5, -0.5  # the calibration in tests.rankers
+    assert page.fit == pytest.approx(1 / (1 + np.exp(-(slope * page.hits[0].score + intercept))))
+    assert ranked.search("stainless pan", stage="merged").fit is None
 
 
 @pytest.mark.parametrize("teacher", [{"teacher": "cross-encoder"}, {}])
-def test_doubtful_hits_of_missing_words_are_marked_as_nearest(
-    root: Path, engine: SearchEngine, tmp_path: Path, teacher: dict[str, str]
-) -> None:
-    copied = Path(shutil.copytree(root, tmp_path / "index"))
+def test_doubtful_hits_of_missing_words_are_marked_as_nearest(live: SearchEngine, teacher: dict[str, str]) -> None:
     found, short = {}, {}
     for fit in (0.01, 0.2, 0.4, 0.6):
         level = float(np.log(fit / (1 - fit)))
-        publish(
-            copied, spec_for(engine.snapshot, calibration=(1e-9, level), trained_on=teacher), weighted_graph(cosine=1.0)
-        )
-        with SearchEngine.open(copied, follow=False) as opened:
-            pages = [opened.search("raincoat for ladies", filters=filters) for filters in ("", "price < 60")]
-            assert opened.search("rain jacket").total, "products have both words"
-            short[fit] = opened.search("raincoat").doubtful
+        spec = spec_for(live.snapshot, calibration=(1e-9, level), trained_on=teacher)
+        publish(live.root, spec, weighted_graph(cosine=1.0))
+        live.reload_if_changed()
+        pages = [live.search("raincoat for ladies", filters=filters) for filters in ("", "price < 60")]
+        assert live.search("rain jacket").total, "products have both words"
+        short[fit] = live.search("raincoat").doubtful
         assert all(page.total for page in pages)
         assert len({page.doubtful for page in pages}) == 1, "a filter plays no part"
         found[fit] = pages[0].doubtful

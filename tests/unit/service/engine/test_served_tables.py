@@ -1,8 +1,10 @@
-"""Query memory of a served ranker: written with the derived tables, loaded by engines, the same in training."""
+"""Query memory and popularity of a served ranker: written with the derived tables, loaded by engines."""
 
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,12 +14,14 @@ import pytest
 
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, product_hashes
+from shelfwise.rerank.sessions.tables import open_derived
 from shelfwise.retrieval.records import Event, EventKind, Product
-from shelfwise.retrieval.store.manifest import MEMORY_FILE
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER, MEMORY_FILE, POPULARITY_FILE
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.events.signals import read_memory, write_memory
+from shelfwise.service.events.event_log import DERIVED_FOLDER
+from shelfwise.service.events.signals import NO_POPULARITY, read_memory, read_popularity, write_memory, write_popularity
 from shelfwise.service.training.ranker_dataset import candidate_lists
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
+from tests.unit.service.engine.demo_rankers import order, publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
 pytestmark = pytest.mark.usefixtures("untyped")
@@ -27,17 +31,11 @@ QUERY = "steel pan"
 
 @pytest.fixture
 def live(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
-    """An engine whose ranker uses only the query memory, and which reloads only on request."""
-    publish(root, spec_for(engine.snapshot), weighted_graph(query_product=1.0, query_category=0.5))
+    """An engine whose ranker uses only the query memory and the popularity."""
+    weights = {"query_product": 1.0, "query_category": 0.5, "popularity": 1.0}
+    publish(root, spec_for(engine.snapshot), weighted_graph(**weights))
     with SearchEngine.open(root) as opened:
         yield opened
-
-
-def order(engine: SearchEngine, query: str = QUERY) -> list[str]:
-    engine.reload_if_changed()
-    page = engine.search(query, size=30)
-    assert page.degraded == ()
-    return [hit.product.id for hit in page.hits]
 
 
 def memory_of(
@@ -118,9 +116,36 @@ def searches(count: int, first: str, second: str) -> Iterator[Event]:
         yield Event(EventKind.CLICK, second, query_id, position=2, shopper=shopper, time=clicked)
 
 
-def test_refresh_and_purge_write_the_memory_of_enough_shoppers(root: Path) -> None:
+def test_refresh_and_purge_write_the_tables_of_enough_shoppers(root: Path) -> None:
     refresh_tables(root, searches(6, "d000004", "d000009"))
     shown, chosen = read_memory(root).features("pan steel", product_hashes(["d000004", "d000009"]))
     assert shown[0] < 0 < chosen[0]
+    table = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER).popularity
+    assert read_popularity(root).shares.keys() == set(table["product_id"]) == {"d000009"}
     refresh_tables(root, erased=["u0", "u1"])
     assert len(read_memory(root)) == 0, "four shoppers are too few"
+    assert read_popularity(root) == NO_POPULARITY
+
+
+def test_engine_loads_popularity_and_maps_it_by_id(live: SearchEngine, root: Path) -> None:
+    before = order(live)
+    write_popularity(root, {before[7]: 9.0, before[3]: 2.0, "gone": 99.0}, MADE)
+    assert order(live) == [before[7], before[3], *(each for each in before if each not in (before[7], before[3]))]
+    assert live.notices == ()
+    # A live change of a product's text keeps its popularity.
+    product = live.product(before[7])
+    live.upsert([dataclasses.replace(product, title=f"{product.title} steel pan")])
+    assert order(live)[0] == before[7]
+
+
+@pytest.mark.usefixtures("without_default")
+def test_damaged_popularity_gives_a_notice_without_a_ranker_too(root: Path) -> None:
+    (root / POPULARITY_FILE).write_bytes(b"damaged")
+    with SearchEngine.open(root, follow=False) as opened:
+        (notice,) = opened.notices
+        assert notice.startswith("product popularity is not used:")
+
+
+def test_an_engine_loads_no_table_library_and_no_solver() -> None:
+    program = "import sys, shelfwise.service.engine.engine; sys.exit(bool({'polars', 'scipy'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
