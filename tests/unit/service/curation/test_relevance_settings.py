@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 
 from shelfwise.retrieval.errors import RelevanceError
-from shelfwise.service.curation.document_store import read_entries
-from shelfwise.service.curation.relevance import (
-    DEFAULT_RELEVANCE,
-    Relevance,
-    RelevanceStore,
-    Signal,
-    TypoTolerance,
-    parse_relevance,
-    validate_relevance,
-)
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, parse_relevance, validate_relevance
 
 
 @pytest.mark.parametrize(
@@ -59,33 +49,3 @@ def test_python_values_are_validated() -> None:
     with pytest.raises(RelevanceError, match="must be a Relevance, not dict"):
         validate_relevance({})  # type: ignore[arg-type]
     assert validate_relevance(DEFAULT_RELEVANCE) == DEFAULT_RELEVANCE
-
-
-def test_a_file_is_toml_or_json(tmp_path: Path) -> None:
-    toml, json = tmp_path / "a.toml", tmp_path / "a.json"
-    toml.write_text('typo_tolerance = "offer"\nsignals = [{ field = "rating" }]')
-    json.write_text('{"typo_tolerance": "offer", "signals": [{"field": "rating", "weight": 1, "descending": true}]}')
-    assert read_entries(toml, RelevanceStore.kind) == read_entries(json, RelevanceStore.kind)
-    assert read_entries(toml, RelevanceStore.kind) == [
-        Relevance(typo_tolerance=TypoTolerance.OFFER, signals=(Signal("rating"),))
-    ]
-    json.write_text("{")
-    with pytest.raises(RelevanceError, match="is not valid JSON"):
-        read_entries(json, RelevanceStore.kind)
-    with pytest.raises(RelevanceError, match="cannot be read"):
-        read_entries(tmp_path / "nowhere.toml", RelevanceStore.kind)
-
-
-def test_every_change_is_logged_and_can_be_restored(tmp_path: Path) -> None:
-    store = RelevanceStore(tmp_path)
-    assert store.current() == DEFAULT_RELEVANCE
-    assert not store.path.exists()
-    first, second = Relevance(cutoff=1.0), Relevance(signals=(Signal("price", 0.5, descending=False),))
-    assert [store.put([each], who="m7") for each in (first, second, second)] == [1, 2, 2]
-    assert store.current() == second
-    assert store.restore(1) == 3
-    assert store.current() == first
-    assert store.restore(0) == 4
-    assert store.current() == DEFAULT_RELEVANCE
-    changes = [(each.who, each.before, each.after) for each in store.history()]
-    assert changes == [("", first, None), ("", second, first), ("m7", first, second), ("m7", None, first)]

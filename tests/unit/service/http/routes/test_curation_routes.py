@@ -18,23 +18,18 @@ from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_g
 from tests.unit.service.http.test_health import value
 
 
-def test_texts_for_answers_are_put_found_and_deleted(client: TestClient, store: SearchEngine) -> None:
+def test_text_for_answers_is_found_and_quoted_without_its_markup(client: TestClient, store: SearchEngine) -> None:
     product = store.search("drill").hits[0].product.id
     entry = {"question": "<b>Is it vegan?</b>", "answer": "Yes.\nCall 212-555-2368.", "products": [product]}
-    revision = client.put("/v1/answers", json={"documents": [entry]}).json()["revision"]
+    client.put("/v1/answers", json={"documents": [entry]})
     found = client.get("/v1/answers", params={"q": "VEGAN"}).json()
     (stored,) = found["documents"]
-    assert (found["revision"], found["total"]) == (revision, 1)
+    assert found["total"] == 1
     assert (stored["question"], stored["answer"]) == ("Is it vegan?", "Yes. Call 212-555-2368.")
     answer = client.post("/v1/answer", json={"q": "is it vegan", "product_id": product}).json()
     assert answer["quotes"][0]["entry"] == stored["id"]
-    refused = client.put("/v1/answers", json={"documents": [{"answer": "<br>"}]})
-    assert (refused.status_code, refused.json()["error"]["field"]) == (400, "answer")
     assert client.put("/v1/answers", json={"documents": [entry] * 101}).status_code == 400
-    assert client.delete(f"/v1/answers/{stored['id']}").json()["revision"] == revision + 1
-    assert client.delete(f"/v1/answers/{stored['id']}").status_code == 400
-    last = client.get("/v1/answers/history").json()["changes"][0]
-    assert (last["before"]["id"], last["after"]) == (stored["id"], None)
+    client.delete(f"/v1/answers/{stored['id']}")
 
 
 def test_questions_without_an_answer_are_listed_with_their_subjects(client: TestClient, store: SearchEngine) -> None:
@@ -55,54 +50,38 @@ def test_questions_without_an_answer_are_listed_with_their_subjects(client: Test
 
 def test_relations_are_added_removed_and_withdrawn(client: TestClient, store: SearchEngine) -> None:
     toner, printer = (store.search(query, size=1).hits[0].product.id for query in ("drill", "backpack"))
-    pair = {"kind": "fits", "product": toner, "other": printer}
-    fits, stored = {**pair, "removed": False}, f"fits {toner} {printer}"
+    fits = {"kind": "fits", "product": toner, "other": printer, "removed": False}
     before = client.get("/v1/relations", params={"product": printer}).json()
-    revision = client.put("/v1/relations", json={"documents": [fits]}).json()["revision"]
-    shown = client.get("/v1/relations", params={"product": printer}).json()
-    (relation,) = shown["details"]["relations"]
-    assert (relation["product_id"], shown["details"]["titles"][toner]) == (toner, store.product(toner).title)
+    client.put("/v1/relations", json={"documents": [fits]})
+    details = client.get("/v1/relations", params={"product": printer}).json()["details"]
+    (relation,) = details["relations"]
+    assert (relation["product_id"], details["titles"][toner]) == (toner, store.product(toner).title)
     assert (relation["relation"]["evidence"], relation["relation"]["reverse"]) == ("owner", True)
-    assert (shown["revision"], shown["documents"]) == (revision, [{"id": stored, **fits}])
     hits = client.get(f"/v1/products/{printer}/related").json()["hits"]
     assert [hit["product"]["id"] for hit in hits] == [toner]
     client.put("/v1/relations", json={"documents": [{**fits, "removed": True}]})
     assert client.get(f"/v1/products/{printer}/related").json()["hits"] == []
-    assert client.delete(f"/v1/relations/{stored}").json()["revision"] == revision + 2
+    client.delete(f"/v1/relations/fits {toner} {printer}")
     assert client.get("/v1/relations", params={"product": printer}).json()["details"] == before["details"]
     changes = client.get("/v1/relations/history", params={"id": toner}).json()["changes"]
     assert [each["after"] and each["after"]["removed"] for each in changes] == [None, True, False]
     assert client.get("/v1/relations/history", params={"id": "other"}).json()["changes"] == []
-    refused = client.delete(f"/v1/relations/{stored}")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_relation")
-    for bad, status in (({"other": toner}, 400), ({"other": "nosuch"}, 404), ({"kind": "beside"}, 400)):
-        assert client.put("/v1/relations", json={"documents": [{**fits, **bad}]}).status_code == status
+    assert client.put("/v1/relations", json={"documents": [{**fits, "other": "nosuch"}]}).status_code == 404
     assert client.get("/v1/relations", params={"product": "nosuch"}).status_code == 404
 
 
-def test_relevance_settings_are_previewed_saved_applied_and_restored(client: TestClient, store: SearchEngine) -> None:
+def test_relevance_settings_are_previewed_and_applied(client: TestClient) -> None:
     by_price = {"signals": [{"field": "price", "weight": 10}], "typo_tolerance": "offer"}
-    before = client.get("/v1/relevance").json()
-    (settings,) = before["documents"]
-    assert (settings["margin"], settings["signals"], before["faults"]) == (3.0, [], {})
     seen = client.post("/v1/relevance/preview", json={"q": "drill", "size": 5, "put": [by_price]}).json()
     assert seen["total_before"] == seen["total_after"]
     assert seen["gained"] or seen["moved"]
     assert client.get("/v1/search", params={"q": "dril"}).json()["corrected"]
-    revision = client.put("/v1/relevance", json={"documents": [by_price]}).json()["revision"]
+    client.put("/v1/relevance", json={"documents": [by_price]})
     assert not client.get("/v1/search", params={"q": "dril"}).json()["corrected"]
-    assert client.get("/v1/relevance").json()["documents"][0]["signals"][0]["field"] == "price"
-    assert client.post("/v1/relevance/restore", json={"revision": before["revision"]}).status_code == 200
-    assert client.get("/v1/relevance").json()["documents"] == [settings]
-    changes = client.get("/v1/relevance/history").json()["changes"]
-    assert [change["revision"] for change in changes[:2]] == [revision + 1, revision]
-    for bad, field in (({"cutoff": 9}, "cutoff"), ({"signals": [{"field": "brand"}]}, "signals"), ({"x": 1}, "x")):
-        for answer in (
-            client.put("/v1/relevance", json={"documents": [bad]}),
-            client.post("/v1/relevance/preview", json={"q": "drill", "put": [bad]}),
-        ):
-            assert answer.status_code == 400
-            assert (answer.json()["error"]["code"], answer.json()["error"]["field"]) == ("bad_relevance", field)
+    client.delete("/v1/relevance/relevance")
+    for field, bad in (("cutoff", {"cutoff": 9}), ("signals", {"signals": [{"field": "brand"}]})):
+        answer = client.post("/v1/relevance/preview", json={"q": "drill", "put": [bad]})
+        assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
     half = client.put("/v1/relevance", content=b'{"\\ud800": 1}', headers={"Content-Type": "application/json"})
     assert (half.status_code, half.json()["error"]["field"]) == (400, "body")
 
@@ -160,26 +139,6 @@ def test_versions_and_rankers_are_listed(client: TestClient, store: SearchEngine
     assert client.get("/v1/reports/events").status_code == 404
 
 
-MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
-ZORB = {"id": "zorb", "kind": "one-way", "phrases": ["zorb"], "to": ["drill"], "enabled": True}
-
-
-def test_synonym_is_saved_applied_listed_and_restored(client: TestClient, store: SearchEngine) -> None:
-    drills = store.search("drill", stage="bm25").total
-    before = client.get("/v1/synonyms").json()["revision"]
-    assert client.put("/v1/synonyms", json={"documents": [ZORB]}).json() == {"revision": before + 1}
-    assert store.search("zorb", stage="bm25", correct=False).total == drills
-    assert client.get("/v1/synonyms").json()["documents"] == [ZORB]
-    assert client.patch("/v1/synonyms/zorb", json={"enabled": False}).json() == {"revision": before + 2}
-    assert store.search("zorb", stage="bm25", correct=False).total == 0
-    assert client.delete("/v1/synonyms/zorb").json() == {"revision": before + 3}
-    client.put("/v1/synonyms", json={"documents": [{"kind": "two-way", "phrases": ["zorb", "cordless drill"]}]})
-    assert client.delete("/v1/synonyms/zorb-cordless-drill").json() == {"revision": before + 5}
-    (last, *_) = changes = client.get("/v1/synonyms/history", params={"id": "zorb"}).json()["changes"]
-    assert [change["revision"] for change in changes[:3]] == [before + 3, before + 2, before + 1]
-    assert (last["before"], last["after"]) == (ZORB | {"enabled": False}, None)
-
-
 SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
 
 
@@ -199,20 +158,11 @@ def test_previewed_and_stored_rules_need_no_id(client: TestClient, store: Search
         client.delete(f"/v1/rules/{each}")
 
 
-def means(**values: object) -> dict[str, object]:
-    return {"documents": [{"id": "x", "kind": "two-way", "phrases": ["drill"]} | values]}
-
-
 @pytest.mark.parametrize(
     ("kind", "body", "field"),
     [
-        ("rule", pins(kind="pin", product=["x"]), "product"),
         ("rule", pins(kind="redirect", url="javascript:alert(1)"), "url"),
         ("rule", pins(kind="boost", filters="nosuch = 1"), "nosuch"),
-        ("synonym", means(phrases=["drill", "Drills"]), "phrases"),
-        ("synonym", means(kind="one-way"), "to"),
-        ("synonym", means(kind="sideways"), "kind"),
-        ("synonym", means(words=["x"]), "words"),
         ("experiment", SPLIT | {"id": "A b"}, "id"),
         ("experiment", SPLIT | {"id": "other", "colour": 1}, "colour"),
         ("experiment", SPLIT | {"id": "other", "variants": [{"name": "a"}]}, "variants"),
