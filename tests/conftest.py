@@ -23,9 +23,9 @@ from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.encoders import onnx, tokenizer, weights
 from shelfwise.retrieval.encoders.folder import folder_fingerprint
 from shelfwise.service.demo import DemoFiles, write_demo_store
-from shelfwise.service.engine import models
+from shelfwise.service.engine import served_models
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.models import OpenedRanker
+from shelfwise.service.engine.served_models import OpenedRanker
 from shelfwise.service.settings import RankerSettings
 from tests.machine import build_once
 from tests.servers.configuration import Options
@@ -94,7 +94,9 @@ _PATCHES.setattr(os, "fsync", lambda _descriptor: None)
 # A busy machine sometimes misses the default deadline of a ranker; deadlines set by a test stay.
 _DEADLINE = RankerSettings().deadline
 _PATCHES.setattr(
-    models, "OpenedRanker", lambda ranker, deadline: OpenedRanker(ranker, 60 if deadline == _DEADLINE else deadline)
+    served_models,
+    "OpenedRanker",
+    lambda ranker, deadline: OpenedRanker(ranker, 60 if deadline == _DEADLINE else deadline),
 )
 
 # No test connects to a model hub, even if pytest is called without make.

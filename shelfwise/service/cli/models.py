@@ -19,7 +19,7 @@ from shelfwise.retrieval.errors import UnknownModelError
 from shelfwise.retrieval.html_report import printable, size_text
 from shelfwise.service.cli.options import Index, check_index, command
 from shelfwise.service.cli.output import TerminalProgress, emit, say, show_notices, show_rows, time_text
-from shelfwise.service.engine.models import model_store_of
+from shelfwise.service.engine.served_models import model_store_of
 from shelfwise.service.engine.versions import stored_encoding
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_
 from shelfwise.service.cli.options import Filter, Index, SettingsFile, command
 from shelfwise.service.cli.output import emit, price_text, say, show_notices, show_rows, show_table
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.recommend import GOES_WITH, RELATED_KINDS
+from shelfwise.service.engine.recommendations import GOES_WITH, RELATED_KINDS
 from shelfwise.service.engine.request import STAGES, SearchRequest, parse_history
 from shelfwise.service.engine.reranking import UNREAD, unknown_products_warning
 from shelfwise.service.engine.spelling import Spans, Suggestions

@@ -94,7 +94,7 @@ from shelfwise.service.curation.relevance import RelevanceStore
 from shelfwise.service.curation.rules import RuleStore
 from shelfwise.service.curation.switches import SwitchStore
 from shelfwise.service.curation.synonyms import SynonymStore
-from shelfwise.service.engine.models import MODEL_STORES
+from shelfwise.service.engine.served_models import MODEL_STORES
 from shelfwise.service.engine.snapshot import stored_analyzer
 from shelfwise.service.engine.versions import current_name
 from shelfwise.service.events.event_log import DERIVED_FOLDER

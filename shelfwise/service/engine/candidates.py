@@ -193,16 +193,15 @@ class Stages:
         wanted = self._with_chosen(request, retrieved, self._wanted_types(request, retrieved, nearest))
         shows_type = request.sort is not None and not request.all_types and wanted.is_sure
         merged = replace(request, sort=None, facets=()) if shows_type else request
-        found = retrieved, nearest, *looks_of(pictured)
-        ranking = _timed(timings, "merge", lambda: self._merged(merged, query, found, wanted))
+        looks, lost = looks_of(pictured)
+        ranking = _timed(timings, "merge", lambda: self._merged(merged, query, retrieved, nearest, looks, wanted))
         if shows_type and ranking.total:
             self._sort_type(request, ranking, wanted)
         fits = query is None or self._fits(request, retrieved, nearest)
         if query is not None and not (fits and (ranking.total or request.where is None)):
             ranking = self._offers(request, query, nearest)
             ranking.nothing_fits = not fits
-        elif request.stage == "ranked" and self.last is not None:
-            last = self.last
+        elif request.stage == "ranked" and (last := self.last) is not None:
             try:
                 _timed(timings, "rerank", lambda: self._rerank(last, request, retrieved, ranking, encoded))
             except ModelError:
@@ -213,7 +212,7 @@ class Stages:
             self._reorder(request, ranking)
         if len(request.begun) > 1 and ranking.total:
             self._interleave(request.begun, ranking)
-        ranking.degraded, ranking.timings = (*request.unavailable, *degraded, *found[3]), timings
+        ranking.degraded, ranking.timings = (*request.unavailable, *degraded, *lost), timings
         ranking.stages = self._stages_run(request, ranking)
         return ranking
 
@@ -310,10 +309,11 @@ class Stages:
         self,
         request: ResolvedRequest,
         query: Vectors | None,
-        found: tuple[Retrieval, NearestRows, Vectors | None, tuple[str, ...]],
+        retrieved: Retrieval,
+        nearest: NearestRows,
+        looks: Vectors | None,
         wanted: WantedTypes,
     ) -> Ranking:
-        retrieved, nearest, looks, _ = found
         matches, named = _ranked_part(retrieved), retrieved.identifier_rows
         groups = () if request.stage == "dense" else request.groups
         near = nearest.rows[self._are_near(request, nearest, wanted)]

@@ -43,8 +43,7 @@ from shelfwise.service.engine.editors import (
     with_given_types,
 )
 from shelfwise.service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
-from shelfwise.service.engine.models import ServedExpansions, ServedRanker, ServedUserTower
-from shelfwise.service.engine.recommend import (
+from shelfwise.service.engine.recommendations import (
     EngineRelations,
     PopularProducts,
     ServedRelations,
@@ -63,6 +62,7 @@ from shelfwise.service.engine.search import (
     row_of,
     siblings_of,
 )
+from shelfwise.service.engine.served_models import ServedExpansions, ServedRanker, ServedUserTower
 from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
 from shelfwise.service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from shelfwise.service.engine.suggest import Suggester
@@ -114,7 +114,6 @@ class SearchEngine:
         self._languages = StoreLanguages()
         self._relations = ServedRelations(store.root)
         self._settings = settings
-        self._has_models = models
         if models:
             snapshot.analyzer.groups("a")  # loads what the first query needs
         self._suggester = Suggester(store.root, self._popularity)
@@ -124,6 +123,13 @@ class SearchEngine:
         self._answering = Answering(store.root)
         self._sponsored = SponsoredPlacement(store.root, lambda: self._ranker.memory)
         self.switches = ServedSwitches(store.root)
+        expansions = (self._expansions,) if models else ()
+        self._files = (*expansions, self._popularity, self._relations, self._rules.exposure)
+        """Reloaded when they change, before the companions."""
+        served = (self._ranker, self._tower) if models else ()
+        documents = (self._rules, self._relevance, self._answering.faq, self._sponsored)
+        self._companions = (*served, *documents, self._suggester)
+        """Models, documents and words, reloaded when they or the version change."""
         self._version = FollowedVersion(store, snapshot, connection, follow=follow)
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
@@ -219,25 +225,9 @@ class SearchEngine:
     @property
     def notices(self) -> tuple[str, ...]:
         """Problems that do not stop searches, such as a damaged newer version."""
-        return (
-            *self.snapshot.notices,
-            *self._ranker.notices,
-            *self._tower.notices,
-            *self._expansions.notices,
-            *self._popularity.notices,
-            *self._relations.notices,
-            *self._rules.notices,
-            *self._rules.exposure.notices,
-            *self._relevance.notices,
-            *self._synonyms.notices,
-            *self._answering.faq.notices,
-            *self._sponsored.notices,
-            *self.switches.notices,
-            *self._suggester.notices,
-            *self._version.notices,
-            *self.recorder.notices,
-            *((self._unanswered,) if self._unanswered else ()),
-        )
+        followed = (self._synonyms, *self._files, *self._companions, self.switches, self._version, self.recorder)
+        unanswered = (self._unanswered,) if self._unanswered else ()
+        return (*self.snapshot.notices, *(notice for each in followed for notice in each.notices), *unanswered)
 
     def search(
         self, text: str | SearchRequest, *, encodings: Encodings | None = None, **options: Unpack[SearchOptions]
@@ -267,22 +257,28 @@ class SearchEngine:
             if correction and not correction.is_sure and is_question(text):
                 correction = None  # a question's words are not corrected: "do you sell" is not "do you self"
             may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
-            rules, limits, signals = self._rules_for(snapshot, request.rules), relevance.limits, relevance.signals
-            is_stored = request.rules is True
-            snapshot = self._rules.typed(snapshot) if is_stored else with_given_types(snapshot, rules)
+            rules = self._rules_for(snapshot, request.rules)
+            snapshot = self._rules.typed(snapshot) if request.rules is True else with_given_types(snapshot, rules)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             kept = self._encodings if encodings is None else encodings
             sponsor = self._sponsor_of(request, snapshot)
-            stages = Stages(snapshot, self._executor, last, kept, limits, signals, sponsor)
-
+            stages = Stages(snapshot, self._executor, last, kept, relevance.limits, relevance.signals, sponsor)
             exploration = self._exploration_of(request)
 
             def find(text: str, completions: Sequence[Completion]) -> Page:
                 words = searched_words(text) if is_question(text) else text
-                searched, chosen = replace(request, text=words), self._suggester.chosen_category(words)
-                given = unavailable, rules, request.text, completions, chosen
-                hidden = settings.hidden
-                page = Search(snapshot, stages, searched, *given, exploration=exploration, hidden=hidden).page()
+                page = Search(
+                    snapshot,
+                    stages,
+                    replace(request, text=words),
+                    unavailable=unavailable,
+                    rules=rules,
+                    typed=request.text,
+                    completions=completions,
+                    chosen=self._suggester.chosen_category(words),
+                    exploration=exploration,
+                    hidden=settings.hidden,
+                ).page()
                 return replace(page, completion=completion, suggestion=correction.text if correction else "")
 
             if correction and correction.is_sure and may_correct:
@@ -292,12 +288,12 @@ class SearchEngine:
             return find(text, completions)
 
         page = self._answer(answer)
-        if not request.visible:
-            return page
-        # The caller must not learn whether invisible products fit, or which values they have.
-        visible = self.visible(request.visible)
-        nothing_fits = not page.total and bool(request.text.strip())
-        return replace(page, nothing_fits=nothing_fits, preferred=tuple(visible.preferences(page.preferred)))
+        return self._only_visible(page, request) if request.visible else page
+
+    def _only_visible(self, page: Page, request: SearchRequest) -> Page:
+        """A page without whether invisible products fit, and without the values that they have."""
+        preferred = tuple(self.visible(request.visible).preferences(page.preferred))
+        return replace(page, nothing_fits=not page.total and bool(request.text.strip()), preferred=preferred)
 
     def suggest(self, text: str, *, size: int = 8, filters: str = "") -> Suggestions:
         """Completions of the text typed so far: at most `size` queries, and half as many categories, brands and
@@ -693,22 +689,12 @@ class SearchEngine:
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
     def _reload_companions(self) -> None:
-        """Reloads changed models, rules, synonyms, relevance settings and derived tables."""
         self._synonyms.reload_if_changed(self._version.snapshot)
-        if self._has_models:
-            self._expansions.reload_if_changed()
+        for file in self._files:
+            file.reload_if_changed()
         snapshot = self.snapshot
-        if self._has_models:
-            self._ranker.reload_if_changed(snapshot)
-            self._tower.reload_if_changed(snapshot)
-        self._popularity.reload_if_changed()
-        self._relations.reload_if_changed()
-        self._rules.reload_if_changed(snapshot)
-        self._rules.exposure.reload_if_changed()
-        self._relevance.reload_if_changed(snapshot)
-        self._answering.faq.reload_if_changed(snapshot)
-        self._sponsored.reload_if_changed(snapshot)
-        self._suggester.reload_if_changed(snapshot)
+        for companion in self._companions:
+            companion.reload_if_changed(snapshot)
 
     def _follow_store(self) -> None:
         try:

@@ -440,8 +440,8 @@ class Search:
             own = dict(zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True))
             scores = np.array([arranged.scores.get(*each) for each in own.items()])
             try:
-                given = self._snapshot, self._stages.last, self._request, ranking
-                found = find_reasons(*given, scores, np.array(rows, np.int64))
+                places = np.array(rows, np.int64)
+                found = find_reasons(self._snapshot, self._stages.last, self._request, ranking, scores, places)
             except ModelError:
                 ranking.degraded = (*ranking.degraded, EXPLANATION)
         pinned, language = self._arranging.pinned, self._query.reasons
@@ -469,19 +469,19 @@ class Search:
             nearest = tuple(self._hit(row, RuleOrder(ranking.rows), ranking) for row in offers)
             nearest = tuple(self._grouped(nearest, offers, groups))
         return Page(
-            tuple(hits),
-            total,
-            self._query.page,
-            self._query.size,
-            {requested: facets[name] for requested, name in self._facets.items()},
-            self._ranges_of(Selection()) if ranges is None else ranges,
-            ranking.degraded if ranking else self._request.unavailable,
-            nearest,
-            ranking.timings if ranking else {},
-            self._snapshot.manifest.version,
-            ranking.fit if ranking else None,
-            ranking.nothing_fits if ranking else False,
-            ranking.is_doubtful if ranking else False,
+            hits=tuple(hits),
+            total=total,
+            page=self._query.page,
+            size=self._query.size,
+            facets={requested: facets[name] for requested, name in self._facets.items()},
+            ranges=self._ranges_of(Selection()) if ranges is None else ranges,
+            degraded=ranking.degraded if ranking else self._request.unavailable,
+            nearest=nearest,
+            timings=ranking.timings if ranking else {},
+            version=self._snapshot.manifest.version,
+            fit=ranking.fit if ranking else None,
+            nothing_fits=ranking.nothing_fits if ranking else False,
+            doubtful=ranking.is_doubtful if ranking else False,
             rules=self._effect.rules,
             redirect=self._effect.redirect,
             data=self._effect.data,

@@ -47,7 +47,7 @@ from shelfwise.service.http.fields import ReturnedFields, SelectedProduct
 from shelfwise.service.http.openapi import error_responses
 
 RelatedKind = Literal["goes_with", "complement", "accessory", "fits", "part_of", "substitute"]
-"""See `shelfwise.service.engine.recommend.RELATED_KINDS`."""
+"""See `shelfwise.service.engine.recommendations.RELATED_KINDS`."""
 MOST_SEARCHES = 20
 MOST_CHANGES = 1_000
 MOST_EVENTS = 1_000

@@ -30,8 +30,8 @@ from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.retrieval.index.fusion import DEFAULT, METHODS
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
-from shelfwise.service.engine.models import encoding_of
 from shelfwise.service.engine.reranking import Reranker, Reranking
+from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Popularity

@@ -41,7 +41,7 @@ from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.text.analysis import HAN, Expansions
 from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE
-from shelfwise.service.engine.models import ServedRanker
+from shelfwise.service.engine.served_models import ServedRanker
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.engine.suggest import Suggester
 from shelfwise.service.events.hot_reload import follow_popularity

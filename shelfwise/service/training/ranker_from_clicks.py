@@ -48,7 +48,7 @@ from shelfwise.rerank.training.history_training import (
 from shelfwise.rerank.training.losses import propensities
 from shelfwise.rerank.training.trainer import spare_threads, tensorboard_curve
 from shelfwise.retrieval.progress import Progress
-from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.popular_queries import read_popular_queries
 from shelfwise.service.events.signals import read_memory

@@ -42,7 +42,7 @@ from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores,
 from shelfwise.rerank.training.trainer import Epoch, best_of, spare_threads, tensorboard_curve
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress
-from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import read_memory, read_popularity
 from shelfwise.service.training.ranker_dataset import ScoredLists, candidate_lists, list_data

@@ -55,8 +55,8 @@ from shelfwise.rerank.training.datasets import merged_scores, query_of_fold
 from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores
 from shelfwise.rerank.training.trainer import CURVE_FILE, Epoch
 from shelfwise.retrieval.progress import Progress
-from shelfwise.service.engine.models import encoding_of
 from shelfwise.service.engine.reranking import Reranker, Reranking
+from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.popular_queries import PopularQueries, query_key
 from shelfwise.service.events.signals import Popularity

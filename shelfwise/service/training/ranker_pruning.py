@@ -35,8 +35,8 @@ from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores
 from shelfwise.rerank.training.query_generation import synthetic_queries
 from shelfwise.retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, TrainingError
 from shelfwise.retrieval.progress import Progress
-from shelfwise.service.engine.models import encoding_of
 from shelfwise.service.engine.reranking import DEPTH
+from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
 from shelfwise.service.events.signals import Popularity, read_memory, read_popularity
 from shelfwise.service.training.ranker_dataset import candidate_lists, list_data

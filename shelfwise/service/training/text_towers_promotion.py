@@ -31,7 +31,7 @@ from shelfwise.retrieval.encoders.weights import find_model
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.engine.candidates import LastStage
-from shelfwise.service.engine.models import ServedRanker
+from shelfwise.service.engine.served_models import ServedRanker
 from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
 from shelfwise.service.engine.versions import cluster_of
 from shelfwise.service.settings import Settings

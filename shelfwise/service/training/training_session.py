@@ -27,7 +27,7 @@ from shelfwise.rerank.training.trainer import VALIDATION, Federation, State, tak
 from shelfwise.retrieval.errors import SettingError, ShelfwiseError, TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.store.lock import hold_lock
-from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
 from shelfwise.service.events.event_log import EventLog
 from shelfwise.service.events.privacy import erasures

@@ -44,7 +44,7 @@ from shelfwise.rerank.user_tower.training import METHOD, UserTowerOptions, fit
 from shelfwise.retrieval.errors import ModelError, TrainingError
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.progress import Progress
-from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.settings import Settings
 from shelfwise.service.training.click_dataset import EventFacts
@@ -379,7 +379,7 @@ class TowerGate:
         )
 
     def near(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
-        """Scores by nearness, like `shelfwise.service.engine.recommend` without a tower."""
+        """Scores by nearness, like `shelfwise.service.engine.recommendations` without a tower."""
         return text_scores(self.vectors, histories)
 
     def popular(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:

@@ -19,7 +19,7 @@ from shelfwise.retrieval.errors import UnknownProductError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.curation.switches import SwitchedPart
-from shelfwise.service.engine.models import encoding_of, model_store_of
+from shelfwise.service.engine.served_models import encoding_of, model_store_of
 from shelfwise.service.engine.snapshot import cluster_versions
 from shelfwise.service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
 from shelfwise.service.http.auth import Permit, Scope, StoredKey, combine_filters, matches_index, new_key

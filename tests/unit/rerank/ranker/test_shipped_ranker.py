@@ -18,7 +18,7 @@ from shelfwise.rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, re
 from shelfwise.retrieval.errors import ModelDamagedError, UnknownModelError
 from shelfwise.service.cli.main import app
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.engine.served_models import encoding_of
 from tests.rankers import REPORT, building
 from tests.unit.service.engine.demo_rankers import spec_for
 

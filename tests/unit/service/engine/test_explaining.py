@@ -87,7 +87,7 @@ def test_a_measure_in_the_query_counts_as_a_preference(explaining: SearchEngine)
 def test_unranked_hit_has_no_explanation(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [explaining.search("drill", stage=stage, explain=True) for stage in STAGES[:3]]
     pages += [explaining.search(text, explain=True) for text in ("", "!!!")]
-    monkeypatch.setattr("shelfwise.service.engine.models.Reranking", partial(Reranking, depth=5))
+    monkeypatch.setattr("shelfwise.service.engine.served_models.Reranking", partial(Reranking, depth=5))
     first, second = (explaining.search("steel", size=8, page=page, explain=True) for page in (1, 2))
     assert [hit.explanation is not None for hit in first.hits] == [True] * 5 + [False] * 3
     assert all(hit.explanation is None for page in (*pages, second) for hit in page.hits)

@@ -16,10 +16,10 @@ import pytest
 from shelfwise.rerank.model_store import MODEL_FILE, ModelStore
 from shelfwise.rerank.ranker.spec import RankerStore, ranker_store
 from shelfwise.retrieval.errors import ModelDamagedError, ModelError, ModelRefusedError, QueryError, UnknownModelError
-from shelfwise.service.engine import models
+from shelfwise.service.engine import served_models
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.models import ServedRanker
 from shelfwise.service.engine.reranking import THREADS
+from shelfwise.service.engine.served_models import ServedRanker
 from shelfwise.service.settings import FILE_VARIABLE
 from tests.catalogs import ids
 from tests.machine import within
@@ -222,7 +222,7 @@ def test_off_applies_to_all_rankers_until_a_rollback(choosing: SearchEngine, two
 def test_number_of_loaded_rankers_is_limited(
     choosing: SearchEngine, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "MOST", 1)
+    monkeypatch.setattr(served_models, "MOST", 1)
     publish(two, spec_for(choosing.snapshot), weighted_graph(**REVERSED))
     ranker_store(two).rollback("ranker-0002")
     before = working()

@@ -31,7 +31,7 @@ from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.service.curation.relations import RelationCorrection
 from shelfwise.service.curation.rules import Hide, Rule
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.recommend import RELATED_KINDS, TOWER, WEIGHT, _known, similar_products
+from shelfwise.service.engine.recommendations import RELATED_KINDS, TOWER, WEIGHT, _known, similar_products
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Relations, read_relations, type_node, write_popularity, write_relations
@@ -309,7 +309,7 @@ def shown(engine: SearchEngine, acts: list[PastAct], **options: object) -> list[
 def test_places_by_text_are_those_of_the_arrays_with_a_filter_too(
     root: Path, tower: UserTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shelfwise.service.engine.recommend._LEAST_PROPOSED", 5_000)
+    monkeypatch.setattr("shelfwise.service.engine.recommendations._LEAST_PROPOSED", 5_000)
     mixing = UserTower(tower.encode, tower.catalog, replace(tower.learned, prior=2.0))
     with SearchEngine.open(root, follow=False) as engine:
         publish(root, engine.snapshot, mixing)
@@ -352,7 +352,7 @@ def test_recommendations_respect_filters_and_rules(live: SearchEngine) -> None:
 def test_selective_filter_finds_its_products(
     live: SearchEngine, tower: UserTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shelfwise.service.engine.recommend._LEAST_PROPOSED", 3)
+    monkeypatch.setattr("shelfwise.service.engine.recommendations._LEAST_PROPOSED", 3)
     products, acts = live.snapshot.products, acts_on(live, 3, 10)
     moments = [act.at.timestamp() for act in acts if act.at]
     scores = tower.scores(Histories.of([[3, 10]], [[1, 1]], [moments]), np.array([time.time()]))[0]
@@ -425,7 +425,7 @@ def test_new_live_product_is_recommended(live: SearchEngine) -> None:
 
 
 def test_popular_products_are_scanned_until_enough_match(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shelfwise.service.engine.recommend._BLOCK", 2)
+    monkeypatch.setattr("shelfwise.service.engine.recommendations._BLOCK", 2)
     with SearchEngine.open(root, follow=False) as engine:
         products = engine.snapshot.products
         write_popularity(root, {products.id_of(row): 100.0 - row for row in range(40)}, NOW)
