@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.records import Product
 from shelfwise.service.cli.main import COMMANDS, GROUPS, app, main
 from shelfwise.service.cli.rebuild import parse_size
-from shelfwise.service.cli.serve import limit_malloc_arenas
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
@@ -171,14 +169,6 @@ def test_search_shows_groups_titles_prices_and_stage_scores(run: Run, built: Bui
 
 
 class TestErrors:
-    def test_publish_guard_error_has_counts(self, run: Run, built: Built, tmp_path: Path) -> None:
-        done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
-        assert_refused(done, "1 of 5 rows (20.0%) were rejected, more than 5%", "--force")
-        assert f"rejected: 1 row: no title, such as {built.feed.name}:5\n" in done.err
-        assert f"The rejected rows are in {built.index / 'rejected.jsonl'}: repair" in done.err
-        done = run("rebuild", built.index, write_feed(tmp_path / "half.jsonl", CATALOG[:2]), "--encoder", ENCODER)
-        assert_refused(done, "2 products, but the serving version has 4: 50.0% would be lost, more than 20%", "--force")
-
     @pytest.mark.parametrize("option", ["--html", "--rejected"])
     def test_an_unwritable_file_is_named_before_the_feed_is_read(
         self, run: Run, built: Built, tmp_path: Path, option: str
@@ -215,25 +205,6 @@ class TestErrors:
         assert_refused(
             run(*evaluate, built.judgments, *stages), "'magic' is not a stage; it can be bm25, dense, merged"
         )
-
-    @pytest.mark.parametrize(
-        "arguments",
-        [("search",), ("serch", "x"), ("rebuild", "--kep", "3", "x"), ("bench", "latency", "x", "--count", "a")],
-    )
-    def test_usage_errors_exit_with_2(self, run: Run, arguments: tuple[str, ...]) -> None:
-        done = run(*arguments)
-        assert (done.code, done.out) == (2, "")
-        assert "Usage: " in done.err
-        assert "Traceback" not in done.err
-        assert ("Did you mean 'search'" in done.err) == (arguments[0] == "serch")
-
-
-def test_version_is_printed(run: Run) -> None:
-    assert run("--version").out == f"shelfwise {version('shelfwise')}\n"
-
-
-def test_malloc_arenas_of_the_environment_are_kept() -> None:
-    assert not limit_malloc_arenas({"MALLOC_ARENA_MAX": "4"})
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no arenas to bound")

@@ -16,9 +16,7 @@ from shelfwise.retrieval.errors import (
     StoreDamagedError,
     StoreForeignError,
     StoreLockedError,
-    StoreMissingError,
     UnknownProductError,
-    UnknownVersionError,
 )
 from shelfwise.retrieval.records import Availability, Product
 from shelfwise.retrieval.store.manifest import MANIFEST, VersionChanges
@@ -84,12 +82,6 @@ class TestVersions:
         assert f"v000002 is damaged: versions/v000002/{PRODUCTS_FILE} is missing" in done.out
         assert [each.version for each in list_versions(Store(root)) if each.serves] == ["v000001"]
 
-    def test_missing_index_error_names_the_command(self, tmp_path: Path) -> None:
-        for command in (("versions",), ("rollback",), ("prune", "--keep", "1"), ("verify",)):
-            with pytest.raises(StoreMissingError, match="shelfwise rebuild"):
-                run("index", command[0], tmp_path / "nowhere", *command[1:])
-        assert not (tmp_path / "nowhere").exists()
-
 
 class TestRollback:
     def test_default_rolls_back_to_the_previous_version(self, root: Path) -> None:
@@ -122,18 +114,8 @@ class TestRollback:
         run("index", "rollback", root)
         assert Store(root).current() == "v000001"
 
-    def test_rollback_without_such_a_version_is_refused(self, root: Path) -> None:
-        with pytest.raises(UnknownVersionError, match="no version 'v7'; it holds v000001, v000002, v000003"):
-            run("index", "rollback", root, "v7")
-
 
 class TestPrune:
-    def test_dry_run_lists_removals_and_removes_nothing(self, root: Path) -> None:
-        before = sorted(root.rglob("*"))
-        done = run("index", "prune", root, "--keep", "1", "--dry-run")
-        assert done.out.startswith("v000001, v000002 and 1 encoder (encoder-2) would be removed: ")
-        assert sorted(root.rglob("*")) == before
-
     def test_reported_bytes_are_freed(self, root: Path) -> None:
         def held() -> int:
             # Without the files of the lock.

@@ -12,7 +12,7 @@ import pytest
 from shelfwise.rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
 from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.retrieval.errors import StoreMissingError, UnknownModelError
+from shelfwise.retrieval.errors import StoreMissingError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import CURRENT
 from tests.rankers import REPORT, SPEC, building
@@ -62,13 +62,6 @@ class TestList:
         assert rows[2].split()[3:5] == ["0.4100", "published"]
         assert rows[3].startswith("ranker-0003 was rejected: worse: nDCG@10 -0.0")
 
-    def test_as_json(self, three: Path) -> None:
-        listed = document("models", "list", three)
-        assert (listed["serving"], listed["is_off"], listed["notices"]) == ("ranker-0002", False, [])
-        assert [each["name"] for each in listed["rankers"]] == ["ranker-0001", "ranker-0002", "ranker-0003"]
-        assert [each["serves"] for each in listed["rankers"]] == [False, True, False]
-        assert listed["rankers"][2]["report"]["rejection_reasons"][0].startswith("worse: nDCG@10")
-
     def test_list_of_an_index_without_rankers(self, tmp_path: Path) -> None:
         publish_products(tmp_path, [Product("1", "cordless drill")])
         assert "No ranker yet. To train one: shelfwise train ranker" in shown("models", "list", tmp_path)
@@ -106,10 +99,6 @@ class TestShow:
         assert rejected.count("worse: MRR") == 1
         document_of = document("models", "show", three, "ranker-0003")
         assert (document_of["name"], document_of["serves"]) == ("ranker-0003", False)
-
-    def test_unknown_ranker_error_lists_the_rankers(self, three: Path) -> None:
-        with pytest.raises(UnknownModelError, match="no ranker 'ranker-9'; it holds ranker-0001, ranker-0002"):
-            shown("models", "show", three, "ranker-9")
 
 
 class TestRollbackAndOff:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from shelfwise.retrieval.errors import (
@@ -25,7 +24,7 @@ from shelfwise.retrieval.errors import (
 )
 from shelfwise.service.curation import document_store
 from shelfwise.service.curation.document_store import DocumentChange, Layout, SqliteFile, content_problem
-from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleStore, When, rule_document
+from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleStore, When
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from shelfwise.service.experiments import ExperimentStore
 
@@ -33,10 +32,6 @@ RULES_FILE = "rules.sqlite"
 NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
 SALE = Rule("sale", (Redirect("/sale"),), When("sale", Match.EXACT))
 DRILLS = Rule("drills", (Pin(("B1", "B2")),), When("drill", Match.CONTAINS))
-
-
-def line_of(document: object) -> str:
-    return msgspec.json.encode(document).decode()
 
 
 @pytest.fixture
@@ -81,13 +76,6 @@ def test_entries_without_an_id_get_one_of_their_text(store: RuleStore) -> None:
     assert store.put(rules) == store.put(rules) == 1
     named = {each.id: each.name for each in store.read().documents}
     assert named == {"sale": "", "redirect": "", **{own_id: name for name, own_id in texts.items()}}
-
-
-def test_threads_name_their_rules_differently(store: RuleStore) -> None:
-    rules = [replace(SALE, id="", name="Sale", priority=number) for number in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda rule: store.put([rule]), rules))
-    assert {each.priority for each in store.read().documents} == set(range(8))
 
 
 def test_every_revision_can_be_restored(store: RuleStore) -> None:
@@ -173,35 +161,6 @@ def test_unreadable_rule_is_damage(line: str, store: RuleStore, tmp_path: Path) 
 
 
 SOFA = Synonym("sofa", SynonymKind.TWO_WAY, ("sofa", "couch"))
-
-
-@pytest.mark.parametrize(
-    ("store", "entry", "line", "application"),
-    [(RuleStore, SALE, line_of(rule_document(SALE)), 0x53575255), (SynonymStore, SOFA, line_of(SOFA), 0x5357534E)],
-)
-def test_existing_file_is_read_and_extended(
-    tmp_path: Path, store: type[RuleStore | SynonymStore], entry: Rule | Synonym, line: str, application: int
-) -> None:
-    """The tables are written out here, since a program with other tables could not read existing files."""
-    one, many = store.kind.one, store.kind.many
-    with sqlite3.connect(tmp_path / f"{many}.sqlite") as file:
-        file.executescript(f"""
-            CREATE TABLE {many} (id TEXT PRIMARY KEY, {one} TEXT NOT NULL) WITHOUT ROWID;
-            CREATE TABLE changes (
-                revision INTEGER NOT NULL, id TEXT NOT NULL, time INTEGER NOT NULL, who TEXT NOT NULL, before TEXT,
-                after TEXT, PRIMARY KEY (revision, id)
-            ) WITHOUT ROWID;
-            PRAGMA application_id = {application};
-            PRAGMA user_version = 1;
-        """)
-        file.execute(f"INSERT INTO {many} VALUES (?, ?)", (entry.id, line))  # noqa: S608 - our names
-        file.execute("INSERT INTO changes VALUES (1, ?, 1795782600000007, 'm7', NULL, ?)", (entry.id, line))
-    opened = store(tmp_path)
-    assert opened.get(entry.id) == entry
-    assert opened.delete([entry.id]) == 2
-    (_, made) = opened.history()
-    assert (made.revision, made.time, made.who, made.id) == (1, NOW.replace(microsecond=7), "m7", entry.id)
-    assert (made.before, made.after) == (None, entry)
 
 
 def test_restored_documents_must_be_consistent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

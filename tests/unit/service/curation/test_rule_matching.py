@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +16,6 @@ from shelfwise.retrieval.text.analysis import AnalyzedText, Analyzer
 from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
 from shelfwise.service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
 from shelfwise.service.curation.rules import Boost, Classify, Hide, Match, Pin, Redirect, Restrict, Rule, When
-from shelfwise.service.engine.reranking import PinnedRow, weave
 
 KINDS = {
     "id": FieldKind.TEXT,
@@ -204,28 +202,3 @@ def test_rule_lookup_equals_a_scan_of_all_rules(whens: list[When], text: str, fi
         return is_met and parts <= set(filters.split(" AND "))
 
     assert found.rules == tuple(rule.id for rule in rules if holds(rule.when))
-
-
-PINS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 15)), max_size=6, unique_by=lambda pin: pin[0])
-
-
-@given(st.integers(0, 12), PINS, st.integers(0, 3))
-def test_pins_fill_free_positions(count: int, pins: list[tuple[int, int]], leading: int) -> None:
-    rows = [row for row in range(count) if row >= leading]
-    pins = [(row, position) for row, position in pins if row >= leading]
-    first = list(range(100, 100 + leading))
-    slots: dict[int, int] = dict(enumerate(first, 1))
-    for row, position in pins:
-        slots[next(place for place in range(position, 99) if place not in slots)] = row
-    others = [row for row in rows if row not in dict(pins)]
-    expected: list[int] = []
-    while others or slots:
-        place = len(expected) + 1
-        if place in slots:
-            expected.append(slots.pop(place))
-        elif others:
-            expected.append(others.pop(0))
-        else:
-            expected.append(slots.pop(min(slots)))
-    pinned = [PinnedRow(row, position, "r") for row, position in pins]
-    assert weave(np.array(first + rows, np.int64), pinned, leading).tolist() == expected

@@ -51,8 +51,6 @@ def test_whitespace_is_collapsed(store: SynonymStore) -> None:
     [
         ("couch, sofa", "", "must be a Synonym, not str"),
         (Synonym("", SynonymKind.TWO_WAY, ("a", "b")), "id", "is empty"),
-        (Synonym("x" * 101, SynonymKind.TWO_WAY, ("a", "b")), "id", "101 characters"),
-        (Synonym("x\ny", SynonymKind.TWO_WAY, ("a", "b")), "id", "control character"),
         (Synonym("x", "sideways", ("a", "b")), "", "sideways"),  # type: ignore[arg-type]
         (Synonym("x", SynonymKind.TWO_WAY, ("a", 3)), "", "has an invalid value"),  # type: ignore[arg-type]
         (Synonym("x", SynonymKind.TWO_WAY, ("a",)), "phrases", "has 1 phrases, it can have 2 to 30"),
@@ -60,9 +58,7 @@ def test_whitespace_is_collapsed(store: SynonymStore) -> None:
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b"), ("c",)), "to", "but kind is two-way"),
         (Synonym("x", SynonymKind.ONE_WAY, ("a",)), "to", "has 0 phrases, it can have 1 to 30"),
         (Synonym("x", SynonymKind.ONE_WAY, (), ("a",)), "phrases", "has 0 phrases"),
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", " ")), "phrases", "is empty"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "!?")), "phrases", "has no word"),
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b" * 101)), "phrases", "101 characters"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b, c")), "phrases", 'contains ","'),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b # c")), "phrases", 'contains "#"'),
         (Synonym("x", SynonymKind.TWO_WAY, ("couch", "Couches")), "phrases", "is the same as 'couch'"),

@@ -279,12 +279,6 @@ def test_exact_identifier_precedes_pins(engine: SearchEngine) -> None:
     assert page.hits[0].identifier == sku
 
 
-def test_filter_rule_equals_a_request_filter(engine: SearchEngine) -> None:
-    page = engine.search("drill", size=ALL, facets=["brand"], rules=one(Restrict("price < 60")))
-    plain = engine.search("drill", size=ALL, facets=["brand"], filters="price < 60", rules=False)
-    assert (ids(page), page.total, page.facets) == (ids(plain), plain.total, plain.facets)
-
-
 @pytest.mark.parametrize("stage", ["merged", "bm25", "dense", "ranked"])
 def test_boosts_and_burials_are_in_standard_deviations(engine: SearchEngine, stage: str) -> None:
     plain = engine.search("drill", size=ALL, stage=stage, rules=False)
