@@ -22,7 +22,6 @@ from shelfwise.retrieval.encoders.registry import store_encoder
 from shelfwise.retrieval.encoders.weights import resolve_model_name
 from shelfwise.retrieval.errors import PublishRefusedError, SettingError, StoreError
 from shelfwise.retrieval.extras import optional_imports
-from shelfwise.retrieval.html_report import size_text
 from shelfwise.retrieval.index.faiss import EXACT_BELOW, VectorIndexKind, build_index, choose_kind, vector_bytes
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
@@ -46,6 +45,7 @@ from shelfwise.retrieval.store.manifest import (
 )
 from shelfwise.retrieval.store.products import RECIPE, ProductStore
 from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.value_texts import size_text
 
 
 class Target:

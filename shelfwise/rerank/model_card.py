@@ -13,7 +13,7 @@ from typing import Any
 
 from shelfwise.rerank.evaluation.promotion import ALL_QUERIES, MeasureComparison
 from shelfwise.retrieval.errors import ModelDamagedError
-from shelfwise.retrieval.html_report import printable
+from shelfwise.retrieval.value_texts import printable
 
 CARD_FILE = "card.md"
 Facts = Mapping[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shelfwise.retrieval.errors import StoreError
-from shelfwise.retrieval.html_report import size_text
+from shelfwise.retrieval.value_texts import size_text
 
 _CONTROL_GROUPS = {
     "": (Path("/sys/fs/cgroup"), "memory.max"),

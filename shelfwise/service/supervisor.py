@@ -24,8 +24,8 @@ import structlog
 from threadpoolctl import threadpool_limits
 
 from shelfwise.retrieval.errors import SettingError, ShelfwiseError, StoreError
-from shelfwise.retrieval.html_report import size_text
 from shelfwise.retrieval.memory import process_memory, usable_memory
+from shelfwise.retrieval.value_texts import size_text
 from shelfwise.service.app import DRAIN_SECONDS, WorkerPart, configure_logs, serve
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.connections import refuse_new_connections

@@ -24,7 +24,7 @@ from shelfwise.indexer.quality.findings import (
     Findings,
 )
 from shelfwise.indexer.quality.rules import Measure, QualityRule, Severity
-from shelfwise.retrieval.html_report import share_text
+from shelfwise.retrieval.value_texts import share_text
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +14,8 @@ from typer import Argument, Option
 
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.events.privacy import Masker
-from shelfwise.retrieval.html_report import printable
+from shelfwise.retrieval.value_texts import printable
 from shelfwise.service.answers.faq_files import FAQ_SUFFIXES, read_faq
-from shelfwise.service.cli.experiments import list_experiments, put_experiment
 from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
 from shelfwise.service.cli.output import (
     count_text,
@@ -30,27 +28,13 @@ from shelfwise.service.cli.output import (
     write_json,
 )
 from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine, relation_line
-from shelfwise.service.curation.document_store import DocumentCodec, read_entries
+from shelfwise.service.curation.document_store import DocumentCodec, DocumentKind, read_entries
 from shelfwise.service.curation.synonyms import format_lines, read_lines
-from shelfwise.service.engine.editors import DocumentEditor, Preview, PreviewEditor
-from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.editors import Preview, PreviewEditor, editor_of
 from shelfwise.service.settings import load_settings
 from shelfwise.service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry
 
-
-class CurateKind(StrEnum):
-    """The kinds of documents."""
-
-    RULES = "rules"
-    SYNONYMS = "synonyms"
-    RELATIONS = "relations"
-    RELEVANCE = "relevance"
-    CAMPAIGNS = "campaigns"
-    EXPERIMENTS = "experiments"
-    ANSWERS = "answers"
-
-
-Kind = Annotated[CurateKind, Argument(metavar="KIND", help=f"One of {', '.join(CurateKind)}.")]
+Kind = Annotated[DocumentKind, Argument(metavar="KIND", help=f"One of {', '.join(DocumentKind)}.")]
 _DATA_FILES = (".json", ".toml")
 _MAX_VALUE = 120
 """Maximum length of a value in the history, in characters."""
@@ -65,11 +49,8 @@ def list_documents(
     ] = "",
 ) -> None:
     """List the documents of a kind, with what is off or ignored."""
-    if kind is CurateKind.EXPERIMENTS:
-        list_experiments(index)
-        return
     with open_engine(index, models=False) as engine:
-        editor = _editor(engine, kind, "list")
+        editor = editor_of(engine, kind)
         documents = editor.of_product(product) if product else editor.list()
         details: dict[str, Any] = dict(editor.details(product))
         faults, revision = dict(editor.faults), editor.revision
@@ -86,15 +67,15 @@ def show(
 ) -> None:
     """Print documents as JSON, or all synonyms as a text file, in the form of put."""
     with open_engine(index, models=False) as engine:
-        editor = _editor(engine, kind, "show")
+        editor = editor_of(engine, kind)
         documents = [editor.get(name)] if name else list(editor.list())
-        waits = kind is CurateKind.RELEVANCE and engine.relevance.weights_in_effect != documents[0].fields
-    if kind is CurateKind.SYNONYMS and not name:
+        waits = kind is DocumentKind.RELEVANCE and engine.relevance.weights_in_effect != documents[0].fields
+    if kind is DocumentKind.SYNONYMS and not name:
         # In UTF-8 whatever the terminal's encoding, since it is read again.
         sys.stdout.buffer.write(format_lines(documents).encode())
         return
     plain = [editor.kind.to_plain(each) for each in documents]
-    is_one = name or kind is CurateKind.RELEVANCE
+    is_one = name or kind is DocumentKind.RELEVANCE
     write_json(msgspec.json.format(msgspec.json.encode(plain[0] if is_one else {"documents": plain})))
     if waits:
         show_notices(["fields takes effect with the next rebuild"])
@@ -117,13 +98,10 @@ def put(
     by: By = "",
     settings: SettingsFile = None,
 ) -> None:
-    """Add or replace the documents of a file, all or none, or an experiment. Engines follow at once. In an FAQ or
-    manual markup is removed and personal data is masked."""
-    if kind is CurateKind.EXPERIMENTS:
-        put_experiment(index, file, by)
-        return
-    with open_engine(index, settings, models=kind is CurateKind.ANSWERS) as engine:
-        editor = _editor(engine, kind, "put")
+    """Add or replace the documents of a file, all or none. Engines follow at once. In an FAQ or manual, markup is
+    removed and personal data is masked."""
+    with open_engine(index, settings, models=kind is DocumentKind.ANSWERS) as engine:
+        editor = editor_of(engine, kind)
         documents, notes = _read(kind, editor.kind, file, products or (), settings)
         gone = {each.id for each in editor.list()} - {each.id for each in documents} if replace_all else ()
         before = editor.revision
@@ -139,7 +117,7 @@ def delete(
     """Delete documents; they stay in the history, and the ledger keeps charges. A relation without a correction follows
     the refreshes again."""
     with open_engine(index, models=False) as engine:
-        editor = _editor(engine, kind, "delete")
+        editor = editor_of(engine, kind)
         before = editor.revision
         after = editor.delete(ids, who=by)
     emit_revision(before, after, f"{count_text(len(set(ids)), editor.kind.one, 'is')} deleted", undo=_undo(kind, index))
@@ -154,7 +132,7 @@ def history(
 ) -> None:
     """Show the history of changes, newest first. For relations, the id may be that of a product."""
     with open_engine(index, models=False) as engine:
-        editor = _editor(engine, kind, "history")
+        editor = editor_of(engine, kind)
         changes = editor.history(name or None, limit)
     plain = [editor.kind.plain_change(each) for each in changes]
     emit(plain, _show_history, editor.kind.one)
@@ -168,8 +146,8 @@ def restore(
     by: By = "",
 ) -> None:
     """Restore all documents of a revision, as a new change that can be undone."""
-    with open_engine(index, models=kind is CurateKind.ANSWERS) as engine:
-        editor = _editor(engine, kind, "restore")
+    with open_engine(index, models=kind is DocumentKind.ANSWERS) as engine:
+        editor = editor_of(engine, kind)
         before = editor.revision
         after = editor.restore(revision, who=by)
     emit_revision(before, after, f"all {kind} are now as in revision {revision}", undo=_undo(kind, index))
@@ -188,37 +166,30 @@ def preview(
 ) -> None:
     """Show the effect of a change of rules or relevance settings on a page of a search, without changing anything."""
     with open_engine(index) as engine:
-        editor = _editor(engine, kind, "preview")
+        editor = editor_of(engine, kind)
         if not isinstance(editor, PreviewEditor):
             raise SettingError(f"curate preview is not for {kind}; use rules or relevance")
         documents = read_entries(file, editor.kind) if file else []
         emit(editor.preview(query, documents, delete=gone or (), **asdict(which)), _show_preview)
 
 
-def _editor(engine: SearchEngine, kind: CurateKind, verb: str) -> DocumentEditor[Any]:
-    if kind is CurateKind.EXPERIMENTS:
-        raise SettingError(f"curate {verb} is not for experiments, which shoppers have seen; see shelfwise experiments")
-    editor: DocumentEditor[Any] = getattr(engine, kind)
-    return editor
-
-
 def _read(
-    kind: CurateKind, codec: DocumentCodec[Any], file: Path, products: Sequence[str], settings: Path | None
+    kind: DocumentKind, codec: DocumentCodec[Any], file: Path, products: Sequence[str], settings: Path | None
 ) -> tuple[Sequence[Any], str]:
     """The documents of a file, and notes about what was read."""
-    if kind is CurateKind.ANSWERS and file.suffix in FAQ_SUFFIXES:
+    if kind is DocumentKind.ANSWERS and file.suffix in FAQ_SUFFIXES:
         found = read_faq(file, Masker(load_settings(settings).events.regions), products=products)
         show_notices(f"line {each.line} is rejected: {each.reason}" for each in found.rejected[:20])
         masked = f"{found.masked:,} with masked personal data, {found.named:,} with masked names"
         return found.entries, f", {masked}; {count_text(len(found.rejected), 'line')} rejected"
     if products:
         raise SettingError(f"--product is for answers in files that end in {', '.join(FAQ_SUFFIXES)}")
-    if kind is CurateKind.SYNONYMS and file.suffix not in _DATA_FILES:
+    if kind is DocumentKind.SYNONYMS and file.suffix not in _DATA_FILES:
         return read_lines(file), ""
     return read_entries(file, codec), ""
 
 
-def _undo(kind: CurateKind, index: Path) -> str:
+def _undo(kind: DocumentKind, index: Path) -> str:
     return f"shelfwise curate restore {kind} {index}"
 
 
@@ -249,12 +220,12 @@ def _value(value: object) -> str:
 
 
 def _show_documents(
-    documents: Sequence[dict[str, Any]], kind: CurateKind, faults: Mapping[str, str], details: Mapping[str, Any]
+    documents: Sequence[dict[str, Any]], kind: DocumentKind, faults: Mapping[str, str], details: Mapping[str, Any]
 ) -> None:
     rows = []
     for each in documents:
         state = "" if each.get("enabled", True) else "off"
-        if kind is CurateKind.CAMPAIGNS:
+        if kind is DocumentKind.CAMPAIGNS:
             state = details["states"][each["id"]].state
         text = Text(printable(_line(each)), style="dim" if state == "off" else "")
         if fault := faults.get(each.get("id", "")):

@@ -21,8 +21,8 @@ from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.retrieval.errors import FeedError, SettingError
 from shelfwise.retrieval.events.privacy import Pseudonyms, utc_now
 from shelfwise.retrieval.events.store import EventExport, EventStore, export_events
-from shelfwise.retrieval.html_report import printable
 from shelfwise.retrieval.store.manifest import CURRENT
+from shelfwise.retrieval.value_texts import printable
 from shelfwise.service.cli.options import Backend, Index, SettingsFile, Workers, command
 from shelfwise.service.cli.output import (
     TerminalProgress,

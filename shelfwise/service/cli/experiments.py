@@ -1,4 +1,4 @@
-"""Experiments, for `curate`; `experiments plan`, `stop`, `report`."""
+"""The commands `experiments`."""
 
 from __future__ import annotations
 
@@ -30,28 +30,27 @@ from shelfwise.service.settings import load_settings
 if TYPE_CHECKING:
     from shelfwise.service.reports.experiment_plan import ExperimentPlan, VariantPlan
 
+ExperimentFile = Annotated[Path, Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")]
 ExperimentId = Annotated[str, Argument(help="Id of an experiment.", metavar="EXPERIMENT")]
 
 
-def list_experiments(index: Path) -> None:
-    """Prints the experiments of an index, and their states."""
+@command("experiments list store")
+def list_experiments(index: Index) -> None:
+    """List the experiments of an index, and their states."""
     now, stored = datetime.now(UTC), _store(index).read().documents
     emit(stored, _show_experiments, now, document=[stored_document(each, now) for each in stored])
 
 
-def put_experiment(index: Path, file: Path, by: str) -> None:
-    """Adds an experiment, or replaces one that has not started."""
+@command("experiments put store merging.toml --by m7")
+def put(index: Index, file: ExperimentFile, by: By = "") -> None:
+    """Add an experiment, or replace one that has not started. Searches take part at once."""
     experiment, store = read_experiment(file), _store(index)
     check_rankers(experiment, stored_problem(index))
     _emit_change(store.put(experiment, who=by), f"{experiment.id} is stored.", f"{experiment.id} is unchanged.")
 
 
 @command("experiments plan store merging.toml")
-def plan(
-    index: Index,
-    file: Annotated[Path, Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")],
-    settings: SettingsFile = None,
-) -> None:
+def plan(index: Index, file: ExperimentFile, settings: SettingsFile = None) -> None:
     """Estimate from the log, before an experiment runs, the effect of each variant and the shoppers that it needs."""
     check_index(index)
     experiment = read_experiment(file)
@@ -111,7 +110,7 @@ def _show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None
         for each in listed
     ]
     names = "experiment", "state", "from", "until", "mode", "variants"
-    show_rows(names, rows, empty="No experiments. To add one: shelfwise curate put experiments INDEX FILE")
+    show_rows(names, rows, empty="No experiments. To add one: shelfwise experiments put INDEX FILE")
 
 
 def _show_report(report: ExperimentReport) -> None:

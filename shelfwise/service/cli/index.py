@@ -13,10 +13,10 @@ from rich.text import Text
 from typer import Argument, Option
 
 from shelfwise.retrieval.errors import ChangeError, FeedError
-from shelfwise.retrieval.html_report import printable, size_text
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.versions import Store, Surplus
 from shelfwise.retrieval.updates.validation import decode_json
+from shelfwise.retrieval.value_texts import printable, size_text
 from shelfwise.service.cli import output
 from shelfwise.service.cli.options import FeedFormat, Feeds, Index, command
 from shelfwise.service.cli.output import (

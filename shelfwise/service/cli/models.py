@@ -16,7 +16,7 @@ from shelfwise.rerank.model_store import DEFAULT_MODEL, AddResult, ModelEntry, M
 from shelfwise.rerank.ranker.spec import RANKERS, RankerStore, ranker_store
 from shelfwise.rerank.user_tower.files import user_tower_store
 from shelfwise.retrieval.errors import UnknownModelError
-from shelfwise.retrieval.html_report import printable, size_text
+from shelfwise.retrieval.value_texts import printable, size_text
 from shelfwise.service.cli.options import Index, check_index, command
 from shelfwise.service.cli.output import TerminalProgress, emit, say, show_notices, show_rows, time_text
 from shelfwise.service.engine.served_models import model_store_of

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from shelfwise.retrieval.html_report import printable
+from shelfwise.retrieval.value_texts import printable
 
 if TYPE_CHECKING:
     from shelfwise.retrieval.records import Product

@@ -30,10 +30,10 @@ from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.encoders.registry import open_encoder
 from shelfwise.retrieval.errors import PublishRefusedError, SettingError
-from shelfwise.retrieval.html_report import printable, share_text
 from shelfwise.retrieval.store.manifest import QUALITY_FILE, QUALITY_PAGE
 from shelfwise.retrieval.store.products import ProductStore
 from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.value_texts import printable, share_text
 from shelfwise.service.cli import output
 from shelfwise.service.cli.options import (
     Backend,

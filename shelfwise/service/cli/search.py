@@ -13,7 +13,6 @@ from rich.text import Text
 from typer import Argument, Option
 
 from shelfwise.retrieval.filters.ast import value_text
-from shelfwise.retrieval.html_report import printable
 from shelfwise.retrieval.records import (
     Choice,
     ChoiceValue,
@@ -27,6 +26,7 @@ from shelfwise.retrieval.records import (
     RelationEvidence,
     RelationKind,
 )
+from shelfwise.retrieval.value_texts import printable
 from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from shelfwise.service.cli.options import Filter, Index, SettingsFile, command

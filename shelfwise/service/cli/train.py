@@ -12,7 +12,7 @@ from typer import Option
 from shelfwise.rerank.model_store import AddResult
 from shelfwise.rerank.teacher import DEFAULT_TEACHER
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.retrieval.html_report import printable, seconds_text
+from shelfwise.retrieval.value_texts import printable, seconds_text
 from shelfwise.service.cli import output
 from shelfwise.service.cli.models import ranker_document, show_training
 from shelfwise.service.cli.options import (

@@ -409,8 +409,6 @@ class DocumentCodec(Generic[Entry]):
     """The entry from plain values of a user; raises `error`, which begins with the text if the values have no id."""
     label: Callable[[Entry], str] = lambda _: ""
     """Text from which the id of an entry without one is derived, if `validate` accepts such entries."""
-    listing: str = "list"
-    """Name of the command that lists the entries."""
     batch: int = 1_000
     """Maximum number of entries of one request."""
     more_tables: str = ""
@@ -600,7 +598,7 @@ class DocumentStore(Generic[Entry]):
         if line is None:
             known = [each for (each,) in cursor.execute(self.kind.sql(_IDS))] if cursor else []
             name = entry_id[:_LONGEST_SHOWN]
-            advice = suggest_names(name, known, f"shelfwise curate {self.kind.listing} {self.kind.many} shows all")
+            advice = suggest_names(name, known, f"list the {self.kind.many} to see all")
             raise self.kind.error(f"there is no {self.kind.one} {name!r}; {advice}", entry_id, "id")
         return line
 

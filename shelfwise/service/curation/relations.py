@@ -96,5 +96,4 @@ class RelationStore(EditableStore[RelationCorrection]):
         lambda correction: {"id": correction.id, **msgspec.to_builtins(correction)},
         lambda plain: msgspec.convert(plain, RelationCorrection),
         accept_correction,
-        listing="history",
     )

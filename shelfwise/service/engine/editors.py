@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import to_builtins
 
@@ -25,6 +25,7 @@ from shelfwise.retrieval.text.synonyms import Synonyms
 from shelfwise.service.curation.document_store import (
     DocumentChange,
     DocumentCodec,
+    DocumentKind,
     DocumentStore,
     EditableStore,
     Entry,
@@ -278,6 +279,12 @@ class DocumentEditor(Generic[Entry]):
     def _followed(self, revision: int) -> int:
         self._reload_if_changed(self._snapshot())
         return revision
+
+
+def editor_of(engine: object, kind: DocumentKind) -> DocumentEditor[Any]:
+    """The editor of an engine (`SearchEngine`) for a kind of documents."""
+    editor: DocumentEditor[Any] = getattr(engine, kind)
+    return editor
 
 
 class PreviewEditor(DocumentEditor[Entry]):

@@ -6,8 +6,8 @@ import pytest
 
 from shelfwise.indexer.targets import choose_index
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.retrieval.html_report import size_text
 from shelfwise.retrieval.index.faiss import VectorIndexKind, vector_bytes
+from shelfwise.retrieval.value_texts import size_text
 
 
 @pytest.mark.parametrize(

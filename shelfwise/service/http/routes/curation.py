@@ -15,12 +15,12 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from shelfwise.service.curation.document_store import DocumentKind
-from shelfwise.service.engine.editors import DocumentEditor, HitMove, PreviewEditor
+from shelfwise.service.engine.editors import DocumentEditor, HitMove, PreviewEditor, editor_of
 from shelfwise.service.experiments.assignment import check_rankers, notices
 from shelfwise.service.experiments.experiment import parse_experiment
 from shelfwise.service.experiments.store import stored_document
 from shelfwise.service.http.auth import Permit, Scope, combine_filters
-from shelfwise.service.http.context import Contextual, MayAdminister, MayReadLedger, ServiceContext, WorkerRouter
+from shelfwise.service.http.context import Contextual, MayAdminister, MayReadLedger, WorkerRouter
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.schemas import RESPONSES, DocumentsBody, PreviewBody, RestoreBody
 from shelfwise.service.sponsored.ledger import CampaignDay, LedgerEntry
@@ -109,7 +109,7 @@ def list_documents(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> DocumentsResponse:
     """Rules, synonyms, corrections of relations, relevance settings, campaigns or texts for answers."""
-    editor = _editor(context, kind)
+    editor = editor_of(context.engine, kind)
     words = q.strip().casefold()
     stored = editor.of_product(product) if product else editor.list()
     found = [each for each in map(editor.kind.to_plain, stored) if not words or words in _text_of(each)]
@@ -121,7 +121,7 @@ def list_documents(
 def put_documents(context: Contextual, permit: MayAdminister, kind: Kind, body: DocumentsBody) -> RevisionResponse:
     """Stores all documents or none; they apply to searches at once. The history records the key's id. Relevance
     settings are one document, whose omitted fields get their defaults."""
-    editor = _editor(context, kind)
+    editor = editor_of(context.engine, kind)
     if len(body.documents) > editor.kind.batch:
         message = f"documents: has {len(body.documents):,} {kind}, at most {editor.kind.batch:,} are allowed"
         raise RequestError(400, message, field="documents")
@@ -138,7 +138,7 @@ def document_history(
 ) -> DocumentHistoryResponse:
     """Every change, with its author and the document before and after it. For relations, `id` may be that of a
     product."""
-    editor = _editor(context, kind)
+    editor = editor_of(context.engine, kind)
     return DocumentHistoryResponse(
         tuple(DocumentHistoryEntry(**editor.kind.plain_change(each)) for each in editor.history(of or None, limit))
     )
@@ -147,14 +147,14 @@ def document_history(
 @router.post("/restore", summary="Restore an earlier revision")
 def restore(context: Contextual, permit: MayAdminister, kind: Kind, body: RestoreBody) -> RevisionResponse:
     """Restores all documents of the kind to a revision, as a new change. Charges of campaigns remain."""
-    return RevisionResponse(_editor(context, kind).restore(body.revision, who=permit.id))
+    return RevisionResponse(editor_of(context.engine, kind).restore(body.revision, who=permit.id))
 
 
 @router.post("/preview", summary="Preview changes of documents")
 def preview(context: Contextual, permit: MayAdminister, kind: Kind, body: PreviewBody) -> PreviewResponse:
     """Compares a search with the current rules or relevance settings and the same search with changed ones. Nothing is
     changed."""
-    editor = _editor(context, kind)
+    editor = editor_of(context.engine, kind)
     if not isinstance(editor, PreviewEditor):
         raise RequestError(400, f"{kind} have no preview; rules and relevance settings have one", field="kind")
     found = editor.preview(
@@ -177,18 +177,13 @@ def patch(
     values: Annotated[Document, Body(min_length=1, examples=[{"enabled": False}])],
 ) -> RevisionResponse:
     """Changes fields, named as in the document. The id of relevance settings is `relevance`."""
-    return RevisionResponse(_editor(context, kind).patch(document_id, values, who=permit.id))
+    return RevisionResponse(editor_of(context.engine, kind).patch(document_id, values, who=permit.id))
 
 
 @router.delete("/{document_id:path}", summary="Delete a document")
 def delete(context: Contextual, permit: MayAdminister, kind: Kind, document_id: DocumentId) -> RevisionResponse:
     """The document remains in the history. A relation without a correction follows the refreshes again."""
-    return RevisionResponse(_editor(context, kind).delete([document_id], who=permit.id))
-
-
-def _editor(context: ServiceContext, kind: DocumentKind) -> DocumentEditor[Any]:
-    editor: DocumentEditor[Any] = getattr(context.engine, kind)
-    return editor
+    return RevisionResponse(editor_of(context.engine, kind).delete([document_id], who=permit.id))
 
 
 def _accepted(editor: DocumentEditor[Any], documents: list[Document], place: str) -> list[Any]:

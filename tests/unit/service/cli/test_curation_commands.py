@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shelfwise.retrieval.errors import ExperimentError, SettingError, ShelfwiseError, StoreMissingError
+from shelfwise.retrieval.errors import ExperimentError, ShelfwiseError, StoreMissingError
 from shelfwise.retrieval.events.stored import StoredEvent
 from shelfwise.service.curation.document_store import to_microseconds
 from shelfwise.service.sponsored.campaign import CampaignStore
@@ -67,38 +67,37 @@ def files(tmp_path: Path) -> None:
 
 
 def test_experiments_are_saved_listed_and_stopped(root: Path, tmp_path: Path) -> None:
-    assert "No experiments" in shown("curate", "list", "experiments", root)
-    assert "merging is stored" in shown("curate", "put", "experiments", root, tmp_path / "split.toml", "--by", "m7")
-    assert document("curate", "put", "experiments", root, tmp_path / "split.toml") == {"changed": False}
-    text = shown("curate", "list", "experiments", root)
+    assert "No experiments" in shown("experiments", "list", root)
+    assert "merging is stored" in shown("experiments", "put", root, tmp_path / "split.toml", "--by", "m7")
+    assert document("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
+    text = shown("experiments", "list", root)
     assert "running" in text
     assert "now (unchanged); rrf (merge rrf)" in text
-    (listed,) = document("curate", "list", "experiments", root)
+    (listed,) = document("experiments", "list", root)
     assert (listed["experiment"]["id"], listed["state"], listed["who"]) == ("merging", "running", "m7")
     assert document("experiments", "stop", root, "merging") == {"changed": True}
     assert "had already ended" in shown("experiments", "stop", root, "merging")
 
 
 def test_invalid_experiment_is_refused(root: Path, tmp_path: Path) -> None:
-    run("curate", "put", "experiments", root, tmp_path / "split.toml")
+    run("experiments", "put", root, tmp_path / "split.toml")
     (tmp_path / "split.toml").write_text(SPLIT + "share = 0.5\n")
     for arguments, error in (
-        (("curate", "put", "experiments", root, tmp_path / "split.toml"), ExperimentError),
-        (("curate", "put", "experiments", root, tmp_path / "nosuch.toml"), ExperimentError),
+        (("experiments", "put", root, tmp_path / "split.toml"), ExperimentError),
+        (("experiments", "put", root, tmp_path / "nosuch.toml"), ExperimentError),
         (("experiments", "stop", root, "mergin"), ExperimentError),
         (("experiments", "report", root, "nosuch"), ExperimentError),
         (("experiments", "report", root, "merging"), StoreMissingError),
-        (("curate", "restore", "experiments", root, "1"), SettingError),
     ):
         with pytest.raises(error):
             run(*arguments)
     with pytest.raises(ShelfwiseError):
-        run("curate", "list", "experiments", tmp_path / "nowhere")
+        run("experiments", "list", tmp_path / "nowhere")
 
 
 def test_report_shows_the_outcome(root: Path, tmp_path: Path) -> None:
     for name in ("split.toml", "draft.toml"):
-        run("curate", "put", "experiments", root, tmp_path / name)
+        run("experiments", "put", root, tmp_path / name)
     record_searches(root, 40)
     made = document("experiments", "report", root, "merging")
     now, rrf = made["analysis"]["variants"]
