@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from shelfwise.service.cli.output import plain_table, say, show_table
+from shelfwise.service.cli.output import say, show_rows
 
 if TYPE_CHECKING:
     from shelfwise.benchmarks.intent import AbsentFigures, IntentFigures
@@ -19,10 +17,8 @@ if TYPE_CHECKING:
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int, changes: Mapping[str, RunChange]) -> None:
     """Stages by measures; also the changes from other runs, if any."""
     names = list(next(iter(measures.values())))
-    table = figure_table(["stage", *names], f"{queries:,} queries")
-    for stage, values in measures.items():
-        table.add_row(stage, *(f"{values[name]:.4f}" for name in names))
-    show_table(table)
+    rows = [(stage, *(f"{values[name]:.4f}" for name in names)) for stage, values in measures.items()]
+    show_rows(["stage", *names], rows, title=f"{queries:,} queries")
     for stage, change in changes.items():
         counts = f"{change.higher:,} queries higher, {change.lower:,} lower"
         say(f"{stage}: nDCG@10 {change.ndcg}, 95% by bootstrap; {counts}")
@@ -32,12 +28,12 @@ def show_latency(result: Mapping[str, Any]) -> None:
     """Percentiles and throughput of each stage, then the seconds to open, and memory: of the process's own when opened,
     and with the mapped files after all searches."""
     title = f"{result['products']:,} products, {result['searches']:,} searches, {result['threads']} threads"
-    table = figure_table(["stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"], title)
+    rows = []
     for stage, latency in result["stages"].items():
         parts = ", ".join(f"{part} {spent:.2f}" for part, spent in latency["stages"].items())
         figures = (f"{latency[name]:.2f}" for name in ("p50", "p90", "p99"))
-        table.add_row(stage, *figures, f"{latency['per_second']:.0f}", parts)
-    show_table(table)
+        rows.append((stage, *figures, f"{latency['per_second']:.0f}", parts))
+    show_rows(("stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"), rows, title=title)
     memory = " / ".join(f"{size / 1e6:,.0f}" for size in result["memory"].values())
     say(
         f"import shelfwise {result['import_seconds']:.3f} s, opening {result['open_seconds']:.3f} s; "
@@ -48,45 +44,46 @@ def show_latency(result: Mapping[str, Any]) -> None:
 def show_recall(result: Mapping[str, Any]) -> None:
     """Recall by selectivity of the filter."""
     title = f"{result['vectors']:,} vectors, {result['index']} index"
-    table = figure_table(["filter keeps", "products", "recall@100", "ms", "ms of a full scan"], title)
+    rows = []
     for each in result["recall"]:
         spent = (f"{each['milliseconds']:.2f}", f"{each['exact_milliseconds']:.2f}")
-        table.add_row(f"{each['share']:.2%}", f"{each['allowed']:,}", f"{each['recall']:.4f}", *spent)
-    show_table(table)
+        rows.append((f"{each['share']:.2%}", each["allowed"], each["recall"], *spent))
+    show_rows(("filter keeps", "products", "recall@100", "ms", "ms of a full scan"), rows, title=title)
 
 
 def show_throughput(result: Mapping[str, Any]) -> None:
     """Titles analysed per second, then runtimes by speed and similarity to the first."""
-    table = figure_table(["runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"], "")
+    rows = []
     for each in result["runtimes"]:
         spent = (f"{each['query_p50']:.2f}", f"{each['query_p99']:.2f}")
-        table.add_row(each["runtime"], f"{each['products_per_second']:.0f}", *spent, f"{each['cosine']:.5f}")
+        rows.append((each["runtime"], f"{each['products_per_second']:.0f}", *spent, f"{each['cosine']:.5f}"))
     say(f"{result['titles']:,} titles analysed, {result['terms_per_second']:,.0f} a second on one core")
-    show_table(table)
+    show_rows(("runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"), rows)
 
 
 def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Methods of merging by judged set, nDCG@10 / R@100, and the mean nDCG@10 over the sets."""
-    table = figure_table(["", *(Path(index).name for index in results), "mean nDCG@10"], "nDCG@10, R@100")
+    rows = []
     for label in next(iter(results.values())):
         measured = [each[label] for each in results.values()]
         cells = (f"{values['nDCG@10']:.4f} {values['R@100']:.4f}" for values in measured)
-        table.add_row(label, *cells, f"{sum(values['nDCG@10'] for values in measured) / len(measured):.4f}")
-    show_table(table)
+        rows.append((label, *cells, f"{sum(values['nDCG@10'] for values in measured) / len(measured):.4f}"))
+    names = (Path(index).name for index in results)
+    show_rows(("", *names, "mean nDCG@10"), rows, title="nDCG@10, R@100")
 
 
 def show_intent(figures: Mapping[str, IntentFigures], cases: int, absent: AbsentFigures, failures: bool) -> None:
     """Stages by P@1 and P@10 with their intervals; types that the store does not sell; optionally the failures of the
     last stage."""
-    table = figure_table(["stage", "P@1", "95%", "P@10", "95%", "accessories"], f"{cases:,} cases")
+    rows = []
     for stage, found in figures.items():
         cells = (
             text
             for each in (found.first, found.ten)
             for text in (f"{each.mean:.3f}", f"{each.low:.3f}-{each.high:.3f}")
         )
-        table.add_row(stage, *cells, f"{found.accessories:.3f}")
-    show_table(table)
+        rows.append((stage, *cells, f"{found.accessories:.3f}"))
+    show_rows(("stage", "P@1", "95%", "P@10", "95%", "accessories"), rows, title=f"{cases:,} cases")
     if absent.cases:
         having = f"{absent.with_hits:,} of {absent.cases:,} queries for a kind that the store does not sell have hits"
         say(f"{having}; {absent.unsaid:,} of them do not say that these are only the nearest")
@@ -94,19 +91,15 @@ def show_intent(figures: Mapping[str, IntentFigures], cases: int, absent: Absent
         say(f"{failure.query}: {failure.precision:.0%}; {' | '.join(title[:50] for title in failure.titles)}")
 
 
-def figure_table(columns: Sequence[str], title: str) -> Table:
-    """A table without lines, with a left-aligned first column."""
-    return plain_table(*columns, right=columns[1:], title=title)
-
-
 def show_http(report: HttpReport) -> None:
     """A row for each load."""
     title = f"{report.products:,} products; {report.capacity:.0f} searches a second at most"
-    table = figure_table(["", "a second", "requests", "answers", "p50 ms", "p99 ms", "refused within, p99 ms"], title)
+    rows = []
     for load in report.loads:
         statuses = ", ".join(f"{status}: {count:,}" for status, count in load.statuses.items())
         refused = "" if load.refused_p99 is None else f"{load.refused_p99:.1f}"
-        table.add_row(
-            load.kind, f"{load.rate:.0f}", f"{load.requests:,}", statuses, f"{load.p50:.1f}", f"{load.p99:.1f}", refused
+        rows.append(
+            (load.kind, f"{load.rate:.0f}", load.requests, statuses, f"{load.p50:.1f}", f"{load.p99:.1f}", refused)
         )
-    show_table(table)
+    names = "", "a second", "requests", "answers", "p50 ms", "p99 ms", "refused within, p99 ms"
+    show_rows(names, rows, title=title)

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.text import Text
 from scipy.special import expit
 from typer import Argument, Option
 
@@ -42,7 +41,7 @@ from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.store.files import atomic_folder
 from shelfwise.service.cli.options import Teacher, command
-from shelfwise.service.cli.output import TerminalProgress, emit, plain_table, say, show_table
+from shelfwise.service.cli.output import TerminalProgress, emit, say, show_rows
 from shelfwise.service.engine.snapshot import serving_snapshot
 from shelfwise.service.settings import cache_folder
 from shelfwise.service.training.ranker_dataset import CatalogOptions, list_data, score_lists
@@ -206,10 +205,7 @@ def default_ranker_command(
 
 def show_default(report: RankerReport, folder: Path) -> None:
     """Prints the results of a default ranker on each catalog that was left out of its training."""
-    table = plain_table("measure", NDCG, right=(NDCG,))
-    for name, value in report.measures.items():
-        table.add_row(Text(name), f"{value:.4f}")
-    show_table(table)
+    show_rows(("measure", NDCG), report.measures.items())
     say(f"Written to {folder}: measured on {report.measured_on}")
 
 

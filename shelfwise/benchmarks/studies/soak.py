@@ -24,13 +24,12 @@ import typer
 
 from shelfwise.benchmarks.load import Server, client_of, prefixes, serve_index
 from shelfwise.benchmarks.studies import run_study
-from shelfwise.benchmarks.tables import figure_table
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.indexer.feeds.io import iterate_lines, open_source
 from shelfwise.retrieval.errors import StoreError
 from shelfwise.retrieval.memory import process_memory
 from shelfwise.service.cli.options import OneFeed, command
-from shelfwise.service.cli.output import TerminalProgress, emit, say, show_table
+from shelfwise.service.cli.output import TerminalProgress, emit, say, show_rows
 from shelfwise.service.settings import cache_folder
 
 # The acknowledgements of a service under load, the content of its pages, and a check that all of that is true.
@@ -423,13 +422,13 @@ def _growth(memory: Sequence[tuple[float, float]], start: float) -> float:
 def show_soak(report: SoakReport) -> None:
     """A row for each slice of the time, then what was lost, which should be nothing."""
     title = f"{report.products:,} products, {report.minutes:g} minutes"
-    table = figure_table(["minute", "answers", "p50 ms", "p99 ms", "version", "MB", "of its own"], title)
+    rows = []
     for each in report.slices:
         statuses = ", ".join(f"{status}: {count:,}" for status, count in each.statuses.items())
         own = "" if each.own_megabytes is None else f"{each.own_megabytes:,.0f}"
         spent = f"{each.p50:.1f}", f"{each.p99:.1f}"
-        table.add_row(f"{each.until:g}", statuses, *spent, each.version, f"{each.megabytes:,.0f}", own)
-    show_table(table)
+        rows.append((f"{each.until:g}", statuses, *spent, each.version, f"{each.megabytes:,.0f}", own))
+    show_rows(("minute", "answers", "p50 ms", "p99 ms", "version", "MB", "of its own"), rows, title=title)
     say(
         f"{report.swaps} rebuilds were swapped in; {report.changes:,} changes and {report.events:,} events were "
         f"acknowledged; memory of its own grew by {report.growth:+.1f} MB an hour after the first quarter"

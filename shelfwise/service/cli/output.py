@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
@@ -81,7 +81,11 @@ def show_rows(names: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty: st
         return
     columns = zip(names, zip(*cells, strict=True), strict=True)
     right = [name for name, column in columns if all(_NUMBER.fullmatch(each.plain) for each in column if each.plain)]
-    table = plain_table(*names, right=right, title=title)
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left", title_style=""
+    )
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left")
     for row in cells:
         table.add_row(*row)
     is_wide = Measurement.get(out, out.options.update(width=10_000), table).maximum > out.width
@@ -168,16 +172,6 @@ class TerminalProgress:
             self._progress.remove_task(self._task)
             self._task = None
         say(("✓", "green"), f" {self._phase:<13} {summary}", to=err)
-
-
-def plain_table(*names: str, right: Collection[str] = (), title: str = "") -> Table:
-    """A table without rules, with these column names; those in `right` contain numbers."""
-    table = Table(
-        box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left", title_style=""
-    )
-    for name in names:
-        table.add_column(name, justify="right" if name in right else "left")
-    return table
 
 
 def show_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
