@@ -18,8 +18,7 @@ from shelfwise.retrieval.errors import JudgmentsError
 from shelfwise.retrieval.index.keyword import Rows, Selection
 from shelfwise.retrieval.judgments import read_table
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.search import condition_of
-from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.engine.snapshot import Snapshot, condition_of
 
 HEADER = ("query", "good", "accessory", "filter", "part")
 PARTS = ("choose", "report")

@@ -38,7 +38,7 @@ from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.service.cli.main import app
 from shelfwise.service.demo import DemoFiles
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.search import row_of
+from shelfwise.service.engine.snapshot import row_of
 from shelfwise.service.settings import Settings
 from tests.catalogs import write_feed
 from tests.clusters import KETTLE, LADLE, removed, settings_for

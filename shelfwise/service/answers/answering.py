@@ -58,8 +58,7 @@ from shelfwise.service.answers.questions import (
     split_words,
 )
 from shelfwise.service.curation.rule_matching import CompiledRules
-from shelfwise.service.engine.search import condition_of, row_of
-from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.engine.snapshot import Snapshot, condition_of, row_of
 
 _CANDIDATES, _READ, _READ_OF_TYPE = 30, 30, 40
 """Limits: candidate products found by a question's words, candidates read, and products of a type read."""

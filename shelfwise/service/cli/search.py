@@ -35,7 +35,8 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.recommendations import GOES_WITH, RELATED_KINDS
 from shelfwise.service.engine.request import STAGES, SearchRequest, parse_history
 from shelfwise.service.engine.reranking import UNREAD, unknown_products_warning
-from shelfwise.service.engine.spelling import Spans, Suggestions
+from shelfwise.service.engine.spelling import Spans
+from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.settings import load_settings
 
 QueryArgument = Annotated[str, Argument(help="A shopper's query; '' browses all products.", metavar="QUERY")]

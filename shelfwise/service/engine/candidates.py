@@ -9,20 +9,18 @@ products, and selecting a facet's value gives as many hits as its count.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.rerank.ranker.features import Candidates
-from shelfwise.rerank.ranker.memory import QueryMemory
 from shelfwise.retrieval.encoders.base import Encoder, Tokens, as_token_encoder
 from shelfwise.retrieval.errors import EncoderError, ModelError
 from shelfwise.retrieval.filters.conditions import Condition, all_of
-from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, OF_TYPE, Merge, RetrievalScores
+from shelfwise.retrieval.index.fusion import OF_TYPE, RetrievalScores
 from shelfwise.retrieval.index.keyword import (
     NO_ROWS,
     CandidateDetails,
@@ -31,12 +29,10 @@ from shelfwise.retrieval.index.keyword import (
     Retrieval,
     Rows,
     Selection,
-    Sort,
     has_phrase,
     minimum_matches,
 )
-from shelfwise.retrieval.index.vectors import Background, NearestRows, Vectors, places_of
-from shelfwise.retrieval.records import Explanation, Preference, SponsoredHit
+from shelfwise.retrieval.index.vectors import NearestRows, Vectors
 from shelfwise.retrieval.single_flight import SingleFlight
 from shelfwise.retrieval.text.analysis import TermGroup, contains_chinese, fold, identifier_key
 from shelfwise.retrieval.text.preferences import cheapness
@@ -51,15 +47,25 @@ from shelfwise.retrieval.text.product_types import (
 )
 from shelfwise.retrieval.text.vocabulary import language_words, words_of
 from shelfwise.service.curation.relevance import LIMITS, CandidateLimits
-from shelfwise.service.engine.ranking import OFFERED, Preferred, Ranking, break_ties, permute, sort_by_merged_score
-from shelfwise.service.engine.request import STAGES, BegunQuery
-from shelfwise.service.engine.snapshot import PICTURES, Products, Snapshot, looks_of
+from shelfwise.service.engine.ranking import (
+    OFFERED,
+    HeadOrder,
+    LastStage,
+    Preferred,
+    Ranking,
+    Sponsor,
+    aligned_scores,
+    break_ties,
+    permute,
+    ranked_part,
+    sort_by_merged_score,
+)
+from shelfwise.service.engine.request import STAGES, BegunQuery, ResolvedRequest
+from shelfwise.service.engine.snapshot import FILTERED_DEPTH, PICTURES, Snapshot, looks_of
 
 KEYWORD_DEPTH = 500
 """Number of keyword matches that are merged with the vectors; later ones follow in BM25 order."""
 DENSE_DEPTH = 200
-FILTERED_DEPTH = 1_000
-"""Number of nearest products to which a filter is applied one by one, if no keyword index applies it to all."""
 _VOTERS, _VOTED, _CLEAR_VOTE, _CLEAR_WORDS, _ABOVE_BM25 = 20, 1.33, 0.4, 2, 1.75
 """The number of nearest products that vote on the type of a query without a known head, and the agreement with all
 their votes. If the given share of them agrees on a query of one word, or twice the share on two words, the head is a
@@ -98,45 +104,6 @@ ABOUT_DEPTH = 20
 T = TypeVar("T")
 
 _NONE = NearestRows(NO_ROWS, np.empty(0, dtype=np.float32))
-
-
-class LastStage(Protocol):
-    """Reorders the head of a merged ranking."""
-
-    @property
-    def reads_tokens(self) -> bool:
-        """Whether it reads the query's tokens."""
-
-    def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
-        """Reorders in place; raises ModelError on failure, with the ranking unchanged."""
-
-    @property
-    def memory(self) -> QueryMemory:
-        """The ranker's memory of earlier queries."""
-
-    @property
-    def judges_relevance(self) -> bool:
-        """Whether `Ranking.fit` is a probability of relevance."""
-
-    def explain(
-        self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
-    ) -> Mapping[int, Explanation]:
-        """The parts of the scores of the products at `rows` (n,), by row, without words that only `hidden` fields
-        have; raises ModelError on failure."""
-
-    def score(self, candidates: Candidates) -> NDArray[np.float64]:
-        """Scores (c,) without bonuses; raises ModelError on failure."""
-
-
-class HeadOrder(Protocol):
-    """Reorders the head of a ranking by values of its products."""
-
-    def reorder(self, ranking: Ranking, products: Products) -> None:
-        """Reorders in place."""
-
-
-Sponsor = Callable[["Ranking", "ResolvedRequest", float, Rows], tuple[SponsoredHit, ...]]
-"""Chooses the sponsored hits of a ranking; the number is the cosine of the cutoff, the rows are buried by rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +281,7 @@ class Stages:
         looks: Vectors | None,
         wanted: WantedTypes,
     ) -> Ranking:
-        matches, named = _ranked_part(retrieved), retrieved.identifier_rows
+        matches, named = ranked_part(retrieved), retrieved.identifier_rows
         groups = () if request.stage == "dense" else request.groups
         near = nearest.rows[self._are_near(request, nearest, wanted)]
         # If many products have the words, accessories have them most often and are nearest.
@@ -335,7 +302,7 @@ class Stages:
         behind = (nearest.scores[0] - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
         closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, _LEAST_OF_SURE if wanted.is_sure else 0, 1)
         preferred, held = self._preferred(request, rows, (intent > 0) | (not wanted.is_sure), wanted)
-        evidence = _evidence(
+        evidence = aligned_scores(
             len(request.groups), background, (matches, others, nearest), cosine, (intent, closeness, preferred)
         )
         extra = others.rows[others.scores == 0]
@@ -622,79 +589,8 @@ class Stages:
         return Ranking(rows, cosine, evidence, 0, Selection(), cosine, places, nothing)
 
 
-def _evidence(
-    words: int,
-    background: Background,
-    found: tuple[Matches, Matches, NearestRows],
-    cosine: NDArray[np.float64],
-    named: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
-) -> RetrievalScores:
-    """Aligns the results in `found`: the best keyword matches, the other candidates, the nearest vectors. `named` (n,):
-    the agreement with the named type, the nearness to it, and the number of preferences that each product meets."""
-    matches, others, nearest = found
-    rows = np.concatenate([matches.rows, others.rows])
-    bm25_rank = np.full(len(rows), np.inf)
-    bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
-    place = places_of(rows, nearest.rows)
-    dense_rank = np.where(place >= 0, place + 1.0, np.inf)
-    bm25 = np.concatenate([matches.scores, others.scores]).astype(np.float64)
-    return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank, *named)
-
-
-def _ranked_part(retrieved: Retrieval) -> Matches:
-    """The merged part: the best of the whole catalog, independent of the filter, which must not change the order."""
-    best, matches = retrieved.best, retrieved.matches
-    if best is matches or best.total <= len(best.rows):
-        return matches
-    kept = np.isin(matches.rows, best.rows)
-    return Matches(matches.rows[kept], matches.scores[kept], matches.total)
-
-
 def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
     started = time.perf_counter()
     result = work()
     timings[stage] = (time.perf_counter() - started) * 1_000
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedRequest:
-    """A search with its text analysed and its filter resolved."""
-
-    text: str
-    groups: tuple[TermGroup, ...]
-    where: Condition | None = None
-    """The filter combined with conditions on searched fields."""
-    filter: Condition | None = None
-    """The filter alone."""
-    stage: str = "ranked"
-    merge: Merge = METHODS[DEFAULT]
-    facets: tuple[str, ...] = ()
-    facet_size: int = 100
-    sort: Sort | None = None
-    unavailable: tuple[str, ...] = ()
-    """Stages that cannot take part."""
-    pinned: Rows = field(default_factory=lambda: NO_ROWS)
-    """Rows that are candidates because a rule pins them, if they pass the filter."""
-    all_types: bool = False
-    """Whether `sort` also orders products of types that the query does not name."""
-    product: str = ""
-    """The text without values, which may name a type of product; empty for the whole text."""
-    preferences: tuple[tuple[Preference, Condition], ...] = ()
-    """The preferences of the query for a price and for values, with their conditions."""
-    begun: tuple[BegunQuery, ...] = ()
-    """The queries that the text may become while it is typed, the likeliest first."""
-    chosen: str = ""
-    """Name of the category that shoppers choose from after the query."""
-    typed: str = ""
-    """The text as typed, if `text` differs from it."""
-    is_first: bool = True
-    """Whether the request is for the first page, the only one with offers."""
-    is_cheap: bool = False
-    """Whether the query asks for a low price."""
-    lacking: tuple[Condition, ...] = ()
-    """Conditions for what the query excludes; they count as preferences do."""
-    measures: tuple[Condition, ...] = ()
-    """Conditions for the measures of the query; each counts as a preference does."""
-    ties: Sort | None = None
-    """The order of equally relevant candidates."""

@@ -30,7 +30,7 @@ from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule
 from shelfwise.service.curation.switches import ServedSwitches, SwitchedPart
 from shelfwise.service.curation.synonyms import Synonym
-from shelfwise.service.engine.candidates import Encodings, Sponsor, Stages
+from shelfwise.service.engine.candidates import Encodings, Stages
 from shelfwise.service.engine.editors import (
     DocumentEditor,
     EngineRelevance,
@@ -43,6 +43,7 @@ from shelfwise.service.engine.editors import (
     with_given_types,
 )
 from shelfwise.service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
+from shelfwise.service.engine.ranking import Sponsor
 from shelfwise.service.engine.recommendations import (
     EngineRelations,
     PopularProducts,
@@ -53,19 +54,20 @@ from shelfwise.service.engine.recommendations import (
     similar_products,
 )
 from shelfwise.service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
-from shelfwise.service.engine.search import (
+from shelfwise.service.engine.search import Search, StoreLanguages
+from shelfwise.service.engine.served_models import ServedExpansions, ServedRanker, ServedUserTower
+from shelfwise.service.engine.snapshot import (
+    Connection,
     MatchingIds,
-    Search,
-    StoreLanguages,
+    Snapshot,
     condition_of,
+    open_snapshot,
     ordered_ids,
     row_of,
     siblings_of,
 )
-from shelfwise.service.engine.served_models import ServedExpansions, ServedRanker, ServedUserTower
-from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
-from shelfwise.service.engine.spelling import Completion, Suggestions, VisibleCatalog
-from shelfwise.service.engine.suggest import Suggester
+from shelfwise.service.engine.spelling import Completion, VisibleCatalog
+from shelfwise.service.engine.suggest import Suggester, Suggestions
 from shelfwise.service.events.hot_reload import Recorder, follow_popularity
 from shelfwise.service.events.signals import NO_RELATIONS
 from shelfwise.service.experiments.exploration import Exploration

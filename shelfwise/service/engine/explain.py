@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,15 +71,15 @@ def explain_hits(
         gains = {factor: float(scores[at]) for factor, scores in found.items()}
         if of_type := float(scored.of_type[place]):
             gains[Factor.TYPE] = gains.get(Factor.TYPE, 0.0) + of_type
-        parts = [(*DESCRIPTIONS[factor], gain) for factor, gain in gains.items()]
+        described = [(*DESCRIPTIONS[factor], gain) for factor, gain in gains.items()]
+        parts = [Contribution(name, describe(hit), gain) for name, describe, gain in described]
         if gained := float(scored.preferred[place]):
-            parts.append((OF_PREFERENCES, partial(_count, gained), gained))
+            parts.append(Contribution(OF_PREFERENCES, f"{gained / PREFERRED:g}", gained))
         if (gained := float(scored.by_picture[place])) and snapshot.pictures:
-            similarity = snapshot.pictures.index.deviations(gained)
-            parts.append((OF_PICTURE, partial(_looks, similarity), gained))
-        parts.sort(key=lambda each: -abs(each[2]))
-        described = tuple(Contribution(name, describe(hit), score) for name, describe, score in parts)
-        made[row] = Explanation(described, met)
+            deviations = snapshot.pictures.index.deviations(gained)
+            parts.append(Contribution(OF_PICTURE, f"{deviations:.1f} deviations above unrelated pictures", gained))
+        parts.sort(key=lambda each: -abs(each.contribution))
+        made[row] = Explanation(tuple(parts), met)
     return made
 
 
@@ -127,14 +126,6 @@ class HitFacts:
     def feature(self, name: str) -> float:
         """The value of one of FEATURES."""
         return float(self.features[FEATURES.index(name)])
-
-
-def _count(gained: float, _hit: HitFacts) -> str:
-    return f"{gained / PREFERRED:g}"
-
-
-def _looks(similarity: float, _hit: HitFacts) -> str:
-    return f"{similarity:.1f} deviations above unrelated pictures"
 
 
 def _match(match: TermMatch) -> str:

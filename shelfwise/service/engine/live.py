@@ -32,8 +32,15 @@ from shelfwise.retrieval.store.signals import COLUMNS, ProductSignals, SignalCol
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.changes import Change, Upsert, apply_change, same_product
 from shelfwise.retrieval.updates.journal import Journal, JournalEntry, OutrunError
-from shelfwise.service.engine.search import condition_of, ordered_ids, unknown_product
-from shelfwise.service.engine.snapshot import Connection, Products, Snapshot, open_snapshot
+from shelfwise.service.engine.snapshot import (
+    Connection,
+    Products,
+    Snapshot,
+    condition_of,
+    open_snapshot,
+    ordered_ids,
+    unknown_product,
+)
 
 _MOST_PASSED_OVER = 500
 """Masked rows that a search requests in addition and drops; beyond that it passes the allowed rows to the index."""

@@ -1,19 +1,32 @@
-"""The ranking of a search: its candidates in order, with the scores of each stage."""
+"""The ranking of a search: its candidates in order, with the scores of each stage, and what reorders it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.rerank.ranker.features import Candidates
+from shelfwise.rerank.ranker.memory import QueryMemory
+from shelfwise.retrieval.encoders.base import Tokens
 from shelfwise.retrieval.index.fusion import RetrievalScores
-from shelfwise.retrieval.index.keyword import NO_ROWS, Rows, Selection, SortedRows
-from shelfwise.retrieval.index.vectors import places_of
-from shelfwise.retrieval.records import Candidate, Contribution, Facet, Preference, StageScore
+from shelfwise.retrieval.index.keyword import NO_ROWS, Matches, Retrieval, Rows, Selection, SortedRows
+from shelfwise.retrieval.index.vectors import Background, NearestRows, places_of
+from shelfwise.retrieval.records import (
+    Candidate,
+    Contribution,
+    Explanation,
+    Facet,
+    Preference,
+    SponsoredHit,
+    StageScore,
+)
+from shelfwise.service.engine.request import ResolvedRequest
+from shelfwise.service.engine.snapshot import Products
 
 OFFERED = 10
 """Number of nearest products offered if there is no hit, and number of hits that show which preferences are met."""
@@ -124,6 +137,34 @@ class Ranking:
         return Candidate(row, score, {stage: stages[stage] for stage in self.stages})
 
 
+def aligned_scores(
+    words: int,
+    background: Background,
+    found: tuple[Matches, Matches, NearestRows],
+    cosine: NDArray[np.float64],
+    named: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+) -> RetrievalScores:
+    """Aligns the results in `found`: the best keyword matches, the other candidates, the nearest vectors. `named` (n,):
+    the agreement with the named type, the nearness to it, and the number of preferences that each product meets."""
+    matches, others, nearest = found
+    rows = np.concatenate([matches.rows, others.rows])
+    bm25_rank = np.full(len(rows), np.inf)
+    bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
+    place = places_of(rows, nearest.rows)
+    dense_rank = np.where(place >= 0, place + 1.0, np.inf)
+    bm25 = np.concatenate([matches.scores, others.scores]).astype(np.float64)
+    return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank, *named)
+
+
+def ranked_part(retrieved: Retrieval) -> Matches:
+    """The merged part: the best of the whole catalog, independent of the filter, which must not change the order."""
+    best, matches = retrieved.best, retrieved.matches
+    if best is matches or best.total <= len(best.rows):
+        return matches
+    kept = np.isin(matches.rows, best.rows)
+    return Matches(matches.rows[kept], matches.scores[kept], matches.total)
+
+
 def reorder_head(ranking: Ranking, scores: NDArray[np.float64]) -> None:
     """Reorders the head of a ranking, its first len(scores) candidates, by a ranker's scores (c,): exact identifiers
     first, ties by row. Later candidates keep their order; their scores are shifted below those of the head."""
@@ -181,3 +222,42 @@ def permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
 
 def _rank(rank: float) -> int | None:
     return int(rank) if math.isfinite(rank) else None
+
+
+class LastStage(Protocol):
+    """Reorders the head of a merged ranking."""
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it reads the query's tokens."""
+
+    def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
+        """Reorders in place; raises ModelError on failure, with the ranking unchanged."""
+
+    @property
+    def memory(self) -> QueryMemory:
+        """The ranker's memory of earlier queries."""
+
+    @property
+    def judges_relevance(self) -> bool:
+        """Whether `Ranking.fit` is a probability of relevance."""
+
+    def explain(
+        self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
+    ) -> Mapping[int, Explanation]:
+        """The parts of the scores of the products at `rows` (n,), by row, without words that only `hidden` fields
+        have; raises ModelError on failure."""
+
+    def score(self, candidates: Candidates) -> NDArray[np.float64]:
+        """Scores (c,) without bonuses; raises ModelError on failure."""
+
+
+class HeadOrder(Protocol):
+    """Reorders the head of a ranking by values of its products."""
+
+    def reorder(self, ranking: Ranking, products: Products) -> None:
+        """Reorders in place."""
+
+
+Sponsor = Callable[[Ranking, ResolvedRequest, float, Rows], tuple[SponsoredHit, ...]]
+"""Chooses the sponsored hits of a ranking; the number is the cosine of the cutoff, the rows are buried by rules."""

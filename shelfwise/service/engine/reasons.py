@@ -31,8 +31,8 @@ from shelfwise.retrieval.index.vectors import places_of
 from shelfwise.retrieval.records import Hit, Preference, Product, Reason, ReasonKind
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
 from shelfwise.retrieval.text.highlight import query_words
-from shelfwise.service.engine.candidates import LastStage, ResolvedRequest
-from shelfwise.service.engine.ranking import Ranking
+from shelfwise.service.engine.ranking import LastStage, Ranking
+from shelfwise.service.engine.request import ResolvedRequest
 from shelfwise.service.engine.reranking import bonuses_of, first_stage
 from shelfwise.service.engine.snapshot import Snapshot
 

@@ -54,9 +54,9 @@ from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules
 from shelfwise.service.engine.editors import DocumentEditor, follow_documents
 from shelfwise.service.engine.request import SearchRequest
 from shelfwise.service.engine.reranking import by_time
-from shelfwise.service.engine.search import condition_of, language_filter, nearest_to, row_of
+from shelfwise.service.engine.search import language_filter
 from shelfwise.service.engine.served_models import OpenedUserTower
-from shelfwise.service.engine.snapshot import PICTURES, Snapshot
+from shelfwise.service.engine.snapshot import PICTURES, Snapshot, condition_of, nearest_to, row_of
 from shelfwise.service.events.hot_reload import ReloadedFile, follow_relations
 from shelfwise.service.events.signals import NO_RELATIONS, Popularity, Relations
 

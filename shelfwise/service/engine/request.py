@@ -1,17 +1,19 @@
-"""The search request of the engine, validated on creation, and the shopper's history in it."""
+"""The search request of the engine, validated on creation, with the shopper's history, and as it is resolved."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
 from shelfwise.rerank.ranker.features import ACT_KINDS
 from shelfwise.retrieval.errors import QueryError
-from shelfwise.retrieval.index.fusion import DEFAULT, METHODS
-from shelfwise.retrieval.records import EventKind, PastAct
+from shelfwise.retrieval.filters.conditions import Condition
+from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, Merge
+from shelfwise.retrieval.index.keyword import NO_ROWS, Rows, Sort
+from shelfwise.retrieval.records import EventKind, PastAct, Preference
 from shelfwise.retrieval.text.analysis import TermGroup
 from shelfwise.service.curation.relevance import Relevance, validate_relevance
 from shelfwise.service.curation.rules import Rule
@@ -43,6 +45,8 @@ _LISTS = {
     "optional_filters": ("filters", MAX_OPTIONAL_FILTERS),
 }
 """The fields that are lists of texts: their content, and their maximum length."""
+_PLAIN: dict[str, type] = {"str": str, "int": int, "bool": bool}
+"""The types of fields of one value, by their annotation."""
 FACET_VALUES = 100
 MAX_FACET_VALUES = 10_000
 MAX_HISTORY = 1_000
@@ -214,28 +218,10 @@ class SearchRequest:
 
     def _check_types(self) -> None:
         """Gives callers without a type checker equally clear messages."""
-        names = (
-            "text",
-            "filters",
-            "visible",
-            "sort",
-            "tie_break",
-            "stage",
-            "ranker",
-            "merge",
-            "group",
-            "explore",
-            "reasons",
-        )
-        wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(
-            ("size", "page", "facet_values", "per_group", "choices"), int
-        )
-        flags = ("explain", "correct", "prefix", "all_types", "advanced_syntax", "sponsored")
-        wanted |= dict.fromkeys(flags, bool)
-        for name, kind in wanted.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind) or (kind is int and type(value) is not int):
-                raise QueryError(f"{name} is {type(value).__name__}, it must be {kind.__name__}")
+        for each in fields(self):
+            kind, value = _PLAIN.get(str(each.type)), getattr(self, each.name)
+            if kind and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+                raise QueryError(f"{each.name} is {type(value).__name__}, it must be {kind.__name__}")
         if not isinstance(self.diversity, int | float) or isinstance(self.diversity, bool):
             raise QueryError(f"diversity is {type(self.diversity).__name__}, it must be a number from 0 to 1")
         rules = self.rules if isinstance(self.rules, bool) else tuple(self.rules)
@@ -337,6 +323,49 @@ class BegunQuery:
     """Share of this word in the texts with any word that the last one begins."""
     product: str
     """The text without values, which may name a type of product."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRequest:
+    """A search with its text analysed and its filter resolved."""
+
+    text: str
+    groups: tuple[TermGroup, ...]
+    where: Condition | None = None
+    """The filter combined with conditions on searched fields."""
+    filter: Condition | None = None
+    """The filter alone."""
+    stage: str = "ranked"
+    merge: Merge = METHODS[DEFAULT]
+    facets: tuple[str, ...] = ()
+    facet_size: int = 100
+    sort: Sort | None = None
+    unavailable: tuple[str, ...] = ()
+    """Stages that cannot take part."""
+    pinned: Rows = field(default_factory=lambda: NO_ROWS)
+    """Rows that are candidates because a rule pins them, if they pass the filter."""
+    all_types: bool = False
+    """Whether `sort` also orders products of types that the query does not name."""
+    product: str = ""
+    """The text without values, which may name a type of product; empty for the whole text."""
+    preferences: tuple[tuple[Preference, Condition], ...] = ()
+    """The preferences of the query for a price and for values, with their conditions."""
+    begun: tuple[BegunQuery, ...] = ()
+    """The queries that the text may become while it is typed, the likeliest first."""
+    chosen: str = ""
+    """Name of the category that shoppers choose from after the query."""
+    typed: str = ""
+    """The text as typed, if `text` differs from it."""
+    is_first: bool = True
+    """Whether the request is for the first page, the only one with offers."""
+    is_cheap: bool = False
+    """Whether the query asks for a low price."""
+    lacking: tuple[Condition, ...] = ()
+    """Conditions for what the query excludes; they count as preferences do."""
+    measures: tuple[Condition, ...] = ()
+    """Conditions for the measures of the query; each counts as a preference does."""
+    ties: Sort | None = None
+    """The order of equally relevant candidates."""
 
 
 def joined_groups(begun: Sequence[BegunQuery]) -> tuple[TermGroup, ...]:

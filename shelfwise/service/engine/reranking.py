@@ -171,7 +171,7 @@ class Reranking:
 
     @property
     def judges_relevance(self) -> bool:
-        """See `shelfwise.service.engine.candidates.LastStage`."""
+        """See `shelfwise.service.engine.ranking.LastStage`."""
         return self.reranker.ranker.judges_relevance
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
@@ -190,7 +190,7 @@ class Reranking:
     def explain(
         self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
     ) -> Mapping[int, Explanation]:
-        """See `shelfwise.service.engine.candidates.LastStage`; the network runs in the calling thread, after the order
+        """See `shelfwise.service.engine.ranking.LastStage`; the network runs in the calling thread, after the order
         is determined."""
         if ranking.scored is None:
             return {}
@@ -200,7 +200,7 @@ class Reranking:
         return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows, hidden)
 
     def score(self, candidates: Candidates) -> NDArray[np.float64]:
-        """See `shelfwise.service.engine.candidates.LastStage`; the network runs in the calling thread."""
+        """See `shelfwise.service.engine.ranking.LastStage`; the network runs in the calling thread."""
         (scores,) = self.reranker.ranker.score([candidates])
         return scores
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import bisect
-import heapq
 import math
 import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shelfwise.retrieval.errors import ModelError, QueryError, UnknownFieldError, UnknownProductError
+from shelfwise.retrieval.errors import ModelError, QueryError, UnknownFieldError
 from shelfwise.retrieval.filters.ast import PLACES, Exists, Filter, In, Not, Or, Within, format_filter, leaves
 from shelfwise.retrieval.filters.conditions import AnyOf, Condition, NotThat, all_of, fields_of
 from shelfwise.retrieval.filters.parser import parse_filter
@@ -27,7 +25,6 @@ from shelfwise.retrieval.index.fusion import METHODS
 from shelfwise.retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
 from shelfwise.retrieval.index.keyword import NO_ROWS, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from shelfwise.retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
-from shelfwise.retrieval.index.vectors import NearestRows, Vectors
 from shelfwise.retrieval.records import (
     Choice,
     Contribution,
@@ -46,17 +43,24 @@ from shelfwise.retrieval.text.preferences import QueryPreferences, lacking_forms
 from shelfwise.retrieval.text.units import is_measure
 from shelfwise.service.curation.relevance import without_fields
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules, Lift
-from shelfwise.service.engine.candidates import FILTERED_DEPTH, ResolvedRequest, Stages
+from shelfwise.service.engine.candidates import Stages
 from shelfwise.service.engine.ranking import HEAD, OFFERED, Ranking
 from shelfwise.service.engine.reasons import find_reasons, reason_line, with_store_reasons
-from shelfwise.service.engine.request import MAX_FACET_VALUES, MAX_SORT_KEYS, BegunQuery, SearchRequest, joined_groups
+from shelfwise.service.engine.request import (
+    MAX_FACET_VALUES,
+    MAX_SORT_KEYS,
+    BegunQuery,
+    ResolvedRequest,
+    SearchRequest,
+    joined_groups,
+)
 from shelfwise.service.engine.reranking import RuleArranger, RuleOrder, first_rows
-from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.engine.snapshot import Snapshot, condition_of
 from shelfwise.service.engine.spelling import Completion
 from shelfwise.service.experiments.exploration import Exploration
 
 if TYPE_CHECKING:
-    from shelfwise.retrieval.index.pictures import PictureIndex
+    pass
 
 _BETWEEN_KEYS = re.compile(r",(?![^(]*\))")
 _DISTANCE = re.compile(r"distance\((?P<lat>[^,()]+),(?P<lng>[^,()]+)\)", re.IGNORECASE)
@@ -490,28 +494,6 @@ class Search:
         )
 
 
-def nearest_to(
-    snapshot: Snapshot,
-    vector: Vectors,
-    limit: int,
-    where: Condition | None,
-    *,
-    is_lost: bool,
-    among: PictureIndex | None = None,
-) -> NearestRows:
-    """The nearest vectors that pass a condition, or of the pictures in `among`; `is_lost` if the cluster cannot apply
-    it."""
-    search = among.nearest if among else snapshot.vectors.search
-    if where is None:
-        return search(vector, limit)
-    if not is_lost:
-        allowed = snapshot.keyword.select(Selection(where=where, everything=True))
-        return search(vector, limit, allowed)
-    nearest = search(vector, FILTERED_DEPTH)
-    kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
-    return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
-
-
 def parse_sort(text: str, catalog: FieldCatalog) -> tuple[SortKey, ...]:
     """The keys of a sort order such as "-rating,price". Raises UnknownFieldError for a field that is not numeric,
     QueryError for more keys than MAX_SORT_KEYS, and for an empty key."""
@@ -556,68 +538,6 @@ def _optional(snapshot: Snapshot, expression: str) -> Lift:
     if wanted is None:
         raise QueryError("optional_filters has an empty filter; write one such as brand = Bosch")
     return Lift(wanted, sign * _OPTIONAL, "")
-
-
-def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:
-    """A filter expression as the backends use it; None for a blank one."""
-    tree = parse_filter(filters)
-    return None if tree is None else snapshot.catalog.compile(tree)
-
-
-@dataclass(frozen=True, slots=True)
-class MatchingIds:
-    """The ids of the products that pass a filter."""
-
-    total: int
-    rest: Iterator[str]
-    """The ids after a given one, in order."""
-
-
-def ordered_ids(snapshot: Snapshot, filters: str = "", after: str = "") -> MatchingIds:
-    """The ids of the products that pass a filter; `rest` are those after `after`."""
-    rows = np.sort(snapshot.keyword.select(Selection(where=condition_of(snapshot, filters), everything=True)))
-    # Rows of a version are ordered by id; products added since then follow.
-    built, added = np.split(rows, [np.searchsorted(rows, snapshot.manifest.products)])
-    id_of, rest = snapshot.products.id_of, built.tolist()
-    start = bisect.bisect_right(rest, after, key=id_of)
-    later = sorted(each for each in map(id_of, added.tolist()) if each > after)
-    return MatchingIds(len(rows), heapq.merge(map(id_of, rest[start:]), later))
-
-
-def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
-    """The row of a product; raises UnknownProductError if none with this id passes the filter."""
-    row = snapshot.products.row_of(product_id)
-    where = condition_of(snapshot, filters)
-    if row is not None and where is not None:
-        passed = snapshot.keyword.select(Selection(rows=np.array([row], np.int64), where=where))
-        row = row if len(passed) else None
-    if row is None:
-        raise unknown_product(snapshot, product_id)
-    return row
-
-
-def siblings_of(snapshot: Snapshot, product_id: str, filters: str = "") -> tuple[str, ...]:
-    """The ids of a product's siblings that pass the filter, at most `MOST_SIBLINGS`; raises UnknownProductError for an
-    unknown product."""
-    rows = snapshot.groups.stored.siblings(row_of(snapshot, product_id, filters))[:MOST_SIBLINGS]
-    where = condition_of(snapshot, filters)
-    if where is not None and len(rows):
-        rows = snapshot.keyword.select(Selection(rows=rows, where=where))
-    ids = (_id_at(snapshot, row) for row in rows.tolist())
-    return tuple(filter(None, ids))
-
-
-def _id_at(snapshot: Snapshot, row: int) -> str:
-    """The id of a row; empty if a live change deleted the product."""
-    try:
-        return snapshot.products.id_of(row)
-    except IndexError:
-        return ""
-
-
-def unknown_product(snapshot: Snapshot, product_id: str) -> UnknownProductError:
-    """The error for an id that does not exist in a version, or that a filter hides."""
-    return UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")
 
 
 _MIN_SHARE = 0.1

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ from shelfwise.retrieval.records import PastAct
 from shelfwise.retrieval.store.files import file_stamp
 from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, Expansions
 from shelfwise.service.engine.reranking import Reranking
-from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.engine.snapshot import Snapshot, id_at
 from shelfwise.service.events.hot_reload import ReloadedFile, follow_memory, follow_popularity
 from shelfwise.service.events.signals import Popularity
 
@@ -65,20 +64,14 @@ _COMPARED, _LEAST_KNOWN = 500, 0.5
 def _unknown_products(memory: QueryMemory, snapshot: Snapshot) -> tuple[str, ...]:
     """A notice if the memory refers to other product ids than a snapshot has."""
     rows = np.unique(np.linspace(0, len(snapshot.products) - 1, min(len(snapshot.products), _COMPARED)).astype(int))
-    known = memory.share_known(product_hashes(list(_ids_of(snapshot, rows.tolist()))))
+    ids = [product_id for row in rows.tolist() if (product_id := id_at(snapshot, row))]
+    known = memory.share_known(product_hashes(ids))
     if known < _LEAST_KNOWN:
         return (f"the query memory has {known:.0%} of the products; run shelfwise events refresh",)
     if (known := memory.share_in_catalog()) < _LEAST_KNOWN:
         shown = f"the catalog has {known:.0%} of the products shown to shoppers: their ids have changed"
         return (f"{shown}, so choices count by category, brand and price only",)
     return ()
-
-
-def _ids_of(snapshot: Snapshot, rows: Iterable[int]) -> Iterator[str]:
-    """The ids of products, without those that live changes deleted."""
-    for row in rows:
-        with suppress(IndexError):
-            yield snapshot.products.id_of(row)
 
 
 class ServedRanker:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import heapq
 import math
 import threading
 from collections import Counter
@@ -29,12 +31,14 @@ from shelfwise.retrieval.errors import (
     SettingError,
     StoreDamagedError,
     StoreForeignError,
+    UnknownProductError,
 )
 from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.filters.conditions import Condition, ProductColumns, matches, reads_terms
+from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.filters.places import coordinates, distances
 from shelfwise.retrieval.filters.schema import FieldCatalog, product_columns
-from shelfwise.retrieval.index.grouping import ProductGroups, StoredGroups
+from shelfwise.retrieval.index.grouping import MOST_SIBLINGS, ProductGroups, StoredGroups
 from shelfwise.retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
@@ -52,7 +56,7 @@ from shelfwise.retrieval.index.keyword import (
     sort_rows,
 )
 from shelfwise.retrieval.index.token_states import StoredStates, TokenStates
-from shelfwise.retrieval.index.vectors import VectorIndex, Vectors, measure_background
+from shelfwise.retrieval.index.vectors import NearestRows, VectorIndex, Vectors, measure_background
 from shelfwise.retrieval.records import Facet, Product
 from shelfwise.retrieval.store.files import load_array
 from shelfwise.retrieval.store.manifest import (
@@ -498,3 +502,91 @@ class NullEncoder:
 
     def _error(self) -> EncoderUnavailableError:
         return EncoderUnavailableError(f"{self.reason}; a rebuild stores the encoder again")
+
+
+def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:
+    """A filter expression as the backends use it; None for a blank one."""
+    tree = parse_filter(filters)
+    return None if tree is None else snapshot.catalog.compile(tree)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingIds:
+    """The ids of the products that pass a filter."""
+
+    total: int
+    rest: Iterator[str]
+    """The ids after a given one, in order."""
+
+
+def ordered_ids(snapshot: Snapshot, filters: str = "", after: str = "") -> MatchingIds:
+    """The ids of the products that pass a filter; `rest` are those after `after`."""
+    rows = np.sort(snapshot.keyword.select(Selection(where=condition_of(snapshot, filters), everything=True)))
+    # Rows of a version are ordered by id; products added since then follow.
+    built, added = np.split(rows, [np.searchsorted(rows, snapshot.manifest.products)])
+    id_of, rest = snapshot.products.id_of, built.tolist()
+    start = bisect.bisect_right(rest, after, key=id_of)
+    later = sorted(each for each in map(id_of, added.tolist()) if each > after)
+    return MatchingIds(len(rows), heapq.merge(map(id_of, rest[start:]), later))
+
+
+def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
+    """The row of a product; raises UnknownProductError if none with this id passes the filter."""
+    row = snapshot.products.row_of(product_id)
+    where = condition_of(snapshot, filters)
+    if row is not None and where is not None:
+        passed = snapshot.keyword.select(Selection(rows=np.array([row], np.int64), where=where))
+        row = row if len(passed) else None
+    if row is None:
+        raise unknown_product(snapshot, product_id)
+    return row
+
+
+def siblings_of(snapshot: Snapshot, product_id: str, filters: str = "") -> tuple[str, ...]:
+    """The ids of a product's siblings that pass the filter, at most `MOST_SIBLINGS`; raises UnknownProductError for an
+    unknown product."""
+    rows = snapshot.groups.stored.siblings(row_of(snapshot, product_id, filters))[:MOST_SIBLINGS]
+    where = condition_of(snapshot, filters)
+    if where is not None and len(rows):
+        rows = snapshot.keyword.select(Selection(rows=rows, where=where))
+    ids = (id_at(snapshot, row) for row in rows.tolist())
+    return tuple(filter(None, ids))
+
+
+def id_at(snapshot: Snapshot, row: int) -> str:
+    """The id of a row; empty if a live change deleted the product."""
+    try:
+        return snapshot.products.id_of(row)
+    except IndexError:
+        return ""
+
+
+def unknown_product(snapshot: Snapshot, product_id: str) -> UnknownProductError:
+    """The error for an id that does not exist in a version, or that a filter hides."""
+    return UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")
+
+
+FILTERED_DEPTH = 1_000
+"""Number of nearest products to which a filter is applied one by one, if no keyword index applies it to all."""
+
+
+def nearest_to(
+    snapshot: Snapshot,
+    vector: Vectors,
+    limit: int,
+    where: Condition | None,
+    *,
+    is_lost: bool,
+    among: PictureIndex | None = None,
+) -> NearestRows:
+    """The nearest vectors that pass a condition, or of the pictures in `among`; `is_lost` if the cluster cannot apply
+    it."""
+    search = among.nearest if among else snapshot.vectors.search
+    if where is None:
+        return search(vector, limit)
+    if not is_lost:
+        allowed = snapshot.keyword.select(Selection(where=where, everything=True))
+        return search(vector, limit, allowed)
+    nearest = search(vector, FILTERED_DEPTH)
+    kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
+    return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])

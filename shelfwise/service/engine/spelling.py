@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache, cached_property
 from itertools import accumulate, groupby, islice
 from operator import attrgetter, itemgetter
@@ -22,7 +21,7 @@ from shelfwise.retrieval.filters.ast import Comparison, Exists, Filter, In, form
 from shelfwise.retrieval.filters.conditions import AllOf, Condition
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
 from shelfwise.retrieval.index.keyword import Rows, Selection, Sort, SortKey
-from shelfwise.retrieval.records import Preference, Product
+from shelfwise.retrieval.records import Preference
 from shelfwise.retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, identifier_key, word_term
 from shelfwise.retrieval.text.vocabulary import (
     RAW_WORD,
@@ -234,13 +233,12 @@ class VisibleCatalog:
     @cached_property
     def fields(self) -> FieldCatalog:
         """The fields that these products have."""
-        catalog = self._snapshot.catalog
-        return (
-            catalog if self.where is None else replace(catalog, fields=_VisibleFields(catalog.fields, self._has_field))
+        catalog, where = self._snapshot.catalog, self.where
+        if where is None:
+            return catalog
+        return replace(
+            catalog, fields=_VisibleFields(catalog.fields, lambda name: self._count(Exists(name), where) > 0)
         )
-
-    def _has_field(self, name: str) -> bool:
-        return self.where is None or self._count(Exists(name), self.where) > 0
 
     def _count(self, tree: Filter, where: Condition) -> int:
         selected = Selection(where=AllOf((where, self._snapshot.catalog.compile(tree))), everything=True)
@@ -547,68 +545,3 @@ def _apart(spans: list[tuple[int, int]]) -> Spans:
 
 Spans = tuple[tuple[int, int], ...]
 """Spans of the typed words in a text: start and end in characters, ascending and disjoint; pages show them bold."""
-
-
-class QuerySource(StrEnum):
-    """The source of a suggested query."""
-
-    POPULAR = "popular"
-    """Enough shoppers typed it and chose something."""
-    CATALOG = "catalog"
-    """Titles of several products have it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SuggestedQuery:
-    """A query that completes the typed text."""
-
-    text: str
-    source: QuerySource
-    spans: Spans
-
-
-@dataclass(frozen=True, slots=True)
-class SuggestedCategory:
-    """A category; the spans refer to `text`, its path for display."""
-
-    path: tuple[str, ...]
-    count: int
-    """Number of products in it or below, at build time; with a filter, of those that pass it now."""
-    text: str
-    spans: Spans
-
-
-@dataclass(frozen=True, slots=True)
-class SuggestedBrand:
-    """A brand."""
-
-    name: str
-    count: int
-    """Number of its products, at build time; with a filter, of those that pass it now."""
-    spans: Spans
-
-
-@dataclass(frozen=True, slots=True)
-class SuggestedProduct:
-    """A product in its current state; the spans refer to its title."""
-
-    product: Product
-    spans: Spans
-
-
-@dataclass(frozen=True, slots=True)
-class Suggestions:
-    """Suggestions for a typed text."""
-
-    queries: tuple[SuggestedQuery, ...] = ()
-    categories: tuple[SuggestedCategory, ...] = ()
-    brands: tuple[SuggestedBrand, ...] = ()
-    products: tuple[SuggestedProduct, ...] = ()
-    corrected: str = ""
-    """The corrected text that they complete, if no suggestion begins with the typed text."""
-    degraded: tuple[str, ...] = ()
-    """"words" in a version of an older program. If the cluster does not respond: "corrections", or "filters" with a
-    filter, and then there are no suggestions."""
-
-    def __bool__(self) -> bool:
-        return bool(self.queries or self.categories or self.brands or self.products)

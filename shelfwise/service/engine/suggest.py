@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
 
@@ -23,25 +24,78 @@ from shelfwise.retrieval.text.vocabulary import CatalogWords, Offsets, Vocabular
 from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, TypoTolerance
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.engine.request import MAX_TEXT
-from shelfwise.service.engine.snapshot import Snapshot
-from shelfwise.service.engine.spelling import (
-    Completion,
-    Correction,
-    Corrector,
-    QuerySource,
-    SuggestedBrand,
-    SuggestedCategory,
-    SuggestedProduct,
-    SuggestedQuery,
-    Suggestions,
-    TypedText,
-    VisibleCatalog,
-)
+from shelfwise.service.engine.snapshot import Snapshot, id_at
+from shelfwise.service.engine.spelling import Completion, Correction, Corrector, Spans, TypedText, VisibleCatalog
 from shelfwise.service.events.hot_reload import ReloadedFile, follow_popular_queries
 from shelfwise.service.events.popular_queries import PopularQueries, PopularQuery, query_key
 from shelfwise.service.events.signals import Popularity
 
 MOST_SUGGESTIONS = 50
+
+
+class QuerySource(StrEnum):
+    """The source of a suggested query."""
+
+    POPULAR = "popular"
+    """Enough shoppers typed it and chose something."""
+    CATALOG = "catalog"
+    """Titles of several products have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedQuery:
+    """A query that completes the typed text."""
+
+    text: str
+    source: QuerySource
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedCategory:
+    """A category; the spans refer to `text`, its path for display."""
+
+    path: tuple[str, ...]
+    count: int
+    """Number of products in it or below, at build time; with a filter, of those that pass it now."""
+    text: str
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedBrand:
+    """A brand."""
+
+    name: str
+    count: int
+    """Number of its products, at build time; with a filter, of those that pass it now."""
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedProduct:
+    """A product in its current state; the spans refer to its title."""
+
+    product: Product
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestions:
+    """Suggestions for a typed text."""
+
+    queries: tuple[SuggestedQuery, ...] = ()
+    categories: tuple[SuggestedCategory, ...] = ()
+    brands: tuple[SuggestedBrand, ...] = ()
+    products: tuple[SuggestedProduct, ...] = ()
+    corrected: str = ""
+    """The corrected text that they complete, if no suggestion begins with the typed text."""
+    degraded: tuple[str, ...] = ()
+    """"words" in a version of an older program. If the cluster does not respond: "corrections", or "filters" with a
+    filter, and then there are no suggestions."""
+
+    def __bool__(self) -> bool:
+        return bool(self.queries or self.categories or self.brands or self.products)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,14 +341,8 @@ class Completer:
         rows: list[int] = [] if self.words is None else self.words.rows[found[:_MAX_EXAMINED]].tolist()
         if not self.popularity.shares:
             return rows
-        shares = self.popularity.of(map(self._id, rows))
+        shares = self.popularity.of(id_at(self.snapshot, row) for row in rows)
         return [rows[at] for at in np.argsort(-shares, kind="stable").tolist()]
-
-    def _id(self, row: int) -> str:
-        try:
-            return self.snapshot.products.id_of(row)
-        except IndexError:
-            return ""
 
 
 def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[SuggestedQuery]:

@@ -27,8 +27,9 @@ from shelfwise.retrieval.updates.changes import Change
 from shelfwise.service.curation.relevance import without_fields
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.live import AppliedChanges, Plan
-from shelfwise.service.engine.search import unknown_product
-from shelfwise.service.engine.spelling import Suggestions, VisibleCatalog
+from shelfwise.service.engine.snapshot import unknown_product
+from shelfwise.service.engine.spelling import VisibleCatalog
+from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.experiments import assignment
 from shelfwise.service.experiments.store import ServedExperiments
 from shelfwise.service.http.auth import AdminToken, KeyFile, Permit, Scope, combine_filters

@@ -22,7 +22,7 @@ from shelfwise.retrieval.records import Page, Place, Product
 from shelfwise.retrieval.text.highlight import Marks
 from shelfwise.retrieval.updates.validation import decode_json
 from shelfwise.service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_PER_GROUP, MAX_SIZE
-from shelfwise.service.engine.spelling import Suggestions
+from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch
 from shelfwise.service.http.request import describe_undecodable, find_undecodable
 

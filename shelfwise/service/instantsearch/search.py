@@ -31,8 +31,7 @@ from shelfwise.service.engine.request import (
     SearchOptions,
     SearchRequest,
 )
-from shelfwise.service.engine.spelling import Suggestions
-from shelfwise.service.engine.suggest import MOST_SUGGESTIONS
+from shelfwise.service.engine.suggest import MOST_SUGGESTIONS, Suggestions
 from shelfwise.service.experiments.assignment import ShopperSearch
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from shelfwise.service.instantsearch.request import (

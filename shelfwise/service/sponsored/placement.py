@@ -30,9 +30,9 @@ from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.retrieval.text.product_types import type_synonyms
 from shelfwise.service.curation.document_store import day_of, to_microseconds, wall_clock
 from shelfwise.service.curation.exposure import DelayedCounts
-from shelfwise.service.engine.candidates import ResolvedRequest
 from shelfwise.service.engine.editors import DocumentEditor, ServedDocuments
 from shelfwise.service.engine.ranking import Ranking
+from shelfwise.service.engine.request import ResolvedRequest
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.hot_reload import ReloadedFile
 from shelfwise.service.settings import SponsoredSettings

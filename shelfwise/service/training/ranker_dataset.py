@@ -27,7 +27,9 @@ from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, Merge
 from shelfwise.retrieval.index.token_states import TokenStates
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.store.products import encoder_text
-from shelfwise.service.engine.candidates import EncodedQuery, Encodings, LastStage, ResolvedRequest, Stages
+from shelfwise.service.engine.candidates import EncodedQuery, Encodings, Stages
+from shelfwise.service.engine.ranking import LastStage
+from shelfwise.service.engine.request import ResolvedRequest
 from shelfwise.service.engine.reranking import bonuses, candidate_features
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import NO_POPULARITY, Popularity

@@ -30,7 +30,7 @@ from shelfwise.retrieval.encoders.registry import EXACT_OF, open_encoder, parse_
 from shelfwise.retrieval.encoders.weights import find_model
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress
-from shelfwise.service.engine.candidates import LastStage
+from shelfwise.service.engine.ranking import LastStage
 from shelfwise.service.engine.served_models import ServedRanker
 from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
 from shelfwise.service.engine.versions import cluster_of

@@ -18,7 +18,7 @@ from shelfwise.retrieval.text.highlight import MOST_HITS, HighlightedFields, Mat
 from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from shelfwise.service.engine.request import MAX_TEXT, SearchRequest
 from shelfwise.service.engine.search import parse_sort
-from shelfwise.service.engine.spelling import Suggestions
+from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.experiments.assignment import ShopperSearch, answer_search
 from shelfwise.service.http.auth import Permit, Scope, combine_filters
 from shelfwise.service.http.context import (

@@ -18,10 +18,11 @@ from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.index.fusion import METHODS
 from shelfwise.retrieval.index.vectors import Cutoff
 from shelfwise.retrieval.single_flight import SingleFlight
-from shelfwise.service.engine.candidates import ResolvedRequest, Stages
+from shelfwise.service.engine.candidates import Stages
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.live import ChangedSignals
 from shelfwise.service.engine.ranking import Ranking
+from shelfwise.service.engine.request import ResolvedRequest
 from shelfwise.service.engine.reranking import candidate_features
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import NO_POPULARITY, Popularity

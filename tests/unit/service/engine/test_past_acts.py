@@ -17,9 +17,9 @@ from shelfwise.rerank.ranker.features import FEATURES, MOST_ACTS, Candidates, Hi
 from shelfwise.rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from shelfwise.retrieval.errors import QueryError
 from shelfwise.retrieval.records import EventKind, Page, PastAct
-from shelfwise.service.engine.candidates import ResolvedRequest, Stages
+from shelfwise.service.engine.candidates import Stages
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.request import parse_history, validate_history
+from shelfwise.service.engine.request import ResolvedRequest, parse_history, validate_history
 from shelfwise.service.engine.reranking import UNREAD, read_history
 from shelfwise.service.engine.snapshot import Snapshot
 from tests.unit.service.cli.commands import document, run

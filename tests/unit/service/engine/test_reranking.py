@@ -19,9 +19,10 @@ from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import StoredRanker
 from shelfwise.retrieval.encoders.base import Tokens, as_token_encoder
 from shelfwise.retrieval.errors import ModelError, RankerLateError
-from shelfwise.service.engine.candidates import ResolvedRequest, Stages
+from shelfwise.service.engine.candidates import Stages
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.ranking import Ranking
+from shelfwise.service.engine.request import ResolvedRequest
 from shelfwise.service.engine.reranking import DEPTH, MOST_TOGETHER, Reranker, Reranking
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.settings import RankerSettings, Settings

@@ -22,8 +22,8 @@ from shelfwise.retrieval.text.vocabulary import forms, words_of
 from shelfwise.service.answers.unanswered import unanswered_questions
 from shelfwise.service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.spelling import QuerySource, Suggestions, TypedText
-from shelfwise.service.engine.suggest import MOST_SUGGESTIONS
+from shelfwise.service.engine.spelling import TypedText
+from shelfwise.service.engine.suggest import MOST_SUGGESTIONS, QuerySource, Suggestions
 from shelfwise.service.events.popular_queries import PopularQuery, read_popular_queries, write_popular_queries
 from tests.catalogs import ids
 from tests.unit.service.cli import commands

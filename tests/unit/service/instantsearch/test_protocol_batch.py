@@ -22,7 +22,7 @@ from shelfwise.service.curation.relations import RelationCorrection
 from shelfwise.service.curation.rules import Data, Match, Rule, When
 from shelfwise.service.engine.candidates import EncodedQuery
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.spelling import Suggestions
+from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Relations, write_popularity, write_relations
 from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch
