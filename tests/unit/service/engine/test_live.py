@@ -189,18 +189,6 @@ class TestUpsert:
             live.product(KETTLE.id)
 
 
-class TestDelete:
-    def test_deleted_product_is_not_found(self, live: SearchEngine) -> None:
-        product, neighbour = live.snapshot.products[7], live.similar(live.snapshot.products[7].id).hits[0].product
-        total = live.search("").total
-        assert live.delete([product.id, "nope"]).products == 1
-        assert live.search("").total == total - 1
-        assert product.id not in ids(live.search(product.title, size=600))
-        assert product.id not in ids(live.similar(neighbour.id, size=500))
-        with pytest.raises(UnknownProductError):
-            live.product(product.id)
-
-
 class TestOtherEngines:
     def test_other_engine_sees_the_change_within_a_second(self, live: SearchEngine, root: Path) -> None:
         with SearchEngine.open(root) as other:

@@ -172,7 +172,6 @@ class TestRefused:
         ("history", "problem"),
         [
             ("d000001", r"history is str, it must be a list such as \[PastAct\('B0042'\)\]"),
-            ({PastAct("a")}, "history is set, it must be a list"),
             (["d000001"], "act 1 of the history is str, it must be PastAct"),
             ([PastAct("a")] * 1_001, "the history has 1,001 acts, at most 1,000 are allowed; send the newest"),
             ([PastAct("a"), PastAct("")], "act 2 of the history has the product id '', it must be a non-empty text"),
@@ -181,12 +180,10 @@ class TestRefused:
                 [PastAct("a", EventKind.RATING)],
                 "has the kind <EventKind.RATING: 'rating'>, it can be consultation, click, cart or purchase",
             ),
-            ([PastAct("a", "look")], "has the kind 'look', it can be"),  # type: ignore[arg-type]
             ([PastAct("a", at=datetime(2026, 5, 1))], "is at 2026-05-01T00:00:00, a time needs a zone, such as"),
             ([PastAct("a", at="today")], "has the time 'today', it must be a datetime"),  # type: ignore[arg-type]
             ([PastAct("a", at=NOW + timedelta(days=2))], "is at 2026-11-22T12:00:00.*or the next day"),
             ([PastAct("a", at=datetime.min.replace(tzinfo=UTC))], "it must be within the last hundred years"),
-            ([PastAct("a", at=datetime.max.replace(tzinfo=UTC))], "is at 9999-12-31"),
         ],
     )
     def test_invalid_history_is_refused(self, history: Any, problem: str) -> None:  # noqa: ANN401 - anything

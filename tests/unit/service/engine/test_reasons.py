@@ -127,11 +127,8 @@ def test_identifier_is_the_only_reason(ranked: SearchEngine) -> None:
 def test_other_orders_have_no_reasons(ranked: SearchEngine, options: dict[str, str]) -> None:
     page = ranked.search(QUERY, reasons="en", **options)  # type: ignore[arg-type]
     assert all(hit.reasons == () for hit in page.hits)
-
-
-def test_merged_order_has_reasons(ranked: SearchEngine) -> None:
-    page = ranked.search(QUERY, reasons="en", stage="merged")
-    assert {ReasonKind.TYPE, ReasonKind.WORDS} <= {kind for hit in page.hits for kind in kinds(hit)}
+    merged = ranked.search(QUERY, reasons="en", stage="merged")
+    assert {ReasonKind.TYPE, ReasonKind.WORDS} <= {kind for hit in merged.hits for kind in kinds(hit)}
 
 
 def test_chinese_query_has_chinese_reasons(ranked: SearchEngine) -> None:
