@@ -438,67 +438,39 @@ def _places(page: Page) -> dict[str, int]:
     return {hit.product.id: place for place, hit in enumerate(page.hits, first)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Expansion:
-    """The analyzer of a version, extended with the store's synonyms."""
-
-    stored: StoredDocuments[Synonym]
-    base: Analyzer
-    analyzer: Analyzer
-
-    @property
-    def has_rules(self) -> bool:
-        return self.analyzer is not self.base
-
-
-class ServedSynonyms:
-    """The synonyms of an index directory, reloaded when they change and added to those of the serving version.
-    Thread-safe.
+class ServedSynonyms(ServedDocuments[Synonym, Analyzer]):
+    """The synonyms of an index directory, compiled to an analyzer that also has those of the serving version.
 
     The synonyms of a version are part of its identity; those of the store only expand the queries of an engine.
     """
 
     def __init__(self, root: Path, *, follow: bool = True) -> None:
         """Without `follow`, searches use only the version's own synonyms."""
-        self.store = SynonymStore(root)
-        self._follow = follow
-        self._stored = follow_documents(self.store)
-        self._lock = threading.Lock()
-        plain = Analyzer()
-        self._expansion = _Expansion(self._stored.value, plain, plain)
-        self._current: tuple[Snapshot, _Expansion, Snapshot] | None = None
-        """The version last expanded, the expansion, and the expanded version."""
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """Reasons why searches do not use the newest synonyms."""
-        return self._stored.notices
+        self.store, self._follow = SynonymStore(root), follow
+        super().__init__(self.store, expand_analyzer, lambda _: ())
+        self._expanded: tuple[Snapshot, Analyzer, Snapshot] | None = None
+        """The version last expanded, its analyzer with the store's synonyms, and the version with it."""
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Loads changed synonyms. On failure the previous ones stay in use, and `notices` has the reason."""
         if self._follow:
-            self._stored.reload_if_changed()
-            self._expand(snapshot.analyzer, self._stored.value)
+            super().reload_if_changed(snapshot)
 
     def over(self, snapshot: Snapshot) -> Snapshot:
         """A version with the store's synonyms and its own; the same object until something changes."""
-        current, expansion = self._current, self._expansion
-        if current and current[0] is snapshot and current[1] is expansion:
-            return current[2]
-        expansion = self._expand(snapshot.analyzer)
-        expanded = replace(snapshot, analyzer=expansion.analyzer) if expansion.has_rules else snapshot
-        self._current = (snapshot, expansion, expanded)
-        return expanded
+        expanded, analyzer = self._expanded, self.compiled(snapshot)
+        if analyzer is snapshot.analyzer:
+            return snapshot
+        if not (expanded and expanded[0] is snapshot and expanded[1] is analyzer):
+            expanded = (snapshot, analyzer, replace(snapshot, analyzer=analyzer))
+            self._expanded = expanded
+        return expanded[2]
 
-    def _expand(self, base: Analyzer, stored: StoredDocuments[Synonym] | None = None) -> _Expansion:
-        """The expansion of a version's analyzer with `stored` synonyms, by default those of the last expansion."""
-        with self._lock:
-            stored = stored or self._expansion.stored
-            if self._expansion.stored is not stored or self._expansion.base is not base:
-                rules = [rule for synonym in stored.documents if synonym.enabled for rule in synonym.rules]
-                analyzer = Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base
-                self._expansion = _Expansion(stored, base, analyzer)
-            return self._expansion
+
+def expand_analyzer(synonyms: Sequence[Synonym], snapshot: Snapshot) -> Analyzer:
+    """The analyzer of a version with synonyms in addition to its own."""
+    base = snapshot.analyzer
+    rules = [rule for synonym in synonyms if synonym.enabled for rule in synonym.rules]
+    return Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base
 
 
 @dataclass(frozen=True, slots=True)
