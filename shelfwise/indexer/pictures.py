@@ -22,7 +22,7 @@ from shelfwise.retrieval.encoders.weights import resolve_model_name
 from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.index.faiss import PreviousVectors, build_index
-from shelfwise.retrieval.index.pictures import KEYS_FILE, ROWS_FILE
+from shelfwise.retrieval.index.picture_index import KEYS_FILE, ROWS_FILE
 from shelfwise.retrieval.index.vectors import (
     DEFAULT_BACKGROUND,
     VECTORS_FILE,
@@ -47,7 +47,7 @@ from shelfwise.retrieval.store.products import ProductStore
 from shelfwise.retrieval.store.versions import Store
 
 if TYPE_CHECKING:
-    from shelfwise.retrieval.encoders.pictures import PictureEncoder
+    from shelfwise.retrieval.encoders.picture_encoder import PictureEncoder
 
 NONE = "none"
 """The model name that leaves pictures out."""
@@ -125,7 +125,7 @@ class CatalogPictureEncoder:
             return None
         # Imports torch, which a rebuild without pictures does not need.
         with optional_imports():
-            from shelfwise.retrieval.encoders.pictures import load_picture_encoder, open_picture_encoder
+            from shelfwise.retrieval.encoders.picture_encoder import load_picture_encoder, open_picture_encoder
 
         if options.model:
             encoder, name = open_picture_encoder(options.model, cache), resolve_model_name(options.model)

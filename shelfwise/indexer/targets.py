@@ -91,7 +91,7 @@ class ClusterTarget(Target):
     def __init__(self, settings: ClusterSettings, store: Store) -> None:
         with optional_imports():
             from shelfwise.retrieval.elasticsearch.client import Cluster
-            from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
+            from shelfwise.retrieval.elasticsearch.cluster_versions import ClusterVersions
 
         self._place = ClusterLocation(settings.alias, store.identity())
         self.place = self._place

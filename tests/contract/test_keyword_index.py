@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import shelfwise.retrieval.elasticsearch.keyword
+import shelfwise.retrieval.elasticsearch.cluster_index
 import shelfwise.retrieval.index.tantivy
 from shelfwise.retrieval.elasticsearch.client import Cluster
-from shelfwise.retrieval.elasticsearch.keyword import ElasticsearchIndex
-from shelfwise.retrieval.elasticsearch.versions import WHOLE, load_keyword
+from shelfwise.retrieval.elasticsearch.cluster_index import ElasticsearchIndex
+from shelfwise.retrieval.elasticsearch.cluster_versions import WHOLE, load_keyword
 from shelfwise.retrieval.errors import FilterError, UnknownFieldError
 from shelfwise.retrieval.filters.ast import Filter, In, value_text
 from shelfwise.retrieval.filters.conditions import Condition
@@ -375,7 +375,7 @@ class TestKeywordIndex:
     def test_range_of_a_field_with_more_values_than_the_facet_limit(
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in (shelfwise.retrieval.index.tantivy, shelfwise.retrieval.elasticsearch.keyword):
+        for module in (shelfwise.retrieval.index.tantivy, shelfwise.retrieval.elasticsearch.cluster_index):
             monkeypatch.setattr(module, "_MOST_BUCKETS", 500)
         products = [dataclasses.replace(each, price=float(row)) for row, each in enumerate(catalogs.numbered(600))]
         with backend(products) as (index, _):

@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY
 
 from shelfwise.indexer.targets import MoveReport, move
 from shelfwise.retrieval.elasticsearch.client import _REST_SECONDS, Cluster
-from shelfwise.retrieval.elasticsearch.keyword import ElasticsearchIndex
+from shelfwise.retrieval.elasticsearch.cluster_index import ElasticsearchIndex
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
 from shelfwise.retrieval.progress import NullProgress

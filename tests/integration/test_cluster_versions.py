@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
 from shelfwise.indexer.targets import MoveReport, move
 from shelfwise.retrieval.elasticsearch.client import Cluster, Document
-from shelfwise.retrieval.elasticsearch.versions import index_name
+from shelfwise.retrieval.elasticsearch.cluster_versions import index_name
 from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
 from shelfwise.retrieval.index.keyword import Selection
 from shelfwise.retrieval.progress import NullProgress

@@ -74,7 +74,7 @@ from shelfwise.retrieval.index.keyword_documents import (
     keyword_line,
     read_lines,
 )
-from shelfwise.retrieval.index.places import PLACES_FILE, PlaceColumns
+from shelfwise.retrieval.index.place_columns import PLACES_FILE, PlaceColumns
 from shelfwise.retrieval.index.vectors import rows_now
 from shelfwise.retrieval.records import Facet
 from shelfwise.retrieval.store.files import load_array

@@ -106,7 +106,7 @@ from shelfwise.service.sponsored.campaign import CampaignStore
 from shelfwise.service.sponsored.ledger import Ledger
 
 if TYPE_CHECKING:
-    from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
+    from shelfwise.retrieval.elasticsearch.cluster_versions import ClusterVersions
     from shelfwise.retrieval.progress import Progress
 
 _EXAMPLES = 5

@@ -429,7 +429,7 @@ def products_by_looks(
         if snapshot.manifest.pictures is not None:
             # Their encoder could not be loaded, perhaps for lack of torch.
             with optional_imports():
-                import shelfwise.retrieval.encoders.pictures  # noqa: F401
+                import shelfwise.retrieval.encoders.picture_encoder  # noqa: F401
         cure = "rebuild it with a picture model: shelfwise rebuild INDEX FEED --pictures MODEL"
         raise QueryError(f"the index has no pictures; {cure}")
     row = row_of(snapshot, picture) if isinstance(picture, str) else -1

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -58,9 +57,6 @@ from shelfwise.service.engine.reranking import RuleArranger, RuleOrder, first_ro
 from shelfwise.service.engine.snapshot import Snapshot, condition_of
 from shelfwise.service.engine.spelling import Completion
 from shelfwise.service.experiments.exploration import Exploration
-
-if TYPE_CHECKING:
-    pass
 
 _BETWEEN_KEYS = re.compile(r",(?![^(]*\))")
 _DISTANCE = re.compile(r"distance\((?P<lat>[^,()]+),(?P<lng>[^,()]+)\)", re.IGNORECASE)

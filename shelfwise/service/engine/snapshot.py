@@ -80,9 +80,9 @@ from shelfwise.retrieval.text.synonyms import Synonyms
 
 if TYPE_CHECKING:
     from shelfwise.retrieval.elasticsearch.client import Cluster
-    from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
-    from shelfwise.retrieval.encoders.pictures import PictureEncoder
-    from shelfwise.retrieval.index.pictures import PictureIndex
+    from shelfwise.retrieval.elasticsearch.cluster_versions import ClusterVersions
+    from shelfwise.retrieval.encoders.picture_encoder import PictureEncoder
+    from shelfwise.retrieval.index.picture_index import PictureIndex
     from shelfwise.service.settings import Settings
 
 
@@ -101,7 +101,7 @@ class Connection:
         # The client, which an index on this machine does not need.
         with optional_imports():
             from shelfwise.retrieval.elasticsearch.client import Cluster
-            from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
+            from shelfwise.retrieval.elasticsearch.cluster_versions import ClusterVersions
         from shelfwise.service.settings import load_settings
 
         with self._lock:
@@ -427,8 +427,8 @@ def _pictures(store: Store, manifest: Manifest) -> tuple[SearchedPictures | None
     try:
         # torch, which an index without pictures need not have.
         with optional_imports():
-            from shelfwise.retrieval.encoders.pictures import load_picture_encoder
-        from shelfwise.retrieval.index.pictures import PictureIndex
+            from shelfwise.retrieval.encoders.picture_encoder import load_picture_encoder
+        from shelfwise.retrieval.index.picture_index import PictureIndex
 
         encoder = share(store.encoders / info.encoder, load_picture_encoder)
     except (MissingExtraError, EncoderUnavailableError) as error:

@@ -23,8 +23,8 @@ from shelfwise.service.engine.snapshot import check_analyzer
 
 if TYPE_CHECKING:
     from shelfwise.rerank.model_store import Encoding
+    from shelfwise.retrieval.elasticsearch.cluster_versions import ClusterVersions
     from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
-    from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
     from shelfwise.service.settings import Settings
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.retrieval.elasticsearch.keyword import number_of, sortable
+from shelfwise.retrieval.elasticsearch.cluster_index import number_of, sortable
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.errors import SettingError
 

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from shelfwise.retrieval.encoders.pictures import load_picture_encoder
+from shelfwise.retrieval.encoders.picture_encoder import load_picture_encoder
 from shelfwise.retrieval.encoders.torch import gpu_ready
 from shelfwise.retrieval.errors import MissingExtraError, PictureError, QueryError, UnknownProductError
 from shelfwise.retrieval.index.faiss import FaissIndex, gpu_count
@@ -62,16 +62,16 @@ def test_picture_is_read_from_a_path_and_filtered(looking: SearchEngine, tmp_pat
 
 def test_text_finds_products_by_their_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # With so few products, most titles are similar to most pictures of their kind, so none stands out.
-    monkeypatch.setattr("shelfwise.retrieval.index.pictures.FLOOR", 0.0)
-    monkeypatch.setattr("shelfwise.retrieval.index.pictures.WEIGHT", 10.0)
+    monkeypatch.setattr("shelfwise.retrieval.index.picture_index.FLOOR", 0.0)
+    monkeypatch.setattr("shelfwise.retrieval.index.picture_index.WEIGHT", 10.0)
     with SearchEngine.open(root, follow=False) as engine:
         assert set(ids(engine, "striped t-shirt", 2)) == {"t1", "t4"}
         assert set(ids(engine, "polka dot backpack", 2)) == {"b2", "b5"}
 
 
 def test_hit_that_its_picture_moved_up_says_so(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shelfwise.retrieval.index.pictures.FLOOR", 0.0)
-    monkeypatch.setattr("shelfwise.retrieval.index.pictures.WEIGHT", 10.0)
+    monkeypatch.setattr("shelfwise.retrieval.index.picture_index.FLOOR", 0.0)
+    monkeypatch.setattr("shelfwise.retrieval.index.picture_index.WEIGHT", 10.0)
     with SearchEngine.open(root, follow=False) as engine:
         page = engine.search("striped t-shirt", size=18, reasons="auto", explain=True)
         first = page.hits[0]
@@ -178,7 +178,7 @@ def test_damaged_model_of_pictures_leaves_the_rest(root: Path, tmp_path: Path) -
 
 
 def test_search_by_picture_names_the_extra_that_it_lacks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "shelfwise.retrieval.encoders.pictures", raising=False)
+    monkeypatch.delitem(sys.modules, "shelfwise.retrieval.encoders.picture_encoder", raising=False)
     monkeypatch.delitem(sys.modules, "shelfwise.retrieval.encoders.torch", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     missing = r"this needs torch, which is not installed: pip install 'shelfwise\[train\]'"

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from shelfwise.retrieval.elasticsearch.client import Cluster, Document, IndexState
-from shelfwise.retrieval.elasticsearch.keyword import MAPPINGS, SETTINGS, ElasticsearchIndex, document_of
+from shelfwise.retrieval.elasticsearch.cluster_index import MAPPINGS, SETTINGS, ElasticsearchIndex, document_of
 from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, StoreDamagedError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.keyword_documents import decode_line, read_lines
