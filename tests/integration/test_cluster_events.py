@@ -96,23 +96,6 @@ class TestIndexLayout:
         }
         assert searches == common | {"timestamp": "2026-12-01T00:00:00.000+00:00", "query_attributes": {"results": 120}}
 
-    def test_dashboard_aggregations_are_answered(
-        self, server: Server, place: Alias, store: ElasticsearchEvents
-    ) -> None:
-        products = ["a", "a", "b", "a"]
-        store.append([event(n, kind="cart", product_id=product, time=at(n)) for n, product in enumerate(products)])
-        asked = {
-            "size": 0,
-            "query": {"range": {"timestamp": {"gte": "2026-12-01"}}},
-            "aggs": {"top": {"terms": {"field": "event_attributes.object.object_id"}}},
-        }
-        path = f"/ubi_events-{place.settings.alias}/_search"
-        assert store.count() == 4  # refreshes
-        (top, next_one) = server.request("POST", path, asked).body["aggregations"]["top"]["buckets"]
-        assert (top["key"], top["doc_count"], next_one["key"], next_one["doc_count"]) == ("a", 2, "b", 1)
-        asked["query"] = {"term": {"action_name": "add_to_cart"}}
-        assert server.request("POST", path, asked).body["hits"]["total"]["value"] == 4
-
     def test_shards_and_replicas_follow_settings(self, server: Server) -> None:
         with aliased(server.url, shards=2, replicas=0) as place, closing(place.open()) as store:
             store.append([CLICK, SEARCH])
@@ -256,17 +239,6 @@ class TestRights:
                 with pytest.raises(ClusterRefusedError, match=refused):
                     attempt()
             assert store.count() == 1
-
-    def test_blocked_index_error_says_how_to_unblock(
-        self, elasticsearch: Server, place: Alias, store: ElasticsearchEvents
-    ) -> None:
-        store.append([CLICK])
-        with closing(Cluster(place.settings)) as cluster:
-            cluster.configure(f"ubi-{place.settings.alias}", {"index.blocks.write": True})
-            with pytest.raises(ClusterRefusedError, match="the index or the cluster is read-only: lift its block"):
-                store.append([event(3)])
-            cluster.configure(f"ubi-{place.settings.alias}", {"index.blocks.write": None})
-        assert store.append([event(3)]) == AppendResult(1, 0)
 
 
 class TestForeignIndexes:

@@ -289,36 +289,6 @@ class TestReadOnly:
         assert live.upsert([KETTLE]).sequence == 1
         assert finds(live, KETTLE)
 
-    @pytest.mark.slow
-    def test_a_move_into_a_cluster_that_is_read_only_is_refused_before_it_begins(
-        self, demo_index: Path, tmp_path: Path, small_server: Server
-    ) -> None:
-        index = Path(shutil.copytree(demo_index, tmp_path / "embedded"))
-        settings = settings_for(small_server)
-        with removed(settings.cluster), SearchEngine.open(index, settings=settings) as engine:
-            whole = engine.search(TEXT)
-            with cluster_read_only(small_server):
-                with pytest.raises(ClusterRefusedError, match="the index or the cluster is read-only: lift its block"):
-                    move(index, settings.cluster, NullProgress())
-                assert Store(index).find_serving().manifest.version == whole.version
-                assert ids(engine.search(TEXT)) == ids(whole)
-            assert move(index, settings.cluster, NullProgress()).published
-            assert eventually(lambda: engine.search(TEXT).version != whole.version)
-            assert ids(engine.search(TEXT)) == ids(whole)
-
-
-@contextmanager
-def cluster_read_only(server: Server) -> Iterator[None]:
-    def block(value: bool | None) -> None:
-        answer = server.request("PUT", "/_cluster/settings", {"persistent": {"cluster.blocks.read_only": value}})
-        assert answer.status == 200
-
-    block(True)
-    try:
-        yield
-    finally:
-        block(None)
-
 
 @pytest.mark.slow
 class TestOverload:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,16 +40,6 @@ def test_vectors_equal_those_of_sentence_transformers(table: Path, cache: Path) 
     exact, rounded = (open_encoder(str(table), each, cache).encode_products(TEXTS[:4]) for each in RUNTIMES)
     np.testing.assert_allclose(exact, unit_rows(reference), atol=1e-5)
     assert (exact * rounded).sum(axis=1).min() > 0.999
-
-
-def test_a_table_runs_without_torch(table: Path, cache: Path) -> None:
-    open_encoder(str(table), "auto", cache)
-    program = (
-        "import sys; from pathlib import Path; from shelfwise.retrieval.encoders.registry import open_encoder;"
-        f"open_encoder({str(table)!r}, 'auto', Path({str(cache)!r})).encode_queries(['drill']);"
-        "sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_vectors_are_cut_to_their_first_columns(table: Path, cache: Path) -> None:
