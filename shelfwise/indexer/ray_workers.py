@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -45,6 +46,8 @@ _ANSWER_WITHIN = 10.0
 """Seconds to wait for a response of the cluster."""
 _BLOCK_BYTES = 1 << 16
 """Smaller than a batch, so that Ray Data passes each batch on at once."""
+_DATA_THREADS = ("StreamingExecutor", "iter_threaded")
+"""The names of the threads in which Ray Data runs a dataset and reads its results; after an error they end late."""
 _END = attempt(lambda: None)
 
 
@@ -138,6 +141,10 @@ class RayWorkers(Workers):
 
     def close(self) -> None:
         if self._is_ours:
+            # Ray ends this process, without an error, if one of them uses the cluster after the disconnect.
+            for thread in threading.enumerate():
+                if thread.name.startswith(_DATA_THREADS):
+                    thread.join(_ANSWER_WITHIN)
             self._ray.shutdown()
 
     def _next_folder(self) -> Path:
