@@ -7,10 +7,9 @@ import numpy as np
 from shelfwise.rerank.click_models.click_log import ClickLog, Floats, Ints
 from shelfwise.rerank.evaluation.off_policy import LoggedSearches, OutcomeEstimate, evaluate_rankings
 from tests.unit.rerank.click_models.click_simulation import (
-    Conditions,
-    PositionShopper,
     falling_examination,
     graded_store,
+    position_shopper,
     simulate,
 )
 
@@ -28,7 +27,7 @@ def simulated_searches() -> tuple[LoggedSearches, Floats]:
         for number in range(QUERIES)
     }
     store, table = graded_store(grades, seed=3)
-    made = simulate(store, PositionShopper(EXAMINATION), 6_000, Conditions(depth=DEPTH, exploration=0.2), seed=3)
+    made = simulate(store, position_shopper(EXAMINATION), 6_000, seed=3, depth=DEPTH, exploration=0.2)
     query = table["query"].rle_id().to_numpy().astype(np.int32)
     return searches_of(made.log, query, random.integers(2_000, size=made.log.size)), store.attractiveness
 

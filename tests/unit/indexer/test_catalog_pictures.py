@@ -165,30 +165,34 @@ def test_model_that_reads_no_pictures_is_refused(shop: Shop) -> None:
         build(shop, model="no-such-model")
 
 
-class PictureServer(BaseHTTPRequestHandler):
-    """Sends a picture, or the response that the path names."""
+Answer = tuple[int, Mapping[str, str]]
 
-    requests: ClassVar[list[str]] = []
+
+class PictureServer(BaseHTTPRequestHandler):
+    """Sends each path its answers in turn, and repeats the last one; the picture depends on how many are left."""
+
+    answers: ClassVar[dict[str, list[Answer]]] = {}
+    requests: ClassVar[list[tuple[str, float]]] = []
     running: ClassVar[list[int]] = [0, 0]
     lock: ClassVar[threading.Lock] = threading.Lock()
 
     def do_GET(self) -> None:
-        self.requests.append(self.path)
         with self.lock:
+            self.requests.append((self.path, time.monotonic()))
             self.running[0] += 1
             self.running[1] = max(self.running)
         threading.Event().wait(0.05)
         with self.lock:
             self.running[0] -= 1
-        if self.path.startswith("/redirect/"):
-            self.send_response(302)
-            self.send_header("Location", self.path.removeprefix("/redirect/"))
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "image/webp")
+        waiting = self.answers.get(self.path, [(200, {})])
+        seed = len(self.path) + 100 * len(waiting)
+        status, headers = waiting[0] if len(waiting) == 1 else waiting.pop(0)
+        self.send_response(status)
+        for name, value in {"Content-Type": "image/webp", **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(pictured_store.picture_of("Backpack", Look("Green", DOTS), len(self.path)))
+        if status == 200:
+            self.wfile.write(pictured_store.picture_of("Backpack", Look("Green", DOTS), seed))
 
     def log_message(self, *_: object) -> None:
         """Logs nothing."""
@@ -196,6 +200,7 @@ class PictureServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
+    PictureServer.answers.clear()
     PictureServer.requests.clear()
     PictureServer.running[:] = [0, 0]
     server = ThreadingHTTPServer(("127.0.0.1", 0), PictureServer)
@@ -216,7 +221,8 @@ def test_pictures_are_fetched_once_and_a_few_at_a_time(
         allows=lambda address, number: (address, number) == ("127.0.0.1", port) or is_public(address, number),
     )
     images = [f"http://shop.example:{port}/{'x' * number}.webp" for number in range(4)]
-    images += ["http://inner.example/a.webp", f"http://shop.example:{port}/redirect/http://169.254.169.254/"]
+    images += ["http://inner.example/a.webp", f"http://shop.example:{port}/moved"]
+    PictureServer.answers["/moved"] = [(302, {"Location": "http://169.254.169.254/"})]
     products = [replace(each, images=(image,)) for each, image in zip(PRODUCTS, images, strict=True)]
     options: dict[str, Any] = {"make_fetcher": make_fetcher}
     report = build(shop, products, **options)
@@ -229,31 +235,6 @@ def test_pictures_are_fetched_once_and_a_few_at_a_time(
     assert len(PictureServer.requests) == 5
 
 
-Answer = tuple[int, Mapping[str, str]]
-
-
-class ScriptedServer(BaseHTTPRequestHandler):
-    """Sends each path its responses in turn, and repeats the last one; the picture depends on how many are left."""
-
-    answers: ClassVar[dict[str, list[Answer]]] = {}
-    requests: ClassVar[list[tuple[str, float]]] = []
-
-    def do_GET(self) -> None:
-        self.requests.append((self.path, time.monotonic()))
-        waiting = self.answers[self.path]
-        seed = len(waiting)
-        status, headers = waiting[0] if len(waiting) == 1 else waiting.pop(0)
-        self.send_response(status)
-        for name, value in {"Content-Type": "image/webp", **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if status == 200:
-            self.wfile.write(pictured_store.picture_of("Backpack", Look("Green", DOTS), seed))
-
-    def log_message(self, *_: object) -> None:
-        """Logs nothing."""
-
-
 @dataclass
 class Fetching:
     """Fetches pictures of a scripted server into a cache, as in successive rebuilds."""
@@ -263,8 +244,8 @@ class Fetching:
 
     def __call__(self, answers: Mapping[str, Sequence[Answer]]) -> PictureKeys:
         """Fetches the pictures of some paths; then makes the cached ones eight days older."""
-        ScriptedServer.answers.update({path: [*each] for path, each in answers.items()})
-        ScriptedServer.requests.clear()
+        PictureServer.answers.update({path: [*each] for path, each in answers.items()})
+        PictureServer.requests.clear()
         make_fetcher = partial(PictureFetcher, 4, 2, lambda _host, _port: ["127.0.0.1"], lambda _address, _port: True)
         found = CatalogPictures(PictureCache(self.folder, 10_000_000), None, make_fetcher, 4).keys(
             [f"http://shop.example:{self.port}{path}" for path in answers], lambda _: None
@@ -275,15 +256,12 @@ class Fetching:
 
     @property
     def paths(self) -> list[str]:
-        return [path for path, _ in ScriptedServer.requests]
+        return [path for path, _ in PictureServer.requests]
 
 
 @pytest.fixture
-def fetching(tmp_path: Path) -> Iterator[Fetching]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), ScriptedServer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield Fetching(tmp_path / "cache", server.server_port)
-    server.shutdown()
+def fetching(tmp_path: Path, server: ThreadingHTTPServer) -> Fetching:
+    return Fetching(tmp_path / "cache", server.server_port)
 
 
 def test_old_picture_is_fetched_again(fetching: Fetching) -> None:
@@ -295,7 +273,7 @@ def test_old_picture_is_fetched_again(fetching: Fetching) -> None:
 def test_picture_is_requested_again_after_the_delay_of_the_server(fetching: Fetching) -> None:
     found = fetching({"/a": [(429, {"Retry-After": "1"}), (200, {})]})
     assert len(found.keys) == 1
-    first, second = (time for _, time in ScriptedServer.requests)
+    first, second = (time for _, time in PictureServer.requests)
     assert 0.9 < second - first < 10
 
 

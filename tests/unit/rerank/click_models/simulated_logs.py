@@ -10,23 +10,22 @@ import numpy as np
 import polars as pl
 
 from tests.unit.rerank.click_models.click_simulation import (
-    BrowsingShopper,
-    Conditions,
-    PositionShopper,
-    SimulatedShopper,
+    Shopper,
     SimulatedStore,
     Simulation,
+    browsing_shopper,
     falling_examination,
     falling_gamma,
     graded_store,
+    position_shopper,
     simulate,
 )
 
 DEPTH = 6
 SESSIONS = 40_000
-SHOPPERS: Mapping[str, SimulatedShopper] = {
-    "pbm": PositionShopper(falling_examination(1.0, DEPTH)),
-    "ubm": BrowsingShopper(falling_gamma(0.7, DEPTH)),
+SHOPPERS: Mapping[str, Shopper] = {
+    "pbm": position_shopper(falling_examination(1.0, DEPTH)),
+    "ubm": browsing_shopper(falling_gamma(0.7, DEPTH)),
 }
 
 
@@ -39,7 +38,7 @@ def small_store() -> SimulatedStore:
 
 @cache
 def simulated(model: str) -> Simulation:
-    return simulate(small_store(), SHOPPERS[model], SESSIONS, Conditions(depth=DEPTH, exploration=0.1), seed=11)
+    return simulate(small_store(), SHOPPERS[model], SESSIONS, seed=11, depth=DEPTH, exploration=0.1)
 
 
 def simulated_events(

@@ -25,10 +25,9 @@ from shelfwise.rerank.click_models.labels import (
 from shelfwise.rerank.click_models.models import PositionBased, UserBrowsing
 from shelfwise.rerank.click_models.priors import falling_curve, prior_strength, rank_prior
 from tests.unit.rerank.click_models.click_simulation import (
-    Conditions,
-    PositionShopper,
     falling_examination,
     graded_store,
+    position_shopper,
     simulate,
 )
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
@@ -46,7 +45,7 @@ def shop() -> tuple[pl.DataFrame, pl.DataFrame]:
     store, pairs = graded_store(grades, seed=8)
     bought = random.random(len(store.purchase)) < 0.5
     store = replace(store, purchase=np.where(bought, 0.6, 0.02))
-    made = simulate(store, PositionShopper(falling_examination(1.0, DEPTH)), 15_000, Conditions(depth=DEPTH), seed=8)
+    made = simulate(store, position_shopper(falling_examination(1.0, DEPTH)), 15_000, seed=8, depth=DEPTH)
     return simulated_events(made, store, pairs, START, seed=8), pairs.with_columns(bought=bought)
 
 

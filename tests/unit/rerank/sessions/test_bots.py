@@ -124,6 +124,25 @@ def shop() -> Shop:
     return made
 
 
+@pytest.fixture
+def busy() -> Shop:
+    """A shop with more queries and shoppers."""
+    made = Shop(queries=60)
+    made.honest(150)
+    return made
+
+
+def split(shop: Shop, name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The scores of the sessions of accounts whose names begin so, and of the others."""
+    scores = score_sessions(shop.cleaned())
+    is_named = pl.col("shopper").str.starts_with(name)
+    return scores.filter(is_named), scores.filter(~is_named)
+
+
+def reasons_of(scores: pl.DataFrame) -> set[str]:
+    return {reason for each in scores["reasons"] for reason in each}
+
+
 def test_every_session_has_one_row_in_order(shop: Shop) -> None:
     events = shop.cleaned()
     scores = score_sessions(events)
@@ -168,16 +187,14 @@ def test_other_sessions_of_the_shopper_count(shop: Shop) -> None:
     assert quiet["reasons"][0][-1] == TOGETHER
 
 
-def test_coordinated_accounts_are_found_at_a_human_pace() -> None:
-    shop = Shop(queries=60)
-    shop.honest(150)
+def test_coordinated_accounts_are_found_at_a_human_pace(busy: Shop) -> None:
     for account in ("f1", "f2", "f3"):
         for query in range(0, 24, 2):
-            session = shop.session(account)
+            session = busy.session(account)
             session.search(query)
             for place in (5, 8, 9):
-                session.click(place, shop.pause())
-    found = flagged(shop)
+                session.click(place, busy.pause())
+    found = flagged(busy)
     assert all(all(found.pop(account)) for account in ("f1", "f2", "f3"))
     assert not any(any(sessions) for sessions in found.values())
 
@@ -210,13 +227,11 @@ VIEW, CLICK, OTHER = ("consultation", "0j"), ("click", "0j"), ("consultation", "
 def test_forged_purchases_are_flagged(shop: Shop, count: int, accounts: int, looks: Sequence[tuple[str, str]]) -> None:
     """Regression: purchases cleared every bot, and many of them made honest shoppers seem to buy too little."""
     forge(shop, count, accounts, looks)
-    scores = score_sessions(shop.cleaned())
-    is_forged = pl.col("shopper").str.starts_with("forged")
-    forged = scores.filter(is_forged)
+    forged, others = split(shop, "forged")
     assert len(forged) == accounts
     assert forged["is_fraud"].all()
-    assert {reason for each in forged["reasons"] for reason in each} >= {Signal.PROMOTED.value, Signal.DIRECT.value}
-    assert not scores.filter(~is_forged)["is_fraud"].any()
+    assert reasons_of(forged) >= {Signal.PROMOTED.value, Signal.DIRECT.value}
+    assert not others["is_fraud"].any()
 
 
 def test_campaign_for_one_product_is_not_flagged(shop: Shop) -> None:
@@ -229,51 +244,41 @@ def test_campaign_for_one_product_is_not_flagged(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("accounts", "is_crowd"), [(10, False), (120, True)])
-def test_crowd_that_clicks_only_one_product_is_flagged(accounts: int, is_crowd: bool) -> None:
+def test_crowd_that_clicks_only_one_product_is_flagged(busy: Shop, accounts: int, is_crowd: bool) -> None:
     """Each account searches once, at a shopper's pace, and clicks a low result: only their number is suspicious."""
-    shop = Shop(queries=60)
-    shop.honest(150)
     for number in range(accounts):
-        shop.session(f"hired {number}").visit(0, (8,), shop.pause())
-    scores = score_sessions(shop.cleaned())
-    is_hired = pl.col("shopper").str.starts_with("hired")
-    hired = scores.filter(is_hired)
+        busy.session(f"hired {number}").visit(0, (8,), busy.pause())
+    hired, others = split(busy, "hired")
     assert hired["is_fraud"].to_list() == [is_crowd] * accounts
-    assert not is_crowd or {reason for each in hired["reasons"] for reason in each} >= {Signal.CROWD.value, TOGETHER}
-    assert not scores.filter(~is_hired)["is_fraud"].any()
+    assert not is_crowd or reasons_of(hired) >= {Signal.CROWD.value, TOGETHER}
+    assert not others["is_fraud"].any()
 
 
 @pytest.mark.parametrize(("accounts", "is_crowd"), [(6, False), (60, True)])
-def test_accounts_that_click_a_low_product_each_time_are_flagged(accounts: int, is_crowd: bool) -> None:
+def test_accounts_that_click_a_low_product_each_time_are_flagged(busy: Shop, accounts: int, is_crowd: bool) -> None:
     """Before the click each account acts like a shopper. Only the sessions with the click are flagged."""
-    shop = Shop(queries=60)
-    shop.honest(150)
     for number in range(accounts):
-        session = shop.session(f"hired {number}")
+        session = busy.session(f"hired {number}")
         for _ in range(3):
-            session.search(int(shop.random.integers(60)))
-            for place in np.flatnonzero(shop.random.random(RESULTS) < 0.4 * np.arange(1, RESULTS + 1) ** -0.9) + 1:
-                session.click(int(place), shop.pause())
-        session.visit(0, (8,), shop.pause())
-        shop.session(f"hired {number}").visit(1, (1,), shop.pause())
-    scores = score_sessions(shop.cleaned())
-    is_hired = pl.col("shopper").str.starts_with("hired")
-    hired = scores.filter(is_hired)
+            session.search(int(busy.random.integers(60)))
+            for place in np.flatnonzero(busy.random.random(RESULTS) < 0.4 * np.arange(1, RESULTS + 1) ** -0.9) + 1:
+                session.click(int(place), busy.pause())
+        session.visit(0, (8,), busy.pause())
+        busy.session(f"hired {number}").visit(1, (1,), busy.pause())
+    hired, others = split(busy, "hired")
     assert hired["is_fraud"].to_list() == [is_crowd, False] * accounts
-    assert not is_crowd or {reason for each in hired["reasons"] for reason in each} >= {Signal.SURE.value}
-    assert scores.filter(~is_hired)["is_fraud"].sum() <= 2
+    assert not is_crowd or reasons_of(hired) >= {Signal.SURE.value}
+    assert others["is_fraud"].sum() <= 2
 
 
-def test_product_that_everybody_who_looks_clicks_is_not_flagged() -> None:
+def test_product_that_everybody_who_looks_clicks_is_not_flagged(busy: Shop) -> None:
     """Each shopper examines position p with probability p^-0.9, and clicks position 8 of one query if examined."""
-    shop = Shop(queries=60)
-    shop.honest(150)
     for number in range(300):
-        session = shop.session(f"u{number % 150}")
+        session = busy.session(f"u{number % 150}")
         session.search(0)
-        if shop.random.random() < 8**-0.9:
-            session.click(8, shop.pause())
-    assert not score_sessions(shop.cleaned())["is_fraud"].any()
+        if busy.random.random() < 8**-0.9:
+            session.click(8, busy.pause())
+    assert not score_sessions(busy.cleaned())["is_fraud"].any()
 
 
 @pytest.mark.parametrize(("buries", "reason"), [(0.5, Signal.PASSING), (0.2, Signal.BURIERS), (0.0, None)])
@@ -308,12 +313,10 @@ def test_accounts_that_click_half_of_the_other_products_are_flagged(accounts: in
         session.search(0)
         for place in shop.random.permutation(np.arange(2, RESULTS + 1))[:5]:
             session.click(int(place), shop.pause())
-    scores = score_sessions(shop.cleaned())
-    is_hired = pl.col("shopper").str.starts_with("hired")
-    hired = scores.filter(is_hired)
+    hired, others = split(shop, "hired")
     assert hired["is_fraud"].to_list() == [is_crowd] * accounts
-    assert not is_crowd or {reason for each in hired["reasons"] for reason in each} >= {Signal.PASSING.value}
-    assert scores.filter(~is_hired)["is_fraud"].sum() <= 2
+    assert not is_crowd or reasons_of(hired) >= {Signal.PASSING.value}
+    assert others["is_fraud"].sum() <= 2
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -332,11 +335,9 @@ def test_accounts_of_such_a_crowd_that_click_little_are_flagged(alone: bool) -> 
             session.search(0)
             for place in shop.random.permutation(np.arange(2, RESULTS + 1))[:count]:
                 session.click(int(place), shop.pause())
-    scores = score_sessions(shop.cleaned())
-    is_hired = pl.col("shopper").str.starts_with("hired")
-    hired = scores.filter(is_hired)
+    hired, others = split(shop, "hired")
     assert int(hired["is_fraud"].sum()) >= 0.95 * len(hired)
-    assert scores.filter(~is_hired)["is_fraud"].sum() <= 4
+    assert others["is_fraud"].sum() <= 4
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])

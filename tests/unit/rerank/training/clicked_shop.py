@@ -16,10 +16,9 @@ from shelfwise.rerank.training.click_dataset import ClickData, ClickLists, click
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, merged_scores
 from shelfwise.rerank.training.evaluation import ndcg
 from tests.unit.rerank.click_models.click_simulation import (
-    Conditions,
-    PositionShopper,
     SimulatedStore,
     falling_examination,
+    position_shopper,
     simulate,
 )
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
@@ -43,10 +42,10 @@ class Shop:
                 "product_id": [f"p{row}" for row in lists.rows.tolist()],
             }
         )
-        conditions = Conditions(depth=DEPTH, exploration=0.1)
         store = self._store()
-        shopper = PositionShopper(falling_examination(strength, DEPTH))
-        return simulated_events(simulate(store, shopper, sessions, conditions, seed), store, table, START, seed)
+        shopper = position_shopper(falling_examination(strength, DEPTH))
+        simulation = simulate(store, shopper, sessions, seed, depth=DEPTH, exploration=0.1)
+        return simulated_events(simulation, store, table, START, seed)
 
     def ndcg(self, scores: NDArray[np.floating]) -> float:
         return float(ndcg(scores, self.relevance.astype(np.float32), self.data.lists.offsets).mean())
@@ -62,7 +61,7 @@ class Shop:
         attractive = 0.05 + 0.7 * self.relevance
         alike = np.ones(len(attractive))
         traffic = np.full(len(lists), 1 / len(lists))
-        return SimulatedStore(rankings, traffic, attractive, 0.0 * alike, 0.4 * alike, 0.5 * alike)
+        return SimulatedStore(rankings, traffic, attractive, 0.4 * alike, 0.5 * alike)
 
 
 def shop(folder: Path, queries: int = 60, candidates: int = 16) -> Shop:

@@ -51,10 +51,9 @@ from tests.learning_stores import QUICK
 from tests.progress import KilledError, StoppedProgress
 from tests.rankers import REPORT
 from tests.unit.rerank.click_models.click_simulation import (
-    Conditions,
-    PositionShopper,
     falling_examination,
     graded_store,
+    position_shopper,
     simulate,
 )
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
@@ -76,8 +75,8 @@ def events(demo: DemoFiles) -> pl.DataFrame:
         list({query: judged for query, judged in grades.items() if len(set(judged.values())) > 1}.items())[:120]
     )
     store, pairs = graded_store(simulate_clicks, seed=1)
-    shopper = PositionShopper(falling_examination(1.0))
-    log = simulated_events(simulate(store, shopper, 4_000, Conditions(), 1), store, pairs, START, 1)
+    shopper = position_shopper(falling_examination(1.0))
+    log = simulated_events(simulate(store, shopper, 4_000, 1), store, pairs, START, 1)
     return log.with_columns(who="query_id")
 
 
