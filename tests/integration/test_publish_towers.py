@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,17 @@ from typer.testing import CliRunner
 
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.indexer.targets import ReencodeReport, reencode
-from shelfwise.rerank.text_towers.artifacts import read_towers
 from shelfwise.rerank.text_towers.dataset import JUDGING_SHARE, is_validation_query
 from shelfwise.rerank.text_towers.options import TextTowerOptions
 from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.encoders.registry import open_encoder
-from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, StoreLockedError, TrainingError
+from shelfwise.retrieval.errors import (
+    EncoderUnavailableError,
+    JudgmentsError,
+    SettingError,
+    StoreLockedError,
+    TrainingError,
+)
 from shelfwise.retrieval.index.vectors import VECTORS_FILE
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
@@ -103,13 +109,6 @@ class TestBetterTowers:
             hits = engine.search("small blue tap", size=3, stage="dense").hits
             assert "blue faucet small" in [hit.product.title for hit in hits]
 
-    def test_test_queries_are_not_trained_on(self, published: Path) -> None:
-        (folder,) = (published / "index" / "training" / "towers").iterdir()
-        trained_on = read_towers(folder).trained_on
-        judges = len(judging(every_query()))
-        assert trained_on["training queries"] + trained_on["validation queries"] == len(every_query()) - judges
-        assert trained_on["leaked"] == 0
-
     def test_live_changes_are_kept(self, published: Path) -> None:
         with SearchEngine.open(published / "index") as engine:
             vector = engine.snapshot.encoder.encode_queries(["new"])[0]
@@ -133,15 +132,6 @@ class TestBetterTowers:
         assert (report.version, report.encoder_reason) == ("v000003", "as for the previous version")
         assert store.manifest("v000003").encoder == store.manifest("v000002").encoder
         assert report.encoded <= 2
-
-    def test_the_next_rebuild_encodes_nothing_again(self, published: Path, cache: Path, tmp_path: Path) -> None:
-        root = Path(shutil.copytree(published, tmp_path / "store"))
-        document: Any = msgspec.json.decode((published / "told.json").read_bytes())
-        options = RebuildOptions(
-            (str(root / "feed.jsonl"),), cache, encoder=document["folder"], runtime=document["published"]["runtime"]
-        )
-        report = rebuild(root / "index", options)
-        assert report.encoded == 0 or report.live
 
 
 class TestRejectedTowers:
@@ -183,23 +173,21 @@ def test_run_killed_after_training_does_not_train_again(root: Path, cache: Path,
     assert (serving(root), kept.exists()) == ("v000002", False)
 
 
-@pytest.mark.parametrize("name", ["mine", pytest.param("", marks=pytest.mark.slow)])
 def test_run_killed_before_writing_does_not_reuse_other_towers(
-    root: Path, cache: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
         raise KilledError
 
-    folder = root / name if name else None
+    folder = root / "mine"
     request = replace(asked(root, cache), options=replace(SHORT, seed=5), out=folder)
     with monkeypatch.context() as killing, pytest.raises(KilledError):
         killing.setattr("shelfwise.service.training.text_towers.write_towers", killed)
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
     other = train_text_towers(root / "index", SETTINGS, replace(request, options=SHORT), NullProgress())
-    if folder:
-        with pytest.raises(SettingError, match="exists; name a new folder"):
-            train_text_towers(root / "index", SETTINGS, request, NullProgress())
-    done = train_text_towers(root / "index", SETTINGS, replace(request, out=folder and root / "new"), NullProgress())
+    with pytest.raises(SettingError, match="exists; name a new folder"):
+        train_text_towers(root / "index", SETTINGS, request, NullProgress())
+    done = train_text_towers(root / "index", SETTINGS, replace(request, out=root / "new"), NullProgress())
     assert done.folder != other.folder
     assert (done.spec.options["seed"], other.spec.options["seed"]) == (5, 0)
 
@@ -215,11 +203,26 @@ def test_missing_serving_model_is_named(root: Path, cache: Path) -> None:
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
 
 
-def test_a_runtime_that_does_not_exist_is_refused_before_the_training(root: Path, cache: Path) -> None:
-    request, watched = replace(asked(root, cache), publish=True, runtime="onnx"), StoppedProgress()
-    with pytest.raises(SettingError, match="runtime 'onnx' does not exist"):
-        train_text_towers(root / "index", SETTINGS, request, watched)
-    assert not watched.phases
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ("--out {root}", SettingError, "exists; name a new folder for the towers"),
+        ("--judgments {root}/nothing.tsv", JudgmentsError, "cannot be read"),
+        ("--encoder {root}/no-such-model", EncoderUnavailableError, ""),
+        ("--judgments {root}/bad.tsv", TrainingError, "all judgments have the grade 0"),
+        ("--ranks 500-101", SettingError, "--ranks: .* is not a range of ranks"),
+        ("--lora 8 --fgm 0.5", SettingError, "train all weights with it"),
+        ("--matryoshka 512", SettingError, "--matryoshka has 512 columns"),
+        ("--runtime onnx", SettingError, "runtime 'onnx' does not exist"),
+    ],
+)
+def test_invalid_training_input_is_refused(root: Path, arguments: str, error: type[Exception], message: str) -> None:
+    (root / "bad.tsv").write_text("query\tproduct_id\tgrade\nred bulb\tp001\t0\nblue tap\tp005\t0\n")
+    given = arguments if "--judgments" in arguments else f"--judgments {{root}}/judgments.tsv {arguments}"
+    done = CliRunner().invoke(app, ["train", "towers", str(root / "index"), *given.format(root=root).split()])
+    assert isinstance(done.exception, error)
+    assert re.search(message, str(done.exception))
+    assert not [*(root / "index" / "training").glob("towers*")]
 
 
 class TestReencoding:

@@ -1,4 +1,4 @@
-"""`shelfwise train users` from a store's events to a tower that serves or is rejected; killed and refused."""
+"""`shelfwise train users` from a store's events to a tower that serves or is rejected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shelfwise.rerank.model_store import ModelStore, ServingModel
 from shelfwise.rerank.user_tower.evaluation import split_by_time
 from shelfwise.rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, user_tower_store
 from shelfwise.rerank.user_tower.histories import Histories
-from shelfwise.retrieval.errors import ModelDamagedError, StoreMissingError, TrainingError
+from shelfwise.retrieval.errors import ModelDamagedError, TrainingError
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.service.cli.main import app
 from shelfwise.service.engine.engine import SearchEngine
@@ -34,7 +34,6 @@ from shelfwise.service.training.user_tower import (
     train_users,
 )
 from tests.learning_stores import with_events
-from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,24 +61,6 @@ def test_user_tower_is_trained_evaluated_and_stored(root: Path) -> None:
     assert not list((root / TRAINING_FOLDER).glob("users-*"))
     with SearchEngine.open(root, follow=False) as engine:
         assert engine.user_tower == (text["tower"] if text["serves"] else "")
-
-
-@pytest.mark.slow
-def test_killed_training_resumes_to_the_same_tower(root: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(root, tmp_path / "other"))
-    whole = train_users(other, SETTINGS, OPTIONS, NullProgress()).tower
-    with pytest.raises(KilledError):
-        train_users(root, SETTINGS, OPTIONS, StoppedProgress(3, KilledError, of="train"))
-    assert list((root / TRAINING_FOLDER).glob("users-*"))
-    again = train_users(root, SETTINGS, OPTIONS, NullProgress()).tower
-    for name in ("model.onnx", "products.safetensors", "products.json"):
-        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
-    assert again.report.methods == whole.report.methods
-
-
-def test_a_store_without_events_is_refused(demo_index: Path) -> None:
-    with pytest.raises(StoreMissingError):
-        train_users(demo_index, SETTINGS, OPTIONS, NullProgress())
 
 
 def test_too_few_shoppers_are_refused(demo_index: Path, tmp_path: Path) -> None:

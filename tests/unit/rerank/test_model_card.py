@@ -11,7 +11,6 @@ from shelfwise.rerank.evaluation.promotion import ALL_QUERIES, NDCG, Decision, M
 from shelfwise.rerank.evaluation.statistics import Difference
 from shelfwise.rerank.model_card import CARD_FILE, option_values, read_card
 from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.rerank.user_tower.files import USER_TOWERS, MethodResult, UserTowerReport
 from tests.rankers import REPORT, SPEC, building
 
 
@@ -63,16 +62,3 @@ def test_training_writes_a_sealed_card(tmp_path: Path) -> None:
     with (added.model.folder / CARD_FILE).open("a") as file:
         file.write("It is perfect.")
     assert "card.md" in str(ranker_store(tmp_path).serving().notices)
-
-
-def test_user_towers_compare_methods() -> None:
-    methods = (MethodResult("the new tower", 0.3, 0.2), MethodResult("popularity", 0.2, 0.1))
-    gain = Difference(0.1, 0.05, 0.15, 1.0, 80)
-    report = UserTowerReport(
-        created="", shoppers=80, against="popularity", methods=methods, difference=gain, slices={"of more": methods}
-    )
-    assert [(each.slice, each.queries, each.challenger, each.served) for each in report.comparisons] == [
-        (ALL_QUERIES, 80, 0.2, 0.1),
-        ("of more", 0, 0.2, 0.1),
-    ]
-    assert USER_TOWERS.use.limits

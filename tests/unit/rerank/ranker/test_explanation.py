@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from shelfwise.rerank.ranker.explanation import Factor, QueryWords, contributions, neutral_features, term_matches
 from shelfwise.rerank.ranker.features import FEATURES, MERGED, Candidates, History
@@ -52,18 +51,6 @@ def without_query_tokens(whole: Candidates) -> Candidates:
 def test_every_feature_is_in_one_group() -> None:
     result = [name for factor in Factor for name in factor.value]
     assert sorted((*result, *OF_THE_QUERY)) == sorted(FEATURES)
-
-
-def test_linear_contributions_are_weights_times_deviations(tmp_path: Path) -> None:
-    whole = candidates(7)
-    found = contributions(linear(tmp_path, EXPLAINED_SPEC), whole)
-    weights = numpy_helper.to_array(linear_graph(5).graph.initializer[0]).astype(np.float64) @ WEIGHTS
-    weights[MERGED] += SPEC.mix
-    assert set(found) == set(Factor) - {Factor.WORDS, Factor.HISTORY}
-    for factor, scores in found.items():
-        columns = [FEATURES.index(name) for name in factor.value]
-        expected = (whole.features[:, columns] - np.array(NEUTRAL)[columns]) @ weights[columns]
-        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_contributions_equal_rescoring(exported: Exported) -> None:

@@ -9,21 +9,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
-from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker.features import FEATURES
-from shelfwise.rerank.ranker.network import CrossAttention, RankerNetwork, load_network, save_network
-from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.network import CrossAttention, RankerNetwork, load_network
 from shelfwise.rerank.ranker.pruning import PartImportance, PruningTarget, Sample, measure_importance, prune_network
-from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker, write_ranker
-from shelfwise.retrieval.encoders.onnx_export import quantise_graph
 from shelfwise.retrieval.errors import InputError, ModelDamagedError, ModelError
-from tests.rankers import REPORT, SPEC
 from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, tensors
 
 WEIGHTS = (0.5, 0.3, 0.2)
@@ -57,10 +50,6 @@ def replacing(module: nn.Module, places: list[int], mean: Tensor) -> Iterator[No
 
 def same_scores(one: RankerNetwork, other: RankerNetwork) -> bool:
     return all(near(a, b) for a, b in zip(scored(one, *LISTS), scored(other, *LISTS), strict=True))
-
-
-def served(folder: Path, spec: RankerSpec) -> OnnxRanker:
-    return OnnxRanker(StoredRanker("ranker-0001", folder, spec, REPORT))
 
 
 @pytest.fixture(scope="module")
@@ -116,24 +105,6 @@ def test_pruned_layer_is_replaced_by_its_mean(by: RankerNetwork, found: PartImpo
     mean = torch.cat([torch.zeros(scalars), found.pooled])
     with replacing(by.mlp[0], list(range(scalars, scalars + 16)), mean):
         assert same_scores(made, by)
-
-
-@pytest.mark.slow
-def test_pruned_network_is_stored_exported_and_loaded(by: RankerNetwork, found: PartImportance, tmp_path: Path) -> None:
-    made = prune_network(by, found, PruningTarget(heads=2, feed_forward=0))
-    save_network(made, tmp_path / WEIGHTS_FILE)
-    again = load_network(tmp_path / WEIGHTS_FILE)
-    assert again.shape == made.shape
-    assert same_scores(again, made)
-    export_network(made, tmp_path / MODEL_FILE)
-    spec = msgspec.structs.replace(SPEC, mix=0.0, event_weights=(1.0, 0.0, 0.0), layers=1)
-    write_ranker(tmp_path, spec, REPORT)
-    expected = [each[:, 0] for each in scored(made, *LISTS)]
-    for result, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
-        assert near(result, wanted)
-    onnx.save(quantise_graph(onnx.load(tmp_path / MODEL_FILE)), tmp_path / MODEL_FILE)
-    for result, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
-        assert np.abs(result - wanted).max() < 0.05 * wanted.std() + 0.02
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import msgspec
 import pytest
-from typer.testing import CliRunner
 
 from shelfwise.rerank.model_store import DEFAULT_MODEL, MODEL_FILE, WEIGHTS_FILE, Encoding
 from shelfwise.rerank.ranker.features import FIRST_STAGE, SIGNALS
@@ -16,7 +14,6 @@ from shelfwise.rerank.ranker.network import load_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, read_report, shipped_ranker, verify_ranker
 from shelfwise.retrieval.errors import ModelDamagedError, UnknownModelError
-from shelfwise.service.cli.main import app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.served_models import encoding_of
 from tests.rankers import REPORT, building
@@ -118,21 +115,6 @@ def test_damaged_shipped_ranker_is_reported_and_merged_order_is_used(
     found = ranker_store(root).serving(MINI)
     assert found.model is None
     assert "results keep the merged order" in found.notices[0]
-
-
-def test_commands_show_the_shipped_ranker(root: Path) -> None:
-    def run(command: str, *arguments: str) -> str:
-        done = CliRunner().invoke(app, ["models", command, str(root), *arguments])
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    assert "default, the shipped ranker, serves." in run("list")
-    assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_MODEL
-    assert "icecat, retrotech" in run("show")
-    run("off")
-    assert "serves." not in run("list").split("\n")[0]
-    run("rollback", DEFAULT_MODEL)
-    assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_MODEL
 
 
 def test_shipped_files_contain_no_local_paths() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -20,21 +19,11 @@ from shelfwise.rerank.text_towers.dataset import (
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.judgments import Judgments
 from shelfwise.retrieval.records import Product
-from tests.unit.rerank.text_towers.tiny_towers import COLOURS, judged, row_of, shop
+from tests.unit.rerank.text_towers.tiny_towers import COLOURS, judged, row_of
 
 
 def asked(query: str, **gains: float) -> JudgedQuery:
     return JudgedQuery(query, {product: Opinion(gain, gain) for product, gain in gains.items()})
-
-
-def test_split_keeps_every_query() -> None:
-    made = shop()
-    assert len(made.training) + len(made.validation) == len(made.queries) == len(judged())
-    assert 0 < len(made.validation) < len(made.training)
-    # The two sizes of the colour are positive; the two of another colour are judged irrelevant.
-    assert made.is_positive.sum() == 2 * len(made.queries)
-    assert len(made.rows) == 4 * len(made.queries)
-    assert (np.diff(made.query_of) >= 0).all()
 
 
 class TestSplits:

@@ -99,13 +99,6 @@ class TestLearning:
         assert max(epoch.validation for epoch in curve) > curve[0].validation + 0.03
         assert training.judges.validate(attention) == max(epoch.validation for epoch in curve)
 
-    @pytest.mark.slow
-    def test_random_clicks_give_no_gain(self, tmp_path: Path) -> None:
-        for seed in range(3):
-            training = simulate_preferences(seed, preferences=False).training()
-            attention, _ = train_history(start(), training, tmp_path / str(seed))
-            assert training.judges.gain(attention).low <= 0
-
 
 class TestHistories:
     def test_history_contains_only_earlier_acts(self) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker.network import RankerNetwork, load_network, save_network
@@ -77,12 +76,8 @@ def test_useless_head_is_pruned_and_the_smaller_ranker_is_published(root: Path) 
 
 
 @pytest.mark.slow
-def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    console = Console(width=200)
-    monkeypatch.setattr("shelfwise.service.cli.output.out", console)
-    with console.capture() as capture:
-        run(root, "ranker-0001", "--layers", "0", "--precision", "int8")
-    result = capture.get()
+def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path) -> None:
+    run(root, "ranker-0001", "--layers", "0", "--precision", "int8")
     registry = ranker_store(root)
     made = registry.open("ranker-0002")
     assert registry.current() == "ranker-0001"
@@ -92,8 +87,6 @@ def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monk
     assert made.report.rejection_reasons == (
         f"pruned from ranker-0001, with which it agrees by {agreed:.4f}: use --publish to serve one",
     )
-    assert f"agreement {agreed:.4f}" in result
-    assert "ranker-0002 was not published" in result
     with pytest.raises(ModelRefusedError, match="ranker-0002 was rejected: a model derived from it may not serve"):
         run(root, "ranker-0002", "--precision", "fp32", "--publish")
 
@@ -103,8 +96,6 @@ def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monk
     [
         ((), "nothing of ranker-0001 would be removed"),
         (("--heads", "4", "--feed-forward", "16", "--layers", "1", "--precision", "fp32"), "nothing of ranker-0001"),
-        (("--heads", "5"), "5 heads cannot be kept in this ranker; allowed are 1 to 4"),
-        (("--feed-forward", "17"), "17 feed-forward units cannot be kept in this ranker; allowed are 0 to 16"),
     ],
 )
 def test_pruning_that_removes_nothing_is_refused(ranked: Path, arguments: tuple[str, ...], why: str) -> None:

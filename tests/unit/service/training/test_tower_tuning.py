@@ -44,13 +44,6 @@ def test_resumed_study_tries_new_options(tmp_path: Path) -> None:
     assert not {each.learning_rate for each in first.tried} & {each.learning_rate for each in more.tried}
 
 
-def test_options_without_effect_are_not_tried(tmp_path: Path) -> None:
-    train = TrialRecorder()
-    loss = LossOptions(name="pointwise")
-    tuned(TextTowerOptions(learning_rate=2e-5, loss=loss), 6, tmp_path / "study.db", train, NullProgress())
-    assert {each.loss.margin for each in train.tried} == {0.0}
-
-
 def test_killed_study_resumes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tuned(OPTIONS, 6, tmp_path / "study.db", TrialRecorder(killed=4), NullProgress())
@@ -58,14 +51,6 @@ def test_killed_study_resumes(tmp_path: Path) -> None:
     found = tuned(OPTIONS, 6, tmp_path / "study.db", train, NullProgress())
     assert len(train.tried) == 3
     assert tuned(OPTIONS, 6, tmp_path / "study.db", TrialRecorder(killed=1), NullProgress()) == found
-
-
-def test_study_killed_at_the_start_retries_the_given_options(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        tuned(OPTIONS, 2, tmp_path / "study.db", TrialRecorder(killed=1), NullProgress())
-    train = TrialRecorder()
-    tuned(OPTIONS, 2, tmp_path / "study.db", train, NullProgress())
-    assert train.tried[0] == OPTIONS
 
 
 def test_invalid_study_file_is_named(tmp_path: Path) -> None:
