@@ -194,9 +194,9 @@ class ServiceSettings(SettingsTable):
     if switched on on the admin page"""
     body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
     """largest request body in bytes, after decompression"""
-    requests_per_minute_key: int = Field(default=60_000, ge=1)
+    requests_per_minute_key: int = Field(default=60_000, ge=1, le=1_000_000_000)
     """rate limit of one key, a large search counting as several; a key may have its own limit"""
-    requests_per_minute_address: int = Field(default=6_000, ge=1)
+    requests_per_minute_address: int = Field(default=6_000, ge=1, le=1_000_000_000)
     """rate limit of one address, a large search counting as several"""
     pages: bool = True
     """whether the store page and the admin page are served"""

@@ -38,7 +38,7 @@ from shelfwise.service.http.fields import ReturnedFields
 from shelfwise.service.http.impressions import ImpressionRecorder, public_events, trusted_events
 from shelfwise.service.http.indexes import IndexRegistry, IndexUnavailableError, UnknownIndexError
 from shelfwise.service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
-from shelfwise.service.http.request import EXTENSION, INDEX, PREFIX
+from shelfwise.service.http.request import EXTENSION, INDEX, PREFIX, header_key
 from shelfwise.service.http.schemas import json_response
 from shelfwise.service.http.tasks import TaskRunner
 from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS
@@ -310,7 +310,9 @@ class RequestIndexes:
         try:
             return (find or self.get)(name)
         except (UnknownIndexError, IndexUnavailableError) as error:
-            permit = identify(self.shared, self._request, _any_key(self._request))
+            named = {name.lower(): value for name, value in self._request.query_params.items()}
+            key = header_key(self._request.scope) or named.get("x-algolia-api-key", "")
+            permit = identify(self.shared, self._request, key)
             raise self._refusal(permit, name, error) from None
 
     def admitted(
@@ -491,15 +493,6 @@ def _not_its_index(permit: Permit, name: str) -> RequestError:
     """The error for an index that the key may not use, equal whether the index exists or not."""
     patterns = ", ".join(dict.fromkeys(each for group in permit.indexes for each in group))
     return RequestError(403, f"this key is not for the index {name[:100]!r}; it is for {patterns}", code="other_index")
-
-
-def _any_key(request: Request) -> str:
-    """The key of a request, in any header that an interface uses, or in the query string."""
-    headers = request.headers
-    kind, _, bearer = headers.get("authorization", "").partition(" ")
-    named = {name.lower(): value for name, value in request.query_params.items()}
-    found = (headers.get("x-api-key"), headers.get("x-algolia-api-key"), named.get("x-algolia-api-key"))
-    return next((each for each in (bearer if kind.lower() == "bearer" else "", *found) if each), "")
 
 
 def check_scope(permit: Permit, scope: Scope, *, secured: bool = False) -> None:

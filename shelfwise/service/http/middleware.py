@@ -32,6 +32,7 @@ from shelfwise.service.http.request import (
     REQUEST_ID,
     describe_undecodable,
     find_undecodable,
+    header_key,
     is_protocol_path,
     is_upload,
     is_utf8,
@@ -222,14 +223,9 @@ class EarlyRefusals:
 
 def _sender(scope: Scope) -> Client | None:
     """The client of a request, before its key is verified; None if the key is in the query string."""
-    headers = dict(scope["headers"])
     if b"x-algolia-api-key" in scope.get("query_string", b"").lower():
         return None
-    kind, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-    keys = (bearer if kind.lower() == b"bearer" else b"", headers.get(b"x-api-key"), headers.get(b"x-algolia-api-key"))
-    return Client.of(
-        next((key.decode("latin-1") for key in keys if key), ""), scope["client"][0] if scope["client"] else ""
-    )
+    return Client.of(header_key(scope), scope["client"][0] if scope["client"] else "")
 
 
 def _check_address(scope: Scope) -> None:

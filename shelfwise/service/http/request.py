@@ -6,6 +6,7 @@ import random
 import re
 from urllib.parse import unquote_to_bytes
 
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
 REQUEST_ID = "X-Request-ID"
@@ -31,6 +32,14 @@ def request_id(scope: Scope) -> str:
         known = given if _VALID_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         scope[_SCOPE_KEY] = known
     return str(known)
+
+
+def header_key(scope: Scope) -> str:
+    """The key in a request's headers, in whichever an interface uses; empty if there is none."""
+    headers = Headers(scope=scope)
+    kind, _, bearer = headers.get("authorization", "").partition(" ")
+    keys = (bearer if kind.lower() == "bearer" else "", headers.get("x-api-key"), headers.get("x-algolia-api-key"))
+    return next((key for key in keys if key), "")
 
 
 def is_protocol_path(scope: Scope) -> bool:

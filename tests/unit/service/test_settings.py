@@ -35,6 +35,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "elasticsearch.deadline": ("2.5", "2.5", 2.5, "0", "soon"),
     "recommend.seen": ('"show"', "show", "show", '"never"', "sometimes"),
     "service.port": ("0", "0", 0, "-1", "65536"),
+    "service.requests_per_minute_key": ("7", "7", 7, "0", "7" * 400),
     "service.cors_origins": ('"https://a.example"', "https://a.example", "https://a.example", "5", None),
     "service.pages": ("false", "no", False, "2", "perhaps"),
     "service.shopify_secret": (f'"{SECRET}"', SECRET, SecretStr(SECRET), "5", None),
