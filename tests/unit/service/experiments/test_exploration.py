@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -51,7 +51,7 @@ def exploring(demo_index: Path) -> Iterator[SearchEngine]:
         yield opened
 
 
-def products(hits: tuple[Hit, ...]) -> list[str]:
+def products(hits: Sequence[Hit]) -> list[str]:
     return [hit.product.id for hit in hits]
 
 
@@ -119,10 +119,10 @@ def test_pages_of_an_answer_neither_repeat_nor_lose_a_product(
         assert hit.propensity is not None
         assert 0 < hit.propensity <= 0.2
         assert hit.product.availability in (None, Availability.IN_STOCK)
-        others = [each for each in products(plain.hits) if each != hit.product.id]
-        assert [each for each in products(whole.hits) if each != hit.product.id] == others[: len(whole.hits) - 1]
-        groups = [each for each in whole.hits if each.group_rank == 1]
+        groups, plain_groups = ([each for each in page.hits if each.group_rank == 1] for page in (whole, plain))
         assert FIRST_RANK <= groups.index(hit) + 1 <= LAST_RANK
+        others = [each for each in products(plain_groups) if each != hit.product.id]
+        assert [each for each in products(groups) if each != hit.product.id] == others[: len(groups) - 1]
         assert hit.product.id not in products(plain.hits)[:LAST_RANK]
 
 
