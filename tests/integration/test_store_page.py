@@ -165,8 +165,10 @@ def test_facets_match_hits_and_keep_alternatives(browser: Browser, address: str)
 
 
 @pytest.mark.slow
-def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: str) -> None:
-    with visiting(browser, address) as visit:
+def test_options_of_variants_are_chosen_and_bought_as_one_product(
+    browser: Browser, address: str, store: SearchEngine
+) -> None:
+    with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/?product=jacket")
         colours, sizes = (visit.page.get_by_role("group", name=name) for name in ("Color", "Size"))
         cost = visit.page.locator(".cost")
@@ -179,8 +181,15 @@ def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: st
         sizes.get_by_role("radio", name="S").check()
         expect(colours.get_by_role("radio", name="Red"), "there is no small one in navy").to_be_checked()
         visit.page.locator(".product-text .add").click()
-        visit.page.get_by_role("link", name="Basket, 1 item").click()
+        colours.get_by_role("radio", name="Navy").check()
+        visit.page.locator(".product-text .add").click()
+        visit.page.get_by_role("link", name="Basket, 2 items").click()
         visit.page.get_by_text("Red, S").wait_for()
+        visit.page.get_by_role("button", name="Buy").click()
+        visit.page.get_by_role("heading", name="Thank you").wait_for()
+        bought = {"kind": "purchase", "product_id": "jacket"}
+        assert within(60, lambda: any(bought.items() <= row.items() for row in recorded_events(store.root)))
+    assert [row["quantity"] for row in recorded_events(store.root) if bought.items() <= row.items()] == [2]
 
 
 @pytest.mark.slow

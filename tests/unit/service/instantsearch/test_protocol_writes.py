@@ -70,6 +70,7 @@ def _to_second(moment: datetime | None) -> datetime | None:
         ({"name": "A", "sizes": [[1]]}, "sizes[0] is a list"),
         ({"name": "A", "_secret": 1}, "_secret"),
         ({"name": "A", "categories": 5}, "categories must be a list"),
+        ({"name": "A", "identifiers": ["x"]}, "identifiers must be an object"),
         ({"name": "A", "created": 1e300}, "created is 1e+300"),
         ({"name": "A", "variants": [{"objectID": "1", "colour": "red"}]}, "a variant has no 'colour'"),
         ({"name": "A", "variants": ["x"]}, "variants must be a list of objects"),
@@ -95,6 +96,7 @@ def test_record_that_is_no_product_is_refused_by_name(record: dict[str, Any], na
             ("Tools", "Drills"),
         ),
         ({"categories": {}}, ()),
+        ({"hierarchicalCategories": {"lvl0": []}}, ()),
     ],
 )
 def test_categories_of_every_form_become_a_path(record: dict[str, Any], path: tuple[str, ...]) -> None:
