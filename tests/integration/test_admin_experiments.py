@@ -95,30 +95,6 @@ def refused(visit: Visit, field: Locator, message: str) -> None:
     visit.faults = [each for each in visit.faults if "400" not in each]
 
 
-def test_errors_are_shown_next_to_their_field(browser: Browser, address: str, root: Path) -> None:
-    ExperimentStore(root).put(MERGING)
-    with visiting(browser, address) as visit:
-        visit.page.goto("/admin#experiments")
-        visit.page.get_by_role("button", name="New experiment").click()
-        second = visit.page.get_by_role("group", name="Variant 2")
-        identity, until = visit.page.get_by_label("Id", exact=True), visit.page.get_by_label("Until")
-        name, merge = second.get_by_label("Name"), second.get_by_label("Merge method")
-        refused(visit, identity, "is ''; it must be 1 to 32")
-        identity.fill("other")
-        name.fill("B")
-        refused(visit, name, "is 'B'; it must be")
-        assert serious_faults(visit.page) == []
-        name.fill("b")
-        merge.fill("best")
-        refused(visit, merge, "is 'best', it can be per-word")
-        merge.fill("rrf")
-        refused(visit, merge, "'merging' also sets merge at that time")
-        merge.fill("")
-        visit.page.get_by_label("From", exact=True).fill("2026-01-02T00:00")
-        until.fill("2026-01-01T00:00")
-        refused(visit, until, "is not after")
-
-
 @pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 320)])
 def test_report_shows_result_in_words_and_figures(
     browser: Browser, address: str, root: Path, theme: str, width: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from shelfwise.retrieval.errors import ExperimentError, StoreDamagedError, StoreForeignError
+from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.service.experiments.experiment import Experiment, Variant, VariantOptions
 from shelfwise.service.experiments.store import ExperimentStore, ServedExperiments
 
@@ -28,13 +27,6 @@ def clock() -> Mock:
 @pytest.fixture
 def store(tmp_path: Path, clock: Mock) -> ExperimentStore:
     return ExperimentStore(tmp_path, clock=clock)
-
-
-def test_no_file_exists_before_the_first_experiment(store: ExperimentStore) -> None:
-    assert store.read().documents == ()
-    with pytest.raises(ExperimentError, match="there is no experiment 'merging'"):
-        store.stop("merging")
-    assert not store.path.exists()
 
 
 def test_started_experiment_can_be_stopped_but_not_changed(store: ExperimentStore, clock: Mock) -> None:
@@ -112,18 +104,6 @@ def test_concurrent_saves_are_stored(tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(put, range(24))) == 6
     assert len(ExperimentStore(tmp_path).read().documents) == 6
-
-
-def test_foreign_file_is_not_touched(store: ExperimentStore) -> None:
-    store.path.write_bytes(b"no database, and long enough to be read as one" * 20)
-    with pytest.raises(StoreDamagedError, match="restore it from a backup"):
-        store.read()
-    store.path.unlink()
-    with sqlite3.connect(store.path) as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-    connection.close()
-    with pytest.raises(StoreForeignError, match="does not contain experiments"):
-        store.put(MERGING)
 
 
 def test_service_loads_experiments_of_other_processes(tmp_path: Path, store: ExperimentStore, clock: Mock) -> None:

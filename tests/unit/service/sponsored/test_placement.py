@@ -185,34 +185,6 @@ def test_nobody_has_sponsored_hits_by_default(root: Path) -> None:
         assert engine.search(QUERY, sponsored=True).sponsored
 
 
-def test_a_click_is_charged_through_the_engine_until_the_budget_is_spent(engine: SearchEngine) -> None:
-    one, two = products_of(engine)[:2]
-    engine.campaigns.put([campaign("a", one, budget=1.0), campaign("b", two, bid=0.45)])
-    charged = 0
-    for number in range(4):
-        page = engine.search(QUERY, sponsored=True)
-        hit = next((each for each in page.sponsored if each.campaign == "a"), None)
-        if hit is None:
-            break
-        query_ids = engine.campaigns.issue(f"answer{number}", page.sponsored)
-        event = Event(
-            EventKind.CLICK, one, query_id=query_ids[hit.place - 1], shopper=f"u{number}", event_id=f"e{number}"
-        )
-        assert engine.record(event).stored == 1
-        assert engine.record(event).repeated == 1
-        charged += 1
-    # Each click costs at most 0.5.
-    ledger = engine.campaigns.ledger
-    entries = ledger.entries("a")
-    assert [each.reason for each in entries] == ["charged"] * charged
-    spent = sum(each.amount for each in entries)
-    assert 0.05 <= spent <= 1.0
-    (state,) = campaign_states([engine.campaigns.get("a")], engine.campaigns.spending, datetime.now(UTC)).values()
-    assert (state.spent, state.spent_today) == (spent, spent)
-    assert {day.campaign: day.shown for day in ledger.days()}["a"] == charged
-    ledger.check()
-
-
 @dataclass
 class Visitors:
     """Shoppers of an engine; each has an address, and a session of its own for each search."""

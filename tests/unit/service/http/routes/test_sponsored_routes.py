@@ -77,14 +77,6 @@ def test_several_searches_have_their_own(calling: TestClient) -> None:
     assert set(one["sponsored"][0]["product"]) == {"id", "title"}
 
 
-def test_a_campaign_without_its_product_has_a_fault_and_an_invalid_one_is_refused(calling: TestClient) -> None:
-    campaign = {"id": "one", "advertiser": "acme", "products": ["nosuch"], "bid": 0.5}
-    put(calling, campaign)
-    assert calling.get(CAMPAIGNS).json()["faults"] == {"one": "no product has the id nosuch"}
-    refused = calling.put(CAMPAIGNS, json={"documents": [{**campaign, "bid": 0}]})
-    assert (refused.status_code, refused.json()["error"]["field"]) == (400, "bid")
-
-
 def test_an_advertisers_key_reads_only_its_own_log(calling: TestClient, root: Path) -> None:
     one, two = products_of(calling)[:2]
     put(
