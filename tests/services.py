@@ -25,7 +25,7 @@ from fastapi.testclient import TestClient
 from shelfwise.retrieval.memory import process_memory
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.event_log import EventLog
-from shelfwise.service.http.auth import AdminToken, KeyFile, Scope, new_key
+from shelfwise.service.http.auth import AdminToken, KeyFile, Scope, narrow_key, new_key
 from shelfwise.service.settings import Settings
 from tests.machine import within
 
@@ -151,6 +151,11 @@ def add_key(
     key, stored = new_key("test", scopes, now=datetime.now(UTC), **limits)  # type: ignore[arg-type]
     keys.add(keys.as_parent(key, stored) if secured else stored)
     return key
+
+
+def narrowed(key: str, **narrower: Any) -> str:  # noqa: ANN401 - as narrow_key takes them
+    """A narrowed key that hardly ends."""
+    return narrow_key(key, expires=datetime(2100, 1, 1, tzinfo=UTC), **narrower)
 
 
 def hidden_word(engine: SearchEngine) -> tuple[str, str, str]:

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from shelfwise.service.http.auth import KeyFile, Scope, StoredKey
     from shelfwise.service.settings import ServiceSettings
 
-Expires = Annotated[
-    datetime | None, Option("--expires", help="Expiry of the key, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
-]
+_EXPIRES = Option("--expires", help="Expiry of the key, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 KeyIndexes = Annotated[
     list[str] | None, Option("--index", help="Only indexes with this name, * for any characters. Repeatable.")
 ]
@@ -193,7 +191,7 @@ def create_key(
     index: Index,
     name: Annotated[str, Argument(help="A label that distinguishes it from other keys.", metavar="NAME")],
     scope: Annotated[str, Option(help="Comma-separated scopes: search, events, write, metrics, admin.")] = "search",
-    expires: Expires = None,
+    expires: Annotated[datetime | None, _EXPIRES] = None,
     filters: KeyFilter = "",
     indexes: KeyIndexes = None,
     requests_per_minute: Annotated[int | None, Option(help="By default as set.", min=1)] = None,
@@ -208,7 +206,7 @@ def create_key(
         name,
         _scopes(scope),
         now=datetime.now(UTC),
-        expires=_in_utc(expires),
+        expires=expires and expires.replace(tzinfo=UTC),
         filters=filters,
         requests_per_minute=requests_per_minute,
         indexes=tuple(indexes or ()),
@@ -277,10 +275,10 @@ def withdraw_key(
 
 @command("keys narrow --filter 'brand = Bosch' --expires 2030-01-31 < key.txt", json=False)
 def narrow(
+    expires: Annotated[datetime, _EXPIRES],
     scope: Annotated[str, Option(help="Comma-separated scopes to keep; by default all.")] = "",
     filters: KeyFilter = "",
     indexes: KeyIndexes = None,
-    expires: Expires = None,
 ) -> None:
     """Derive a narrower key from the key on standard input, without contacting a server."""
     from shelfwise.service.http.auth import narrow_key
@@ -288,7 +286,7 @@ def narrow(
     key = sys.stdin.readline().strip()
     scopes = _scopes(scope) if scope else ()
     patterns = tuple(indexes or ())
-    say(narrow_key(key, scopes=scopes, filters=filters, indexes=patterns, expires=_in_utc(expires)))
+    say(narrow_key(key, expires=expires.replace(tzinfo=UTC), scopes=scopes, filters=filters, indexes=patterns))
 
 
 def _scopes(text: str) -> tuple[Scope, ...]:
@@ -299,10 +297,6 @@ def _scopes(text: str) -> tuple[Scope, ...]:
     if unknown:
         raise SettingError(f"{unknown[0]} is not a scope; use one or more of {', '.join(Scope)}")
     return tuple(Scope(name) for name in dict.fromkeys(names))
-
-
-def _in_utc(time: datetime | None) -> datetime | None:
-    return None if time is None else time.replace(tzinfo=UTC)
 
 
 def _key_file(index: Path, settings: Path | None) -> KeyFile:

@@ -1,9 +1,10 @@
 """API keys: their file, their scopes, and narrowed keys that their owners sign.
 
-A key is `sw_ID_SECRET`. The file stores the SHA-256 of the key, which suffices for a secret of 256 bits, and the
-Ed25519 public key derived from the secret. The owner of a key can sign narrower keys (a filter, fewer scopes, an
-expiry) without the server; the file alone does not allow anyone to sign a key. Only parents of secured API keys, which
-may search and send events, are stored encrypted, with a key in a file beside it: an HMAC cannot be checked by a hash.
+A key is `sw_ID_SECRET`; the secret is an Ed25519 private key. The file stores the SHA-256 of the key, which suffices
+for 256 random bits, and its public key. The owner of a key can sign narrower keys (a filter, fewer scopes, an expiry),
+which are JSON Web Tokens, without the server; the file alone does not allow anyone to sign a key. Only parents of
+secured API keys, which may search and send events, are stored encrypted, with a key in a file beside it: an HMAC cannot
+be checked by a hash.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
-from cryptography.exceptions import InvalidSignature
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from filelock import FileLock
+from jwt import InvalidTokenError, PyJWS
 
 from shelfwise.retrieval.errors import SettingError, StoreDamagedError
 from shelfwise.retrieval.filters.ast import And, format_filter
@@ -41,7 +43,10 @@ MOST_CHARACTERS = 4_096
 """Maximum length of a key in a request."""
 MAX_PARENTS = 100
 """Maximum number of parents of secured API keys, each of which is compared with the signature of such a key."""
-_PREFIX, _SIGNED_PREFIX = "sw_", "sws_"
+_PREFIX = "sw_"
+_ALGORITHM = "EdDSA"
+"""The only algorithm of narrowed keys, whatever their headers say."""
+_JWS = PyJWS([_ALGORITHM])
 _SECRET_BYTES = 32
 _MOST_PATTERN = 200
 
@@ -130,15 +135,16 @@ def matches_index(pattern: str, name: str) -> bool:
     return fnmatchcase(name, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
-class _KeyRestriction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Payload of a signed key."""
+class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Claims of a narrowed key. One with others, or with an empty one, is refused: no restriction is ignored."""
 
-    key: str
-    scopes: tuple[Scope, ...] = ()
-    filters: str = ""
-    indexes: tuple[str, ...] = ()
-    expires: int = 0
-    """Seconds since 1970; 0 for never."""
+    exp: float
+    """The time when it ends, in seconds since 1970, like `nbf`, when it begins, and `iat`, when it was signed."""
+    scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1)] = ()
+    filters: Annotated[str, msgspec.Meta(pattern=r"\S")] = ""
+    indexes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ()
+    nbf: float = 0
+    iat: float = 0
 
 
 _MOST_KEY_BYTES = 1 << 26
@@ -316,7 +322,7 @@ def new_key(
     check_patterns(indexes)
     identity = secrets.token_hex(6)
     secret = secrets.token_bytes(_SECRET_BYTES)
-    key = f"{_PREFIX}{identity}_{_to_text(secret)}"
+    key = f"{_PREFIX}{identity}_{base64.urlsafe_b64encode(secret).decode().rstrip('=')}"
     stored = StoredKey(
         identity,
         name.strip(),
@@ -333,49 +339,44 @@ def new_key(
 
 
 def narrow_key(
-    key: str,
-    *,
-    scopes: tuple[Scope, ...] = (),
-    filters: str = "",
-    indexes: tuple[str, ...] = (),
-    expires: datetime | None = None,
+    key: str, *, expires: datetime, scopes: tuple[Scope, ...] = (), filters: str = "", indexes: tuple[str, ...] = ()
 ) -> str:
-    """Signs a key with at most the rights of `key`: fewer scopes, one more filter, fewer indexes, an expiry.
+    """A JSON Web Token with at most the rights of `key`: fewer scopes, one more filter, fewer indexes, an expiry.
 
-    Needs no server. Raises SettingError for an incomplete key.
+    Needs no server. Raises SettingError for an incomplete key, or for more restrictions than fit in a key.
     """
-    identity, _, secret_text = key.removeprefix(_PREFIX).partition("_")
     try:
-        secret = _to_bytes(secret_text)
+        _, identity, secret_text = key.split("_", 2)
+        secret = base64.b64decode(f"{secret_text}=", altchars=b"-_", validate=True)
+        signer = Ed25519PrivateKey.from_private_bytes(secret)
     except ValueError:
-        secret = b""
-    if not key.startswith(_PREFIX) or len(secret) != _SECRET_BYTES:
-        raise SettingError("this is not a complete key: a key begins with sw_ and is printed when it is created")
+        raise SettingError(
+            "this is not a complete key: a key begins with sw_ and is printed when it is created"
+        ) from None
     parse_filter(filters)
     check_patterns(indexes)
-    ends = 0 if expires is None else int(expires.timestamp())
-    restriction = _KeyRestriction(identity, scopes, filters, indexes, ends)
-    payload = msgspec.json.encode(restriction)
-    signature = Ed25519PrivateKey.from_private_bytes(secret).sign(payload)
-    return f"{_SIGNED_PREFIX}{_to_text(payload)}.{_to_text(signature)}"
+    claims = _Claims(int(expires.timestamp()), scopes, filters.strip(), indexes)
+    token = _JWS.encode(msgspec.json.encode(claims), signer, _ALGORITHM, {"kid": identity})
+    if len(token) > MOST_CHARACTERS:
+        raise SettingError(f"the key has {len(token):,} characters; at most {MOST_CHARACTERS:,} are allowed")
+    return token
 
 
 def verify_key(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
     """The permit of a key; None if it is unknown, tampered with, or expired."""
     if len(key) > MOST_CHARACTERS or not key.isascii():
         return None
-    return _verify_signed(key, stored, now) if key.startswith(_SIGNED_PREFIX) else _verify_plain(key, stored, now)
+    return _verify_narrowed(key, stored, now) if "." in key else _verify_plain(key, stored, now)
 
 
 def key_identity(key: str) -> str:
-    """The id of the key that a request names, not verified: that of its parent for a signed one. Its owner can sign any
-    number of these."""
-    if not key.startswith(_SIGNED_PREFIX):
+    """The id of the key that a request names, not verified: that of its parent for a narrowed one. Its owner can sign
+    any number of these."""
+    if "." not in key:
         return key.removeprefix(_PREFIX).partition("_")[0]
     try:
-        payload = _to_bytes(key[:MOST_CHARACTERS].removeprefix(_SIGNED_PREFIX).partition(".")[0])
-        return msgspec.json.decode(payload, type=_KeyRestriction).key
-    except (ValueError, msgspec.MsgspecError):
+        return str(_JWS.get_unverified_header(key[:MOST_CHARACTERS]).get("kid", ""))
+    except InvalidTokenError:
         return ""
 
 
@@ -389,24 +390,22 @@ def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Perm
     return _permit(found)
 
 
-def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
-    payload_text, _, signature_text = key.removeprefix(_SIGNED_PREFIX).partition(".")
-    try:
-        payload, signature = _to_bytes(payload_text), _to_bytes(signature_text)
-        restriction = msgspec.json.decode(payload, type=_KeyRestriction)
-    except (ValueError, msgspec.MsgspecError):
-        return None
-    found = stored.get(restriction.key)
-    if found is None or found.is_expired(now) or (restriction.expires and now.timestamp() >= restriction.expires):
+def _verify_narrowed(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
+    found = stored.get(key_identity(key))
+    # PyJWT accepts padding, which RFC 7515 excludes.
+    if found is None or found.is_expired(now) or "=" in key:
         return None
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(found.public)).verify(signature, payload)
-    except (InvalidSignature, ValueError):
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(found.public))
+        claims = msgspec.json.decode(_JWS.decode(key, public, [_ALGORITHM]), type=_Claims)
+    except (InvalidTokenError, msgspec.MsgspecError, ValueError):
         return None
-    scopes, wanted = frozenset(found.scopes), frozenset(restriction.scopes)
+    if not claims.nbf <= now.timestamp() < claims.exp:
+        return None
+    scopes, wanted = frozenset(found.scopes), frozenset(claims.scopes)
     if wanted:
         scopes = wanted if Scope.ADMIN in scopes else scopes & wanted
-    return msgspec.structs.replace(_permit(found, restriction.filters, restriction.indexes), scopes=scopes)
+    return msgspec.structs.replace(_permit(found, claims.filters, claims.indexes), scopes=scopes)
 
 
 def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: datetime, address: str) -> Permit | None:
@@ -458,14 +457,6 @@ def check_patterns(patterns: Collection[str]) -> None:
     for each in patterns:
         if not 0 < len(each) <= _MOST_PATTERN or "/" in each:
             raise SettingError(f"{each[:40]!r} is not an index name: use 1 to {_MOST_PATTERN} characters, * for any")
-
-
-def _to_text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def _to_bytes(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
 def combine_filters(filters: Iterable[str]) -> str:

@@ -13,12 +13,12 @@ from shelfwise.retrieval.records import Place, Product
 from shelfwise.retrieval.updates.changes import Patch
 from shelfwise.service.app import create_app
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.http.auth import KeyFile, Scope, narrow_key
+from shelfwise.service.http.auth import KeyFile, Scope
 from shelfwise.service.instantsearch.search import SearchBatch
 from shelfwise.service.settings import ServiceSettings
 from tests.catalogs import BERLIN, ids
 from tests.oracle import metres_between
-from tests.services import add_key
+from tests.services import add_key, narrowed
 from tests.unit.service.instantsearch.test_protocol_batch import HookRecorder
 
 NEAR = "distance(52.52, 13.405) < 20 km"
@@ -119,7 +119,7 @@ def test_a_change_with_an_invalid_place_is_refused(store: SearchEngine, place: o
 def test_narrowed_key_sees_products_in_its_area_over_http(
     store: SearchEngine, placed: dict[str, Product], keys: KeyFile
 ) -> None:
-    key = narrow_key(add_key(keys, Scope.SEARCH), filters=NEAR)
+    key = narrowed(add_key(keys, Scope.SEARCH), filters=NEAR)
     with TestClient(create_app(store, ServiceSettings(keys=keys.path)), headers={"X-API-Key": key}) as calling:
         parameters = {"sort": "distance(52.52, 13.405)", "size": "100", "fields": "places"}
         found = calling.get("/v1/search", params=parameters).json()

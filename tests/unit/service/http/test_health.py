@@ -12,12 +12,11 @@ from structlog.testing import capture_logs
 
 from shelfwise.service.app import QUEUE, create_app
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.http.auth import KeyFile, Scope
 from shelfwise.service.http.health import readiness_error
 from shelfwise.service.settings import ServiceSettings
 from shelfwise.service.worker_group import READY, WorkerGroup
 from tests.machine import within
-from tests.services import add_key, local_client
+from tests.services import local_client
 
 
 def value(client: TestClient, name: str) -> float:
@@ -44,18 +43,6 @@ def test_unknown_paths_and_methods_create_no_series(client: TestClient) -> None:
     message = client.get("/metrics").text
     assert "made" not in message.lower()
     assert 'method="other",route="none",status="404"' in message
-
-
-def test_metrics_key_reads_only_metrics(store: SearchEngine, keys: KeyFile) -> None:
-    key, other = add_key(keys, Scope.METRICS), add_key(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
-    app = create_app(store, ServiceSettings(keys=keys.path))
-    with TestClient(app, "http://search.example", client=("203.0.113.7", 50_000)) as client:
-        params = {"Authorization": f"Bearer {key}"}
-        assert client.get("/metrics").status_code == 401
-        assert client.get("/metrics", headers=params).status_code == 200
-        for path in ("/v1/search", "/v1/versions", "/v1/reports/events"):
-            assert client.get(path, headers=params).status_code == 403
-        assert client.get("/metrics", headers={"Authorization": f"Bearer {other}"}).status_code == 403
 
 
 def test_table_age_metric_exists_once_tables_exist(client: TestClient, store: SearchEngine) -> None:

@@ -16,10 +16,10 @@ from fastapi.testclient import TestClient
 from shelfwise.retrieval.errors import StoreError, StoreMissingError
 from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.service.app import create_app
-from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
 from shelfwise.service.http.indexes import AliasFile, IndexRegistry
 from shelfwise.service.settings import ServiceSettings
-from tests.services import add_key, local_client, recorded_events
+from tests.services import add_key, local_client, narrowed, recorded_events
 
 _OTHERS = ("/health/", "/docs", "/v1/openapi.json", "/v1/webhooks/")
 """Paths that need no key, or a signature."""
@@ -199,7 +199,7 @@ def test_a_key_of_one_index_reaches_no_route_of_another(client: TestClient, of_a
 def test_a_narrowed_key_narrows_further_only(client: TestClient, keys: KeyFile) -> None:
     parent = add_key(keys, Scope.SEARCH, indexes=("shop-*",))
     for patterns, statuses in (((), [200, 200, 403]), (("*-b", "other"), [403, 200, 403])):
-        headers = {"X-API-Key": narrow_key(parent, indexes=patterns)}
+        headers = {"X-API-Key": narrowed(parent, indexes=patterns)}
         paths = [f"/v1/indexes/{name}/search" for name in ("shop-a", "shop-b", "other")]
         assert [client.get(path, headers=headers).status_code for path in paths] == statuses
 

@@ -16,12 +16,12 @@ from shelfwise.retrieval.errors import ChangeError, QueryError
 from shelfwise.retrieval.records import Availability, Place, Product, Variant
 from shelfwise.service.app import create_app
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
 from shelfwise.service.instantsearch.objects import Write, WritePlan, parse_writes, record_product
 from shelfwise.service.instantsearch.response import product_record
 from shelfwise.service.settings import ServiceSettings, Settings
 from tests.machine import within
-from tests.services import add_key, local_client
+from tests.services import add_key, local_client, narrowed
 
 INDEX = "/1/indexes/products"
 KETTLE = {"objectID": "kettle", "name": "Enamel kettle", "brand": "Torvald", "price": 49.0, "cost": 20.0}
@@ -263,7 +263,7 @@ def dealer(live: SearchEngine, root: Path) -> tuple[TestClient, dict[str, str], 
     key = add_key(KeyFile(root / KEYS_FILE), Scope.ADMIN)
     add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
     client = local_client(create_app(live, ServiceSettings()))
-    return client, {"x-algolia-api-key": narrow_key(key, filters=f'brand = "{brand}"')}, brand
+    return client, {"x-algolia-api-key": narrowed(key, filters=f'brand = "{brand}"')}, brand
 
 
 def test_narrowed_key_writes_only_within_its_filter(

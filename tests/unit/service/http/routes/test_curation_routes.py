@@ -10,9 +10,9 @@ from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.service.app import create_app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.popular_queries import PopularQuery, write_popular_queries
-from shelfwise.service.http.auth import KeyFile, Scope, narrow_key
+from shelfwise.service.http.auth import KeyFile, Scope
 from shelfwise.service.settings import ServiceSettings
-from tests.services import add_key, hidden_word
+from tests.services import add_key, hidden_word, narrowed
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.http.test_health import value
 
@@ -88,7 +88,7 @@ def test_relevance_settings_are_previewed_and_applied(client: TestClient) -> Non
 def test_suggestions_respect_a_narrowed_key(store: SearchEngine, keys: KeyFile) -> None:
     everything = store.suggest("d", size=20)
     brand = store.search("drill").hits[0].product.brand
-    key = narrow_key(add_key(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
+    key = narrowed(add_key(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
     with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
         found = calling.get("/v1/suggest", params={"q": "d", "size": 20}, headers={"X-API-Key": key}).json()
     assert {each["product"]["brand"] for each in found["products"]} <= {brand}
@@ -106,7 +106,7 @@ def test_narrowed_key_reveals_no_hidden_word(store: SearchEngine, keys: KeyFile)
 
         for path in ("/v1/search", "/v1/suggest"):
             for query in (typed, typed[:5], word[:5]):
-                assert word not in answer(path, query, narrow_key(full, filters=others))
+                assert word not in answer(path, query, narrowed(full, filters=others))
             assert word in answer(path, typed, full)
 
 

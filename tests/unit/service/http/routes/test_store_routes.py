@@ -14,11 +14,9 @@ from fastapi.testclient import TestClient
 from shelfwise.service.app import create_app
 from shelfwise.service.demo import DemoFiles
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.http.auth import KeyFile, Scope
 from shelfwise.service.settings import (
     ServiceSettings,
     Settings,
-    SettingSource,
     SourcedSettings,
     describe_settings,
     read_settings,
@@ -26,7 +24,7 @@ from shelfwise.service.settings import (
     variable_name,
 )
 from tests.machine import within
-from tests.services import add_key, local_client
+from tests.services import local_client
 
 SECRET = "hush-hush"
 FILE = """
@@ -107,16 +105,6 @@ def test_settings_route_is_read_only(calling: TestClient) -> None:
         answer = calling.request(method, "/v1/settings", json={"service": {"port": 1}})
         code = answer.json()["error"]["code"]
         assert (answer.status_code, code, answer.headers["Allow"]) == (405, "method_not_allowed", "GET")
-
-
-def test_settings_route_needs_an_administrator(store: SearchEngine, keys: KeyFile) -> None:
-    keys_of = {scope: {"X-API-Key": add_key(keys, scope)} for scope in Scope}
-    with TestClient(create_app(store, ServiceSettings(keys=keys.path)), "http://search.example") as client:
-        assert client.get("/v1/settings").status_code == 401
-        assert client.get("/v1/settings", headers=keys_of[Scope.WRITE]).status_code == 403
-        found = client.get("/v1/settings", headers=keys_of[Scope.ADMIN]).json()
-        assert found["service"]["keys"]["source"] == SettingSource.OPTION
-        assert found["service"]["keys"]["value"] == str(keys.path)
 
 
 @pytest.fixture
