@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tests.servers import security
 from tests.servers.distribution import VERSION_8
-from tests.servers.keeper import NodeCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,13 @@ class Options:
     settings: Mapping[str, object] = field(default_factory=dict)
     java_options: str = "-XX:TieredStopAtLevel=1"
     """Only the first compiler: the second takes a third of a start's CPU time, and pays off in few tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCommand:
+    command: list[str]
+    environment: dict[str, str]
+    log: str
 
 
 @dataclass(frozen=True, slots=True)

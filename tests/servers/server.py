@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,16 +21,20 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from tests.servers import ServerStartError, security
-from tests.servers.account import find_account
-from tests.servers.configuration import NodeFiles, Options, node_command, write_nodes
+from tests.servers.account import Account, find_account
+from tests.servers.configuration import NodeCommand, NodeFiles, Options, node_command, write_nodes
 from tests.servers.distribution import elasticsearch_home, find_java
-from tests.servers.keeper import Order, RunningNodes, start_keeper
 
 T = TypeVar("T")
 
 READY_SECONDS = 120
 _STOP_MILLISECONDS = 30_000
 _LOG_LINES = 30
+_WATCH = 'trap : TERM; tail --pid="$1" -s 0.2 -f /dev/null; kill -s KILL -- $3; until rm -rf "$2"; do sleep 0.2; done'
+"""Waits for the end of a process or for SIGTERM, kills process groups and removes a folder. A test process that is
+killed by SIGKILL cannot end its servers, so another process does."""
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Processes that this one started; most of them outlive the function that started them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Server:
 
     version: str
     nodes: tuple[Node, ...]
-    keeper: int
+    watcher: int
     folder: Path
     passwords: Mapping[str, str]
     ca_certificate: Path | None
@@ -100,7 +105,7 @@ class Server:
             os.killpg(self.nodes[node].process, signal.SIGKILL)
 
     def stop(self) -> None:
-        _stop(self.keeper)
+        _stop(self.watcher)
 
     def __enter__(self) -> Self:
         return self
@@ -119,27 +124,61 @@ def start(options: Options = Options(), owner: int | None = None) -> Server:  # 
     account = find_account()
     home = elasticsearch_home(options.version, java, account.cache)
     folder = account.new_folder()
+    running: list[subprocess.Popen[bytes]] = []
     try:
         passwords = security.new_passwords() if options.secured else {}
         nodes = write_nodes(options, home, folder, passwords)
         account.own(folder)
         commands = [node_command(node, options, home, java) for node in nodes]
-        order = Order(owner or os.getpid(), str(folder), commands, account.user, account.group, account.extra_groups)
-        running = start_keeper(order)
+        for command in commands:
+            running.append(_start_node(command, account, folder))  # noqa: PERF401 (those that did start are ended)
+        watcher = _start_watcher(owner or os.getpid(), folder, running)
     except BaseException:
+        for process in running:
+            os.killpg(process.pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
         raise
     try:
-        return _Starting(nodes, running, time.monotonic() + READY_SECONDS).server(options, passwords)
+        return _Starting(nodes, running, watcher, time.monotonic() + READY_SECONDS).server(options, passwords)
     except BaseException:
-        _stop(running.keeper)
+        _stop(watcher)
         raise
+
+
+def _start_node(node: NodeCommand, account: Account, folder: Path) -> subprocess.Popen[bytes]:
+    """Starts a node in a process group of its own: Ctrl-C in the terminal is for the tests only."""
+    with Path(node.log).open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603
+            node.command,
+            env=node.environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            user=account.user,
+            group=account.group,
+            extra_groups=account.extra_groups,
+            start_new_session=True,
+        )
+    _STARTED.append(process)
+    return process
+
+
+def _start_watcher(owner: int, folder: Path, nodes: list[subprocess.Popen[bytes]]) -> int:
+    groups = " ".join(f"-{node.pid}" for node in nodes)
+    command = ["/bin/sh", "-c", _WATCH, "watch", str(owner), str(folder), groups]
+    watcher = subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    _STARTED.append(watcher)
+    return watcher.pid
 
 
 @dataclass(frozen=True, slots=True)
 class _Starting:
     nodes: list[NodeFiles]
-    running: RunningNodes
+    running: list[subprocess.Popen[bytes]]
+    watcher: int
     deadline: float
 
     def server(self, options: Options, passwords: Mapping[str, str]) -> Server:
@@ -151,8 +190,11 @@ class _Starting:
         folder = self.nodes[0].folder.parent
         server = Server(
             version=options.version,
-            nodes=tuple(map(Node, (node.name for node in self.nodes), self._ports("http"), self.running.nodes)),
-            keeper=self.running.keeper,
+            nodes=tuple(
+                Node(node.name, port, process.pid)
+                for node, port, process in zip(self.nodes, self._ports("http"), self.running, strict=True)
+            ),
+            watcher=self.watcher,
             folder=folder,
             passwords=passwords,
             ca_certificate=folder / security.CA_CERTIFICATE if options.secured else None,
@@ -165,7 +207,7 @@ class _Starting:
 
     def _until(self, found: Callable[[], T | None], awaited: str) -> T:
         while (value := found()) is None:
-            if not all(map(_runs, self.running.nodes)):
+            if any(process.poll() is not None for process in self.running):
                 raise ServerStartError(f"Elasticsearch ended before there was {awaited}:\n{self._logs()}")
             if time.monotonic() > self.deadline:
                 raise ServerStartError(f"there was not {awaited} in {READY_SECONDS} s:\n{self._logs()}")
@@ -186,22 +228,15 @@ def _healthy(server: Server) -> bool:
         return False
 
 
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _stop(keeper: int) -> None:
+def _stop(watcher: int) -> None:
+    """Ends what the watcher waits with, so that it kills the nodes and removes their folder."""
     with contextlib.suppress(ProcessLookupError):
-        watched = os.pidfd_open(keeper)
+        watched = os.pidfd_open(watcher)
         try:
-            os.kill(keeper, signal.SIGTERM)
+            os.killpg(watcher, signal.SIGTERM)
             ended = select.poll()
             ended.register(watched, select.POLLIN)
             if not ended.poll(_STOP_MILLISECONDS):
-                raise TimeoutError(f"process {keeper}, which keeps a server, did not end")
+                raise TimeoutError(f"process {watcher}, which watches a server, did not end")
         finally:
             os.close(watched)
