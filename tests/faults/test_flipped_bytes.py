@@ -8,7 +8,6 @@ import shutil
 import signal
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +16,12 @@ import pytest
 import shelfwise.indexer.checkpoint
 from shelfwise.indexer.checkpoint import BuildCheckpoint
 from shelfwise.indexer.embedding_cache import EncodingCheckpoints
-from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.retrieval.progress import NullProgress
-from shelfwise.retrieval.records import Event, EventKind, Product
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.verify import store_problems, verify_version
-from shelfwise.service.curation.rules import Match, Pin, Rule, RuleStore, When
 from shelfwise.service.events.event_log import EventLog
-from shelfwise.service.experiments.experiment import Experiment, Variant
-from shelfwise.service.experiments.store import ExperimentStore
-from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
-from shelfwise.service.http.tasks import TaskQueue
-from shelfwise.service.instantsearch.index_store import ProtocolStore
 from shelfwise.service.settings import Settings
-from tests.rankers import REPORT, SPEC, building
-from tests.services import add_key
-from tests.unit.service.engine.demo_visits import MADE, refresh_tables
-from tests.versions import publish_products
+from tests.whole_index import click_of, write_whole_index
 
 SEED = 3
 WITHOUT_MEANING = ("events/events.sqlite-shm",)
@@ -44,25 +32,14 @@ WITHOUT_MEANING = ("events/events.sqlite-shm",)
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index directory with every kind of file, an interrupted rebuild, and events in the log of a killed process."""
     root = tmp_path_factory.mktemp("index")
-    publish_products(root, [Product("1", "cordless drill"), Product("2", "garden hose")])
-    RuleStore(root).put([Rule("drills", (Pin(("1",)),), When("drill", Match.CONTAINS))])
-    ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b")), aa_test=True))
-    TaskQueue(root).add("learn", {})
-    add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
-    ranker_store(root).publish(building(), SPEC, REPORT)
-    refresh_tables(root, (clicked(number) for number in range(6)))
-    ProtocolStore(root).adopt_name("store")
+    write_whole_index(root)
     interrupt_rebuild(Store(root))
     if (process := os.fork()) == 0:
         with EventLog.open(root, Settings()) as log:
-            log.record([clicked(number) for number in range(6, 60)])
+            log.record([click_of(number) for number in range(6, 60)])
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(process, 0)
     return root
-
-
-def clicked(number: int) -> Event:
-    return Event(EventKind.CLICK, "1", time=MADE - timedelta(hours=3), shopper=f"u{number}")
 
 
 def interrupt_rebuild(store: Store) -> None:

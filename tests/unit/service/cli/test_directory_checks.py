@@ -6,28 +6,15 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.retrieval.records import Event, EventKind, Product
 from shelfwise.retrieval.store.files import seal_folder
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.service.cli.verify import store_problems
-from shelfwise.service.curation.relevance import Relevance, RelevanceStore
-from shelfwise.service.curation.rules import Match, Pin, Rule, RuleStore, When
-from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
-from shelfwise.service.experiments.experiment import Experiment, Variant
-from shelfwise.service.experiments.store import ExperimentStore
-from shelfwise.service.http.auth import KEYS_FILE, TOKEN_FILE, AdminToken, KeyFile, Scope
-from shelfwise.service.http.tasks import TaskQueue
-from shelfwise.service.instantsearch.index_store import ProtocolStore
-from tests.rankers import REPORT, SPEC, building
-from tests.services import add_key
-from tests.unit.service.engine.demo_visits import MADE, refresh_tables
-from tests.versions import publish_products
+from shelfwise.service.cli.verify import Problem, store_problems
+from shelfwise.service.http.auth import KEYS_FILE, TOKEN_FILE
+from tests.whole_index import write_whole_index
 
 FILES = (
     "CURRENT",
@@ -74,18 +61,7 @@ OPTIONAL_FILES = (
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index directory with every kind of file."""
     root = tmp_path_factory.mktemp("full")
-    publish_products(root, [Product("1", "cordless drill"), Product("2", "garden hose")])
-    RuleStore(root).put([Rule("drills", (Pin(("1",)),), When("drill", Match.CONTAINS))])
-    RelevanceStore(root).put([Relevance(margin=2.0)])
-    SynonymStore(root).put([Synonym("drill", SynonymKind.TWO_WAY, ("drill", "screwdriver"))])
-    ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b")), aa_test=True))
-    TaskQueue(root).add("learn", {})
-    add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
-    AdminToken(root).ensure()
-    ranker_store(root).publish(building(), SPEC, REPORT)
-    clicks = (Event(EventKind.CLICK, "1", time=MADE - timedelta(hours=3), shopper=f"u{number}") for number in range(6))
-    refresh_tables(root, clicks)
-    ProtocolStore(root).adopt_name("store")
+    write_whole_index(root)
     for name in ("model.safetensors", "adapter/adapter.safetensors"):
         path = root / "training/towers-1" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +119,18 @@ def test_verification_names_a_damaged_file(full: Path, name: str, damage: Callab
         assert all(problem.advice for problem in found)
 
 
+def problems_after(root: Path, file: str, statement: str) -> list[Problem]:
+    """The problems of an index directory after a statement in one of its files, which is undone."""
+    path = root / file
+    whole = path.read_bytes()
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(statement)
+        return store_problems(Store(root))
+    finally:
+        path.write_bytes(whole)
+
+
 @pytest.mark.parametrize(
     ("statement", "what"),
     [
@@ -153,30 +141,15 @@ def test_verification_names_a_damaged_file(full: Path, name: str, damage: Callab
     ],
 )
 def test_verification_finds_a_changed_event(full: Path, statement: str, what: str) -> None:
-    path = full / "events/events.sqlite"
-    whole = path.read_bytes()
-    try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute(statement)
-        (problem,) = store_problems(Store(full))
-    finally:
-        path.write_bytes(whole)
+    (problem,) = problems_after(full, "events/events.sqlite", statement)
     assert problem.part == "events/events.sqlite"
     assert what in problem.what
 
 
-@pytest.mark.parametrize("column", ["before", "after"])
-def test_verification_finds_a_changed_letter_in_a_document(full: Path, column: str) -> None:
-    path = full / "rules.sqlite"
-    whole = path.read_bytes()
-    statements = {"before": "UPDATE rules SET rule = replace(rule, 'drill', 'drull')"}
-    statements["after"] = "UPDATE changes SET after = replace(after, 'drill', 'drull')"
-    try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute(statements[column])
-        sum_of_rows, problem = store_problems(Store(full))
-    finally:
-        path.write_bytes(whole)
+@pytest.mark.parametrize(("table", "column"), [("rules", "rule"), ("changes", "after")])
+def test_verification_finds_a_changed_letter_in_a_document(full: Path, table: str, column: str) -> None:
+    statement = f"UPDATE {table} SET {column} = replace({column}, 'drill', 'drull')"  # noqa: S608
+    sum_of_rows, problem = problems_after(full, "rules.sqlite", statement)
     assert "a value has changed" in sum_of_rows.what
     assert "the rule 'drills' does not agree with its history" in problem.what
     assert problem.advice == "restore it from a backup"
