@@ -24,6 +24,7 @@ EXTRAS = {
         "torch",
         "transformers",
     ),
+    "demo": ("fontTools",),
     "elasticsearch": ("circuitbreaker", "elastic_transport", "elasticsearch"),
     "mcp": ("mcp",),
     "parquet": ("pyarrow",),

@@ -112,8 +112,8 @@ def test_without_extras_it_builds_serves_and_changes_a_store(installation: Insta
     assert (hits[0]["product"]["id"], hits[0]["product"]["price"]) == ("2", 9.99)
     with serving([str(bare.program)], bare.folder / "log", store) as running:
         assert running.get("/v1/search?q=hiking+boots").json()["hits"]
-    for arguments, extra in ((("learn", store), "train"), (("mcp", store), "mcp")):
-        refused = bare.run(*arguments)
+    for command, extra in (("learn store", "train"), ("mcp store", "mcp"), ("demo", "demo")):
+        refused = bare.run(*command.split())
         assert refused.returncode == 1
         assert f"pip install 'shelfwise[{extra}]'" in refused.stderr
 

