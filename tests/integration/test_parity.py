@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shelfwise.retrieval.judgments import read_judgments
+from shelfwise.retrieval.records import Page
 from shelfwise.service.curation.rules import Boost, Bury, Hide, Match, Pin, Restrict, Rule, When
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind
 from shelfwise.service.demo import DemoFiles
@@ -88,28 +91,28 @@ def test_demo_store_results_are_equal(
     assert len(hits) > 500
 
 
-@pytest.mark.parametrize("query", ["drill", "backpack", "耳机", ""])
-@pytest.mark.parametrize("group", ["variants", "brand"])
-@pytest.mark.parametrize("sort", ["", "-price"])
-def test_groups_are_equal(engines: tuple[SearchEngine, SearchEngine], query: str, group: str, sort: str) -> None:
-    first = SearchRequest(
-        query,
-        size=7,
-        sort=sort,
-        group=group,
-        per_group=2,
-        stage="merged",
-        facets=FACETS,
-        facet_values=5,
-        ranges=("price", "price:0,20,100"),
-    )
-    for page in (1, 3):
-        here, there = (each.search(replace(first, page=page)) for each in engines)
-        assert [(hit.product.id, hit.group_rank, hit.group_size, hit.siblings) for hit in there.hits] == [
-            (hit.product.id, hit.group_rank, hit.group_size, hit.siblings) for hit in here.hits
-        ]
-        assert (there.total, there.facets, there.ranges) == (here.total, here.facets, here.ranges)
-        assert not there.degraded
+def varied(*texts: str, **values: Iterable[Any]) -> list[SearchRequest]:
+    """Requests with every combination of the values."""
+    combinations = itertools.product(texts, *values.values())
+    return [SearchRequest(text, **dict(zip(values, each, strict=True))) for text, *each in combinations]
+
+
+PAGES = {"page": (1, 3), "stage": ("merged",), "facets": (FACETS,)}
+GROUPS = {"group": ("variants", "brand"), "per_group": (2,), "size": (7,), "sort": ("", "-price"), **PAGES}
+REQUESTS = {
+    "groups": varied("drill", "backpack", "耳机", "", **GROUPS, ranges=[("price", "price:0,20,100")]),
+    "rules": varied(
+        "drill", "cordless drills", "耳机", "", filters=("", "price < 100", "language = en"), size=(15,), **PAGES
+    ),
+    "synonyms": varied(
+        "zorb", "red zorb 20m", "pan lid", "小锅盖", "kettle", "red 20m pan lid",
+        stage=("bm25", "merged"), size=(30,), correct=(False,),
+    ),
+    "spelling": varied(
+        "cordles drill", "stel pan", "drill cordles zorbed", "headfones", "cordl",
+        visible=("", "price < 40", "price < 0"), prefix=(False, True), size=(5,), stage=("merged",),
+    ),
+}  # fmt: skip
 
 
 def rules_for(engine: SearchEngine) -> list[Rule]:
@@ -121,19 +124,20 @@ def rules_for(engine: SearchEngine) -> list[Rule]:
     ]
 
 
-@pytest.mark.parametrize("query", ["drill", "cordless drills", "耳机", ""])
-@pytest.mark.parametrize("filters", ["", "price < 100", "language = en"])
-def test_pages_with_rules_are_equal(engines: tuple[SearchEngine, SearchEngine], query: str, filters: str) -> None:
-    rules = rules_for(engines[0])
-    for page in (1, 3):
-        here, there = (
-            each.search(query, size=15, page=page, filters=filters, facets=FACETS, stage="merged", rules=rules)
-            for each in engines
-        )
-        assert ids(there) == ids(here)
-        assert [hit.rule for hit in there.hits] == [hit.rule for hit in here.hits]
-        assert (there.total, there.facets, there.rules) == (here.total, here.facets, here.rules)
+def answer(page: Page) -> tuple[object, ...]:
+    hits = [(hit.product.id, hit.rule, hit.group_rank, hit.group_size, hit.siblings) for hit in page.hits]
+    texts = (page.suggestion, page.corrected, page.completion)
+    return (*texts, hits, page.total, page.facets, page.ranges, page.rules, page.degraded)
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_pages_are_equal(engines: tuple[SearchEngine, SearchEngine], kind: str) -> None:
+    rules = tuple(rules_for(engines[0])) if kind == "rules" else True
+    for request in REQUESTS[kind]:
+        here, there = (each.search(replace(request, rules=rules)) for each in engines)
+        assert answer(there) == answer(here), request
         assert not there.degraded
+        assert here.total or kind != "synonyms"
 
 
 def test_boosts_cost_one_more_cluster_request(engines: tuple[SearchEngine, SearchEngine]) -> None:
@@ -147,24 +151,8 @@ def test_boosts_cost_one_more_cluster_request(engines: tuple[SearchEngine, Searc
     assert asked == [2, 2, 4]
 
 
-@pytest.mark.parametrize("query", ["zorb", "red zorb 20m", "pan lid", "小锅盖", "kettle", "red 20m pan lid"])
-@pytest.mark.parametrize("stage", ["bm25", "merged"])
-def test_pages_with_synonyms_are_equal(engines: tuple[SearchEngine, SearchEngine], query: str, stage: str) -> None:
-    here, there = (each.search(query, size=30, stage=stage, correct=False) for each in engines)
-    assert ids(there) == ids(here)
-    assert (there.total, there.degraded) == (here.total, ())
-    assert here.total > 0
-
-
 @pytest.mark.parametrize("visible", ["", "price < 40", "price < 0"])
-def test_corrections_completions_and_suggestions_are_the_same(
-    engines: tuple[SearchEngine, SearchEngine], visible: str
-) -> None:
-    for query in ("cordles drill", "stel pan", "drill cordles zorbed", "headfones"):
-        pages = [each.search(query, size=5, stage="merged", visible=visible) for each in engines]
-        assert len({(page.suggestion, page.corrected, page.degraded) for page in pages}) == 1, query
-    begun = [each.search("cordl", prefix=True, stage="merged", visible=visible).completion for each in engines]
-    suggested = [each.suggest("dri", filters=visible) for each in engines]
-    assert begun[0] == begun[1]
-    assert suggested[0] == suggested[1]
-    assert bool(suggested[0]) == (visible != "price < 0")
+def test_suggestions_are_equal(engines: tuple[SearchEngine, SearchEngine], visible: str) -> None:
+    here, there = (each.suggest("dri", filters=visible) for each in engines)
+    assert here == there
+    assert bool(here) == (visible != "price < 0")
