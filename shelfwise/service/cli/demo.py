@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from rich.rule import Rule
-from rich.text import Text
 from typer import Option
 
 from shelfwise.indexer.build import RebuildOptions, rebuild
@@ -20,7 +18,7 @@ from shelfwise.indexer.pictures import NO_CHANGE, PictureOptions
 from shelfwise.retrieval.errors import StoreForeignError
 from shelfwise.retrieval.events.privacy import utc_now
 from shelfwise.service.cli.options import command
-from shelfwise.service.cli.output import TerminalProgress, say, show_table
+from shelfwise.service.cli.output import TerminalProgress, say
 from shelfwise.service.cli.rebuild import show_rebuild
 from shelfwise.service.cli.search import show_page
 from shelfwise.service.cli.serve import serve as serve_command
@@ -74,10 +72,10 @@ def demo(
     show_rebuild(report, folder / "index")
     with SearchEngine.open(folder / "index") as engine:
         for label, query in _examples(files):
-            show_table(Rule(Text.assemble((query, "bold"), f"  ({label})"), align="left"))
+            say("── ", (query, "bold"), f"  ({label})")
             show_page(engine.search(query, size=5))
         query = "gift for a gardener"
-        show_table(Rule(Text.assemble((query, "bold"), "  (with a filter and facets)"), align="left"))
+        say("── ", (query, "bold"), "  (with a filter and facets)")
         filtered = engine.search(query, size=5, filters="price < 30 AND availability = in_stock", facets=["category"])
         show_page(filtered)
     say(_next_steps(folder, files))

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
@@ -63,36 +63,36 @@ def say(*parts: str | tuple[str, str], style: str = "", to: Console | None = Non
     (to or out).print(Text.assemble(*parts, style=style), soft_wrap=True)
 
 
-def show_table(*renderables: RenderableType) -> None:
-    """Prints tables and other renderables. A table is never narrower than its longest words, so that every figure is
-    whole; a terminal wraps longer lines."""
-    width = out.width
-    for each in renderables:
-        out.width = max(width, Measurement.get(out, out.options.update(width=10_000), each).minimum)
-        out.print(each)
-    out.width = width
-
-
 def show_rows(names: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty: str = "", title: str = "") -> None:
-    """Prints a table with numbers to the right; without rows, the sentence `empty`."""
+    """Prints a table with numbers to the right; without rows, the sentence `empty`. Rows of a table without `names` are
+    of equal length, and their values are not aligned."""
     cells = [[_cell(each) for each in row] for row in rows]
     if not cells:
         say(empty) if empty else None
         return
-    columns = zip(names, zip(*cells, strict=True), strict=True)
-    right = [name for name, column in columns if all(_NUMBER.fullmatch(each.plain) for each in column if each.plain)]
     table = Table(
-        box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left", title_style=""
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+        show_header=bool(names),
+        title=title or None,
+        title_justify="left",
+        title_style="",
     )
-    for name in names:
-        table.add_column(name, justify="right" if name in right else "left")
+    for name, values in zip(names, zip(*cells, strict=True), strict=False):
+        is_number = all(_NUMBER.fullmatch(each.plain) for each in values if each.plain)
+        table.add_column(name, justify="right" if is_number else "left")
     for row in cells:
         table.add_row(*row)
-    is_wide = Measurement.get(out, out.options.update(width=10_000), table).maximum > out.width
+    unlimited, width = out.options.update(width=10_000), out.width
+    is_wide = Measurement.get(out, unlimited, table).maximum > width
     for column in filter(lambda column: is_wide and column.justify == "right", table.columns):
         column.no_wrap = True
         column.header = str(column.header).replace(" ", "\n")
-    show_table(table)
+    # Never narrower than its longest words, so that every figure is whole; a terminal wraps longer lines.
+    out.width = max(width, Measurement.get(out, unlimited, table).minimum)
+    out.print(table)
+    out.width = width
 
 
 def _cell(value: Cell) -> Text:
@@ -176,12 +176,7 @@ class TerminalProgress:
 
 def show_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
     """Prints names with their values, one pair per line; pairs without a value are left out."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    for name, value in pairs:
-        if value:
-            table.add_row(Text(printable(name)), Text(printable(value)) if isinstance(value, str) else value)
-    show_table(table)
+    show_rows((), [pair for pair in pairs if pair[1]])
 
 
 def count_text(count: int, noun: str, verb: str = "") -> str:
@@ -224,11 +219,11 @@ def emit_revision(before: int, after: int, done: str, *, undo: str = "") -> None
 
 def show_moves(preview: Preview) -> None:
     """Prints a line for each product that a change adds to a page, removes from it, or moves."""
-    table = Table.grid(padding=(0, 2))
+    rows: list[Sequence[Cell]] = []
     for sign, style, moves in (("+", "green", preview.gained), ("-", "red", preview.lost), ("~", "", preview.moved)):
         for move in moves:
             places = f"{move.before or ''} → {move.after or ''}".strip()
             title = Text(printable(f"{move.title} ({move.product})"), style=style)
             notes = (Text(printable(note), style="dim") for note in (move.product_type, move.rule))
-            table.add_row(Text(sign, style=style), places, title, *notes)
-    show_table(table) if table.row_count else say("The page would not change.")
+            rows.append((Text(sign, style=style), places, title, *notes))
+    show_rows((), rows, empty="The page would not change.")

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
@@ -30,7 +29,7 @@ from shelfwise.retrieval.value_texts import printable
 from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from shelfwise.service.cli.options import Filter, Index, SettingsFile, command
-from shelfwise.service.cli.output import emit, price_text, say, show_notices, show_rows, show_table
+from shelfwise.service.cli.output import Cell, emit, price_text, say, show_notices, show_rows
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.recommendations import GOES_WITH, RELATED_KINDS
 from shelfwise.service.engine.request import STAGES, SearchRequest, parse_history
@@ -281,16 +280,13 @@ def show_suggestions(found: Suggestions) -> None:
         return
     if found.corrected:
         say("For ", (printable(found.corrected), "bold"), ": no suggestion begins with the typed text.")
-    table = Table.grid(padding=(0, 2))
-    for query in found.queries:
-        table.add_row("query", _marked(query.text, query.spans), query.source.value)
-    for category in found.categories:
-        table.add_row("category", _marked(category.text, category.spans), f"{category.count:,}")
-    for brand in found.brands:
-        table.add_row("brand", _marked(brand.name, brand.spans), f"{brand.count:,}")
-    for each in found.products:
-        table.add_row("product", _marked(each.product.title, each.spans), price_text(each.product))
-    show_table(table)
+    rows: list[Sequence[Cell]] = [
+        *(("query", _marked(each.text, each.spans), each.source.value) for each in found.queries),
+        *(("category", _marked(each.text, each.spans), each.count) for each in found.categories),
+        *(("brand", _marked(each.name, each.spans), each.count) for each in found.brands),
+        *(("product", _marked(each.product.title, each.spans), price_text(each.product)) for each in found.products),
+    ]
+    show_rows((), rows)
 
 
 def _marked(text: str, spans: Spans) -> Text:
