@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import resource
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -47,6 +51,8 @@ _IMPORTED = (
     "onnx",
     "shelfwise.retrieval.encoders.onnx",
     "shelfwise.retrieval.events.sqlite",
+    "tests.faults.test_event_kill",
+    "tests.integration.test_journal_kill",
     "tests.integration.test_kill",
     "tests.integration.test_ranker_kill",
     "tests.integration.test_rules_kill",
@@ -59,6 +65,47 @@ def fork_context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_IMPORTED))
     return context
+
+
+def killed_writers(
+    write: Callable[[Path, str, Connection], None], folder: Path, rounds: int, seed: int, seconds: float = 0.06
+) -> Iterator[list[list[Any]]]:
+    """What two processes of `write(folder, name, channel)` sent before they were killed, once a round.
+
+    A round ends at a random time of at most `seconds` after both sent something, as a kill before that proves nothing.
+    Raises AssertionError if a process ends by itself.
+    """
+    context, dice = fork_context(), random.Random(seed)
+    for attempt in range(rounds):
+        pairs = [context.Pipe(duplex=False) for _ in range(2)]
+        writers = [
+            context.Process(target=write, args=(folder, f"{attempt}-{number}", channel))
+            for number, (_, channel) in enumerate(pairs)
+        ]
+        for writer, (_, channel) in zip(writers, pairs, strict=True):
+            writer.start()
+            channel.close()
+        for listener, _ in pairs:
+            listener.poll(60)
+        time.sleep(dice.uniform(0, seconds))
+        for writer in writers:
+            writer.kill()
+            writer.join()
+        received = [_received(listener) for listener, _ in pairs]
+        exits = [writer.exitcode for writer in writers]
+        assert all(received), f"a writer sent nothing; exit codes: {exits}"
+        assert exits == [-signal.SIGKILL] * len(writers), f"a writer was not killed; exit codes: {exits}"
+        yield received
+
+
+def _received(listener: Connection) -> list[Any]:
+    messages = []
+    try:
+        while listener.poll(0):
+            messages.append(listener.recv())
+    except (EOFError, OSError):
+        pass
+    return messages
 
 
 def shared_folder(factory: pytest.TempPathFactory, name: str) -> Path:

@@ -6,11 +6,7 @@ journal's files is damaged before it is next opened.
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
 import random
-import signal
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -22,10 +18,9 @@ from shelfwise.retrieval.store.files import scratch_path
 from shelfwise.retrieval.updates.changes import Change, Delete, Upsert
 from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
+from tests.machine import killed_writers
 
 SEED = 5
-WRITERS = 2
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def changes_of(name: str) -> list[Change]:
@@ -40,41 +35,6 @@ def append_until_killed(root: Path, writer: str, channel: Connection) -> None:
             channel.send((name, journal.append(changes_of(name))))
             if place % 50 == 49:
                 journal.forget(journal.last() - 200)
-
-
-def kill_writers(root: Path, link: Connection) -> None:
-    """Starts writers, kills them after each received delay, and sends the acknowledged changes.
-
-    Runs in a process without threads, so that the writers can be forked from it, which is fast.
-    """
-    forks = multiprocessing.get_context("fork")
-    for attempt in itertools.count():
-        moment = link.recv()
-        pairs = [forks.Pipe(duplex=False) for _ in range(WRITERS)]
-        writers = []
-        for place, (_, channel) in enumerate(pairs):
-            writers.append(forks.Process(target=append_until_killed, args=(root, f"{attempt}-{place}", channel)))
-            writers[-1].start()
-        for _, channel in pairs:
-            channel.close()
-        pairs[0][0].poll(30)  # the first change is acknowledged, so that even the first round has something to lose
-        time.sleep(moment)
-        for writer in writers:
-            writer.kill()
-            writer.join()
-        given = {name: seqs for listener, _ in pairs for name, seqs in acknowledgements(listener).items()}
-        link.send(([writer.exitcode for writer in writers], given))
-
-
-def acknowledgements(listener: Connection) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    try:
-        while listener.poll(30):
-            name, seqs = listener.recv()
-            found[name] = seqs
-    except (EOFError, OSError):
-        pass
-    return found
 
 
 def damage(root: Path, chance: random.Random) -> None:
@@ -109,28 +69,19 @@ def assert_no_loss(root: Path, given: dict[str, list[int]]) -> int:
 @pytest.mark.parametrize("rounds", [3, pytest.param(15, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("harmed", [False, True])
 def test_kill_at_any_time_loses_no_acknowledged_change(tmp_path: Path, harmed: bool, rounds: int) -> None:
-    moments = random.Random(SEED)
-    link, end = SPAWN.Pipe()
-    killer = SPAWN.Process(target=kill_writers, args=(tmp_path, end))
-    killer.start()
+    chance = random.Random(SEED)
     last, acknowledged = 0, 0
-    try:
-        for _ in range(rounds):
-            link.send(moments.uniform(0, 0.06))
-            exits, given = link.recv()
-            assert exits == [-signal.SIGKILL] * WRITERS
-            if harmed:
-                damage(tmp_path, moments)
-            else:
-                with Journal(tmp_path) as journal:
-                    assert journal.problems() == [], "a kill alone damages nothing"
-            reached = assert_no_loss(tmp_path, given)
-            assert min(seq for seqs in given.values() for seq in seqs) > last, "a number was given twice"
-            last = reached
-            acknowledged += len(given)
-    finally:
-        killer.terminate()
-        killer.join()
+    for received in killed_writers(append_until_killed, tmp_path, rounds, SEED):
+        given = {name: seqs for each in received for name, seqs in each}
+        if harmed:
+            damage(tmp_path, chance)
+        else:
+            with Journal(tmp_path) as journal:
+                assert journal.problems() == [], "a kill alone damages nothing"
+        reached = assert_no_loss(tmp_path, given)
+        assert min(seq for seqs in given.values() for seq in seqs) > last, "a number was given twice"
+        last = reached
+        acknowledged += len(given)
     assert acknowledged > 2 * rounds
 
 

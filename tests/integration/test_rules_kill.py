@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import random
-import signal
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from shelfwise.service.curation.rules import Redirect, Rule, RuleStore
-from tests.machine import fork_context
+from tests.machine import killed_writers
 
 SEED = 3
-WRITERS = 2
 SIZE = 20
 
 
@@ -23,48 +19,19 @@ def put_until_killed(root: Path, writer: str, channel: Connection) -> None:
     store = RuleStore(root)
     for turn in itertools.count():
         rules = [Rule(f"{writer} {number}", (Redirect(f"/{turn}"),), name="x" * 200) for number in range(SIZE)]
-        channel.send((turn, store.put(rules, who=writer)))
+        channel.send((writer, turn, store.put(rules, who=writer)))
         if turn % 4 == 3:
             store.delete([rule.id for rule in rules], who=writer)
-            channel.send((-1, 0))
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_kill_leaves_complete_changes_and_log(tmp_path: Path, rounds: int) -> None:
-    context, dice = fork_context(), random.Random(SEED)
     store = RuleStore(tmp_path)
     acknowledged: dict[int, tuple[str, int]] = {}
-    for attempt in range(rounds):
-        pairs = [context.Pipe(duplex=False) for _ in range(WRITERS)]
-        writers = [
-            context.Process(target=put_until_killed, args=(tmp_path, f"{attempt}-{place}", pipe))
-            for place, (_, pipe) in enumerate(pairs)
-        ]
-        for writer, (_, pipe) in zip(writers, pairs, strict=True):
-            writer.start()
-            pipe.close()
-        assert pairs[0][0].poll(60)
-        time.sleep(dice.uniform(0, 0.05))
-        for writer in writers:
-            writer.kill()
-            writer.join()
-        assert {writer.exitcode for writer in writers} == {-signal.SIGKILL}
-        for place, (listener, _) in enumerate(pairs):
-            acknowledged |= {
-                number: (f"{attempt}-{place}", turn) for turn, number in acknowledgements(listener) if turn >= 0
-            }
+    for received in killed_writers(put_until_killed, tmp_path, rounds, SEED):
+        acknowledged |= {number: (writer, turn) for each in received for writer, turn, number in each}
         check(store, acknowledged)
     assert len(acknowledged) > rounds
-
-
-def acknowledgements(listener: Connection) -> list[tuple[int, int]]:
-    received = []
-    try:
-        while listener.poll(0):
-            received.append(listener.recv())
-    except EOFError:
-        pass
-    return received
 
 
 def check(store: RuleStore, acknowledged: dict[int, tuple[str, int]]) -> None:
