@@ -49,8 +49,12 @@ def limit_memory(patches: pytest.MonkeyPatch, folder: Path, limit: str) -> None:
 # Preloaded only before the first fork of a test process, so every test names the same modules.
 _IMPORTED = (
     "onnx",
+    "shelfwise.indexer.quality.rules",
     "shelfwise.retrieval.encoders.onnx",
     "shelfwise.retrieval.events.sqlite",
+    "shelfwise.retrieval.index.faiss",
+    "shelfwise.retrieval.index.tantivy",
+    "tests.faults.processes",
     "tests.faults.test_event_kill",
     "tests.integration.test_journal_kill",
     "tests.integration.test_kill",

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import msgspec
 
 from shelfwise.retrieval.encoders.folder import read_spec
 from shelfwise.retrieval.errors import ShelfwiseError
@@ -29,64 +26,40 @@ from tests.faults.processes import (
     KINDS,
     Catalog,
     Interruption,
-    Processes,
     Result,
     Shop,
     Truth,
     Version,
     Work,
     product_of,
+    run_interrupted,
     write_encoder,
 )
 
 
-def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]) -> Tally:
-    """Runs rounds on an index in `folder`, which is empty; `advance` is called after each round.
+def run_faults(folder: Path, rounds: int, seed: int) -> Tally:
+    """Runs rounds on an index in `folder`, which is empty.
 
-    Round n, from 0, is drawn by the seed `seed + n`. After a failure the rounds continue with a new index; the failed
-    one stays in its folder.
+    Round n, from 0, is drawn by the seed `seed + n`. Raises UnexpectedStateError, which names the round, after a round
+    with a problem; with its seed and one round it is repeated on a new index, unless it depends on earlier ones.
     """
-    started, tally, life = time.monotonic(), Tally(), None
+    tally = Tally()
     encoders = [write_encoder(folder / "encoders" / name, name, size) for name, size in (("one", 16), ("two", 24))]
-    with Processes() as processes:
-        for number in range(rounds):
-            if life is None:
-                life = Life(folder / f"life-{number:05d}", encoders, processes, tally)
-                life.begin(random.Random(seed + number))
-            if not life.run_round(seed + number, number + 1):
-                life = None
-            advance()
-    tally.rounds, tally.seconds = rounds, round(time.monotonic() - started, 1)
+    life = Life(folder / "life", encoders, tally)
+    life.begin(random.Random(seed))
+    for number in range(rounds):
+        life.run_round(seed + number)
     return tally
-
-
-# Results of the rounds: counts of each kind, and every round after which a check failed.
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A round after which a check failed. `run_faults` with this seed and one round repeats it on a new index."""
-
-    seed: int
-    round: int  # from 1
-    work: str
-    fault: str
-    detail: str  # what was done to which file or process
-    wrong: str
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of rounds by work and fault."""
+    """Counts of the rounds."""
 
-    rounds: int = 0
-    seconds: float = 0.0
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # number of rounds by work and fault
-    damaged: dict[str, int] = field(default_factory=dict)  # number of rounds by damaged part
+    faults: Counter[str] = field(default_factory=Counter)  # number of rounds by fault
     killed: int = 0  # processes killed during their work
     refused: int = 0  # pieces of work that ended with an error, as expected on a full disk
     changes: int = 0  # acknowledged calls for live changes
-    failures: list[Failure] = field(default_factory=list)
 
 
 # The allowed states of an index after work that ended, failed or was killed.
@@ -259,13 +232,11 @@ _FOR_PEOPLE = (
 
 
 class Life:
-    def __init__(self, folder: Path, encoders: Sequence[Path], processes: Processes, tally: Tally) -> None:
+    def __init__(self, folder: Path, encoders: Sequence[Path], tally: Tally) -> None:
         folder.mkdir(parents=True)
-        self._folder = folder
         self.root = folder / "index"
         self._feed = folder / "feed.jsonl"
         self._encoders = {read_spec(path).identity: path for path in encoders}
-        self._processes = processes
         self._tally = tally
         self.truth = Truth()
         self._known: dict[str, Result] = {}
@@ -276,20 +247,17 @@ class Life:
         for kind in _PREPARED:
             self._run_undisturbed(self._draw_work(kind, dice), dice, f"{kind} undisturbed")
 
-    def run_round(self, seed: int, number: int) -> bool:
-        """Runs one round; returns whether the index passes the checks after it. A failure is added to the tally."""
+    def run_round(self, seed: int) -> None:
+        """Runs one round; raises UnexpectedStateError if the index does not pass the checks after it."""
         dice = random.Random(seed)
         self._shop.dice = dice
         kind, fault = dice.choice(KINDS), dice.choice(FAULTS)
-        counted = self._tally.counts.setdefault(kind, {})
-        counted[fault] = counted.get(fault, 0) + 1
+        self._tally.faults[fault] += 1
         self._detail = ""
         try:
             self._round(kind, fault, dice)
         except (UnexpectedStateError, ShelfwiseError) as error:
-            self._tally.failures.append(Failure(seed, number, kind, fault, self._detail, str(error)))
-            return False
-        return True
+            raise UnexpectedStateError(f"seed {seed}, {kind}, {fault}, {self._detail}: {error}") from error
 
     def _round(self, kind: str, fault: str, dice: random.Random) -> None:
         work = self._draw_work(kind, dice)
@@ -355,7 +323,7 @@ class Life:
         if work.feed:
             feed: Catalog = self._shop.next_feed(self._feed)
             made = self.truth.rebuilt(feed, read_spec(Path(work.encoder)).identity)
-        ended = self._processes.run(work, interruption)
+        ended = run_interrupted(work, interruption)
         if ended.hung:
             raise UnexpectedStateError(f"{work.kind} did not end")
         if interruption == Interruption() and not ended.exit_code:
@@ -390,7 +358,6 @@ class Life:
         """Damages the index, runs the work and checks the index; in half of the rounds also before the work."""
         done = damage_index(self.root, self.truth, fault, dice.choice(TARGETS), dice)
         self._detail = str(done)
-        self._tally.damaged[done.target] = self._tally.damaged.get(done.target, 0) + 1
         if dice.random() < 0.5:
             self._check_damaged([self.truth], dice)
         ended, allowed = self._run(work, Interruption())
@@ -484,16 +451,3 @@ def check_verified(root: Path) -> None:
         raise UnexpectedStateError(f"it cannot be verified: {error}") from error
     if problems:
         raise UnexpectedStateError("; ".join(f"verify: {each.part}: {each.what}" for each in problems))
-
-
-def main() -> None:
-    """Runs rounds and prints each failure: `python -m tests.faults.index_faults [ROUNDS [SEED]]`."""
-    rounds, seed = (int(given) for given in (*sys.argv[1:], "1000", "0")[:2])
-    with TemporaryDirectory() as folder:
-        report = run_faults(Path(folder), rounds, seed, lambda: None)
-    print(msgspec.json.format(msgspec.json.encode(report)).decode())  # noqa: T201
-    sys.exit(bool(report.failures))
-
-
-if __name__ == "__main__":
-    main()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import multiprocessing
 import os
 import random
 import resource
@@ -17,7 +15,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,6 +29,7 @@ from shelfwise.retrieval.store.products import product_to_json
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.versions import roll_back
+from tests.machine import fork_context
 
 # Minimal real encoders: a graph for ONNX Runtime and a tokenizer, made quickly and without torch.
 
@@ -72,13 +71,8 @@ def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.Mod
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
 
 
-# Processes that do a piece of work and are killed after a time or at a step, or find the disk full. They are forked
-# from a process that has imported everything and has no threads, so they start in milliseconds.
+# Processes that do a piece of work and are killed after a time or at a step, or find the disk full.
 
-_LOADED_EARLY = (
-    "shelfwise.indexer.quality.rules "
-    "shelfwise.retrieval.encoders.onnx shelfwise.retrieval.index.tantivy shelfwise.retrieval.index.faiss"
-)
 _STEPS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 _LONGEST_SECONDS = 60
 _NEVER = 1 << 60
@@ -119,42 +113,11 @@ class Result:
         return self.seconds >= _LONGEST_SECONDS
 
 
-class Processes:
-    def __init__(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._link, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(theirs,))
-        self._process.start()
-        theirs.close()
-
-    def run(self, work: Work, interruption: Interruption) -> Result:
-        self._link.send((work, interruption))
-        ended: Result = self._link.recv()
-        return ended
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._link.close()
-        self._process.join()
-
-
-def _serve(link: Connection) -> None:
-    for name in _LOADED_EARLY.split():
-        importlib.import_module(name)
-    while True:
-        try:
-            work, interruption = link.recv()
-        except EOFError:
-            return
-        link.send(_ended(work, interruption))
-
-
-def _ended(work: Work, interruption: Interruption) -> Result:
-    forks = multiprocessing.get_context("fork")
-    listener, teller = forks.Pipe(duplex=False)
-    process = forks.Process(target=_work, args=(work, interruption, teller))
+def run_interrupted(work: Work, interruption: Interruption) -> Result:
+    """Does a piece of work in a process of its own, which is interrupted."""
+    context = fork_context()
+    listener, teller = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(work, interruption, teller))
     started = time.monotonic()
     process.start()
     teller.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,18 @@ import pytest
 from shelfwise.retrieval.store.products import ProductStore
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
-from tests.faults.index_faults import Life, Tally, UnexpectedStateError, check_index, check_verified, run_faults
-from tests.faults.processes import Call, Processes, Truth, write_encoder
+from tests.faults.index_faults import FAULTS, Life, Tally, UnexpectedStateError, check_index, check_verified, run_faults
+from tests.faults.processes import Call, Truth, write_encoder
 from tests.versions import reseal, write_products
 
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    with Processes() as started:
-        yield started
+SEED = 11
 
 
 @pytest.fixture(scope="module")
-def begun(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Life:
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Life:
     folder = tmp_path_factory.mktemp("faults")
     encoders = [write_encoder(folder / name, name, size) for name, size in (("one", 16), ("two", 24))]
-    life = Life(folder / "life", encoders, processes, Tally())
+    life = Life(folder / "life", encoders, Tally())
     life.begin(random.Random(1))
     return life
 
@@ -78,30 +73,20 @@ class TestPlantedErrors:
 
 
 @pytest.mark.slow
-def test_round_with_a_problem_is_a_failure(processes: Processes, tmp_path: Path) -> None:
-    tally = Tally()
-    life = Life(tmp_path / "life", [write_encoder(tmp_path / "one", "one", 16)], processes, tally)
+def test_round_with_a_problem_is_reported_with_its_seed(tmp_path: Path) -> None:
+    life = Life(tmp_path / "life", [write_encoder(tmp_path / "one", "one", 16)], Tally())
     life.begin(random.Random(1))
     life.truth.calls.append(Call("delete", ((next(iter(life.truth.served(life.truth.serving))), {}),)))
-    assert not life.run_round(5, 1)
-    (failure,) = tally.failures
-    assert (failure.seed, failure.round) == (5, 1)
-    assert "products are wrong" in failure.wrong
-
-
-SEED = 11
+    with pytest.raises(UnexpectedStateError, match=r"seed 5, .*products are wrong"):
+        life.run_round(5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [5, 50])
 def test_index_serves_a_whole_version_with_all_acknowledged_changes_after_faults(tmp_path: Path, rounds: int) -> None:
-    over: list[None] = []
-    report = run_faults(tmp_path, rounds, SEED, lambda: over.append(None))
-    assert report.failures == []
-    assert report.rounds == len(over) == sum(sum(counted.values()) for counted in report.counts.values()) == rounds
-    faults = {fault for counted in report.counts.values() for fault in counted}
-    kinds = {"killed by the clock", "killed at a step", "full disk", "unreadable file", "flipped byte"}
-    assert faults == kinds if rounds == 50 else faults <= kinds
+    report = run_faults(tmp_path, rounds, SEED)
+    assert report.faults.total() == rounds
+    assert rounds < 50 or report.faults.keys() == set(FAULTS)
     assert report.killed >= rounds // 5
     assert report.refused >= rounds // 50
     assert report.changes > rounds
