@@ -27,7 +27,7 @@ from shelfwise.retrieval.index.vectors import Background
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
 from shelfwise.service.answers.facts import sentence_coverage, sentences_of
 from shelfwise.service.answers.questions import Question, concept_terms, content_terms, split_words
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text, convert_document
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text
 from shelfwise.service.engine.editors import DocumentEditor, ServedDocuments
 from shelfwise.service.engine.snapshot import Snapshot
 
@@ -40,7 +40,7 @@ _LONGEST_ID = 200
 class FaqEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A text that answers questions."""
 
-    id: Annotated[str, Meta(min_length=1, max_length=_LONGEST_ID)]
+    id: Annotated[str, Meta(max_length=_LONGEST_ID)]
     answer: str
     """Answer, quoted verbatim: a short one as a whole, a long one by the sentence that answers best."""
     question: str = ""
@@ -63,33 +63,18 @@ def entry_id(question: str, answer: str) -> str:
     return xxhash.xxh3_64_hexdigest(f"{question}\n{answer}".encode())
 
 
-def validate_entry(entry: FaqEntry) -> FaqEntry:
-    """Checks an entry and returns it; raises FaqError, which names the entry and the field."""
-    name = f"entry {str(getattr(entry, 'id', ''))[:100]!r}"
-    try:
-        checked = msgspec.convert(msgspec.to_builtins(entry), FaqEntry)
-    except (msgspec.ValidationError, TypeError) as problem:
-        raise FaqError(f"{name}: {problem}", str(getattr(entry, "id", ""))[:100]) from None
-
-    def error(message: str, *, field: str = "") -> FaqError:
-        return FaqError(message, checked.id[:100], field)
-
-    check_text(f"{name}: id", checked.id, _LONGEST_ID, error, must=True)
-    check_text(f"{name}: question", checked.question, MOST_QUESTION, error)
-    check_text(f"{name}: answer", checked.answer, MOST_ANSWER, error, must=True)
-    return checked
+def _check(entry: FaqEntry, place: str) -> FaqEntry:
+    check_text(f"{place}: id", entry.id, _LONGEST_ID, FaqError, must=True)
+    check_text(f"{place}: question", entry.question, MOST_QUESTION, FaqError)
+    check_text(f"{place}: answer", entry.answer, MOST_ANSWER, FaqError, must=True)
+    return entry
 
 
-def accept_entry(document: object, place: str = "the entry") -> FaqEntry:
-    """The entry from plain values, without markup, with an id derived from its texts unless it has one; personal data
-    is not masked. Raises FaqError."""
-    values = {**document, "id": document.get("id") or "new"} if isinstance(document, Mapping) else document
-    entry = convert_document(values, FaqEntry, place, FaqError)
+def _from_user(entry: FaqEntry) -> FaqEntry:
+    """An entry without markup, with an id derived from its texts unless it has one; personal data is not masked."""
     question, answer = (clean_text(each, set()) for each in (entry.question, entry.answer))
-    own_id = entry.id if isinstance(document, Mapping) and document.get("id") else entry_id(question, answer)
-    return msgspec.structs.replace(
-        entry, id=own_id, question=question, answer=answer, product_type=entry.product_type.strip()
-    )
+    own_id, product_type = entry.id or entry_id(question, answer), entry.product_type.strip()
+    return msgspec.structs.replace(entry, id=own_id, question=question, answer=answer, product_type=product_type)
 
 
 _VECTORS = "CREATE TABLE vectors (encoder TEXT, key TEXT, vector BLOB, PRIMARY KEY (encoder, key)) WITHOUT ROWID;"
@@ -99,14 +84,13 @@ class FaqStore(EditableStore[FaqEntry]):
     """The entries of an index directory, their changes and their vectors (INDEX/answers.sqlite)."""
 
     kind = DocumentCodec(
-        "entry",
-        "answers",
-        0x53574651,
-        FaqError,
-        validate_entry,
-        msgspec.to_builtins,
-        lambda plain: validate_entry(msgspec.convert(plain, FaqEntry)),
-        accept_entry,
+        one="entry",
+        many="answers",
+        entry=FaqEntry,
+        application=0x53574651,
+        error=FaqError,
+        check=_check,
+        from_user=_from_user,
         batch=100,
         more_tables=_VECTORS,
     )

@@ -18,7 +18,7 @@ from shelfwise.retrieval.events.privacy import Masker
 from shelfwise.retrieval.text.analysis import HAN
 from shelfwise.retrieval.updates.validation import decode_json
 from shelfwise.service.answers.facts import sentences_of
-from shelfwise.service.answers.faq import MOST_ANSWER, MOST_QUESTION, FaqEntry, entry_id, validate_entry
+from shelfwise.service.answers.faq import MOST_ANSWER, MOST_QUESTION, FaqEntry, FaqStore, entry_id
 
 MOST_BYTES = 64 << 20
 _LONGEST_LINE = 200_000
@@ -179,7 +179,7 @@ def _entry(row: object, masker: Masker, products: Sequence[str], source: str) ->
         clean_text(values["product_type"], set()),
         values["source"] or source,
     )
-    return validate_entry(entry), (hidden_question, hidden_answer) != (question, answer), nameless != by_lines
+    return FaqStore.kind.validate(entry), (hidden_question, hidden_answer) != (question, answer), nameless != by_lines
 
 
 # Names are recognised by their position in a letter: a list of names would also contain brands and words.

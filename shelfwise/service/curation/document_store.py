@@ -9,7 +9,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -20,7 +20,14 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 import xxhash
 
-from shelfwise.retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, suggest_names
+from shelfwise.retrieval.errors import (
+    DocumentError,
+    InputError,
+    StoreDamagedError,
+    StoreError,
+    StoreForeignError,
+    suggest_names,
+)
 from shelfwise.retrieval.store.files import file_stamp, sync
 from shelfwise.retrieval.updates.validation import decode_json, decode_toml
 
@@ -387,7 +394,7 @@ class StoredDocuments(Generic[Entry]):
     """Identity of the file; 0 if it is not known."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentCodec(Generic[Entry]):
     """A kind of document and its form in the file."""
 
@@ -395,26 +402,62 @@ class DocumentCodec(Generic[Entry]):
     """Noun and column name: "rule"."""
     many: str
     """Plural noun, and name of the table, the file and the command: "rules"."""
+    entry: type[Entry]
+    """Class of the entries."""
     application: int
     """SQLite's application_id of the file."""
-    error: Callable[..., InputError]
-    """Takes a message, the entry's id and the field."""
-    validate: Callable[[Entry], Entry]
-    """Validates an entry by itself and returns it; raises `error`."""
-    to_plain: Callable[[Entry], dict[str, Any]]
+    error: type[DocumentError]
+    """Class of its errors."""
+    check: Callable[[Entry, str], Entry] = lambda entry, _: entry
+    """Checks the values of an entry and returns it, normalised; raises `error`, which begins with the text."""
+    allowed: Mapping[str, str] = field(default_factory=dict)
+    """Descriptions of the values of fields, for errors."""
+    to_plain: Callable[[Entry], dict[str, Any]] = msgspec.to_builtins
     """Converts an entry to plain values for JSON."""
-    parse: Callable[[object], Entry]
-    """The entry from plain values of the file."""
-    accept: Callable[[object, str], Entry]
-    """The entry from plain values of a user; raises `error`, which begins with the text if the values have no id."""
+    from_plain: Callable[[object, str], Entry] | None = None
+    """The entry from plain values, by default those of its fields; raises `error`, which begins with the text."""
+    from_user: Callable[[Entry], Entry] = lambda entry: entry
+    """The entry from that of a user's plain values: without markup, or with an id."""
     label: Callable[[Entry], str] = lambda _: ""
-    """Text from which the id of an entry without one is derived, if `validate` accepts such entries."""
+    """Text from which the id of an entry without one is derived, if `check` accepts such entries."""
     batch: int = 1_000
     """Maximum number of entries of one request."""
     more_tables: str = ""
     """SQL statements that create further tables."""
     private: bool = False
     """Whether only the owner may read a new file."""
+
+    def _place(self, entry_id: object, default: str) -> str:
+        return f"{self.one} {entry_id[:_LONGEST_SHOWN]!r}" if entry_id and isinstance(entry_id, str) else default
+
+    def parse(self, document: object, place: str = "") -> Entry:
+        """The entry from plain values of the file; raises `error`."""
+        if isinstance(document, Mapping):
+            place = self._place(document.get("id"), place)
+            # An id that is no field follows from the fields.
+            has_id = "id" in self.entry.__annotations__
+            document = {"id": "", **document} if has_id else {each: document[each] for each in document if each != "id"}
+        if self.from_plain:
+            return self.from_plain(document, place)
+        return convert_document(document, self.entry, place, self.error, self.allowed)
+
+    def accept(self, document: object, place: str) -> Entry:
+        """The entry from plain values of a user; raises `error`, which begins with the text if they have no id."""
+        return self.from_user(self.parse(document, place))
+
+    def validate(self, entry: Entry) -> Entry:
+        """Validates an entry by itself and returns it; raises `error`, which has its id."""
+        if not isinstance(entry, self.entry):
+            raise self.error(f"{self.many} must be of the class {self.entry.__name__}, not {type(entry).__name__}")
+        name = str(getattr(entry, "id", ""))[:_LONGEST_SHOWN]
+        place = self._place(name, f"the {self.one}")
+        try:
+            return self.check(self.parse(self.to_plain(entry), place), place)
+        except (TypeError, AttributeError, KeyError) as problem:
+            raise self.error(f"{place}: has an invalid value ({problem})", name) from problem
+        except DocumentError as problem:
+            problem.document = name
+            raise
 
     def plain_change(self, change: DocumentChange[Entry]) -> dict[str, Any]:
         """A change as plain values for JSON, by the names of `DocumentChange`."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from shelfwise.retrieval.errors import RelationError
 from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text, convert_document
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text
 
 _LONGEST_ID = 1_000
 
@@ -44,23 +44,12 @@ class RelationCorrection:
         return self.product, self.kind is not RelationKind.COMPLEMENT
 
 
-def validate_correction(correction: RelationCorrection) -> RelationCorrection:
-    """Validates a correction and returns it; raises RelationError, which names the field."""
+def _check(correction: RelationCorrection, place: str) -> RelationCorrection:
     for field in ("product", "other"):
-        check_text(field, getattr(correction, field), _LONGEST_ID, RelationError, must=True)
+        check_text(f"{place}: {field}", getattr(correction, field), _LONGEST_ID, RelationError, must=True)
     if correction.product == correction.other:
-        raise RelationError(f"other: {correction.other!r} is the product itself; name another one", field="other")
-    if correction.kind not in set(RelationKind):
-        kinds = ", ".join(RelationKind)
-        raise RelationError(f"kind: {str(correction.kind)[:40]!r} is not a kind; it can be {kinds}", field="kind")
-    return replace(correction, kind=RelationKind(correction.kind))
-
-
-def accept_correction(document: object, place: str = "the relation") -> RelationCorrection:
-    """The correction from plain values, whose id follows from the others; raises RelationError."""
-    if isinstance(document, Mapping):
-        document = {name: value for name, value in document.items() if name != "id"}
-    return convert_document(document, RelationCorrection, place, RelationError)
+        raise RelationError(f"{place}: other: is the product itself; name another one", field="other")
+    return correction
 
 
 def corrected(
@@ -88,12 +77,12 @@ class RelationStore(EditableStore[RelationCorrection]):
     RelationError."""
 
     kind = DocumentCodec(
-        "relation",
-        "relations",
-        0x53575245,
-        RelationError,
-        validate_correction,
-        lambda correction: {"id": correction.id, **msgspec.to_builtins(correction)},
-        lambda plain: msgspec.convert(plain, RelationCorrection),
-        accept_correction,
+        one="relation",
+        many="relations",
+        entry=RelationCorrection,
+        application=0x53575245,
+        error=RelationError,
+        check=_check,
+        allowed={"kind": f"one of {', '.join(RelationKind)}"},
+        to_plain=lambda correction: {"id": correction.id, **msgspec.to_builtins(correction)},
     )

@@ -15,7 +15,7 @@ from shelfwise.retrieval.errors import RelevanceError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 from shelfwise.retrieval.text.vocabulary import words_of
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, convert_document
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore
 
 DOCUMENT_ID = "relevance"
 """Id of the only document of an index."""
@@ -120,34 +120,19 @@ _ALLOWED: Mapping[str, str] = {
 }
 
 
-def parse_relevance(document: object, place: str = "relevance settings") -> Relevance:
-    """The settings from plain values, with defaults for omitted ones; raises RelevanceError, which names the field and
-    the allowed values."""
-    relevance = convert_document(document, Relevance, place, RelevanceError, _ALLOWED)
-    _check(relevance)
-    return relevance
-
-
-def validate_relevance(relevance: Relevance) -> Relevance:
-    """Validates settings without a catalog and returns them; raises RelevanceError."""
-    if not isinstance(relevance, Relevance):
-        raise RelevanceError(f"relevance must be a Relevance, not {type(relevance).__name__}")
-    try:
-        return parse_relevance(msgspec.to_builtins(relevance))
-    except TypeError as error:
-        raise RelevanceError(f"relevance has an invalid value ({error})") from error
-
-
-def _check(relevance: Relevance) -> None:
+def _check(relevance: Relevance, place: str) -> Relevance:
     for number, word in enumerate(relevance.never_corrected):
         if len(tuple(words_of(word))) != 1:
-            message = f"never_corrected[{number}]: {word!r} is not one word; list each word by itself"
+            message = f"{place}: never_corrected[{number}]: {word!r} is not one word; list each word by itself"
             raise RelevanceError(message, field="never_corrected")
     if shown := {"id", "title"}.intersection(relevance.hidden):
-        raise RelevanceError(f"hidden: {min(shown)} cannot be hidden; name other fields", field="hidden")
+        raise RelevanceError(f"{place}: hidden: {min(shown)} cannot be hidden; name other fields", field="hidden")
     names = [signal.field for signal in relevance.signals]
     if twice := next((name for name in names if names.count(name) > 1), ""):
-        raise RelevanceError(f"signals: {twice!r} is listed twice; give each field one weight", field="signals")
+        raise RelevanceError(
+            f"{place}: signals: {twice!r} is listed twice; give each field one weight", field="signals"
+        )
+    return relevance
 
 
 class RelevanceStore(EditableStore[Relevance]):
@@ -155,14 +140,13 @@ class RelevanceStore(EditableStore[Relevance]):
     for the defaults."""
 
     kind = DocumentCodec(
-        "document",
-        "relevance",
-        0x5357524C,
-        RelevanceError,
-        validate_relevance,
-        msgspec.to_builtins,
-        parse_relevance,
-        parse_relevance,
+        one="document",
+        many="relevance",
+        entry=Relevance,
+        application=0x5357524C,
+        error=RelevanceError,
+        check=_check,
+        allowed=_ALLOWED,
     )
 
     def current(self) -> Relevance:

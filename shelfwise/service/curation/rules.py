@@ -173,10 +173,7 @@ def rule_document(rule: Rule) -> dict[str, object]:
     return made
 
 
-def parse_rule(document: object, place: str = "the rule") -> Rule:
-    """The rule from plain values; raises RuleError, which names the field. `validate_rule` checks the values."""
-    name = document.get("id") if isinstance(document, Mapping) else ""
-    place = f"rule {name[:100]!r}" if isinstance(name, str) and name else place
+def _parse(document: object, place: str) -> Rule:
     plain = convert_document(document, _PlainRule, place, RuleError)
     actions = tuple(_action(each, f"{place}: actions[{number}]") for number, each in enumerate(plain.actions))
     return Rule(plain.id, actions, plain.when, plain.name, plain.priority, plain.enabled)
@@ -215,25 +212,9 @@ LONGEST_DATA = 10_000
 HIGHEST_PRIORITY = 1_000_000
 
 
-def validate_rule(rule: Rule) -> Rule:
-    """Validates a rule without a catalog and returns it; raises RuleError, which names the field and the remedy."""
-    if not isinstance(rule, Rule):
-        raise RuleError(f"a rule must be a Rule, not {type(rule).__name__}")
-    name = str(rule.id)[:LONGEST_ID]
-    try:
-        checked = parse_rule(rule_document(rule))
-        _check(checked)
-    except (TypeError, AttributeError, KeyError) as error:
-        raise RuleError(f"rule {name!r}: has an invalid value ({error})", name) from error
-    except RuleError as error:
-        error.document = name
-        raise
-    return checked
-
-
-def _check(rule: Rule) -> None:
-    check_text("id", rule.id, LONGEST_ID, RuleError, must=bool(rule.id))
-    place = f"rule {rule.id!r}: " if rule.id else "the rule: "
+def _check(rule: Rule, place: str) -> Rule:
+    place = f"{place}: "
+    check_text(f"{place}id", rule.id, LONGEST_ID, RuleError, must=bool(rule.id))
     check_text(f"{place}name", rule.name, LONGEST_NAME, RuleError)
     _check_number(f"{place}priority", rule.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     _check_when(place, rule.when)
@@ -254,6 +235,7 @@ def _check(rule: Rule) -> None:
     if len(set(pinned)) < len(pinned):
         twice = next(product for product in pinned if pinned.count(product) > 1)
         raise RuleError(f"{place}actions: {twice!r} is pinned twice; name each product once", field="products")
+    return rule
 
 
 def _check_when(place: str, when: When) -> None:
@@ -358,13 +340,13 @@ class RuleStore(EditableStore[Rule]):
     """The rules of an index directory and their changes (INDEX/rules.sqlite); its errors are RuleError."""
 
     kind = DocumentCodec(
-        "rule",
-        "rules",
-        0x53575255,
-        RuleError,
-        validate_rule,
-        rule_document,
-        parse_rule,
-        parse_rule,
+        one="rule",
+        many="rules",
+        entry=Rule,
+        application=0x53575255,
+        error=RuleError,
+        check=_check,
+        to_plain=rule_document,
+        from_plain=_parse,
         label=lambda rule: rule.name or rule.when.query or rule.when.filters or _KIND_OF[type(rule.actions[0])],
     )

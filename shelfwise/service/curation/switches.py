@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import msgspec
-
 from shelfwise.retrieval.errors import RelevanceError
 from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, StoredDocuments
 from shelfwise.service.events.hot_reload import ReloadedFile
@@ -32,23 +30,10 @@ class Switch:
     on: bool
 
 
-def _parse(plain: object) -> Switch:
-    return msgspec.convert(plain, Switch)
-
-
 class SwitchStore(EditableStore[Switch]):
     """The switches of an index directory and their changes (INDEX/switches.sqlite); a part without one is off."""
 
-    kind = DocumentCodec(
-        "switch",
-        "switches",
-        0x53575357,
-        RelevanceError,
-        lambda switch: switch,
-        msgspec.to_builtins,
-        _parse,
-        lambda plain, _: _parse(plain),
-    )
+    kind = DocumentCodec(one="switch", many="switches", entry=Switch, application=0x53575357, error=RelevanceError)
 
 
 class ServedSwitches:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-
-import msgspec
 
 from shelfwise.retrieval.errors import SynonymError
 from shelfwise.retrieval.text.analysis import fold, phrase_key
 from shelfwise.retrieval.text.synonyms import SynonymRule
 from shelfwise.retrieval.text.vocabulary import words_of
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text, convert_document
+from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text
 
 _LONGEST_NAME = 60
 
@@ -82,7 +80,7 @@ def parse_line(line: str) -> Synonym:
     sides = (tuple(" ".join(phrase.split()) for phrase in side.split(",")) for side in (left, right))
     phrases, to = (tuple(dict.fromkeys(side)) for side in sides)
     kind, others = (SynonymKind.ONE_WAY, to) if arrow else (SynonymKind.TWO_WAY, ())
-    return validate_synonym(name_synonym(kind, phrases, others))
+    return SynonymStore.kind.validate(name_synonym(kind, phrases, others))
 
 
 def read_lines(path: Path) -> list[Synonym]:
@@ -125,23 +123,6 @@ MARKS = (",", "=>", "#")
 """Separators of phrases and comments in a file."""
 
 
-def validate_synonym(synonym: Synonym) -> Synonym:
-    """Validates a synonym and returns it with normalised white space; raises SynonymError, which names the field, the
-    problem and the remedy."""
-    if not isinstance(synonym, Synonym):
-        raise SynonymError(f"a synonym must be a Synonym, not {type(synonym).__name__}")
-    name = str(synonym.id)[:LONGEST_ID]
-    try:
-        checked = msgspec.convert(msgspec.to_builtins(synonym), Synonym)
-    except (msgspec.ValidationError, TypeError) as error:
-        raise SynonymError(f"synonym {name!r}: has an invalid value ({error})", name) from error
-    try:
-        return _checked(checked)
-    except SynonymError as error:
-        error.document = name
-        raise
-
-
 def check_expansions(synonyms: Iterable[Synonym]) -> None:
     """Raises SynonymError if a phrase has too many expansions."""
     others = Counter[str]()
@@ -154,9 +135,9 @@ def check_expansions(synonyms: Iterable[Synonym]) -> None:
             raise SynonymError(message, field="phrases")
 
 
-def _checked(synonym: Synonym) -> Synonym:
-    check_text("id", synonym.id, LONGEST_ID, SynonymError, must=True)
-    place = f"synonym {synonym.id!r}: "
+def _check(synonym: Synonym, place: str) -> Synonym:
+    place = f"{place}: "
+    check_text(f"{place}id", synonym.id, LONGEST_ID, SynonymError, must=True)
     phrases, to = (tuple(" ".join(each.split()) for each in side) for side in (synonym.phrases, synonym.to))
     is_one_way = synonym.kind == SynonymKind.ONE_WAY
     least = 1 if is_one_way else 2
@@ -188,10 +169,7 @@ def _check_side(place: str, phrases: tuple[str, ...], least: int) -> None:
             raise SynonymError(f"{where}: {phrase!r} has no word; a phrase must have letters or digits", field=field)
 
 
-def accept_synonym(document: object, place: str = "the synonym") -> Synonym:
-    """The synonym from plain values, with an id derived from its words unless it has one; raises SynonymError."""
-    values = {"id": "", **document} if isinstance(document, Mapping) else document
-    synonym = convert_document(values, Synonym, place, SynonymError)
+def _with_id(synonym: Synonym) -> Synonym:
     return synonym if synonym.id else name_synonym(synonym.kind, synonym.phrases, synonym.to, enabled=synonym.enabled)
 
 
@@ -199,14 +177,13 @@ class SynonymStore(EditableStore[Synonym]):
     """The synonyms of an index directory and their changes (INDEX/synonyms.sqlite); its errors are SynonymError."""
 
     kind = DocumentCodec(
-        "synonym",
-        "synonyms",
-        0x5357534E,
-        SynonymError,
-        validate_synonym,
-        msgspec.to_builtins,
-        lambda plain: msgspec.convert(plain, Synonym),
-        accept_synonym,
+        one="synonym",
+        many="synonyms",
+        entry=Synonym,
+        application=0x5357534E,
+        error=SynonymError,
+        check=_check,
+        from_user=_with_id,
     )
 
     def _check_together(self, cursor: sqlite3.Cursor) -> None:

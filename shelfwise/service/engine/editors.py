@@ -49,7 +49,6 @@ from shelfwise.service.curation.relevance import (
     CandidateLimits,
     Relevance,
     RelevanceStore,
-    parse_relevance,
 )
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule, RuleStore
@@ -554,7 +553,7 @@ class EngineRelevance(PreviewEditor[Relevance]):
 
     def patch(self, document_id: str, values: Mapping[str, object], *, who: str = "") -> int:
         there: dict[str, object] = to_builtins(self.get(document_id))
-        return self.put([parse_relevance({**there, **values})], who=who)
+        return self.put([self.kind.accept({**there, **values}, "relevance settings")], who=who)
 
     def _changed(self, put: Sequence[Relevance], gone: Sequence[str]) -> Mapping[str, object]:
         if len(put) != 1 or gone:

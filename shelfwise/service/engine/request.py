@@ -15,7 +15,7 @@ from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, Merge
 from shelfwise.retrieval.index.keyword import NO_ROWS, Rows, Sort
 from shelfwise.retrieval.records import EventKind, PastAct, Preference
 from shelfwise.retrieval.text.analysis import TermGroup
-from shelfwise.service.curation.relevance import Relevance, validate_relevance
+from shelfwise.service.curation.relevance import Relevance, RelevanceStore
 from shelfwise.service.curation.rules import Rule
 
 STAGES = ("bm25", "dense", "merged", "ranked")
@@ -229,7 +229,7 @@ class SearchRequest:
             raise QueryError("rules must be True, False or a list of rules to apply instead of the store's")
         object.__setattr__(self, "rules", rules)
         if self.relevance is not None:
-            object.__setattr__(self, "relevance", validate_relevance(self.relevance))
+            object.__setattr__(self, "relevance", RelevanceStore.kind.validate(self.relevance))
 
 
 def _texts(name: str, values: Sequence[str], kind: str, most: int) -> tuple[str, ...]:

@@ -103,24 +103,14 @@ def stored_document(stored: StoredExperiment, now: datetime) -> dict[str, object
     }
 
 
-def _validate(stored: StoredExperiment) -> StoredExperiment:
-    experiment = stored.experiment
-    if not isinstance(experiment, Experiment):
-        raise ExperimentError(f"an experiment must be an Experiment, not {type(experiment).__name__}")
-    try:
-        return replace(stored, experiment=parse_experiment(experiment_document(experiment)))
-    except (TypeError, AttributeError) as error:
-        raise ExperimentError(f"the experiment has an invalid value ({error})") from error
-
-
 def _document(stored: StoredExperiment) -> dict[str, object]:
     return {**msgspec.to_builtins(stored), "experiment": experiment_document(stored.experiment)}
 
 
-def _parse(document: object) -> StoredExperiment:
+def _parse(document: object, place: str) -> StoredExperiment:
     stored = msgspec.convert(document, StoredExperiment)
     fields = msgspec.convert(document, dict[str, object])
-    return replace(stored, experiment=parse_experiment(fields["experiment"]))
+    return replace(stored, experiment=parse_experiment(fields["experiment"], place))
 
 
 class ExperimentStore(DocumentStore[StoredExperiment]):
@@ -128,14 +118,13 @@ class ExperimentStore(DocumentStore[StoredExperiment]):
     ExperimentError. None is deleted or rolled back, since shoppers have already seen it."""
 
     kind = DocumentCodec(
-        "experiment",
-        "experiments",
-        0x53574558,
-        ExperimentError,
-        _validate,
-        _document,
-        _parse,
-        lambda plain, _: _parse(plain),
+        one="experiment",
+        many="experiments",
+        entry=StoredExperiment,
+        application=0x53574558,
+        error=ExperimentError,
+        to_plain=_document,
+        from_plain=_parse,
         more_tables=KEY_TABLE,
         private=True,
     )
@@ -154,7 +143,7 @@ class ExperimentStore(DocumentStore[StoredExperiment]):
         one that has started, whose measures would be of two experiments.
         """
         validate_author(who, ExperimentError)
-        new = _validate(StoredExperiment(experiment, secrets.token_bytes(_SALT_BYTES), self._clock(), who))
+        new = self.kind.validate(StoredExperiment(experiment, secrets.token_bytes(_SALT_BYTES), self._clock(), who))
         with self._file.writing() as cursor:
             now, others = self._clock(), {each.id: each for each in self._all(cursor)}
             if before := others.pop(new.id, None):

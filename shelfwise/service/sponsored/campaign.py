@@ -13,13 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from shelfwise.retrieval.errors import CampaignError
-from shelfwise.service.curation.document_store import (
-    KEY_TABLE,
-    DocumentCodec,
-    EditableStore,
-    check_text,
-    convert_document,
-)
+from shelfwise.service.curation.document_store import KEY_TABLE, DocumentCodec, EditableStore, check_text
 
 MICROS = 1_000_000
 """Millionths in one unit of the store's currency: amounts are whole numbers of these, so that sums are exact."""
@@ -132,28 +126,7 @@ def campaign_document(campaign: Campaign) -> dict[str, object]:
 _REQUIRED = ("advertiser", "products", "bid")
 
 
-def parse_campaign(document: object, place: str = "the campaign") -> Campaign:
-    """The validated campaign from plain values; raises CampaignError, which names the field and the allowed values."""
-    if isinstance(document, Mapping):
-        name = str(document.get("id", ""))[:100]
-        place = f"campaign {name!r}" if name else place
-        document = {"id": "", **document}
-    campaign = convert_document(document, Campaign, place, CampaignError, _ALLOWED)
-    _check(campaign, place)
-    return campaign
-
-
-def validate_campaign(campaign: Campaign) -> Campaign:
-    """Validates a campaign without a catalog and returns it; raises CampaignError."""
-    if not isinstance(campaign, Campaign):
-        raise CampaignError(f"a campaign must be a Campaign, not {type(campaign).__name__}")
-    try:
-        return parse_campaign(campaign_document(campaign))
-    except TypeError as error:
-        raise CampaignError(f"the campaign has an invalid value ({error})") from error
-
-
-def _check(campaign: Campaign, place: str) -> None:
+def _check(campaign: Campaign, place: str) -> Campaign:
     def wrong(field: str, problem: str) -> CampaignError:
         return CampaignError(f"{place}: {field}: {problem}", campaign.id, field)
 
@@ -178,6 +151,7 @@ def _check(campaign: Campaign, place: str) -> None:
     for each in campaign.product_floors:
         if each not in campaign.products:
             raise wrong("product_floors", f"{each[:100]!r} is not one of products; name one of these")
+    return campaign
 
 
 class CampaignStore(EditableStore[Campaign]):
@@ -186,14 +160,14 @@ class CampaignStore(EditableStore[Campaign]):
     owner can read it."""
 
     kind = DocumentCodec(
-        "campaign",
-        "campaigns",
-        0x53574341,
-        CampaignError,
-        validate_campaign,
-        campaign_document,
-        parse_campaign,
-        parse_campaign,
+        one="campaign",
+        many="campaigns",
+        entry=Campaign,
+        application=0x53574341,
+        error=CampaignError,
+        check=_check,
+        allowed=_ALLOWED,
+        to_plain=campaign_document,
         label=lambda each: each.name or next(iter((*each.queries, *each.types, each.advertiser))),
         more_tables=KEY_TABLE,
         private=True,

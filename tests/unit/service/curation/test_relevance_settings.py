@@ -7,7 +7,7 @@ import math
 import pytest
 
 from shelfwise.retrieval.errors import RelevanceError
-from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, parse_relevance, validate_relevance
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,13 @@ from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, p
 )
 def test_error_names_the_field_and_allowed_values(document: object, field: str, message: str) -> None:
     with pytest.raises(RelevanceError, match=message) as refusal:
-        parse_relevance(document)
+        RelevanceStore.kind.validate(RelevanceStore.kind.accept(document, "settings"))
     assert refusal.value.field == field
 
 
 def test_python_values_are_validated() -> None:
     with pytest.raises(RelevanceError, match="cutoff"):
-        validate_relevance(Relevance(cutoff=math.nan))
-    with pytest.raises(RelevanceError, match="must be a Relevance, not dict"):
-        validate_relevance({})  # type: ignore[arg-type]
-    assert validate_relevance(DEFAULT_RELEVANCE) == DEFAULT_RELEVANCE
+        RelevanceStore.kind.validate(Relevance(cutoff=math.nan))
+    with pytest.raises(RelevanceError, match="must be of the class Relevance, not dict"):
+        RelevanceStore.kind.validate({})  # type: ignore[arg-type]
+    assert RelevanceStore.kind.validate(DEFAULT_RELEVANCE) == DEFAULT_RELEVANCE

@@ -33,9 +33,7 @@ from shelfwise.service.curation.rules import (
     Rule,
     RuleStore,
     When,
-    parse_rule,
     rule_document,
-    validate_rule,
 )
 
 IDS = st.text(st.characters(codec="utf-8"), max_size=9)
@@ -61,7 +59,7 @@ def line_of(rule: Rule) -> str:
 
 @given(RULES)
 def test_rule_round_trips_through_json(rule: Rule) -> None:
-    assert parse_rule(msgspec.json.decode(line_of(rule))) == rule
+    assert RuleStore.kind.parse(msgspec.json.decode(line_of(rule))) == rule
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ def test_rule_round_trips_through_json(rule: Rule) -> None:
 )
 def test_invalid_document_error_names_the_field(document: str, message: str) -> None:
     with pytest.raises(RuleError, match=re.escape(message)):
-        parse_rule(msgspec.json.decode(document))
+        RuleStore.kind.accept(msgspec.json.decode(document), "the rule")
 
 
 def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
@@ -128,8 +126,8 @@ RULE = Rule(
 
 
 def test_valid_rule_is_unchanged() -> None:
-    assert validate_rule(RULE) == RULE
-    assert validate_rule(Rule("all", (Restrict("price < 10"),))).when.match == Match.ANY
+    assert RuleStore.kind.validate(RULE) == RULE
+    assert RuleStore.kind.validate(Rule("all", (Restrict("price < 10"),))).when.match == Match.ANY
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,7 @@ def test_valid_rule_is_unchanged() -> None:
 )
 def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str) -> None:
     with pytest.raises(RuleError) as refused:
-        validate_rule(replace(RULE, **values))
+        RuleStore.kind.validate(replace(RULE, **values))
     assert message in str(refused.value)
     assert refused.value.document == values.get("id", "sale")[:LONGEST_ID]
 
@@ -186,14 +184,14 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str
 )
 def test_invalid_action_error_has_its_number(action: Action, message: str) -> None:
     with pytest.raises(RuleError) as refused:
-        validate_rule(Rule("sale", (Redirect("/a"), action)))
+        RuleStore.kind.validate(Rule("sale", (Redirect("/a"), action)))
     assert "actions[1]" in str(refused.value)
     assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["/sale", "/a/b?c=d#e", "https://shop.example/sale", "HTTP://shop.example", "/特价"])
 def test_valid_redirect_targets(url: str) -> None:
-    validate_rule(Rule("sale", (Redirect(url),)))
+    RuleStore.kind.validate(Rule("sale", (Redirect(url),)))
 
 
 @pytest.mark.parametrize(
@@ -218,4 +216,4 @@ def test_valid_redirect_targets(url: str) -> None:
 )
 def test_invalid_redirect_targets_are_refused(url: str) -> None:
     with pytest.raises(RuleError, match=r"url"):
-        validate_rule(Rule("sale", (Redirect(url),)))
+        RuleStore.kind.validate(Rule("sale", (Redirect(url),)))

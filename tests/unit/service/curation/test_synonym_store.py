@@ -49,10 +49,10 @@ def test_whitespace_is_collapsed(store: SynonymStore) -> None:
 @pytest.mark.parametrize(
     ("synonym", "field", "message"),
     [
-        ("couch, sofa", "", "must be a Synonym, not str"),
+        ("couch, sofa", "", "must be of the class Synonym, not str"),
         (Synonym("", SynonymKind.TWO_WAY, ("a", "b")), "id", "is empty"),
-        (Synonym("x", "sideways", ("a", "b")), "", "sideways"),  # type: ignore[arg-type]
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", 3)), "", "has an invalid value"),  # type: ignore[arg-type]
+        (Synonym("x", "sideways", ("a", "b")), "kind", "sideways"),  # type: ignore[arg-type]
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", 3)), "phrases", "Expected `str`"),  # type: ignore[arg-type]
         (Synonym("x", SynonymKind.TWO_WAY, ("a",)), "phrases", "has 1 phrases, it can have 2 to 30"),
         (Synonym("x", SynonymKind.TWO_WAY, tuple(f"word{n}" for n in range(31))), "phrases", "has 31 phrases"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b"), ("c",)), "to", "but kind is two-way"),

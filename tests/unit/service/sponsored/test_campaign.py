@@ -13,14 +13,7 @@ import pytest
 
 from shelfwise.retrieval.errors import CampaignError
 from shelfwise.service.curation.document_store import read_entries
-from shelfwise.service.sponsored.campaign import (
-    MICROS,
-    Campaign,
-    CampaignStore,
-    Pacing,
-    campaign_document,
-    parse_campaign,
-)
+from shelfwise.service.sponsored.campaign import MICROS, Campaign, CampaignStore, Pacing, campaign_document
 
 NOW = datetime(2026, 11, 30, 6, tzinfo=UTC)
 """A time at which a quarter of a day is over."""
@@ -57,7 +50,7 @@ def changed(**values: Any) -> Campaign:  # noqa: ANN401
 )
 def test_an_error_names_the_field_and_what_is_right(values: dict[str, object], field: str, message: str) -> None:
     with pytest.raises(CampaignError, match="campaign '") as raised:
-        parse_campaign({**campaign_document(DRILLS), **values})
+        CampaignStore.kind.validate(CampaignStore.kind.accept({**campaign_document(DRILLS), **values}, "it"))
     assert raised.value.field == field
     assert message in str(raised.value)
 
