@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from safetensors.numpy import save_file
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encoding
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.spec import RankerReport, RankerSpec, StoredRanker
+from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker
 from shelfwise.retrieval.store.files import SEAL_FILE, FileEntry, checksum
 from tests.versions import DIMENSION
 
@@ -57,6 +58,13 @@ def building(seed: int = 0, graph: onnx.ModelProto | None = None) -> Build:
         save_file({"weights": np.full((2, 2), seed, np.float32)}, folder / WEIGHTS_FILE)
 
     return build
+
+
+def add_ranker(
+    store: RankerStore, seed: int = 0, *, spec: RankerSpec = SPEC, reasons: Sequence[str] = ()
+) -> AddedRanker:
+    """Adds a linear ranker, which serves without reasons against it."""
+    return store.add(building(seed), spec, msgspec.structs.replace(REPORT, rejection_reasons=tuple(reasons)))
 
 
 def reseal_ranker(folder: Path) -> None:

@@ -15,7 +15,7 @@ from shelfwise.service.experiments.store import ExperimentStore
 from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile, Scope
 from shelfwise.service.http.tasks import TaskQueue
 from shelfwise.service.instantsearch.index_store import ProtocolStore
-from tests.rankers import REPORT, SPEC, building
+from tests.rankers import add_ranker
 from tests.services import add_key
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 from tests.versions import publish_products
@@ -34,6 +34,6 @@ def write_whole_index(root: Path) -> None:
     TaskQueue(root).add("learn", {})
     add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
     AdminToken(root).ensure()
-    ranker_store(root).publish(building(), SPEC, REPORT)
+    add_ranker(ranker_store(root))
     refresh_tables(root, map(click_of, range(6)))
     ProtocolStore(root).adopt_name("store")

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -60,7 +61,7 @@ _PATIENCE_SECONDS = 60.0
 """The wait of a program that adds a model while another adds one, which takes a few seconds: training took long."""
 _REMOVED = ".removed-"
 
-Build = Callable[[Path], None]
+Build = Callable[[Path], object]
 """Writes a model's weights and graph into an empty folder."""
 _Read = TypeVar("_Read")
 
@@ -391,42 +392,28 @@ class ModelStore(Generic[Spec, Report]):
             if not found.notices or stamp == self.stamp():
                 return found
 
-    def add(
-        self, files: Path, spec: Spec, report: Report, rejection_reasons: Sequence[str] = ()
-    ) -> AddResult[Spec, Report]:
-        """Adds the weights and the graph in a folder as a model, which serves if there are no rejection reasons."""
-
-        def build(folder: Path) -> None:
-            shutil.copytree(files, folder, dirs_exist_ok=True)
-
-        if rejection_reasons:
-            return self.add_rejected(build, spec, report, rejection_reasons)
-        return self.publish(build, spec, report)
-
-    def publish(self, build: Build, spec: Spec, report: Report) -> AddResult[Spec, Report]:
-        """Adds a model and makes it serve, unless the family is switched off; then removes surplus models.
+    def add(self, build: Build, spec: Spec, report: Report) -> AddResult[Spec, Report]:
+        """Adds a model, then removes surplus models. It serves unless its report has rejection reasons or the family is
+        switched off.
 
         Waits up to a minute for another program that writes. Raises StoreLockedError if that takes longer, StoreError
         if the folder cannot be written, and the errors of `ModelFamily.write` and `build`; then nothing is added.
         """
         with self._locked("publish", _PATIENCE_SECONDS):
-            added = self._add(build, spec, msgspec.structs.replace(report, rejection_reasons=()))
-            if self.is_off():
+            added = self._add(build, spec, report)
+            serves, notices = not report.rejection_reasons, list[str]()
+            if serves and self.is_off():
+                serves = False
                 cure = f"to serve it: shelfwise models rollback {added.name}"
-                return self._prune_after(
-                    added, serves=False, notices=(f"{self.family.noun}s are switched off; {cure}",)
-                )
-            write_pointer(self._pointer, added.name)
-            return self._prune_after(added, serves=True)
-
-    def add_rejected(self, build: Build, spec: Spec, report: Report, reasons: Sequence[str]) -> AddResult[Spec, Report]:
-        """Adds a model that does not serve, with the reasons. Raises like `publish`, and InputError without a
-        reason."""
-        if not any(reasons):
-            raise InputError(f"a rejected {self.family.noun} needs a reason")
-        with self._locked("publish", _PATIENCE_SECONDS):
-            report = msgspec.structs.replace(report, rejection_reasons=tuple(reasons))
-            return self._prune_after(self._add(build, spec, report), serves=False)
+                notices.append(f"{self.family.noun}s are switched off; {cure}")
+            if serves:
+                write_pointer(self._pointer, added.name)
+            removed: tuple[str, ...] = ()
+            try:
+                removed = self._prune()
+            except OSError as error:
+                notices.append(f"older {self.family.noun}s could not be removed ({error})")
+            return AddResult(added, serves, removed, tuple(notices))
 
     def rollback(self, name: str = "", encoding: Encoding | None = None) -> RollbackResult[Spec, Report]:
         """Makes the model of this name serve, or the newest before the current one that can; "default" is the shipped
@@ -468,7 +455,7 @@ class ModelStore(Generic[Spec, Report]):
     def prune(self) -> tuple[str, ...]:
         """Removes all models except the serving one, the newest `keep` that can serve, and as many that cannot.
 
-        Returns the removed names, oldest first. Raises like `publish`.
+        Returns the removed names, oldest first. Raises like `add`.
         """
         with self._locked("prune"):
             return self._prune()
@@ -487,15 +474,6 @@ class ModelStore(Generic[Spec, Report]):
         except OSError as error:
             message = f"{self.folder} cannot be written ({error}); check the disk and the permissions of that folder"
             raise StoreError(message) from error
-
-    def _prune_after(
-        self, added: StoredModel[Spec, Report], *, serves: bool, notices: tuple[str, ...] = ()
-    ) -> AddResult[Spec, Report]:
-        """The result for an added model, which stays added even if removing others fails."""
-        try:
-            return AddResult(added, serves, self._prune(), notices)
-        except OSError as error:
-            return AddResult(added, serves, (), (*notices, f"older {self.family.noun}s could not be removed ({error})"))
 
     def _prune(self) -> tuple[str, ...]:
         names = self.names()
@@ -570,6 +548,11 @@ class ModelStore(Generic[Spec, Report]):
         except ValueError as error:
             message = f"{self._pointer} names no {self.family.noun}, {error}; {cure}"
             raise ModelDamagedError(message, self.family.name) from error
+
+
+def copy_of(files: Path) -> Build:
+    """Copies the files of a folder."""
+    return partial(shutil.copytree, files, dirs_exist_ok=True)
 
 
 def _number(name: str) -> int:

@@ -18,7 +18,7 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.lock import HOLDER, LOCK
 from shelfwise.retrieval.store.manifest import CURRENT
 from tests.machine import fork_context
-from tests.rankers import ENCODING, REPORT, SPEC, building
+from tests.rankers import ENCODING, add_ranker
 from tests.versions import publish_products
 
 KEEP = 2
@@ -27,7 +27,7 @@ KEEP = 2
 def run_publish(root: Path, fatal_step: int) -> None:
     """Publishes a third ranker, which removes the first one; kills its process at the given step."""
     _die_at(fatal_step)
-    ranker_store(root, KEEP).publish(building(3), SPEC, REPORT)
+    add_ranker(ranker_store(root, KEEP), 3)
 
 
 def _die_at(fatal_step: int) -> None:
@@ -60,7 +60,7 @@ def test_publish_after_a_kill_leaves_no_leftovers(tmp_path: Path) -> None:
     before = tmp_path / "before"
     publish_products(before, [Product("1", "cordless drill")])
     for number in (1, 2):
-        ranker_store(before, KEEP).publish(building(number), SPEC, REPORT)
+        add_ranker(ranker_store(before, KEEP), number)
 
     states = []
     for step in range(1, 100):
@@ -72,7 +72,7 @@ def test_publish_after_a_kill_leaves_no_leftovers(tmp_path: Path) -> None:
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL
-        name = ranker_store(root, KEEP).publish(building(4), SPEC, REPORT).model.name
+        name = add_ranker(ranker_store(root, KEEP), 4).model.name
         assert _whole(root)[0] == name
         kept = {path.name for path in (root / "rankers").iterdir()} - {HOLDER}
         assert kept == {CURRENT, LOCK, *_whole(root)[1]}

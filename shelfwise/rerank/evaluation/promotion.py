@@ -148,6 +148,11 @@ class Decision:
     comparisons: tuple[MeasureComparison, ...]
     """Every measure over all queries, then those of the slices."""
 
+    @property
+    def rejection_reasons(self) -> tuple[str, ...]:
+        """Empty if it may serve."""
+        return () if self.publish else self.reasons
+
     def __str__(self) -> str:
         return f"{'may serve' if self.publish else 'may not serve'}: {'; '.join(self.reasons)}"
 

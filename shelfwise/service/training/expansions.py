@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +150,7 @@ class _ExpansionTraining:
             against="searches without expansions",
             measured_on=f"{len(test):,} queries of {judged.source}",
             measures=means,
+            rejection_reasons=decision.rejection_reasons,
             decision=decision,
             examples=_examples(pairs, expansions),
         )
@@ -163,11 +164,7 @@ class _ExpansionTraining:
                 **judged.events,
             },
         )
-        with tempfile.TemporaryDirectory() as scratch:
-            write_expansions(Path(scratch), expansions)
-            return expansion_store(self.root).add(
-                Path(scratch), spec, report, () if decision.publish else decision.reasons
-            )
+        return expansion_store(self.root).add(partial(write_expansions, expansions=expansions), spec, report)
 
     def _judged(
         self, tested: Expansions, judged: JudgedParts, test: Gains, corrected: Mapping[str, str]

@@ -17,7 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from shelfwise.rerank.evaluation.promotion import LEAST_JUDGED, NDCG, Decision, QueryMeasures, decide, shortage
+from shelfwise.rerank.evaluation.promotion import LEAST_JUDGED, NDCG, QueryMeasures, decide, shortage
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.model_card import option_values
 from shelfwise.rerank.ranker.features import FEATURES
@@ -252,7 +252,7 @@ def _spec(snapshot: Snapshot, lists: TrainingLists, chosen: Contender, options: 
 
 def _judged(
     lists: TrainingLists, options: DistilOptions, served: StoredRanker | None, progress: Progress, made: StoredRanker
-) -> tuple[RankerReport, Decision]:
+) -> RankerReport:
     """Quality on the held-out queries, as it would be served, compared with the serving ranker."""
     progress.begin("evaluation", None, "")
     data, numbers = lists.data, lists.split.held_out
@@ -263,15 +263,15 @@ def _judged(
     progress.begin("gate", None, "")
     decision = decide(_measures(reached), _measures(against))
     progress.end(str(decision))
-    report = RankerReport(
+    return RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{len(numbers)} {lists.tested_on}",
         measures={NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())},
         against=served.name if served else "the merged order",
+        rejection_reasons=decision.rejection_reasons,
         decision=decision,
         options=option_values(options),
     )
-    return report, decision
 
 
 def _served_quality(lists: TrainingLists, ranker: OnnxRanker) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ from shelfwise.rerank.evaluation.promotion import (
 )
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.model_card import option_values
-from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, copy_of
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.memory import QueryMemory
 from shelfwise.rerank.ranker.network import RankerNetwork, save_network
@@ -154,8 +154,8 @@ def ranked_by(ranker: OnnxRanker) -> Scorer:
 
 def judged(
     made: ClickTrainingSet, history: HistoryResult, progress: Progress, challenger: StoredRanker
-) -> tuple[RankerReport, Decision]:
-    """The report and the decision on a challenger, as it would serve."""
+) -> RankerReport:
+    """The report on a challenger, as it would serve, with the gate's decision."""
     progress.begin("evaluation", None, "")
     pairs = made.evidence.pairs
     known, queries = frozenset(pairs["product_id"]), frozenset(map(query_of_fold, pairs["query"].unique()))
@@ -177,16 +177,16 @@ def judged(
     progress.begin("gate", None, "")
     decision = gate.decide(reached, against)
     progress.end(str(decision))
-    report = RankerReport(
+    return RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries",
         measures={name: value for name, value in measures.items() if np.isfinite(value)},
         against=made.served.name if made.served else "the merged order",
+        rejection_reasons=decision.rejection_reasons,
         decision=decision,
         orders=orders,
         options=option_values(made.options),
     )
-    return report, decision
 
 
 def spec_of(
@@ -306,8 +306,8 @@ def off_policy(made: ClickTrainingSet, challenger: StoredRanker, progress: Progr
     return found
 
 
-Judge = Callable[[StoredRanker], tuple[RankerReport, Decision]]
-"""The measures of a challenger on held-out queries, and the decision whether it may serve."""
+Judge = Callable[[StoredRanker], RankerReport]
+"""The measures of a challenger on held-out queries, with the reasons why it may not serve."""
 
 
 def publish_judged(
@@ -326,8 +326,8 @@ def publish_judged(
         save_network(network, made / WEIGHTS_FILE)
         (made / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
         progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.1f} MB, as it will serve")
-        report, decision = judge(StoredRanker("the new ranker", made, spec, RankerReport(created="")))
+        report = judge(StoredRanker("the new ranker", made, spec, RankerReport(created="")))
         progress.begin("publish", None, "")
-        added = registry.add(made, spec, report, () if decision.publish else decision.reasons)
+        added = registry.add(copy_of(made), spec, report)
         progress.end(f"{added.model.name} {'serves' if added.serves else 'is kept and does not serve'}")
         return added

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.rerank.model_card import option_values
-from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, copy_of
 from shelfwise.rerank.ranker.memory import QueryMemory
 from shelfwise.rerank.ranker.network import RankerNetwork, load_network, save_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
@@ -209,13 +209,14 @@ def _compared(
     alike = measure_agreement(data, judging, before, after)
     # Gives equal probabilities for the changed scores.
     spec = msgspec.structs.replace(spec, calibration=fit_calibration(after, ranker.fit(before)))
+    why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{alike.queries} synthetic queries by {name}",
         measures={f"agreement with {name}": alike.agreement, "share of its first ten": alike.first_ten},
         against=name,
+        rejection_reasons=() if options.publish else (why,),
         options=option_values(options),
     )
     sizes = [(folder / MODEL_FILE).stat().st_size for folder in (parent.folder, made)]
-    why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
-    return PruningResult(registry.add(made, spec, report, () if options.publish else (why,)), alike, *sizes)
+    return PruningResult(registry.add(copy_of(made), spec, report), alike, *sizes)

@@ -25,7 +25,7 @@ from shelfwise.rerank.evaluation.promotion import (
 )
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.model_card import option_values
-from shelfwise.rerank.model_store import MODEL_FILE
+from shelfwise.rerank.model_store import MODEL_FILE, copy_of
 from shelfwise.rerank.training.trainer import Epoch, best_of
 from shelfwise.rerank.user_tower.evaluation import HeldOutActs, Score, hit_rate, ndcg, ranks_by, split_by_time
 from shelfwise.rerank.user_tower.files import (
@@ -256,8 +256,7 @@ class _UserTowerTraining:
                 options=option_values(self._options),
                 measured_on=f"the newest {HELD_OUT:.0%} of the acts",
             )
-
-            return self._store.add(made, spec, report, report.rejection_reasons).model
+            return self._store.add(copy_of(made), spec, report).model
 
     def _serving(self, catalog: UserTowerCatalog) -> Score | None:
         """The scores of the serving tower; None if there is none, or if it cannot be used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -70,10 +71,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def add(root: Path, spec: ExpansionSpec | None = None, reasons: tuple[str, ...] = ()) -> str:
-    files = root.parent / "files"
-    files.mkdir(exist_ok=True)
-    write_expansions(files, TABLE)
-    return expansion_store(root).add(files, spec or ExpansionSpec(), ExpansionReport(created=""), reasons).model.name
+    report = ExpansionReport(created="", rejection_reasons=reasons)
+    build = partial(write_expansions, expansions=TABLE)
+    return expansion_store(root).add(build, spec or ExpansionSpec(), report).model.name
 
 
 def test_the_published_table_is_served(root: Path) -> None:

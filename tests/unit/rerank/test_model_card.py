@@ -49,7 +49,7 @@ def test_training_writes_a_sealed_card(tmp_path: Path) -> None:
     spec = msgspec.structs.replace(
         SPEC, trained_on={"events": 12_000, "events from": "2026-10-01", "note": "a|b <b>\nc"}
     )
-    added = ranker_store(tmp_path).publish(building(), spec, report)
+    added = ranker_store(tmp_path).add(building(), spec, report)
     card = read_card(added.model.folder)
     assert card.startswith("# Model card: ranker-0001\n")
     assert "- decision: published\n- compared with: ranker-0001" in card

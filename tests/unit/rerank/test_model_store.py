@@ -31,7 +31,7 @@ from shelfwise.retrieval.store.files import write_pointer
 from shelfwise.retrieval.store.lock import hold_lock
 from shelfwise.retrieval.store.manifest import CURRENT
 from tests.machine import full_disk
-from tests.rankers import ENCODING, REPORT, SPEC, building, rewrite
+from tests.rankers import ENCODING, REPORT, SPEC, add_ranker, building, rewrite
 from tests.versions import publish_products
 
 NAMES = [f"ranker-{number:04d}" for number in range(1, 9)]
@@ -39,11 +39,11 @@ OTHER = dataclasses.replace(ENCODING, encoder="encoder-2")
 PUBLISHER = """
 import sys, pathlib
 from shelfwise.rerank.ranker.spec import ranker_store
-from tests.rankers import REPORT, SPEC, building
+from tests.rankers import add_ranker
 registry = ranker_store(pathlib.Path(sys.argv[1]), keep=100)
 sys.stdin.read()
 for number in range(3):
-    print(registry.publish(building(number), SPEC, REPORT).model.name, flush=True)
+    print(add_ranker(registry, number).model.name, flush=True)
 """
 
 
@@ -61,11 +61,11 @@ def registry(published_store: Path, tmp_path: Path) -> RankerStore:
 
 def publish(registry: RankerStore, count: int = 1) -> None:
     for number in range(count):
-        registry.publish(building(number), SPEC, REPORT)
+        add_ranker(registry, number)
 
 
 def add_rejected(registry: RankerStore) -> AddedRanker:
-    return registry.add_rejected(building(), SPEC, REPORT, ["worse: nDCG@10"])
+    return add_ranker(registry, reasons=["worse: nDCG@10"])
 
 
 def damage(registry: RankerStore, name: str) -> None:
@@ -75,8 +75,8 @@ def damage(registry: RankerStore, name: str) -> None:
 
 class TestAdding:
     def test_published_ranker_serves(self, registry: RankerStore) -> None:
-        first = registry.publish(building(1), SPEC, REPORT)
-        second = registry.publish(building(2), SPEC, REPORT)
+        first = add_ranker(registry, 1)
+        second = add_ranker(registry, 2)
         assert [first.model.name, second.model.name] == ["ranker-0001", "ranker-0002"]
         assert second == AddedRanker(second.model, serves=True)
         found = registry.serving(ENCODING)
@@ -90,10 +90,6 @@ class TestAdding:
         assert registry.serving(ENCODING).model == registry.open("ranker-0001")
         assert registry.open("ranker-0002").report == kept.model.report
 
-        for reasons in ([], [""]):
-            with pytest.raises(InputError, match="needs a reason"):
-                registry.add_rejected(building(), SPEC, REPORT, reasons)
-
     def test_a_build_that_fails_leaves_nothing(self, registry: RankerStore) -> None:
         publish(registry)
 
@@ -104,9 +100,9 @@ class TestAdding:
         for leftover in (".ranker-0002.x", ".removed-ranker-0000"):
             (registry.folder / leftover).mkdir()
         with pytest.raises(ModelDamagedError, match="cut off"):
-            registry.publish(fails, SPEC, REPORT)
+            registry.add(fails, SPEC, REPORT)
         with pytest.raises(InputError):
-            registry.publish(building(), msgspec.structs.replace(SPEC, layers=-1), REPORT)
+            add_ranker(registry, spec=msgspec.structs.replace(SPEC, layers=-1))
         assert {path.name for path in registry.folder.iterdir()} == {CURRENT, "lock", "ranker-0001"}
 
     def test_missing_index_is_refused(self, tmp_path: Path) -> None:
@@ -118,7 +114,7 @@ class TestAdding:
 class TestRetention:
     def test_newest_ten_are_kept_and_removed_ones_reported(self, registry: RankerStore) -> None:
         publish(registry, KEEP)
-        assert registry.publish(building(), SPEC, REPORT).removed == ("ranker-0001",)
+        assert add_ranker(registry).removed == ("ranker-0001",)
         assert registry.names() == [f"ranker-{number:04d}" for number in range(2, 12)]
 
     def test_serving_ranker_and_fallbacks_are_kept(self, registry: RankerStore) -> None:
@@ -171,7 +167,7 @@ class TestServing:
 
     def test_other_encoder_uses_the_newest_matching_ranker_or_none(self, registry: RankerStore) -> None:
         publish(registry)
-        registry.publish(building(), msgspec.structs.replace(SPEC, encoder="encoder-2"), REPORT)
+        add_ranker(registry, spec=msgspec.structs.replace(SPEC, encoder="encoder-2"))
         assert registry.serving(OTHER).model == registry.open("ranker-0002")
         found = registry.serving(ENCODING)
         assert found.model == registry.open("ranker-0001")
@@ -239,13 +235,13 @@ class TestOff:
         stamp = registry.stamp()
         assert (registry.off(), registry.off()) == ("ranker-0001", "")
         assert (registry.current(), registry.is_off(), registry.stamp() != stamp) == ("", True, True)
-        added = registry.publish(building(), SPEC, REPORT)
+        added = add_ranker(registry)
         assert not added.serves
         assert added.notices == ("rankers are switched off; to serve it: shelfwise models rollback ranker-0002",)
         found = registry.serving(ENCODING)
         assert (found.model, found.notices) == (None, ())
         assert registry.rollback(encoding=ENCODING).model.name == "ranker-0002"
-        assert registry.publish(building(), SPEC, REPORT).serves
+        assert add_ranker(registry).serves
 
 
 class TestConcurrency:
@@ -274,7 +270,7 @@ class TestDisk:
         publish(registry)
         before = registry.serving(ENCODING)
         with full_disk(100), pytest.raises(StoreError, match=r"rankers cannot be written .*check the disk"):
-            registry.publish(building(), SPEC, REPORT)
+            add_ranker(registry)
         assert registry.serving(ENCODING) == before
         assert registry.names() == ["ranker-0001"]
         publish(registry)

@@ -16,7 +16,7 @@ from shelfwise.rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, re
 from shelfwise.retrieval.errors import ModelDamagedError, UnknownModelError
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.served_models import encoding_of
-from tests.rankers import REPORT, building
+from tests.rankers import add_ranker
 from tests.unit.service.engine.demo_rankers import spec_for
 
 MINI = Encoding("all-MiniLM-L6-v2-onnx-int8-128-0123456789abcdef", 384, 96)
@@ -85,7 +85,7 @@ def test_shipped_ranker_serves_until_the_index_has_its_own(root: Path) -> None:
         return found.name if found else ""
 
     assert serving() == DEFAULT_MODEL
-    registry.publish(building(1), spec_for(snapshot), REPORT)
+    add_ranker(registry, 1, spec=spec_for(snapshot))
     assert serving() == "ranker-0001"
     assert registry.rollback(DEFAULT_MODEL, encoding).previous == "ranker-0001"
     assert serving() == DEFAULT_MODEL

@@ -37,14 +37,14 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish_products(root, [Product("1", "cordless drill")])
     registry = ranker_store(root)
     replace = msgspec.structs.replace
-    registry.publish(building(1), SPEC, replace(REPORT, measures={"nDCG@10": 0.41}, decision=decision_with_gain(0.05)))
+    registry.add(building(1), SPEC, replace(REPORT, measures={"nDCG@10": 0.41}, decision=decision_with_gain(0.05)))
     better = replace(
         REPORT, against="ranker-0001", decision=decision_with_gain(0.05), created="2026-11-17T03:12:00+00:00"
     )
-    registry.publish(building(2), replace(SPEC, mix=0.25, parent="ranker-1"), better)
+    registry.add(building(2), replace(SPEC, mix=0.25, parent="ranker-1"), better)
     worse = decision_with_gain(-0.05)
     report = replace(REPORT, against="ranker-0002", decision=worse, measured_on="sessions from 2026-11-08")
-    registry.add_rejected(building(3), SPEC, report, worse.reasons)
+    registry.add(building(3), SPEC, replace(report, rejection_reasons=worse.rejection_reasons))
     return root
 
 

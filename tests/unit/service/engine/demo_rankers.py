@@ -80,7 +80,7 @@ def failing(candidates: int = 7) -> onnx.ModelProto:
 
 def publish(root: Path, spec: RankerSpec, graph: onnx.ModelProto) -> str:
     """Publishes a serving ranker; returns its name."""
-    added = ranker_store(root).publish(building(1, graph), spec, REPORT)
+    added = ranker_store(root).add(building(1, graph), spec, REPORT)
     assert added.serves
     return added.model.name
 

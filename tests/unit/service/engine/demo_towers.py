@@ -69,9 +69,7 @@ def publish(
     def build(folder: Path) -> None:
         _write(folder, tower, snapshot)
 
-    if reasons:
-        return store.add_rejected(build, spec, report, reasons).model
-    return store.publish(build, spec, report).model
+    return store.add(build, spec, report).model
 
 
 def _write(folder: Path, tower: UserTower, snapshot: Snapshot) -> None:

@@ -23,7 +23,7 @@ from shelfwise.service.engine.served_models import ServedRanker
 from shelfwise.service.settings import FILE_VARIABLE
 from tests.catalogs import ids
 from tests.machine import within
-from tests.rankers import REPORT, building
+from tests.rankers import add_ranker
 from tests.unit.service.engine.demo_rankers import order, publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("without_default")
@@ -184,7 +184,7 @@ def test_named_ranker_is_opened_once_for_concurrent_searches(
 
 def test_unusable_ranker_is_refused_with_the_reason(choosing: SearchEngine, two: Path) -> None:
     registry, spec = ranker_store(two), spec_for(choosing.snapshot)
-    registry.add_rejected(building(), spec, REPORT, ["worse"])
+    add_ranker(registry, spec=spec, reasons=["worse"])
     foreign = publish(two, spec_for(choosing.snapshot, encoder="another"), weighted_graph(**REVERSED))
     damaged = publish(two, spec, weighted_graph(**REVERSED))
     (two / "rankers" / damaged / MODEL_FILE).write_bytes(b"no graph")

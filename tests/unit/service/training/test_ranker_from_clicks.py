@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import torch
 
-from shelfwise.rerank.model_store import WEIGHTS_FILE
+from shelfwise.rerank.model_store import WEIGHTS_FILE, copy_of
 from shelfwise.rerank.ranker.features import ACT_KINDS, FEATURES
 from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, memory_key
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork, load_network
@@ -236,11 +236,7 @@ def test_training_resumes_from_the_served_attention(
     preferring_root: Path, snapshot: Snapshot, preferring: SimulatedClicks, preferring_training: ClickTraining
 ) -> None:
     before = preferring_training.added.model
-
-    def build(folder: Path) -> None:
-        shutil.copytree(before.folder, folder, dirs_exist_ok=True)
-
-    assert ranker_store(preferring_root).publish(build, before.spec, REPORT).serves
+    assert ranker_store(preferring_root).add(copy_of(before.folder), before.spec, REPORT).serves
     options = dataclasses.replace(QUICK, histories=HistoryOptions(loop=LoopOptions(epochs=0)))
     again = _trained(preferring_root, snapshot, preferring, options)
     served, made = (load_network(each.folder / WEIGHTS_FILE) for each in (before, again.added.model))

@@ -42,7 +42,7 @@ def ranked(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.Temp
         export_network(network, folder / MODEL_FILE)
         save_network(network, folder / WEIGHTS_FILE)
 
-    ranker_store(root).publish(build, spec_for(engine.snapshot, layers=1), REPORT)
+    ranker_store(root).add(build, spec_for(engine.snapshot, layers=1), REPORT)
     return root
 
 
