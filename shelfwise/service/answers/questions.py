@@ -253,18 +253,21 @@ def parse_question(text: str) -> Question:
     superlative, rest = _superlative_of(rest)
     words = tuple(_words_of(rest))[:_MOST_WORDS]
     comparative = next((each for each in _words_of(comparison) if each.is_concept), None)
+    how_many = _HOW_MANY.search(bare)
+    counted = how_many[1] or how_many[2] if how_many else ""
     return Question(
-        text,
-        folded,
-        kind,
-        words,
-        bound,
-        is_chinese,
-        *_counted_in(bare),
-        bool(_PRONOUN.search(bare)),
-        offer is not None,
-        comparative,
-        superlative,
+        text=text,
+        folded=folded,
+        kind=kind,
+        words=words,
+        bound=bound,
+        is_chinese=is_chinese,
+        unit=_unit_of(counted) if counted else "",
+        counted=counted,
+        refers=bool(_PRONOUN.search(bare)),
+        is_offer=offer is not None,
+        comparative=comparative,
+        superlative=superlative,
     )
 
 
@@ -329,14 +332,6 @@ _HOW_MANY = re.compile(r"\bhow many ((?:fl |sq )?[a-z]+)|(?:多少|几)([^的是
 
 
 _CHINESE_UNITS = {"克": "g", "瓦": "w", "伏": "v", "升": "l", "米": "m", "寸": "in", "安": "a"}
-
-
-def _counted_in(bare: str) -> tuple[str, str]:
-    """The base unit of the quantity that a question asks for, and the word for it; empty if there is none."""
-    found = _HOW_MANY.search(bare)
-    if found is None:
-        return "", ""
-    return _unit_of(found[1] or found[2]), found[1] or found[2]
 
 
 def _unit_of(word: str) -> str:
@@ -462,7 +457,10 @@ def _words_of(bare: str) -> Iterator[Word]:
         inner = inner if inner and content_terms(inner[2]) else None
         rest = rest.replace(text, f" {inner[2]} " if inner else " ; ", 1)
         own = frozenset(content_terms(text)) if not inner else frozenset[str]()
-        values = _value_terms(text) if concepts.are_values[number] else frozenset[str]()
+        values = frozenset[str]()
+        if concepts.are_values[number]:
+            named = content_terms(text.removeprefix("meant ").removeprefix("for "))
+            values = with_same(frozenset((*named, *(f"{each}款" for each in _GENDERS if each in text))))
         yield Word(text, names | own | values, is_concept=True, value_terms=values)
         seen |= names | own
     for word in split_words(_ASKING.sub(r" \1 ", rest)):
@@ -480,12 +478,6 @@ _ASKING = re.compile(r"(.)不\1|什么|多少|哪[种个款些]|有没有|可以
 """Characters that only ask, which segmentation would join with the words beside them."""
 _RUNS = re.compile(r"\b(it|they|this|these|those) runs?(?: on)?\b")
 _GENDERS = ("男", "女")
-
-
-def _value_terms(text: str) -> frozenset[str]:
-    terms = frozenset(content_terms(text.removeprefix("meant ").removeprefix("for ")))
-    terms |= {f"{each}款" for each in _GENDERS if each in text}
-    return with_same(terms)
 
 
 def with_same(terms: frozenset[str]) -> frozenset[str]:

@@ -133,6 +133,7 @@ class SearchEngine:
         self._companions = (*served, *documents, self._suggester)
         """Models, documents and words, reloaded when they or the version change."""
         self._version = FollowedVersion(store, snapshot, connection, follow=follow)
+        self._encodings = Encodings(_QUERY_ENCODINGS)
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
         self._refreshing = threading.Lock()
@@ -435,7 +436,7 @@ class SearchEngine:
         if not isinstance(include_seen, bool | None):
             raise QueryError(f"include_seen is {type(include_seen).__name__}, it must be bool or None")
         self._check_open()
-        seen = self._shows_seen if include_seen is None else include_seen
+        seen = self._loaded_settings.recommend.seen == "show" if include_seen is None else include_seen
 
         def recommended(where: str) -> Page:
             page = self._answer(partial(self._recommended, past, size, where, seen))
@@ -468,14 +469,6 @@ class SearchEngine:
         """Name of the user tower that recommends; empty if none serves."""
         tower = self._tower.of(self.snapshot)
         return tower.name if tower else ""
-
-    @cached_property
-    def _encodings(self) -> Encodings:
-        return Encodings(_QUERY_ENCODINGS)
-
-    @cached_property
-    def _shows_seen(self) -> bool:
-        return self._loaded_settings.recommend.seen == "show"
 
     def _exploration_of(self, request: SearchRequest) -> Exploration | None:
         if not (request.explore and self.exploration):
@@ -632,7 +625,14 @@ class SearchEngine:
         its change, and for an upsert with the id of one that does not pass.
         """
         checked = [validate_change(change) for change in changes]
-        return self._version.change(lambda _: [self._with_measures(change) for change in checked], filters)
+
+        def plan(_: object) -> list[Change]:
+            return [
+                Patch(each.id, add_measures(self.product(each.id), each.values)) if isinstance(each, Patch) else each
+                for each in checked
+            ]
+
+        return self._version.change(plan, filters)
 
     def append(self, plan: Plan, *, filters: str = "") -> AppliedChanges:
         """Stores the changes that a plan makes from the current products, durably, all or none, without waiting until
@@ -643,12 +643,6 @@ class SearchEngine:
     def wait_for(self, sequence: int, seconds: float) -> bool:
         """Waits until searches show a live change, at most for the given time; returns whether they do."""
         return self._version.wait_for(sequence, seconds)
-
-    def _with_measures(self, change: Change) -> Change:
-        """A patch with the measures derived from it; raises UnknownProductError for an unknown product."""
-        if not isinstance(change, Patch):
-            return change
-        return Patch(change.id, add_measures(self.product(change.id), change.values))
 
     def refresh(self) -> bool:
         """Switches to the published version; returns whether it is another one.

@@ -120,7 +120,9 @@ class Search:
             if (groups := snapshot.analyzer.analyze(each.text).groups)
         ]
         groups = joined_groups(begun) if begun else self._groups_of(query)
-        where, pinned = self._without_excluded(self._effect.condition(where)), self._arranging.pinned
+        phrases = snapshot.analyzer.phrases
+        excluded = (NotThat(has_phrase(phrases(each))) for each in request.excluded)
+        where = all_of(self._effect.condition(where), excluded)
         self._request = ResolvedRequest(
             text=text,
             groups=groups,
@@ -132,7 +134,7 @@ class Search:
             facet_size=MAX_FACET_VALUES if request.group else request.facet_values,
             sort=self._sort,
             unavailable=unavailable,
-            pinned=pinned,
+            pinned=self._arranging.pinned,
             all_types=request.all_types,
             product=query.product,
             preferences=query.preferences,
@@ -162,11 +164,6 @@ class Search:
         phrases = self._snapshot.analyzer.phrases
         declared = has_phrase([terms for form in lacking_forms(what) for terms in phrases(form)])
         return AnyOf((NotThat(has_phrase(phrases(what))), declared)), declared
-
-    def _without_excluded(self, where: Condition | None) -> Condition | None:
-        """A filter combined with the exclusion of words and phrases."""
-        phrases = self._snapshot.analyzer.phrases
-        return all_of(where, (NotThat(has_phrase(phrases(each))) for each in self._query.excluded))
 
     def _with_words(self, groups: tuple[TermGroup, ...], where: Condition | None) -> Condition | None:
         """A filter combined with the words in the requested fields, and with the phrases."""

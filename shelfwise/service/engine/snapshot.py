@@ -356,6 +356,9 @@ def serving_snapshot(root: Path, settings: Settings | None = None) -> Iterator[S
 
 
 def _opened(store: Store, connection: Connection, encoder: Encoder | None, load: Callable[[Path], Encoder]) -> Snapshot:
+    # Loaded when the first index is opened, so that importing the engine stays fast.
+    from shelfwise.retrieval.index.faiss import FaissIndex
+
     serving = store.find_serving()
     manifest = serving.manifest
     folder = store.version_folder(manifest.version)
@@ -377,7 +380,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
         catalog,
         analyzer,
         keyword,
-        _vectors(store, manifest),
+        FaissIndex(folder / VECTORS_FOLDER),
         encoder,
         _states(folder, manifest),
         signals,
@@ -411,13 +414,6 @@ def _keyword(
         cure = f"fill it from the version: shelfwise rebuild {store.root} --backend elasticsearch"
         raise StoreDamagedError(f"{error}; {cure}") from error
     return index, (trouble,) if trouble else (), ""
-
-
-def _vectors(store: Store, manifest: Manifest) -> VectorIndex:
-    # Loaded when the first index is opened, so that importing the engine stays fast.
-    from shelfwise.retrieval.index.faiss import FaissIndex
-
-    return FaissIndex(store.version_folder(manifest.version) / VECTORS_FOLDER)
 
 
 def _pictures(store: Store, manifest: Manifest) -> tuple[SearchedPictures | None, str]:
