@@ -28,12 +28,11 @@ from shelfwise.service.cli.main import app
 from shelfwise.service.events.popular_queries import query_key, read_popular_queries
 from shelfwise.service.reports.training import TOWERS, LearnReport, RecordedSteps, RunDecision, Stage, StageOutcome
 from shelfwise.service.training.learn import (
-    LEARNED_FILE,
     REPORT_FILE,
     LearnOptions,
+    last_days,
     learn,
     new_events,
-    read_record,
     report_path,
     stored_days,
     train_encoder,
@@ -63,10 +62,6 @@ def learned(eventful_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def report_of(root: Path) -> LearnReport:
     return msgspec.json.decode((root / TRAINING_FOLDER / REPORT_FILE).read_bytes(), type=LearnReport)
-
-
-def written(root: Path) -> set[str]:
-    return {name for name in (REPORT_FILE, LEARNED_FILE) if (root / TRAINING_FOLDER / name).exists()}
 
 
 class TestReport:
@@ -115,13 +110,10 @@ class TestReport:
             assert max(len(each.before), len(each.after)) <= 3
 
     def test_training_days_are_recorded(self, learned: Path) -> None:
-        before = read_record(learned)
-        assert before is not None
         now = stored_days(learned, SETTINGS)
-        assert before.events == sum(now.values()) > 5_000
-        assert before.ranker == report_of(learned).ranker
-        assert before.tower == user_tower_store(learned).names()[-1]
-        assert new_events(now, before) == 0
+        assert last_days(learned) == now
+        assert sum(now.values()) > 5_000
+        assert new_events(now, last_days(learned)) == 0
 
 
 class TestNotEnoughEvents:
@@ -146,7 +138,6 @@ class TestRefused:
         assert report.reasons == (str(done.exception),)
         assert report.stages[0].outcome is StageOutcome.STOPPED
         assert {stage.outcome for stage in report.stages[1:]} == {StageOutcome.NOT_REACHED}
-        assert written(root) == {REPORT_FILE}
         assert "Full report: " in done.stdout
 
     def test_report_with_too_few_lists_shows_the_counts(self, demo_index: Path, tmp_path: Path) -> None:
@@ -158,7 +149,15 @@ class TestRefused:
         assert report.events.events > 0
         outcomes = [stage.outcome for stage in report.stages[:4]]
         assert outcomes == [StageOutcome.DONE, StageOutcome.LEFT, StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
-        assert read_record(root) is None
+        assert last_days(root) == {}
+
+    def test_report_on_a_refused_run_keeps_the_days_of_the_run_before(self, learned: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(learned, tmp_path / "store"))
+        few = replace(OPTIONS, ranker=replace(SMALL, least=10_000))
+        with pytest.raises(TrainingError):
+            learn(root, SETTINGS, few, NullProgress())
+        assert report_of(root).decision is RunDecision.REFUSED
+        assert last_days(root) == last_days(learned)
 
     def test_concurrent_training_writes_no_report(self, learned: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(learned, tmp_path / "store"))
@@ -217,7 +216,7 @@ def test_killed_run_is_resumed(eventful_store: Path, learned: Path, tmp_path: Pa
         killed(root, way, after)
         assert ranker_store(root).names() == []
         assert user_tower_store(root).names() == []
-        assert written(root) == set()
+        assert not report_path(root).exists()
     # Two killed runs and a third one train the same as one run.
     killed(root, REPORT_FILE)
     assert ranker_store(root).names() == [before.ranker]
@@ -226,9 +225,8 @@ def test_killed_run_is_resumed(eventful_store: Path, learned: Path, tmp_path: Pa
     assert len({checksum(each.folder / each.names()[0] / WEIGHTS_FILE) for each in towers}) == 1
     assert len({checksum(each / "rankers" / before.ranker / WEIGHTS_FILE) for each in (root, learned)}) == 1
     # The report was not written, so the run does not count as complete.
-    assert written(root) == set()
+    assert not report_path(root).exists()
     learn(root, SETTINGS, OPTIONS, NullProgress())
-    assert written(root) == {REPORT_FILE, LEARNED_FILE}
     # The tower is still that of the killed run.
     found = report_of(root).shoppers
     assert found is not None

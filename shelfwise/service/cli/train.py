@@ -277,7 +277,7 @@ def learn(
 
     loaded = load_settings(settings)
     if if_new:
-        new = learning.new_events(learning.stored_days(index, loaded), learning.read_record(index))
+        new = learning.new_events(learning.stored_days(index, loaded), learning.last_days(index))
         if new < if_new:
             waiting = {"decision": "not enough new events", "new_events": new, "needed": if_new}
             text = f"Nothing to learn yet: {new:,} new events since the last run, {if_new:,} are needed."

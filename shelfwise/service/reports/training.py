@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -149,7 +149,7 @@ _ABOUT = {
     TOWERS: "The encoder, which makes the vectors of all products, is trained and evaluated where requested.",
     "click model": "A click model separates position bias from the attractiveness of products.",
     "labels": "A training list is made for each query; later lists are held out for validation and the gate.",
-    "ranker": "The serving ranker is trained further, or a new one is, and a second one on raw clicks.",
+    "ranker": "The serving ranker is trained further, or a new one is trained.",
     SHOPPERS: "The user tower is trained to predict shoppers' next acts, and serves if it predicts better.",
     "evaluation": "Each order is measured on the last lists, which no training has used.",
     "gate": "The new ranker is compared with the serving order, over all queries and by slice.",
@@ -172,6 +172,8 @@ _STAGE_OF = {
 
 
 SCHEMA = 1
+Days = Mapping[int, int]
+"""Number of events of each day, by days since 1970."""
 
 
 class RunDecision(StrEnum):
@@ -246,6 +248,8 @@ class LearnReport:
     removed: tuple[str, ...] = ()
     """Names of removed rankers: the oldest, beyond the number to keep."""
     stages: tuple[Stage, ...]
+    days: Days = field(default_factory=dict)
+    """The events at the start of the last completed run, so that later removals do not hide new ones."""
     events: RefreshResult | None
     """The counts of the refresh; None if the run stopped before the events were cleaned."""
     report: RankerReport | None = None

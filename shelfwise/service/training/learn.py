@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -34,8 +35,10 @@ from shelfwise.service.events.event_log import EventLog
 from shelfwise.service.reports import training
 from shelfwise.service.reports.training import (
     EXPANSIONS,
+    SCHEMA,
     SHOPPERS,
     TOWERS,
+    Days,
     ExpansionResult,
     LearnReport,
     RecordedSteps,
@@ -154,9 +157,8 @@ def _summarize(found: UserTowerResult) -> str:
 
 # STORE/training/
 #   learn.json               the report on the last run, even a refused one
-#   learned.json             the record of the last completed run
 #
-# Written last and atomically; a killed run leaves the files of the run before.
+# Written last and atomically; a killed run leaves the report of the run before.
 
 REPORT_FILE = "learn.json"
 
@@ -176,6 +178,8 @@ class _LearnRun:
     steps: RecordedSteps
     started: datetime
     began: float
+    days: Days
+    """Those of the report."""
     events: RefreshResult | None = None
     """Counts of events, once the tables are up to date."""
     shoppers: UserTowerResult | None = None
@@ -230,6 +234,7 @@ class _LearnRun:
             decision=decision,
             summary=tuple(summary),
             stages=stages,
+            days=self.days,
             events=self.events,
             shoppers=self.shoppers,
             towers=self.towers,
@@ -249,22 +254,21 @@ def learn(
     tower, and the encoder on request. Writes the report, and calls `reported` with it.
 
     Raises the errors of these trainings. If the ranker's training is refused (TrainingError, StoreMissingError, an
-    unusable ranker or encoder), the report is written first, with the step at which it stopped, and learned.json is
-    unchanged.
+    unusable ranker or encoder), the report is written first, with the step at which it stopped, and the days of the
+    run before.
     """
-    days = stored_days(root, settings)
-    run = _LearnRun(RecordedSteps(progress), clock(), time.perf_counter())
+    run = _LearnRun(RecordedSteps(progress), clock(), time.perf_counter(), stored_days(root, settings))
     try:
         done = run.trained(root, settings, options)
     except (ModelError, EncoderError, StoreMissingError) as error:
+        run.days = {}
+        # Without the days of an unreadable report, the next run with --if-new counts all events as new.
+        with suppress(StoreError):
+            run.days = last_days(root)
         _write(root, run.refused(error), reported)
         raise
     report = run.succeeded(done)
     _write(root, report, reported)
-    tower = run.shoppers.tower if run.shoppers else ""
-    write_record(
-        root, LearnRecord(time=run.started, days=days, ranker=report.ranker, serves=done.added.serves, tower=tower)
-    )
     return report
 
 
@@ -285,55 +289,30 @@ def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], No
     reported(report)
 
 
-LEARNED_FILE = "learned.json"
-SCHEMA = 1
-_MOST_BYTES = 4 << 20
+_MAX_BYTES = 4 << 20
 _CURE = "run shelfwise learn without --if-new: it is written again"
 
-Days = Mapping[int, int]
-"""Number of events of each day, by days since 1970."""
+
+class _LastRun(msgspec.Struct, frozen=True):
+    schema: int
+    days: Days = {}
 
 
-class LearnRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of learned.json."""
-
-    schema: int = SCHEMA
-    time: datetime
-    """Start time of the run, UTC."""
-    days: Days
-    """Events at that time, by day, so that later removals do not hide new events."""
-    ranker: str
-    """Name of the resulting ranker."""
-    serves: bool
-    """Whether it served then."""
-    tower: str = ""
-    """Name of the user tower; empty if there was too little data to train one."""
-
-    @property
-    def events(self) -> int:
-        return sum(self.days.values())
-
-
-def read_record(root: Path) -> LearnRecord | None:
-    """The record of the last run in an index directory; None if there is none.
+def last_days(root: Path) -> Days:
+    """The days of the report on an index directory's last run; empty if there is none.
 
     Raises StoreDamagedError if it cannot be read, StoreForeignError if a newer program wrote it.
     """
-    path = root / TRAINING_FOLDER / LEARNED_FILE
+    path = report_path(root)
     if not path.exists():
-        return None
+        return {}
     try:
-        schema = read_json(path, _Schema, _MOST_BYTES).schema
-        if schema != SCHEMA:
-            raise StoreForeignError(f"{path} is of schema {schema}, this program reads {SCHEMA}: {_CURE}")
-        return read_json(path, LearnRecord, _MOST_BYTES)
+        last = read_json(path, _LastRun, _MAX_BYTES)
     except ValueError as error:
         raise StoreDamagedError(f"{path} {error}: {_CURE}") from error
-
-
-def write_record(root: Path, learned: LearnRecord) -> None:
-    """Replaces the record durably."""
-    write_durably(root / TRAINING_FOLDER / LEARNED_FILE, msgspec.json.encode(learned))
+    if last.schema != SCHEMA:
+        raise StoreForeignError(f"{path} is of schema {last.schema}, this program reads {SCHEMA}: {_CURE}")
+    return last.days
 
 
 def stored_days(root: Path, settings: Settings) -> Days:
@@ -349,11 +328,6 @@ def stored_days(root: Path, settings: Settings) -> Days:
         return {}
 
 
-def new_events(now: Days, before: LearnRecord | None) -> int:
-    """Number of events since the last run: for each day, those in excess of its earlier count."""
-    then = before.days if before else {}
-    return sum(max(0, count - then.get(day, 0)) for day, count in now.items())
-
-
-class _Schema(msgspec.Struct, frozen=True):
-    schema: int
+def new_events(now: Days, before: Days) -> int:
+    """Number of events since the last completed run: for each day, those in excess of its earlier count."""
+    return sum(max(0, count - before.get(day, 0)) for day, count in now.items())
