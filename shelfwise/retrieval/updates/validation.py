@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache, partial
 from numbers import Real
+from pathlib import Path
 from types import NoneType
 from typing import Any
 
 import msgspec
 
-from shelfwise.retrieval.errors import ChangeError, close_names
+from shelfwise.retrieval.errors import ChangeError, InputError, close_names
 from shelfwise.retrieval.records import AttributeValue, Availability, Place, Product, Variant, is_local
 
 Check = Callable[[object], object]
@@ -68,6 +69,20 @@ def decode_toml(content: str | bytes) -> dict[str, Any]:
         raise ValueError("has an integer of more than 64 bits") from None  # more digits than Python converts
     _check_integers(tables)
     return tables
+
+
+def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
+    """The content of a JSON or TOML file; raises `error` if it cannot be read or is too large."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise error(f"{path} has more than {most_bytes:,} bytes; use a shorter file")
+        return decode_toml(content) if path.suffix == ".toml" else decode_json(content)
+    except OSError as problem:
+        raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
+    except ValueError as problem:
+        raise error(f"{path} {problem}") from problem
 
 
 def _check_integers(value: object) -> None:

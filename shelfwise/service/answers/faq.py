@@ -24,6 +24,7 @@ from shelfwise.indexer.cleaning.text import clean_text
 from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.errors import EncoderError, FaqError
 from shelfwise.retrieval.index.vectors import Background
+from shelfwise.retrieval.store.files import file_stamp
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
 from shelfwise.service.answers.facts import sentence_coverage, sentences_of
 from shelfwise.service.answers.questions import Question, concept_terms, content_terms, split_words
@@ -105,7 +106,7 @@ class FaqStore(EditableStore[FaqEntry]):
 
     def identity(self) -> int:
         """A fingerprint of the stored content, which also changes when vectors do."""
-        return hash(self._file.stamp())
+        return hash(file_stamp(self.path))
 
     def add_vectors(self, encoder: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Stores vectors by entry key, and deletes those of other encoders and of deleted entries."""

@@ -29,7 +29,7 @@ from shelfwise.retrieval.errors import (
     suggest_names,
 )
 from shelfwise.retrieval.store.files import file_stamp, sync
-from shelfwise.retrieval.updates.validation import decode_json, decode_toml
+from shelfwise.retrieval.updates.validation import read_document
 
 LONGEST_WHO = 100
 _MICROSECOND = timedelta(microseconds=1)
@@ -88,8 +88,6 @@ def readable_id(text: str, used: Container[str], fallback: str) -> str:
 
 
 T = TypeVar("T")
-
-
 _RECORDS = (msgspec.inspect.StructType, msgspec.inspect.DataclassType)
 _LISTS = (msgspec.inspect.ListType, msgspec.inspect.VarTupleType)
 _type_info = cache(msgspec.inspect.type_info)
@@ -144,20 +142,6 @@ def convert_document(
         raise error(message + cure, name, field) from None
 
 
-def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
-    """The content of a JSON or TOML file; raises `error` if it cannot be read or is too large."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
-        if len(content) > most_bytes:
-            raise error(f"{path} has more than {most_bytes:,} bytes; use a shorter file")
-        return decode_toml(content) if path.suffix == ".toml" else decode_json(content)
-    except OSError as problem:
-        raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
-    except ValueError as problem:
-        raise error(f"{path} {problem}") from problem
-
-
 # A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may not have
 # permission to write next to it. The file is opened for each call, so it may be used on both sides of a fork.
 
@@ -165,38 +149,21 @@ _WAIT_SECONDS = 30.0
 _READ_WAIT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The content of a file, and how it is identified."""
-
-    holds: str
-    """Name of the content for messages: "experiments"."""
-    application: int
-    """SQLite's application_id."""
-    version: int
-    """Incremented when the tables change so that an older program cannot read them."""
-    tables: str
-    """The SQL statements that create the tables."""
-
-    @property
-    def script(self) -> str:
-        """The script that turns a new file into this layout atomically."""
-        marks = f"PRAGMA application_id = {self.application}; PRAGMA user_version = {self.version};"
-        return f"BEGIN IMMEDIATE; {self.tables} {marks} COMMIT;"
-
-
 class SqliteFile:
     """One SQLite file. Failures raise StoreError, StoreDamagedError or StoreForeignError."""
 
-    def __init__(self, path: Path, layout: Layout, *, private: bool = False) -> None:
-        """With `private`, only the owner may access a new file."""
+    def __init__(
+        self, path: Path, holds: str, application: int, tables: str, *, version: int = 1, private: bool = False
+    ) -> None:
+        """A file whose content is named `holds` in messages. `application` is SQLite's application_id, `tables` are the
+        SQL statements that create the tables, and `version` is incremented when an older program could not read them.
+        With `private`, only the owner may access a new file."""
         self.path = path
-        self._layout = layout
+        self._holds = holds
+        self._application = application
+        self._tables = tables
+        self._version = version
         self._private = private
-
-    def stamp(self) -> tuple[int, int, int]:
-        """A stamp that changes with the file; zeros if there is none. Takes some microseconds."""
-        return file_stamp(self.path)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor | None]:
@@ -249,7 +216,8 @@ class SqliteFile:
         if self._is_made(cursor):
             return
         try:
-            cursor.executescript(self._layout.script)
+            marks = f"PRAGMA application_id = {self._application}; PRAGMA user_version = {self._version};"
+            cursor.executescript(f"BEGIN IMMEDIATE; {self._tables} {marks} COMMIT;")
         except sqlite3.OperationalError:
             if cursor.connection.in_transaction:
                 cursor.connection.rollback()
@@ -263,9 +231,9 @@ class SqliteFile:
         tables, application, version = cursor.execute(f"{state} FROM sqlite_master").fetchone()
         if (tables, application, version) == (0, 0, 0):
             return False
-        if application != self._layout.application:
-            raise StoreForeignError(f"{self.path} does not contain {self._layout.holds} of Shelfwise; move it away")
-        if version != self._layout.version:
+        if application != self._application:
+            raise StoreForeignError(f"{self.path} does not contain {self._holds} of Shelfwise; move it away")
+        if version != self._version:
             raise StoreForeignError(f"{self.path} is of another version of Shelfwise: use that one")
         return True
 
@@ -427,13 +395,11 @@ class DocumentCodec(Generic[Entry]):
     private: bool = False
     """Whether only the owner may read a new file."""
 
-    def _place(self, entry_id: object, default: str) -> str:
-        return f"{self.one} {entry_id[:_LONGEST_SHOWN]!r}" if entry_id and isinstance(entry_id, str) else default
-
     def parse(self, document: object, place: str = "") -> Entry:
         """The entry from plain values of the file; raises `error`."""
         if isinstance(document, Mapping):
-            place = self._place(document.get("id"), place)
+            if (name := document.get("id")) and isinstance(name, str):
+                place = f"{self.one} {name[:_LONGEST_SHOWN]!r}"
             # An id that is no field follows from the fields.
             has_id = "id" in self.entry.__annotations__
             document = {"id": "", **document} if has_id else {each: document[each] for each in document if each != "id"}
@@ -450,7 +416,7 @@ class DocumentCodec(Generic[Entry]):
         if not isinstance(entry, self.entry):
             raise self.error(f"{self.many} must be of the class {self.entry.__name__}, not {type(entry).__name__}")
         name = str(getattr(entry, "id", ""))[:_LONGEST_SHOWN]
-        place = self._place(name, f"the {self.one}")
+        place = f"{self.one} {name!r}" if name else f"the {self.one}"
         try:
             return self.check(self.parse(self.to_plain(entry), place), place)
         except (TypeError, AttributeError, KeyError) as problem:
@@ -520,9 +486,8 @@ class DocumentStore(Generic[Entry]):
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.path = root / f"{self.kind.many}.sqlite"
-        tables = self.kind.sql(_TABLES) + self.kind.more_tables
-        layout = Layout(self.kind.many, self.kind.application, 1, tables)
-        self._file = SqliteFile(self.path, layout, private=self.kind.private)
+        kind, tables = self.kind, self.kind.sql(_TABLES) + self.kind.more_tables
+        self._file = SqliteFile(self.path, kind.many, kind.application, tables, private=kind.private)
         self._clock = clock
 
     def revision(self) -> int:
@@ -569,6 +534,7 @@ class DocumentStore(Generic[Entry]):
     def check(self) -> None:
         """Reads every entry and change; raises StoreDamagedError if the changes do not lead to the entries."""
         lines: dict[str, str] = {}
+        wrong: set[str] = set()
         with self._file.reading() as cursor:
             if cursor is None:
                 return
@@ -578,16 +544,13 @@ class DocumentStore(Generic[Entry]):
                 *_, entry_id, before, after = change
                 self._to_change(*change)
                 if lines.pop(entry_id, None) != before:
-                    raise self._disagreement(entry_id)
+                    wrong.add(entry_id)
                 if after is not None:
                     lines[entry_id] = after
-        for entry_id in lines.keys() | entries.keys():
-            if lines.get(entry_id) != entries.get(entry_id):
-                raise self._disagreement(entry_id)
-
-    def _disagreement(self, entry_id: str) -> StoreDamagedError:
-        what = f"the {self.kind.one} {entry_id!r} does not agree with its history"
-        return StoreDamagedError(f"{self.path} is damaged: {what}; restore it from a backup")
+        wrong |= {each for each in lines.keys() | entries.keys() if lines.get(each) != entries.get(each)}
+        for entry_id in sorted(wrong):
+            what = f"the {self.kind.one} {entry_id!r} does not agree with its history"
+            raise StoreDamagedError(f"{self.path} is damaged: {what}; restore it from a backup")
 
     def reload(self, previous: StoredDocuments[Entry]) -> StoredDocuments[Entry]:
         """The current documents; `previous` itself if the file and revision are the same."""

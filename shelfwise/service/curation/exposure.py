@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 
 from shelfwise.retrieval.errors import StoreError
 from shelfwise.retrieval.records import ExposureGoal, Page
-from shelfwise.service.curation.document_store import Layout, SqliteFile, wall_clock
+from shelfwise.service.curation.document_store import SqliteFile, wall_clock
 from shelfwise.service.curation.rules import Exposure, Rule
 
 EXPOSURE_FILE = "exposure.sqlite"
@@ -121,7 +121,7 @@ class ExposureStore:
 
     def __init__(self, root: Path) -> None:
         self.path = root / EXPOSURE_FILE
-        self._file = SqliteFile(self.path, Layout("the exposure of products", 0x53574558, 1, _TABLES))
+        self._file = SqliteFile(self.path, "the exposure of products", 0x53574558, _TABLES)
 
     def read(self) -> ExposureStates:
         """All states."""

@@ -14,8 +14,8 @@ from shelfwise.rerank.model_store import DEFAULT_MODEL, OFF
 from shelfwise.rerank.ranker.spec import RANKERS
 from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.retrieval.index.fusion import DEFAULT, METHODS
-from shelfwise.retrieval.updates.validation import CONTROL, is_writable
-from shelfwise.service.curation.document_store import convert_document, plain_fields, read_document
+from shelfwise.retrieval.updates.validation import CONTROL, is_writable, read_document
+from shelfwise.service.curation.document_store import convert_document, plain_fields
 
 
 class Mode(StrEnum):

@@ -23,7 +23,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from shelfwise.retrieval.errors import InputError, ShelfwiseError, TaskFailedError, UnknownTaskError
-from shelfwise.service.curation.document_store import Layout, SqliteFile
+from shelfwise.service.curation.document_store import SqliteFile
 
 TASKS_FILE = "tasks.sqlite"
 LOCK_FILE = "tasks.lock"
@@ -35,18 +35,13 @@ CANCELLABLE = frozenset({"rebuild", "check", "refresh", "learn"})
 """Kinds of tasks that may be stopped early; the next one continues their work."""
 _MOST_KEPT = 1_000
 """Number of ended tasks that are kept; older ones are deleted."""
-_LAYOUT = Layout(
-    "tasks",
-    0x5357544B,
-    2,
-    """
+_TABLES = """
 CREATE TABLE tasks (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, arguments TEXT NOT NULL,
     state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL,
     result TEXT NOT NULL DEFAULT 'null', error TEXT NOT NULL DEFAULT '', progress TEXT NOT NULL DEFAULT ''
 );
-""",
-)
+"""
 _COLUMNS = "id, kind, arguments, state, created, started, ended, result, error, progress"
 _PROGRAM = "import os; os.nice(10); from shelfwise.service.cli.main import main; main()"
 """Program that runs a command with a lower priority than searches."""
@@ -91,7 +86,7 @@ class TaskQueue:
     """The durable task queue of an index directory. Processes may share it; each call is one transaction."""
 
     def __init__(self, root: Path) -> None:
-        self._file = SqliteFile(root / TASKS_FILE, _LAYOUT, private=True)
+        self._file = SqliteFile(root / TASKS_FILE, "tasks", 0x5357544B, _TABLES, version=2, private=True)
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
         """Queues a new task, or returns the waiting one of the same kind and arguments."""

@@ -8,19 +8,13 @@ from pathlib import Path
 import msgspec
 
 from shelfwise.retrieval.errors import StoreDamagedError
-from shelfwise.service.curation.document_store import Layout, SqliteFile
+from shelfwise.service.curation.document_store import SqliteFile
 from shelfwise.service.events.hot_reload import ReloadedFile
 from shelfwise.service.instantsearch.request import ViewSettings
 
 FILE = "protocol.sqlite"
-_LAYOUT = Layout(
-    "settings of the InstantSearch protocol",
-    0x53575049,
-    2,
-    """
-CREATE TABLE settings (one INTEGER PRIMARY KEY CHECK (one = 1), document TEXT NOT NULL);
-""",
-)
+_HOLDS = "settings of the InstantSearch protocol"
+_TABLES = "CREATE TABLE settings (one INTEGER PRIMARY KEY CHECK (one = 1), document TEXT NOT NULL);"
 
 
 class IndexSettings(ViewSettings, frozen=True):
@@ -47,7 +41,7 @@ class ProtocolStore:
     and changes are durable when the method returns."""
 
     def __init__(self, root: Path) -> None:
-        self._file = SqliteFile(root / FILE, _LAYOUT, private=True)
+        self._file = SqliteFile(root / FILE, _HOLDS, 0x53575049, _TABLES, version=2, private=True)
         failure = "changes of the protocol's settings are not loaded"
         self._settings: ReloadedFile[IndexSettings] = ReloadedFile(
             root / FILE, lambda _: self._read_settings(), IndexSettings(), failure, keeps_value=True

@@ -24,7 +24,7 @@ import xxhash
 
 from shelfwise.retrieval.errors import CampaignError, StoreDamagedError
 from shelfwise.retrieval.events.stored import EPOCH, SPONSORED_MARK, StoredEvent
-from shelfwise.service.curation.document_store import Layout, SqliteFile, day_of, to_microseconds, wall_clock
+from shelfwise.service.curation.document_store import SqliteFile, day_of, to_microseconds, wall_clock
 from shelfwise.service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, ClickRates
 from shelfwise.service.sponsored.campaign import MICROS, Campaign
 
@@ -260,7 +260,7 @@ class Ledger:
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.path = root / LEDGER_FILE
-        self._file = SqliteFile(self.path, Layout("charges", 0x53574C45, 2, _TABLES), private=True)
+        self._file = SqliteFile(self.path, "charges", 0x53574C45, _TABLES, version=2, private=True)
         self._clock = clock
 
     def add_shown(self, shown: Mapping[Offer, int]) -> None:

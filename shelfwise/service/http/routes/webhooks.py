@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -29,7 +30,7 @@ from shelfwise.retrieval.events.addresses import address_group
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.updates.changes import Change, Delete, Upsert, validate_change
 from shelfwise.retrieval.updates.validation import decode_json
-from shelfwise.service.curation.document_store import Layout, SqliteFile, to_microseconds, wall_clock
+from shelfwise.service.curation.document_store import SqliteFile, to_microseconds, wall_clock
 from shelfwise.service.engine.live import CurrentProducts
 from shelfwise.service.http.auth import Permit
 from shelfwise.service.http.context import Contextual, ServiceContext, WorkerRouter
@@ -50,9 +51,7 @@ _SHOWN_SECONDS = 4.0
 """Seconds to wait until searches show a change; Shopify waits five seconds for a response."""
 
 _FILE = "webhooks.sqlite"
-_DELETIONS = Layout(
-    "deletions", 0x53575748, 1, "CREATE TABLE deleted (product TEXT PRIMARY KEY, time INTEGER NOT NULL) WITHOUT ROWID;"
-)
+_DELETIONS = "CREATE TABLE deleted (product TEXT PRIMARY KEY, time INTEGER NOT NULL) WITHOUT ROWID;"
 """The products that a webhook deleted, with the time of the deletion in microseconds."""
 _DELETED = "INSERT INTO deleted VALUES (?, ?) ON CONFLICT (product) DO UPDATE SET time = max(time, excluded.time)"
 _MAX_AGE = timedelta(days=7)
@@ -189,13 +188,17 @@ def _deletes(current: CurrentProducts, shopify_id: int) -> list[Delete]:
         return []
 
 
+def _deletions(root: Path) -> SqliteFile:
+    return SqliteFile(root / _FILE, "deletions", 0x53575748, _DELETIONS, private=True)
+
+
 def _note_deletion(context: ServiceContext, name: str, sent: Mapping[str, Any], time: datetime | None = None) -> None:
     """Stores the time of a deletion, by default now. Raises RequestError for the message of a product: its topic is not
     signed."""
     if {"title", "name"} & sent.keys():
         raise RequestError(400, "this is no deletion: it has the fields of a product", field="body")
     now = wall_clock()
-    with SqliteFile(context.engine.root / _FILE, _DELETIONS, private=True).writing() as cursor:
+    with _deletions(context.engine.root).writing() as cursor:
         cursor.execute("DELETE FROM deleted WHERE time < ?", (to_microseconds(now - 2 * _MAX_AGE),))
         cursor.execute(_DELETED, (name, to_microseconds(time or now)))
 
@@ -207,7 +210,7 @@ def _is_outdated(context: ServiceContext, name: str, product: Product, known: Pr
         return bool(known.updated and product.updated and product.updated < known.updated <= now)
     if product.updated and product.updated < now - _MAX_AGE:
         return True
-    with SqliteFile(context.engine.root / _FILE, _DELETIONS).reading() as cursor:
+    with _deletions(context.engine.root).reading() as cursor:
         query = "SELECT time FROM deleted WHERE product = ?"
         (deleted,) = (cursor.execute(query, (name,)).fetchone() if cursor else None) or (None,)
     return deleted is not None and (product.updated is None or to_microseconds(product.updated) <= deleted)

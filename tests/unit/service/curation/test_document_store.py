@@ -23,7 +23,7 @@ from shelfwise.retrieval.errors import (
     SynonymError,
 )
 from shelfwise.service.curation import document_store
-from shelfwise.service.curation.document_store import DocumentChange, Layout, SqliteFile, content_problem
+from shelfwise.service.curation.document_store import DocumentChange, SqliteFile, content_problem
 from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleStore, When
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from shelfwise.service.experiments import ExperimentStore
@@ -189,7 +189,7 @@ def test_a_second_writer_of_a_process_leaves_the_lock_of_the_first(
 ) -> None:
     """POSIX frees all locks of a process on a file when it closes any descriptor of the file."""
     monkeypatch.setattr(document_store, "_WAIT_SECONDS", 0.05)
-    file = SqliteFile(tmp_path / "numbers.sqlite", Layout("numbers", 7, 1, "CREATE TABLE numbers (n);"), private=True)
+    file = SqliteFile(tmp_path / "numbers.sqlite", "numbers", 7, "CREATE TABLE numbers (n);", private=True)
     other = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
     with file.writing() as cursor:
         cursor.execute("INSERT INTO numbers VALUES (1)")
@@ -201,7 +201,7 @@ def test_a_second_writer_of_a_process_leaves_the_lock_of_the_first(
 
 def test_sum_of_rows_follows_every_change_and_finds_another_one(tmp_path: Path) -> None:
     tables = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, t TEXT, r REAL, b BLOB);"
-    file = SqliteFile(tmp_path / "numbers.sqlite", Layout("numbers", 7, 1, tables))
+    file = SqliteFile(tmp_path / "numbers.sqlite", "numbers", 7, tables)
     changes = (
         "INSERT INTO numbers VALUES (1, 'a', 1, x'00'), (2, '\u6c34', NULL, NULL), (3, 'c', .1, NULL)",
         "INSERT OR REPLACE INTO numbers VALUES (1, 'b', '2', x'01')",
