@@ -34,17 +34,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_encoder(tmp_path_factory.mktemp("models") / "trained")
 
 
-def test_only_changed_text_is_encoded_and_old_vectors_are_found_again(built: Shop, encoded: Encoded) -> None:
-    before = built.vectors
-    report = built.rebuild(replaced(CATALOG, title="band saw"))
-    assert (report.encoded, report.reused, encoded.texts) == (1, 9, ["band saw"])
-    with SearchEngine.open(built.root) as engine:
-        assert engine.search("band saw").hits[0].product.id == "p00"
-    built.rebuild(CATALOG)
-    assert encoded.texts == ["band saw"]
-    assert np.array_equal(built.vectors, before)
-
-
 def test_previous_encoder_reuses_its_vectors(built: Shop, encoded: Encoded, other_encoder: Path) -> None:
     before = built.vectors
     there = built.rebuild(CATALOG, encoder=str(other_encoder))

@@ -223,11 +223,6 @@ class TestRebuilds:
         assert [built.rebuild(CATALOG, force=True).published for _ in range(3)] == [True, False, False]
         assert built.products == [CHEAP, HOSE]
 
-    def test_live_price_and_stock_changes_encode_nothing(self, built: Shop) -> None:
-        built.change(Patch("1", {"price": 79.0, "availability": "out_of_stock"}), Patch("2", {"attributes.stock": 3.0}))
-        report = built.rebuild([DRILL, replaced(HOSE, price=21.0)], force=True)
-        assert (report.published, report.encoded, report.reused, report.live) == (True, 0, 2, 2)
-
     def test_deleting_every_product_publishes_nothing(self, built: Shop) -> None:
         built.change(Delete("1"), Delete("2"))
         for force in (False, True):

@@ -22,7 +22,7 @@ from shelfwise.indexer.rejects import (
     mask_text,
     remove_unfinished,
 )
-from shelfwise.retrieval.errors import FeedError, PublishRefusedError, StoreError
+from shelfwise.retrieval.errors import FeedError, StoreError
 from shelfwise.retrieval.events.privacy import Masker
 from tests.unit.indexer.conftest import Shop
 
@@ -97,19 +97,6 @@ class TestNotes:
 
 
 class TestRepairing:
-    def test_a_repaired_row_gives_the_product_of_a_whole_feed(self, tmp_path: Path, fresh: Shop) -> None:
-        broken, whole, repaired = (tmp_path / name for name in ("broken.csv", "whole.csv", "repaired.jsonl"))
-        row = "id,title,price,brand\n1,oak table,129 EUR,Torvald\n2,lamp,{},Lumo\n"
-        broken.write_text(row.format("ask us"))
-        whole.write_text(row.format("12 EUR"))
-        with pytest.raises(PublishRefusedError, match=r"1 of 2 rows \(50\.0%\) were rejected"):
-            fresh.rebuild(broken)
-        repaired.write_text((fresh.root / REJECTED_FILE).read_text().replace("ask us", "12 EUR"))
-        assert fresh.rebuild(broken, repaired, force=True).products == 2
-        other = Shop(tmp_path / "other", fresh.cache)
-        other.rebuild(whole)
-        assert fresh.products == other.products
-
     def test_duplicate_row_can_be_repaired_with_another_id(self, tmp_path: Path, fresh: Shop) -> None:
         path, repaired = tmp_path / "feed.jsonl", tmp_path / "repaired.jsonl"
         path.write_text('{"id": "1", "title": "drill", "price": 5}\n{"id": "1", "title": "saw", "colour": "red"}\n')
@@ -145,14 +132,6 @@ def names(folder: Path) -> list[str]:
 def line_of(folder: Path) -> int:
     line: int = json.loads((folder / "rejected" / "a.jsonl").read_bytes())["line"]
     return line
-
-
-def test_file_is_replaced_on_close(tmp_path: Path) -> None:
-    with open_rejects(tmp_path) as log:
-        assert names(tmp_path) == []
-        add(log, 1)
-        assert names(tmp_path) == [".a.jsonl.new"]
-    assert names(tmp_path) == ["a.jsonl"]
 
 
 def test_failed_import_keeps_rejected_rows_and_no_empty_file(tmp_path: Path) -> None:

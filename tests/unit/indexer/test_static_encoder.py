@@ -12,8 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from shelfwise.indexer.static_encoder import made_queries, teacher_name
-from shelfwise.retrieval.encoders.base import TableEncoder, unit_rows
-from shelfwise.retrieval.encoders.distillation import _carried_over, _likely_words
+from shelfwise.retrieval.encoders.base import TableEncoder
 from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, TORCH_FOLDER
 from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
 from shelfwise.retrieval.encoders.static import StaticEncoder
@@ -67,20 +66,6 @@ def test_a_frequent_word_of_the_catalog_has_a_row_of_its_own(shop: Shop) -> None
     folder = shop.store.encoders / shop.store.serving()[0].encoder
     tokens = Tokenizer.from_file(str(folder / TOKENIZER_FILE)).encode("red lampshade", add_special_tokens=False).tokens
     assert tokens == ["red", "lampshade"]
-
-
-def test_rows_of_words_beyond_the_texts_change_as_those_of_the_texts_did() -> None:
-    random = np.random.default_rng(0)
-    alone, others, change = (random.normal(size=(rows, 16)).astype(np.float32) for rows in (500, 40, 16))
-    carried = _carried_over(alone, alone @ change, others)
-    wanted = unit_rows(others @ change)
-    assert (unit_rows(carried) * wanted).sum(axis=1).min() > 0.95 > (unit_rows(others) * wanted).sum(axis=1).max()
-
-
-def test_words_of_the_language_and_chinese_pieces_are_likely_in_queries() -> None:
-    vocabulary = {"\u2581kettle": 7, "kettle": 8, "\u2581qzx": 9, "水壶": 10}
-    assert sorted(_likely_words(vocabulary, ["red mug"])) == [7, 8]
-    assert sorted(_likely_words(vocabulary, ["red mug", "红色 杯子"])) == [7, 8, 10]
 
 
 def test_capitals_do_not_change_a_vector(teacher: Path, fresh: Shop, tmp_path: Path) -> None:

@@ -164,11 +164,3 @@ def test_online_retail(tmp_path: Path) -> None:
     assert bought["shopper"] == log.intake.pseudonyms.shopper("17850")
     assert [returned[name] for name in names] == ["removal", 1, datetime(2011, 7, 1, 8, 41, tzinfo=UTC)]
     assert "shopper" not in returned
-
-
-def test_rejected_rows_carry_the_pseudonym_of_the_events(tmp_path: Path) -> None:
-    log = Log(tmp_path)
-    table = ONLINE_RETAIL.replace("2010-12-01 08:26:00,2.55", "yesterday,2.55")
-    report = log.take(log.write(table, "retail.csv"), mapping=load_event_mapping("online_retail"))
-    assert list(report.rejected) == ["bad time"]
-    assert log.rejects[0]["event"]["shopper"] == log.intake.pseudonyms.shopper("17850")

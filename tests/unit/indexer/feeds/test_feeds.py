@@ -22,7 +22,6 @@ from shelfwise.indexer.feeds.reader import RecordReader, read_records
 from shelfwise.retrieval.records import Availability, Place, Product, Variant
 from tests.unit.indexer.feeds.feed_outcome import read, read_bytes, read_rows
 
-DATA = Path(__file__).parents[4].parent / "shared" / "data"
 Pack = Callable[[bytes], bytes]
 
 
@@ -145,36 +144,27 @@ class TestRejected:
             (b"[" * 100_000, "not JSON"),
             (b'{"id": ' + b"1" * 5000 + b', "title": "a"}', "not JSON"),
             (b'{"id": "1", "title": "\xff"}', "not UTF-8"),
-            (b'{"id": "1", "title": "\xff", "rating": NaN}', "not UTF-8"),
             (b"[1]", "not an object"),
-            (b"null", "not an object"),
             (b'{"title": "a"}', "no id"),
             (b'{"id": " ", "title": "a"}', "no id"),
             (b'{"id": "1"}', "no title"),
             (b'{"id": "1", "title": "\\t"}', "no title"),
             (b'{"id": "a\\u0000b", "title": "a"}', "bad id"),
-            (b'{"id": "a\\u0085b", "title": "a"}', "bad id"),
             (b'{"id": "' + b"x" * 513 + b'", "title": "a"}', "bad id"),
             ('{"id": "' + "é" * 257 + '", "title": "a"}', "bad id"),
             (b'{"id": {"a": 1}, "title": "a"}', "bad type"),
             (b'{"id": "1", "title": ["a"]}', "bad type"),
             (b'{"id": "1", "title": "a", "brand": {"a": 1}}', "bad type"),
-            (b'{"id": "1", "title": "a", "created": true}', "bad type"),
-            (b'{"id": "1", "title": "a", "ean": {"a": 1}}', "bad type"),
             (b'{"id": "1", "title": "a", "category": {"a": 1}}', "bad type"),
             (b'{"id": "1", "title": "a", "images": [[1]]}', "bad type"),
             (b'{"id": "1", "title": "a", "attributes": "red"}', "bad type"),
-            (b'{"id": "1", "title": "a", "attributes": [1]}', "bad type"),
             (b'{"id": "1", "title": "a", "identifiers": "x"}', "bad type"),
             (b'{"id": "1", "title": "a", "price": true}', "bad type"),
             (b'{"id": "1", "title": "a", "price": -1}', "broken price"),
             (b'{"id": "1", "title": "a", "price": NaN}', "broken price"),
             (b'{"id": "1", "title": "a", "price": 1e999}', "broken price"),
-            (b'{"id": "1", "title": "a", "price": "Infinity"}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "call us"}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "$-5"}', "broken price"),
-            (b'{"id": "1", "title": "a", "price": "5 apples"}', "broken price"),
-            (b'{"id": "1", "title": "a", "price": "1.2.3"}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "' + b" 1" * 50_000 + b'"}', "broken price"),
             (b'{"id": "1", "title": "a", "price_cents": "x"}', "broken price"),
         ],
@@ -485,16 +475,3 @@ def test_arbitrary_lines_become_products_or_rejected_rows(tmp_path: Path, rows: 
         assert row.product.title
         numbers = [row.product.price, row.product.rating, *row.product.attributes.values()]
         assert all(math.isfinite(number) for number in numbers if isinstance(number, float))
-
-
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real catalogs are not beside this checkout")
-class TestRealCatalogs:
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("folder", "count"),
-        [("icecat", 19_406), ("homedepot", 54_667), ("chinese", 1_750), ("amazon/Industrial_and_Scientific", 3_686)],
-    )
-    def test_real_catalog_is_read_without_flags(self, folder: str, count: int) -> None:
-        outcome = read(DATA / folder / "products.jsonl.gz")
-        assert (len(outcome.rows), outcome.rejected, outcome.noted, outcome.error) == (count, [], [], "")

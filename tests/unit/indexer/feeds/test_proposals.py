@@ -23,6 +23,7 @@ GERMAN: list[Row] = [
         ]
     )
 ]
+WHOLE = {"id": "Artikelnummer", "title": "Bezeichnung", "price": "Preis"}
 
 
 def proposed(rows: list[Row], *flags: str) -> dict[str, str]:
@@ -30,7 +31,7 @@ def proposed(rows: list[Row], *flags: str) -> dict[str, str]:
 
 
 def test_the_values_decide_whatever_the_names_are() -> None:
-    assert proposed(GERMAN) == {"id": "Artikelnummer", "title": "Bezeichnung", "price": "Preis"}
+    assert proposed(GERMAN) == WHOLE
     letters = dict(zip(GERMAN[0], "abcdefgh", strict=True))
     assert proposed([{letters[name]: value for name, value in row.items()} for row in GERMAN]) == {
         "id": "d",
@@ -39,14 +40,30 @@ def test_the_values_decide_whatever_the_names_are() -> None:
     }
 
 
-def test_a_similar_name_comes_before_better_values() -> None:
-    rows: list[Row] = [{"uvp": f"{90 + at}.99", "vk_preis": f"{80 + at}.99", "id": at, "title": "x"} for at in range(9)]
-    assert proposed(rows) == {"price": "vk_preis"}
-
-
-def test_a_mapped_field_or_column_is_not_proposed() -> None:
-    assert proposed(GERMAN, "price=Gewicht", "id=Artikelnummer") == {"title": "Bezeichnung"}
-    assert proposed(GERMAN, "title=Bezeichnung", "price={value = 5}") == {"id": "Artikelnummer"}
+@pytest.mark.parametrize(
+    ("rows", "flags", "expected"),
+    {
+        "a similar name before better values": (
+            [{"uvp": f"{90 + at}.99", "vk_preis": f"{80 + at}.99", "id": at, "title": "x"} for at in range(9)],
+            (),
+            {"price": "vk_preis"},
+        ),
+        "no mapped field or column": (GERMAN, ("price=Gewicht", "id=Artikelnummer"), {"title": "Bezeichnung"}),
+        "no field with a value for all": (GERMAN, ("title=Bezeichnung", "price={value = 5}"), {"id": "Artikelnummer"}),
+        "a price on request is no title": (
+            [*GERMAN, {**GERMAN[0], "Artikelnummer": "A-9", "Preis": "auf Anfrage"}],
+            (),
+            WHOLE,
+        ),
+        "numbers and Chinese titles": (
+            [{"编号": f"c{at}", "名称": f"无线电钻{at}", "价格": 199 + at / 10} for at in range(9)],
+            (),
+            {"id": "编号", "title": "名称", "price": "价格"},
+        ),
+    }.values(),
+)
+def test_columns_are_proposed(rows: list[Row], flags: tuple[str, ...], expected: dict[str, str]) -> None:
+    assert proposed(rows, *flags) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,24 +75,11 @@ def test_a_mapped_field_or_column_is_not_proposed() -> None:
         ["2026-11-01", "2026-11-02", "2026-11-03"],
         ["red", "blue", "12.50"],
         ["", "", ""],
+        [math.inf, -math.inf, math.nan],
     ],
 )
-def test_other_numbers_are_no_prices(values: list[str]) -> None:
+def test_other_numbers_are_no_prices(values: list[object]) -> None:
     assert proposed([{"id": at, "title": "x", "x": value} for at, value in enumerate(values)]) == {}
-
-
-def test_a_price_on_request_is_no_title() -> None:
-    rows = [*GERMAN, {**GERMAN[0], "Artikelnummer": "A-9", "Preis": "auf Anfrage"}]
-    assert proposed(rows) == {"id": "Artikelnummer", "title": "Bezeichnung", "price": "Preis"}
-
-
-def test_numbers_and_chinese_titles_of_json_are_recognised() -> None:
-    rows: list[Row] = [{"编号": f"c{at}", "名称": f"无线电钻{at}", "价格": 199 + at / 10} for at in range(9)]
-    assert proposed(rows) == {"id": "编号", "title": "名称", "price": "价格"}
-
-
-def test_an_infinite_number_is_not_proposed() -> None:
-    assert proposed([{"id": 1, "title": "x", "x": number} for number in (math.inf, -math.inf, math.nan)]) == {}
 
 
 def test_proposals_are_noted_once_and_never_change_the_rows(tmp_path: Path) -> None:

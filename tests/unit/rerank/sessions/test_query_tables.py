@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from shelfwise.rerank.click_models.labels import LEAST_PURCHASES, SIGNALS
@@ -168,13 +167,6 @@ def test_product_clicked_at_every_position_has_the_higher_label(tmp_path: Path) 
     ]
     bad, good = table["label"]
     assert 0 <= bad < good == 1
-
-
-def test_carts_and_purchases_without_an_answer_belong_to_the_last_click(tmp_path: Path) -> None:
-    events = search("u1", BEGUN, "lamp", ["a", "b"], ("click", "b"))
-    events.append(stored("purchase", BEGUN + timedelta(minutes=2), shopper="u1", product_id="b"))
-    table = derived(tmp_path, LABELS, events)
-    assert table.filter(pl.col("product_id") == "b")["purchases"].to_list() == [1]
 
 
 def test_browsed_pages_give_no_labels(tmp_path: Path) -> None:
