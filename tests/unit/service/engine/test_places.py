@@ -93,14 +93,8 @@ def test_similar_products_and_single_ones_are_within_the_area(store: SearchEngin
     [
         ({"sort": "distance(52.52)"}, QueryError, r"write distance\(52.5, 13.4\) to sort nearest first"),
         ({"sort": "distance(x, 1)"}, QueryError, "finite numbers"),
-        ({"sort": "-distance(1, 2)"}, QueryError, "to sort nearest first"),
         ({"sort": "distance(13.4, 152.5), distance(152.5, 13.4)"}, QueryError, "these may be swapped"),
-        (
-            {"filters": "places = Berlin"},
-            FilterError,
-            "column 1: places is a list of places; use a condition such as distance",
-        ),
-        ({"filters": "places > 3"}, FilterError, "places is a list of places"),
+        ({"filters": "places = Berlin"}, FilterError, "column 1: places is a list of places; use a condition such as"),
     ],
 )
 def test_invalid_places_are_refused(
@@ -154,7 +148,6 @@ def test_protocol_searches_by_place(store: SearchEngine, placed: dict[str, Produ
         ({"insideBoundingBox": [[52.6, 13.6, 52.4, 13.2]]}, "box(52.4, 13.2, 52.6, 13.6)"),
         ({"insideBoundingBox": "52.6,13.6,52.4,13.2,1,2,3,4"}, "box(52.4, 13.2, 52.6, 13.6) OR box(1, 2, 3, 4)"),
         ({"insidePolygon": [52, 13, 52, 14, 53, 13.5], **AROUND}, "polygon(52, 13, 52, 14, 53, 13.5)"),
-        ({"insidePolygon": "[[52, 13, 52, 14, 53, 13.5]]"}, "polygon(52, 13, 52, 14, 53, 13.5)"),
     ],
 )
 def test_protocol_searches_in_areas(
@@ -169,7 +162,6 @@ def test_protocol_searches_in_areas(
     ("parameters", "message"),
     [
         ({"aroundLatLng": "52.5"}, "aroundLatLng is '52.5', it must be like '52.5, 13.4': it must have two numbers"),
-        ({"aroundLatLng": "99, 1"}, "a latitude is -90 to 90"),
         ({"aroundLatLng": "1, 2", "aroundRadius": -1}, "aroundRadius is -1, it can be 1 to"),
         ({"insideBoundingBox": [1, 2, 3]}, "insideBoundingBox must have 4 numbers for each box"),
         ({"insideBoundingBox": [[1, 2, 3, {}]]}, "finite numbers"),

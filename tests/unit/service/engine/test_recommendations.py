@@ -175,8 +175,10 @@ class TestFusion:
     def test_score_is_cosine_plus_weighted_coview_deviations(
         self, snapshot: Snapshot, product: str, texts: list[str]
     ) -> None:
-        coviews = coviews_of(product, **{texts[300]: 0.5, texts[2]: 0.25})
+        coviews = coviews_of(product, **{texts[300]: 0.5, texts[2]: 0.25, "gone": 0.5, product: 0.9})
         plain = {hit.product.id: hit.score for hit in similar_products(snapshot, product, 599, "").hits}
+        nearest = snapshot.vectors.vector(snapshot.products.row_of(texts[0]) or 0)
+        assert plain[texts[0]] == pytest.approx(float(snapshot.vectors.vector(ROW) @ nearest), abs=1e-6)
         page = similar_products(snapshot, product, 599, "", coviews=coviews, weight=8.0)
         deviation = snapshot.manifest.background.deviation
         expected = plain | {
@@ -199,15 +201,6 @@ class TestFusion:
         assert second.stages["coviews"] == StageScore(2, 0.25)
         assert third.stages == {"dense": StageScore(2, third.score)}
 
-    def test_no_coviews_change_nothing(self, snapshot: Snapshot, product: str) -> None:
-        plain = similar_products(snapshot, product, 20, "price < 60")
-        for coviews in (coviews_of("else", other=0.5), coviews_of(product, gone=0.5, **{product: 0.9})):
-            assert similar_products(snapshot, product, 20, "price < 60", coviews=coviews).hits == plain.hits
-        vectors = snapshot.vectors
-        for hit in plain.hits:
-            row = snapshot.products.row_of(hit.product.id) or 0
-            assert hit.score == pytest.approx(float(vectors.vector(ROW) @ vectors.vector(row)), abs=1e-6)
-
     def test_coviews_are_filtered_without_a_cluster(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
         coviews = coviews_of(product, **dict.fromkeys(texts[300:310], 0.9))
         whole = similar_products(snapshot, product, 20, "price < 60", coviews=coviews)
@@ -225,24 +218,10 @@ class TestServing:
         assert ids(live.similar(product, size=3, coviews=False)) == texts[:3]
         assert ids(live.similar(texts[300], size=30, coviews=False)) == ids(live.similar(texts[300], size=30))
         assert live.notices == ()
+        live.rules.put([Rule("hide", (Hide((texts[300],)),))])
+        assert ids(live.similar(product, size=3)) == texts[:3]
         with pytest.raises(QueryError, match="coviews is str, it must be bool"):
             live.similar(product, coviews="no")  # type: ignore[arg-type]
-
-    def test_coviews_obey_filters_rules_and_live_changes(
-        self, live: SearchEngine, root: Path, product: str, texts: list[str]
-    ) -> None:
-        language = live.product(product).language
-        cheap = ids(live.similar(product, size=599, filters=f'price < 60 AND language = "{language}"'))
-        dear = next(name for name in texts[200:] if name not in cheap)
-        write_relations(root, coviews_of(product, **{dear: 0.9, cheap[-1]: 0.8, "new": 0.7}), MADE)
-        live.reload_if_changed()
-        assert ids(live.similar(product, size=2)) == [dear, cheap[-1]]
-        assert ids(live.similar(product, size=2, filters="price < 60")) == [cheap[-1], cheap[0]]
-        live.rules.put([Rule("hide", (Hide((dear,)),))])
-        page = live.similar(product, size=2)
-        assert (ids(page), page.rules) == ([cheap[-1], texts[0]], ("hide",))
-        live.upsert([replace(live.product(cheap[-1]), id="new")])
-        assert ids(live.similar(product, size=2)) == [cheap[-1], "new"]
 
     def test_coviews_of_the_tables_change_the_order(
         self, live: SearchEngine, root: Path, product: str, texts: list[str]

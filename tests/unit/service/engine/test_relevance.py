@@ -92,16 +92,6 @@ def test_a_value_counts_by_its_rank_in_the_catalog(store: SearchEngine) -> None:
     assert shares == pytest.approx([same[0] - 1, 0, 1 - same[1], 0], abs=1 / len(known) + 1e-9)
 
 
-def test_a_preview_changes_nothing(live: SearchEngine) -> None:
-    found = live.relevance.preview("drill", [Relevance(signals=(Signal("rating", 3),))], size=5)
-    assert ids(found.before) == ids(live.search("drill", size=5))
-    assert ids(found.after) != ids(found.before)
-    assert found.gained or found.moved
-    assert live.relevance.revision == 0
-    with pytest.raises(RelevanceError, match="signals: brand has text"):
-        live.relevance.preview("drill", [Relevance(signals=(Signal("brand"),))])
-
-
 def test_signal_applies_once_its_field_exists(live: SearchEngine, root: Path) -> None:
     relevance = Relevance(signals=(Signal("margin", 10),))
     with pytest.raises(RelevanceError, match="signals: no field 'margin'"):

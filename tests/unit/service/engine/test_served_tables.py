@@ -19,7 +19,7 @@ from shelfwise.retrieval.records import Event, EventKind, Product
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER, MEMORY_FILE, POPULARITY_FILE
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.event_log import DERIVED_FOLDER
-from shelfwise.service.events.signals import NO_POPULARITY, read_memory, read_popularity, write_memory, write_popularity
+from shelfwise.service.events.signals import NO_POPULARITY, read_memory, read_popularity, write_memory
 from shelfwise.service.training.ranker_dataset import candidate_lists
 from tests.unit.service.engine.demo_rankers import order, publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
@@ -125,17 +125,6 @@ def test_refresh_and_purge_write_the_tables_of_enough_shoppers(root: Path) -> No
     refresh_tables(root, erased=["u0", "u1"])
     assert len(read_memory(root)) == 0, "four shoppers are too few"
     assert read_popularity(root) == NO_POPULARITY
-
-
-def test_engine_loads_popularity_and_maps_it_by_id(live: SearchEngine, root: Path) -> None:
-    before = order(live)
-    write_popularity(root, {before[7]: 9.0, before[3]: 2.0, "gone": 99.0}, MADE)
-    assert order(live) == [before[7], before[3], *(each for each in before if each not in (before[7], before[3]))]
-    assert live.notices == ()
-    # A live change of a product's text keeps its popularity.
-    product = live.product(before[7])
-    live.upsert([dataclasses.replace(product, title=f"{product.title} steel pan")])
-    assert order(live)[0] == before[7]
 
 
 @pytest.mark.usefixtures("without_default")

@@ -87,10 +87,6 @@ def test_other_query_words_disambiguate_the_correction(corrections: WordCorrecto
     assert corrections.correct("hosse") == Correction("hose", is_sure=False), "as many have the one as the other"
 
 
-def test_a_rare_word_is_only_offered(corrections: WordCorrector) -> None:
-    assert corrections.correct("xylophon") == Correction("xylophone", is_sure=False)
-
-
 @given(st.text("cordlesbutho", min_size=1, max_size=12))
 def test_nearest_word_equals_a_full_scan(words: CatalogWords, corrections: WordCorrector, typed: str) -> None:
     edits = edits_of(typed)
@@ -127,11 +123,6 @@ def test_correction_spans(typed: str, text: str, shown: str | None) -> None:
             text = f"{text[:start]}[{text[start:end]}]{text[end:]}"
     assert (text if spans is not None else None) == shown
     assert TypedText("bosch dr").spans_in("Drill", partly=True) == ((0, 2),)
-
-
-def test_only_an_unfinished_last_word_is_a_prefix() -> None:
-    for ending, is_prefix in (("", True), (" ", False), (",", False)):
-        assert [each.is_prefix for each in TypedText(f"cordless dr{ending}").lookups] == [False, is_prefix]
 
 
 def test_correction_replaces_only_the_words() -> None:
