@@ -13,7 +13,7 @@ import polars as pl
 from shelfwise.rerank.ranker.network import RankerNetwork
 from shelfwise.rerank.training.click_training import ClickOptions, Validation, new_network
 from shelfwise.rerank.training.datasets import ListData, full_batches
-from shelfwise.rerank.training.evaluation import scores_of
+from shelfwise.rerank.training.list_scores import scores_of
 from shelfwise.rerank.training.trainer import LoopOptions, State
 from tests.unit.rerank.training.clicked_shop import Shop
 from tests.unit.rerank.training.teacher_lists import SHAPE

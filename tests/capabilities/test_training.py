@@ -27,10 +27,10 @@ from shelfwise.rerank.training.click_training import (
     train_privately,
 )
 from shelfwise.rerank.training.datasets import full_batches
-from shelfwise.rerank.user_tower.evaluation import hit_rate, ranks_of, split_by_time
+from shelfwise.rerank.user_tower.held_out_acts import hit_rate, ranks_of, split_by_time
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.tower import UserTower
-from shelfwise.rerank.user_tower.training import fit
+from shelfwise.rerank.user_tower.user_tower_training import fit
 from tests import bot_shop
 from tests.click_training import OPTIONS, Threads, reached, start, validation, without_attention
 from tests.click_training import shoppers as shoppers_of

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.indexer.targets import ReencodeReport, reencode
 from shelfwise.rerank.text_towers.dataset import JUDGING_SHARE, is_validation_query
-from shelfwise.rerank.text_towers.options import TextTowerOptions
+from shelfwise.rerank.text_towers.task import TextTowerOptions
 from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.encoders.registry import open_encoder
 from shelfwise.retrieval.errors import (

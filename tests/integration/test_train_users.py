@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from shelfwise.rerank.model_store import ModelStore, ServingModel
-from shelfwise.rerank.user_tower.evaluation import split_by_time
 from shelfwise.rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, user_tower_store
+from shelfwise.rerank.user_tower.held_out_acts import split_by_time
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.retrieval.errors import ModelDamagedError, TrainingError
 from shelfwise.retrieval.progress import NullProgress

@@ -35,7 +35,7 @@ from shelfwise.rerank.training.distillation import (
     mix_targets,
     split_lists,
 )
-from shelfwise.rerank.training.evaluation import fit_calibration, scores_of
+from shelfwise.rerank.training.list_scores import fit_calibration, scores_of
 from shelfwise.rerank.training.trainer import LoopOptions
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress

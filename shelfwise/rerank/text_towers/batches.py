@@ -12,10 +12,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from shelfwise.rerank.text_towers.dataset import Augmentation, Floats, Rows, TowerDataset
-from shelfwise.rerank.text_towers.losses import Examples
 from shelfwise.rerank.text_towers.model import TextTower
 from shelfwise.rerank.text_towers.negatives import NegativePools, build_pools, nearest, window
-from shelfwise.rerank.text_towers.options import CatalogProducts, TextTowerTask
+from shelfwise.rerank.text_towers.task import CatalogProducts, TextTowerTask
+from shelfwise.rerank.text_towers.tower_loss import Examples
 from shelfwise.retrieval.store.files import atomic_file
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.retrieval.text.analysis import fold

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shelfwise.rerank.evaluation.metrics import ndcg
 from shelfwise.rerank.text_towers.dataset import Floats, Rows, TowerDataset
-from shelfwise.rerank.text_towers.options import CatalogProducts, RetrievedProducts
+from shelfwise.rerank.text_towers.task import CatalogProducts, RetrievedProducts
 from shelfwise.retrieval.store.products import encoder_text
 
 _QUERIES = 500

@@ -25,7 +25,7 @@ from shelfwise.rerank.click_models.click_log import Floats
 from shelfwise.rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
 from shelfwise.rerank.training.click_dataset import ClickBatch, ClickData, Draw
 from shelfwise.rerank.training.datasets import ListData, full_batches, merged_scores
-from shelfwise.rerank.training.evaluation import CLICKS_ALONE, ndcg, outputs_of, scores_of
+from shelfwise.rerank.training.list_scores import CLICKS_ALONE, ndcg, outputs_of, scores_of
 from shelfwise.rerank.training.losses import LEAST_PROPENSITY, propensities
 from shelfwise.rerank.training.trainer import (
     Epoch,

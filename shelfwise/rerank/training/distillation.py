@@ -27,7 +27,7 @@ from shelfwise.rerank.training.datasets import (
     merged_scores,
     shuffled_batches,
 )
-from shelfwise.rerank.training.evaluation import ndcg, scores_of
+from shelfwise.rerank.training.list_scores import ndcg, scores_of
 from shelfwise.rerank.training.losses import distillation, list_softmax
 from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Training, train
 from shelfwise.retrieval.errors import TrainingError

@@ -213,7 +213,7 @@ def write_model(folder: Path, tower: UserTower, id_of: Callable[[int], str]) -> 
     tower that was not just trained, ModelError if it cannot be exported."""
     from safetensors.torch import save_file
 
-    from shelfwise.rerank.user_tower.network import UserTowerModel, export_tower
+    from shelfwise.rerank.user_tower.transformer import UserTowerModel, export_tower
 
     model = getattr(tower.encode, "__self__", None)
     if not isinstance(model, UserTowerModel):

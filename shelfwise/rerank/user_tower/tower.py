@@ -89,7 +89,7 @@ def smooth_means(biases: Floats, groups: Ints) -> tuple[dict[int, float], float]
 
 class UserTower:
     """Recommends by dot products of a shopper's vectors with the products'; see
-    `shelfwise.rerank.user_tower.training.fit`."""
+    `shelfwise.rerank.user_tower.user_tower_training.fit`."""
 
     def __init__(
         self, encode: Encode, catalog: Floats, learned: ProductParameters, categories: Ints | None = None

@@ -17,7 +17,7 @@ from shelfwise.retrieval.store.manifest import MARKER
 from shelfwise.service.cli.output import json_output
 
 if TYPE_CHECKING:
-    from shelfwise.rerank.text_towers.options import TextTowerOptions
+    from shelfwise.rerank.text_towers.task import TextTowerOptions
 
 
 Backend = Literal["embedded", "elasticsearch"]
@@ -193,9 +193,9 @@ class TowerTrainingOptions:
     def options(self) -> TextTowerOptions:
         """The training options. Raises SettingError for invalid ranks or dimensions, or a margin without effect."""
         from shelfwise.rerank.text_towers.dataset import AugmentOptions
-        from shelfwise.rerank.text_towers.losses import LossOptions
         from shelfwise.rerank.text_towers.negatives import NegativeOptions
-        from shelfwise.rerank.text_towers.options import TextTowerOptions
+        from shelfwise.rerank.text_towers.task import TextTowerOptions
+        from shelfwise.rerank.text_towers.tower_loss import LossOptions
 
         if self.margin and self.loss == "pointwise":
             raise SettingError(

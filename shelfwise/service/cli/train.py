@@ -220,7 +220,7 @@ def users(
     """Train the user tower, which recommends products, on shoppers' next acts. It serves if it is better than the
     serving one. An interrupted training resumes."""
     check_index(index)
-    from shelfwise.rerank.user_tower.training import UserTowerOptions
+    from shelfwise.rerank.user_tower.user_tower_training import UserTowerOptions
     from shelfwise.service.training.user_tower import train_users
 
     options = UserTowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
@@ -272,7 +272,7 @@ def learn(
     ones. A report describes each step; an interrupted run resumes."""
     if not if_new:
         check_index(index)
-    from shelfwise.rerank.user_tower.training import UserTowerOptions
+    from shelfwise.rerank.user_tower.user_tower_training import UserTowerOptions
     from shelfwise.service.training import learn as learning
 
     loaded = load_settings(settings)
@@ -285,7 +285,7 @@ def learn(
             return
     options = learning.LearnOptions(how.from_clicks(), UserTowerOptions(seed=how.seed))
     if has_static_encoder(index) if towers is None else towers:
-        from shelfwise.rerank.text_towers.options import TextTowerOptions
+        from shelfwise.rerank.text_towers.task import TextTowerOptions
         from shelfwise.service.training.text_towers import TextTowersRequest
 
         request = TextTowersRequest(cache=cache_folder(), options=TextTowerOptions(seed=how.seed))

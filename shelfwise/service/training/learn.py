@@ -15,7 +15,7 @@ import msgspec
 from shelfwise.rerank.expansions import expansion_store
 from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.rerank.text_towers.dataset import from_labels
-from shelfwise.rerank.user_tower.training import UserTowerOptions
+from shelfwise.rerank.user_tower.user_tower_training import UserTowerOptions
 from shelfwise.retrieval.errors import (
     ClusterError,
     EncoderError,

@@ -33,7 +33,6 @@ from shelfwise.rerank.training.click_training import (
     train_privately,
 )
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
-from shelfwise.rerank.training.evaluation import outputs_of
 from shelfwise.rerank.training.history_training import (
     LEAST_DISPLAYS,
     LEAST_SHOPPERS,
@@ -45,6 +44,7 @@ from shelfwise.rerank.training.history_training import (
     split_by_shopper,
     train_history,
 )
+from shelfwise.rerank.training.list_scores import outputs_of
 from shelfwise.rerank.training.losses import propensities
 from shelfwise.rerank.training.trainer import spare_threads, tensorboard_curve
 from shelfwise.retrieval.progress import Progress

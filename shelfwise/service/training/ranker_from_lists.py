@@ -38,7 +38,7 @@ from shelfwise.rerank.training.distillation import (
     mix_targets,
     split_lists,
 )
-from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores, scores_of
+from shelfwise.rerank.training.list_scores import fit_calibration, ranker_scores, scores_of
 from shelfwise.rerank.training.trainer import Epoch, best_of, spare_threads, tensorboard_curve
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress

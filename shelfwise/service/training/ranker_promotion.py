@@ -52,7 +52,7 @@ from shelfwise.rerank.ranker.spec import (
 )
 from shelfwise.rerank.training.click_training import Validation
 from shelfwise.rerank.training.datasets import merged_scores, query_of_fold
-from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores
+from shelfwise.rerank.training.list_scores import fit_calibration, ranker_scores
 from shelfwise.rerank.training.trainer import CURVE_FILE, Epoch
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.engine.reranking import Reranker, Reranking

@@ -31,7 +31,7 @@ from shelfwise.rerank.ranker.spec import (
 )
 from shelfwise.rerank.training.datasets import ListData, full_batches
 from shelfwise.rerank.training.distillation import agreement
-from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores
+from shelfwise.rerank.training.list_scores import fit_calibration, ranker_scores
 from shelfwise.rerank.training.query_generation import synthetic_queries
 from shelfwise.retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, TrainingError
 from shelfwise.retrieval.progress import Progress

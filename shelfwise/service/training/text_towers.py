@@ -33,14 +33,8 @@ from shelfwise.rerank.text_towers.dataset import (
 )
 from shelfwise.rerank.text_towers.model import ADAPTER_FOLDER, open_text_tower
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
-from shelfwise.rerank.text_towers.options import (
-    RetrievedProducts,
-    TextTowerOptions,
-    TextTowerTask,
-    TrainedTowers,
-    suited,
-)
-from shelfwise.rerank.text_towers.training import check_options, train_towers
+from shelfwise.rerank.text_towers.task import RetrievedProducts, TextTowerOptions, TextTowerTask, TrainedTowers, suited
+from shelfwise.rerank.text_towers.text_tower_training import check_options, train_towers
 from shelfwise.rerank.text_towers.validation import PoolEvaluator
 from shelfwise.rerank.training.trainer import Epoch, tensorboard_curve
 from shelfwise.retrieval.encoders.folder import TORCH_FOLDER

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shelfwise.rerank.text_towers.options import TextTowerOptions
+from shelfwise.rerank.text_towers.task import TextTowerOptions
 from shelfwise.rerank.training.trainer import Epoch
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress

@@ -27,7 +27,6 @@ from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.model_card import option_values
 from shelfwise.rerank.model_store import MODEL_FILE, copy_of
 from shelfwise.rerank.training.trainer import Epoch, best_of
-from shelfwise.rerank.user_tower.evaluation import HeldOutActs, Score, hit_rate, ndcg, ranks_by, split_by_time
 from shelfwise.rerank.user_tower.files import (
     USER_TOWERS,
     MethodResult,
@@ -38,9 +37,10 @@ from shelfwise.rerank.user_tower.files import (
     user_tower_store,
     write_model,
 )
+from shelfwise.rerank.user_tower.held_out_acts import HeldOutActs, Score, hit_rate, ndcg, ranks_by, split_by_time
 from shelfwise.rerank.user_tower.histories import ONE_CHOICE, Histories, Ints, text_scores
 from shelfwise.rerank.user_tower.tower import OnnxEncoder, ProductParameters, UserTower
-from shelfwise.rerank.user_tower.training import METHOD, UserTowerOptions, fit
+from shelfwise.rerank.user_tower.user_tower_training import METHOD, UserTowerOptions, fit
 from shelfwise.retrieval.errors import ModelError, TrainingError
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.progress import Progress

@@ -15,8 +15,8 @@ from torch import nn
 
 from shelfwise.rerank.text_towers.model import ADAPTER_FOLDER, SHARES, TextTower, mix, open_text_tower
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
-from shelfwise.rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
-from shelfwise.rerank.text_towers.training import average, train_towers
+from shelfwise.rerank.text_towers.task import TextTowerOptions, TextTowerTask, TrainedTowers
+from shelfwise.rerank.text_towers.text_tower_training import average, train_towers
 from shelfwise.rerank.training.trainer import RunState, weights_of
 from shelfwise.retrieval.encoders.weights import ModelSource
 from tests.progress import StoppedProgress

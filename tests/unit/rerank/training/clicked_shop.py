@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shelfwise.rerank.click_models.click_log import NOTHING
 from shelfwise.rerank.training.click_dataset import ClickData, ClickLists, click_lists, fit_evidence
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, merged_scores
-from shelfwise.rerank.training.evaluation import ndcg
+from shelfwise.rerank.training.list_scores import ndcg
 from tests.unit.rerank.click_models.click_simulation import (
     SimulatedStore,
     falling_examination,

@@ -20,7 +20,7 @@ from shelfwise.rerank.training.click_training import (
     train_federated,
 )
 from shelfwise.rerank.training.datasets import full_batches
-from shelfwise.rerank.training.evaluation import scores_of
+from shelfwise.rerank.training.list_scores import scores_of
 from shelfwise.retrieval.errors import TrainingError
 from tests.click_training import OPTIONS, Threads, shoppers, start, validation, without_attention
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, row_of, shop

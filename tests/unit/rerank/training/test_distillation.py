@@ -25,7 +25,7 @@ from shelfwise.rerank.training.distillation import (
     mix_targets,
     split_lists,
 )
-from shelfwise.rerank.training.evaluation import scores_of
+from shelfwise.rerank.training.list_scores import scores_of
 from shelfwise.rerank.training.trainer import LoopOptions
 from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at

@@ -14,7 +14,6 @@ from shelfwise.rerank.ranker.features import ACT_KINDS
 from shelfwise.rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
 from shelfwise.rerank.training.click_training import new_attention, replace_attention, single_displays_loss
 from shelfwise.rerank.training.datasets import full_batches
-from shelfwise.rerank.training.evaluation import scores_of
 from shelfwise.rerank.training.history_training import (
     Acts,
     HistoryData,
@@ -24,6 +23,7 @@ from shelfwise.rerank.training.history_training import (
     split_by_shopper,
     train_history,
 )
+from shelfwise.rerank.training.list_scores import scores_of
 from shelfwise.retrieval.encoders.base import unit_rows
 from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.rerank.user_tower.histories import Histories
-from shelfwise.rerank.user_tower.training import UserTowerOptions
+from shelfwise.rerank.user_tower.user_tower_training import UserTowerOptions
 
 KINDS, EACH, DIMENSION = 6, 8, 24
 TINY = UserTowerOptions(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from shelfwise.rerank.ranker.features import PADDING
-from shelfwise.rerank.user_tower.evaluation import hide, hit_rate, ndcg, ranks, split_by_time
+from shelfwise.rerank.user_tower.held_out_acts import hide, hit_rate, ndcg, ranks, split_by_time
 from shelfwise.rerank.user_tower.histories import Histories, gap_classes, visit_numbers
 from shelfwise.rerank.user_tower.item_neighbours import factorize
-from shelfwise.rerank.user_tower.network import HistoryWindowBatches, NegativeSampler
+from shelfwise.rerank.user_tower.transformer import HistoryWindowBatches, NegativeSampler
 from shelfwise.retrieval.errors import InputError
 
 

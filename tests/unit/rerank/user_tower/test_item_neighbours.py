@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, Neighbours, find_neighbours
-from shelfwise.rerank.user_tower.training import fit
+from shelfwise.rerank.user_tower.user_tower_training import fit
 from shelfwise.retrieval.errors import TrainingError
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 

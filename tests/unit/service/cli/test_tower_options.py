@@ -12,7 +12,7 @@ from shelfwise.retrieval.errors import SettingError
 from shelfwise.service.cli.options import TowerTrainingOptions, command
 
 if TYPE_CHECKING:
-    from shelfwise.rerank.text_towers.options import TextTowerOptions
+    from shelfwise.rerank.text_towers.task import TextTowerOptions
 
 CALLS: list[tuple[str, TextTowerOptions]] = []
 

@@ -19,7 +19,7 @@ from shelfwise.rerank.user_tower.files import (
 )
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.tower import UserTower
-from shelfwise.rerank.user_tower.training import fit
+from shelfwise.rerank.user_tower.user_tower_training import fit
 from shelfwise.service.engine.snapshot import Snapshot
 from tests.unit.rerank.user_tower.small_stores import TINY
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shelfwise.rerank.text_towers.losses import LossOptions
-from shelfwise.rerank.text_towers.options import TextTowerOptions
+from shelfwise.rerank.text_towers.task import TextTowerOptions
+from shelfwise.rerank.text_towers.tower_loss import LossOptions
 from shelfwise.rerank.training.trainer import Epoch
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shelfwise.rerank.training.trainer import Epoch
-from shelfwise.rerank.user_tower.evaluation import HeldOutActs, hit_rate, ranks_of
+from shelfwise.rerank.user_tower.held_out_acts import HeldOutActs, hit_rate, ranks_of
 from shelfwise.rerank.user_tower.histories import Histories, TextPlaces, certainty
 from shelfwise.rerank.user_tower.item_neighbours import (
     NO_NEIGHBOURS,
@@ -19,7 +19,7 @@ from shelfwise.rerank.user_tower.item_neighbours import (
     find_neighbours,
 )
 from shelfwise.rerank.user_tower.tower import UserTower
-from shelfwise.rerank.user_tower.training import UserTowerOptions, choose_prior, fit
+from shelfwise.rerank.user_tower.user_tower_training import UserTowerOptions, choose_prior, fit
 from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers

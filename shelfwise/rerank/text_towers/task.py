@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from shelfwise.rerank.text_towers.dataset import AugmentOptions, Rows, TowerDataset
-from shelfwise.rerank.text_towers.losses import LossOptions
 from shelfwise.rerank.text_towers.model import TextTower, WeightMixture
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
+from shelfwise.rerank.text_towers.tower_loss import LossOptions
 from shelfwise.rerank.training.trainer import Epoch, best_of
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress

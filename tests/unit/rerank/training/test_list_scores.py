@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from shelfwise.rerank.ranker.network import RankerNetwork
 from shelfwise.rerank.training.datasets import full_batches
-from shelfwise.rerank.training.evaluation import fit_calibration, ndcg, scores_of
+from shelfwise.rerank.training.list_scores import fit_calibration, ndcg, scores_of
 from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
-from shelfwise.rerank.user_tower.evaluation import HeldOutActs, hide, in_parts, ndcg, ranks, ranks_of, split_by_time
+from shelfwise.rerank.user_tower.held_out_acts import HeldOutActs, hide, in_parts, ndcg, ranks, ranks_of, split_by_time
 from shelfwise.rerank.user_tower.histories import Histories, Ints, text_scores
 from shelfwise.rerank.user_tower.item_neighbours import (
     NO_NEIGHBOURS,
@@ -24,8 +24,13 @@ from shelfwise.rerank.user_tower.item_neighbours import (
     factorize,
     find_neighbours,
 )
-from shelfwise.rerank.user_tower.network import HistoryWindowBatch, HistoryWindowBatches, UserTowerModel, UserTowerShape
 from shelfwise.rerank.user_tower.tower import UserTower
+from shelfwise.rerank.user_tower.transformer import (
+    HistoryWindowBatch,
+    HistoryWindowBatches,
+    UserTowerModel,
+    UserTowerShape,
+)
 from shelfwise.retrieval.errors import TrainingError
 
 METHOD = 6

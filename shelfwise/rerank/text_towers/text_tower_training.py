@@ -26,7 +26,6 @@ from transformers.utils.logging import get_verbosity, set_verbosity
 
 from shelfwise.rerank.text_towers.batches import ExamplePart, Mining, build_part, positives
 from shelfwise.rerank.text_towers.dataset import Augmentation
-from shelfwise.rerank.text_towers.losses import TowerLoss
 from shelfwise.rerank.text_towers.model import (
     ADAPTER_FOLDER,
     TextTower,
@@ -40,7 +39,8 @@ from shelfwise.rerank.text_towers.model import (
     trains_in_bfloat16,
 )
 from shelfwise.rerank.text_towers.negatives import draw_negatives
-from shelfwise.rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers, suited
+from shelfwise.rerank.text_towers.task import TextTowerOptions, TextTowerTask, TrainedTowers, suited
+from shelfwise.rerank.text_towers.tower_loss import TowerLoss
 from shelfwise.rerank.text_towers.validation import PoolEvaluator
 from shelfwise.rerank.training.trainer import (
     STATE_FILE,

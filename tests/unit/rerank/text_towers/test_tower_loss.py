@@ -12,8 +12,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from shelfwise.rerank.text_towers.losses import Examples, LossOptions, TowerLoss
 from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
+from shelfwise.rerank.text_towers.tower_loss import Examples, LossOptions, TowerLoss
 from shelfwise.retrieval.encoders.base import unit_rows
 from shelfwise.retrieval.encoders.weights import ModelSource
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder

@@ -13,11 +13,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from shelfwise.rerank.text_towers.batches import ExamplePart, build_part
-from shelfwise.rerank.text_towers.losses import LossOptions, TowerLoss
 from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
-from shelfwise.rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
-from shelfwise.rerank.text_towers.training import train_towers
+from shelfwise.rerank.text_towers.task import TextTowerOptions, TextTowerTask, TrainedTowers
+from shelfwise.rerank.text_towers.text_tower_training import train_towers
+from shelfwise.rerank.text_towers.tower_loss import LossOptions, TowerLoss
 from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.encoders.torch import prompts
 from shelfwise.retrieval.encoders.weights import ModelSource
@@ -214,7 +214,7 @@ def test_each_side_uses_its_prompt(encoder: ModelSource, tmp_path: Path, monkeyp
         parts.append(build_part(*given))
         return parts[-1]
 
-    monkeypatch.setattr("shelfwise.rerank.text_towers.training.build_part", noted)
+    monkeypatch.setattr("shelfwise.rerank.text_towers.text_tower_training.build_part", noted)
     tower = open_text_tower(ModelSource("e5", tmp_path / "e5"), 16, device="cpu")
     assert trained(tower, tmp_path / "run").improved
     texts = parts[0].texts
