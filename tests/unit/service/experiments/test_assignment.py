@@ -112,18 +112,6 @@ IDS = [f"p{number}" for number in range(12)]
 LISTS = st.permutations(IDS)
 
 
-@given(LISTS, LISTS, st.binary(max_size=80), st.integers(0, 12), st.integers(0, 12))
-def test_interleaved_pages_continue(
-    first: list[str], second: list[str], seed: bytes, shorter: int, longer: int
-) -> None:
-    shorter, longer = sorted((shorter, longer))
-    page = team_draft(first[:shorter], second[:shorter], shorter, seed)
-    pages = team_draft(first[:longer], second[:longer], longer, seed)
-    assert (pages.ids[:shorter], pages.teams[:shorter]) == (page.ids, page.teams)
-    whole = team_draft(first, second, len(IDS), seed)
-    assert sorted(whole.ids) == sorted(IDS)
-
-
 @given(LISTS, LISTS, st.binary(max_size=80))
 def test_teams_alternate_with_their_best_remaining_hit(first: list[str], second: list[str], seed: bytes) -> None:
     draft = team_draft(first, second, len(IDS), seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,6 @@ import msgspec
 import pytest
 
 from shelfwise.retrieval.errors import CampaignError
-from shelfwise.service.curation.document_store import read_entries
 from shelfwise.service.sponsored.campaign import MICROS, Campaign, CampaignStore, Pacing, campaign_document
 
 NOW = datetime(2026, 11, 30, 6, tzinfo=UTC)
@@ -53,16 +51,6 @@ def test_an_error_names_the_field_and_what_is_right(values: dict[str, object], f
         CampaignStore.kind.validate(CampaignStore.kind.accept({**campaign_document(DRILLS), **values}, "it"))
     assert raised.value.field == field
     assert message in str(raised.value)
-
-
-def test_a_document_reads_back_as_the_campaign(tmp_path: Path) -> None:
-    full = changed(types=("cordless drill",), budget=100.0, ends=NOW, pacing=Pacing.FAST, product_floors={"p1": 2.0})
-    assert campaign_document(DRILLS) == {"id": "drills", "advertiser": "acme", "products": ("p1", "p2"), "bid": 0.4}
-    path = tmp_path / "campaigns.json"
-    path.write_text(json.dumps({"campaigns": [campaign_document(full)]}))
-    assert read_entries(path, CampaignStore.kind) == [full]
-    path.with_suffix(".toml").write_text('id = "drills"\nadvertiser = "acme"\nproducts = ["p1", "p2"]\nbid = 0.4\n')
-    assert read_entries(path.with_suffix(".toml"), CampaignStore.kind) == [DRILLS]
 
 
 def test_the_key_of_offers_is_kept_private(tmp_path: Path) -> None:

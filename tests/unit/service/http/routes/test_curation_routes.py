@@ -153,12 +153,6 @@ def test_previewed_and_stored_rules_need_no_id(client: TestClient, store: Search
         client.delete(f"/v1/rules/{each}")
 
 
-def test_invalid_experiment_error_names_the_field(client: TestClient) -> None:
-    answer = client.put("/v1/experiments", json=SPLIT | {"colour": 1})
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"], error["field"]) == (400, "bad_experiment", "colour")
-
-
 ORDER = {"id": "order", "variants": [{"name": "now"}, {"name": "words", "options": {"ranker": "ranker-0001"}}]}
 
 
@@ -184,18 +178,6 @@ def test_experiment_with_a_missing_ranker_is_refused_or_reported(client: TestCli
     assert value(client, 'shelfwise_unserved_experiment_searches_total{experiment="order"}') >= 1
     client.post("/v1/experiments/order/stop")
     assert client.get("/health/ready").json()["notices"] == []
-
-
-def test_unreadable_experiments_are_reported(client: TestClient, store: SearchEngine) -> None:
-    file = store.root / "experiments.sqlite"
-    kept = file.read_bytes() if file.is_file() else b""
-    file.write_bytes(b"no database" * 100)
-    try:
-        client.app.state.indexes.opened[0].experiments.reload_if_changed()  # type: ignore[attr-defined]  # TestClient's app is any application
-        (notice,) = client.get("/health/ready").json()["notices"]
-        assert notice.startswith("changes of the experiments are not loaded: ")
-    finally:
-        file.write_bytes(kept)
 
 
 def test_exposure_counts_only_recorded_searches_of_shoppers(client: TestClient, store: SearchEngine) -> None:
