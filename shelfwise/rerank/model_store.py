@@ -38,6 +38,7 @@ from shelfwise.retrieval.errors import (
 from shelfwise.retrieval.store.files import (
     SEAL_FILE,
     FileEntry,
+    Generations,
     atomic_folder,
     file_bytes,
     file_stamp,
@@ -59,7 +60,6 @@ OFF = "off"
 """The name, in the pointer and in searches, for no model."""
 _PATIENCE_SECONDS = 60.0
 """The wait of a program that adds a model while another adds one, which takes a few seconds: training took long."""
-_REMOVED = ".removed-"
 
 Build = Callable[[Path], object]
 """Writes a model's weights and graph into an empty folder."""
@@ -175,13 +175,12 @@ class ModelFamily(Generic[Spec, Report]):
     serves_older: bool = False
     """Whether an older model, or the shipped one, serves where the current one cannot."""
 
-    @property
-    def pattern(self) -> str:
-        """A pattern for the names of stored models."""
-        return rf"{self.noun}-[0-9]{{4,}}"
+    def generations(self, folder: Path) -> Generations:
+        """The stored models in a folder."""
+        return Generations(folder, f"{self.noun}-", 4)
 
     def is_name(self, name: str) -> bool:
-        return re.fullmatch(self.pattern, name) is not None
+        return self.generations(Path()).pattern.fullmatch(name) is not None
 
     @property
     def _cure(self) -> str:
@@ -336,12 +335,12 @@ class ModelStore(Generic[Spec, Report]):
         self.root = root
         self.family = family
         self.folder = root / family.folder
+        self._generations = family.generations(self.folder)
         self._pointer = self.folder / CURRENT
 
     def names(self) -> list[str]:
         """All models, oldest first, including rejected ones."""
-        names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
-        return sorted(filter(self.family.is_name, names), key=_number)
+        return self._generations.names()
 
     def stamp(self) -> tuple[int, int, int]:
         """A value that changes whenever the pointer is written."""
@@ -469,7 +468,7 @@ class ModelStore(Generic[Spec, Report]):
         try:
             self.folder.mkdir(exist_ok=True)
             with hold_lock(self.folder, purpose, patience):
-                sweep(self.folder, self.family.noun)
+                self._generations.sweep()
                 yield
         except OSError as error:
             message = f"{self.folder} cannot be written ({error}); check the disk and the permissions of that folder"
@@ -478,16 +477,11 @@ class ModelStore(Generic[Spec, Report]):
     def _prune(self) -> tuple[str, ...]:
         names = self.names()
         removed = surplus(names, [name for name in names if self._can_serve(name)], self._readable(), self.keep)
-        for name in removed:
-            # Renamed first, so that a crash does not leave a partial model under a model's name.
-            (self.folder / name).rename(self.folder / f"{_REMOVED}{name}")
-        sync(self.folder)
-        sweep(self.folder, self.family.noun)
+        self._generations.remove(removed)
         return removed
 
     def _add(self, build: Build, spec: Spec, report: Report) -> StoredModel[Spec, Report]:
-        names = self.names()
-        name = f"{self.family.noun}-{(_number(names[-1]) if names else 0) + 1:04d}"
+        name = self._generations.next_name()
         with atomic_folder(self.folder / name) as scratch:
             build(scratch)
             spec = self.family.write(scratch, spec, report, name)
@@ -523,7 +517,8 @@ class ModelStore(Generic[Spec, Report]):
 
     def _older(self, name: str) -> list[str]:
         """The models that are older than this one, oldest first; without a name, all models."""
-        return [each for each in self.names() if not name or _number(each) < _number(name)]
+        number = self._generations.number
+        return [each for each in self.names() if not name or number(each) < number(name)]
 
     def _can_serve(self, name: str) -> bool:
         with suppress(ModelError):
@@ -539,7 +534,7 @@ class ModelStore(Generic[Spec, Report]):
     def _read_pointer(self) -> str:
         cure = f"to serve a {self.family.noun} again: shelfwise models rollback"
         try:
-            return read_pointer(self._pointer, re.compile(f"{self.family.pattern}|{OFF}"))
+            return read_pointer(self._pointer, re.compile(f"{self._generations.pattern.pattern}|{OFF}"))
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -555,26 +550,12 @@ def copy_of(files: Path) -> Build:
     return partial(shutil.copytree, files, dirs_exist_ok=True)
 
 
-def _number(name: str) -> int:
-    return int(name.rpartition("-")[2])
-
-
 def surplus(names: Sequence[str], able: Collection[str], current: str, keep: int) -> tuple[str, ...]:
     """The names of surplus models, oldest first: all except the current one, the newest `keep` of those `able` to
     serve, one of which may have to replace it, and as many of the others, for inspection."""
     others = [name for name in names if name not in able]
     stay = {current, *[name for name in names if name in able][-keep:], *others[-keep:]}
     return tuple(name for name in names if name not in stay)
-
-
-def sweep(folder: Path, noun: str) -> None:
-    """Removes what killed programs had begun to write or to remove; the caller must hold the lock."""
-    for prefix in (f".{noun}-", _REMOVED):
-        for leftover in folder.glob(f"{prefix}*"):
-            if leftover.is_dir() and not leftover.is_symlink():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()
 
 
 class ModelEntry(msgspec.Struct, Generic[Spec, Report], frozen=True):

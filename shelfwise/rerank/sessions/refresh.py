@@ -149,7 +149,7 @@ def refresh(
         sessions_scored=scorer.scored,
         flagged_sessions=flagged.height,
         flagged_clicks=int(flagged["clicks"].sum()),
-        tables={name: entry.rows for name, entry in manifest.tables.items()},
+        tables=manifest.tables,
         seconds=time.perf_counter() - started,
     )
 

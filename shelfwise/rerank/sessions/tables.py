@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -27,8 +26,8 @@ from shelfwise.rerank.sessions.partitions import (
 from shelfwise.rerank.sessions.product_tables import scores_before
 from shelfwise.rerank.sessions.query_memory import memory_before
 from shelfwise.rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
-from shelfwise.retrieval.errors import StoreDamagedError, StoreMissingError
-from shelfwise.retrieval.store.files import FileEntry, SealedFile, checksum, file_problem
+from shelfwise.retrieval.errors import StoreMissingError
+from shelfwise.retrieval.store.files import Generations, SealedFile
 
 if TYPE_CHECKING:
     pass
@@ -89,8 +88,6 @@ class DerivedTables:
         path = self._folder / self.manifest.folder / f"{name}{SUFFIX}"
         if not path.parent.is_dir():
             raise StoreMissingError(f"{path.parent} no longer exists: newer tables have replaced it; open them again")
-        if problem := file_problem(path, self.manifest.tables[name].file):
-            raise StoreDamagedError(f"{path} {problem}; refresh the tables to compute them again")
         return read_frame(path)
 
     def lists(self) -> pl.DataFrame:
@@ -132,20 +129,12 @@ def open_derived(folder: Path) -> DerivedTables:
 
 
 DERIVED = "derived.json"
-SCHEMA = 2
+SCHEMA = 3
 """Increased when the tables change in a way that older programs cannot read."""
 FIRST, LAST = "shelfwise.window.first", "shelfwise.window.last"
 """Keys of a Parquet file's metadata for its window, as ISO 8601."""
 CACHES = ("days", "bots", "parts")
 """The folders of cached files."""
-_GENERATION = re.compile(r"tables-(\d{6,})")
-
-
-class TableEntry(msgspec.Struct, frozen=True):
-    """One table of a generation."""
-
-    rows: int
-    file: FileEntry
 
 
 class DerivedManifest(msgspec.Struct, frozen=True):
@@ -158,7 +147,8 @@ class DerivedManifest(msgspec.Struct, frozen=True):
     options: dict[str, Any]
     days: dict[str, str]
     """Day to the folder of its partials, whose name has a fingerprint of their inputs."""
-    tables: dict[str, TableEntry]
+    tables: dict[str, int]
+    """Table to its number of rows."""
 
 
 _MANIFESTS = SealedFile(SCHEMA, "refresh the tables", "tables", msgspec.json.Decoder(DerivedManifest))
@@ -186,29 +176,26 @@ def publish(
     made: datetime,
 ) -> DerivedManifest:
     """Writes a new generation and makes it the current one. Raises StoreError if it cannot be written."""
-    name = f"tables-{1 + max(_generations(folder), default=0):06d}"
+    name = _generations(folder).next_name()
     metadata = {FIRST: window.first.isoformat(), LAST: window.last.isoformat()}
     write_folder(folder / name, tables, {}, metadata)
-    entries = {}
-    for table, frame in tables.items():
-        path = folder / name / f"{table}{SUFFIX}"
-        entries[table] = TableEntry(frame.height, FileEntry(path.stat().st_size, checksum(path)))
+    rows = {table: frame.height for table, frame in tables.items()}
     rules = msgspec.to_builtins(options)
-    manifest = DerivedManifest(name, window.first, window.last, made, rules, dict(days), entries)
+    manifest = DerivedManifest(name, window.first, window.last, made, rules, dict(days), rows)
     _MANIFESTS.write(folder / DERIVED, manifest, made)
     return manifest
 
 
 def remove_generations(folder: Path, current: str, before: int) -> None:
     """Removes all generations except the current one and `before` earlier ones, and the remains of a killed refresh."""
-    earlier = sorted(number for number in _generations(folder) if number < int(current.removeprefix("tables-")))
-    kept = {current, *(f"tables-{number:06d}" for number in earlier[len(earlier) - before :])}
+    names = _generations(folder).names()
+    current_index = names.index(current)
+    kept = names[max(0, current_index - before) : current_index + 1]
     remove_others(folder, frozenset({*CACHES, *kept}))
 
 
-def _generations(folder: Path) -> list[int]:
-    names = (_GENERATION.fullmatch(each.name) for each in folder.iterdir()) if folder.is_dir() else ()
-    return [int(name[1]) for name in names if name]
+def _generations(folder: Path) -> Generations:
+    return Generations(folder, "tables-", 6)
 
 
 def count_of(folder: Path, pseudonyms: Collection[str]) -> int:

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _CHUNK_BYTES = 1 << 20
 _POINTER_BYTES = 256
+_REMOVED = ".removed-"
 
 
 def scratch_path(path: Path) -> Path:
@@ -100,6 +101,53 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         sync(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class Generations:
+    """The numbered folders of a folder, such as v000001: each is complete before it gets its name, and then never
+    changed."""
+
+    def __init__(self, folder: Path, prefix: str, digits: int) -> None:
+        """A name is the prefix and a number of at least `digits` digits."""
+        self.folder = folder
+        self.pattern = re.compile(rf"{re.escape(prefix)}[0-9]{{{digits},}}")
+        self._prefix, self._digits = prefix, digits
+
+    def names(self) -> list[str]:
+        """All names, oldest first."""
+        try:
+            names = [entry.name for entry in self.folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(filter(self.pattern.fullmatch, names), key=self.number)
+
+    def number(self, name: str) -> int:
+        return int(name.removeprefix(self._prefix))
+
+    def next_name(self) -> str:
+        number = max(map(self.number, self.names()), default=0) + 1
+        return f"{self._prefix}{number:0{self._digits}d}"
+
+    def scratch(self) -> Path:
+        """The folder in which the next generation is made if that takes long; see also `atomic_folder`."""
+        return self.folder / f".{self.next_name()}"
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes generations. Each is renamed first, so that a crash leaves no partial one under its name."""
+        for name in names:
+            (self.folder / name).rename(self.folder / f"{_REMOVED}{name}")
+        if self.folder.is_dir():
+            sync(self.folder)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Removes what killed programs had begun to write or to remove; the caller must hold the lock."""
+        for prefix in (f".{self._prefix}", _REMOVED):
+            for leftover in self.folder.glob(f"{prefix}*"):
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
 
 
 def sync(path: Path) -> None:

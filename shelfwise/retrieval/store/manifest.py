@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,6 @@ MEMORY_FILE = "query_memory.bin"
 POPULAR_QUERIES_FILE = "popular_queries.json"
 """Popular queries for suggestions, computed from events: service/engine/query_log.py."""
 CURRENT = "CURRENT"
-VERSION_NAME = re.compile(r"v\d{6,}")
 
 
 class _Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

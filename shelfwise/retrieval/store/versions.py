@@ -33,6 +33,7 @@ from shelfwise.retrieval.encoders.folder import SPEC_FILE
 from shelfwise.retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
 from shelfwise.retrieval.store.files import (
     FileEntry,
+    Generations,
     checksum,
     file_problem,
     read_pointer,
@@ -53,7 +54,6 @@ from shelfwise.retrieval.store.manifest import (
     RELATIONS_FILE,
     SCHEMA,
     SEAL,
-    VERSION_NAME,
     Manifest,
     marker_content,
     read_marker,
@@ -66,8 +66,6 @@ _WORDS_ALONE = "only keyword search works until a rebuild stores the encoder aga
 IDENTITY = "identity"
 _MOST_NAMED = 3
 """Indexes in a directory that an error names."""
-_UNFINISHED = ".building-"
-_GOING = ".removed-"
 _OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE)
 
 
@@ -101,17 +99,14 @@ class Store:
         self.root = root
         self.staging = root / "staging"
         self.encoders = root / "encoders"
+        self._generations = Generations(root / "versions", "v", 6)
 
     def version_folder(self, name: str) -> Path:
-        return self.root / "versions" / name
+        return self._generations.folder / name
 
     def versions(self) -> list[str]:
         """The names of all versions, oldest first."""
-        try:
-            names = [entry.name for entry in (self.root / "versions").iterdir()]
-        except (FileNotFoundError, NotADirectoryError):
-            names = []
-        return sorted((name for name in names if VERSION_NAME.fullmatch(name)), key=lambda name: int(name[1:]))
+        return self._generations.names()
 
     def check_known(self, name: str) -> None:
         """Raises UnknownVersionError, which lists the versions, for an unknown name."""
@@ -136,7 +131,7 @@ class Store:
         self.check_ours()
         path = self.root / CURRENT
         try:
-            return read_pointer(path, VERSION_NAME)
+            return read_pointer(path, self._generations.pattern)
         except (OSError, ValueError) as error:
             if isinstance(error, FileNotFoundError) and not self.versions():
                 message = f"{self.root} has no published version yet; run: shelfwise rebuild {self.root} FEED"
@@ -309,18 +304,17 @@ class Store:
     @property
     def build_folder(self) -> Path:
         """The folder in which the next version is built."""
-        return self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
+        return self._generations.scratch()
 
     def create_build_folder(self) -> Path:
         """The build folder, emptied."""
-        self._sweep()
+        self._generations.sweep()
         folder = self.build_folder
         folder.mkdir(parents=True)
         return folder
 
     def next_version(self) -> str:
-        names = self.versions()
-        return f"v{(int(names[-1][1:]) if names else 0) + 1:06d}"
+        return self._generations.next_name()
 
     def checksum_files(self, folder: Path, prefix: Path) -> dict[str, FileEntry]:
         """Syncs all files below `folder`; returns their entries, with names relative to the store under `prefix`."""
@@ -372,13 +366,8 @@ class Store:
 
     def prune(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> list[str]:
         """Removes what `surplus` lists and leftovers of interrupted rebuilds; returns the removed versions."""
-        self._sweep()
         surplus = self.surplus(keep, spare, damaged)
-        for name in surplus.versions:
-            # Renamed first, so that a crash does not leave a partial version under a version's name.
-            going = self.version_folder(_GOING + name)
-            self.version_folder(name).rename(going)
-            shutil.rmtree(going)
+        self._generations.remove(surplus.versions)
         for name in surplus.encoders:
             shutil.rmtree(self.encoders / name)
         return list(surplus.versions)
@@ -419,12 +408,6 @@ class Store:
         for name in self.versions():
             with suppress(StoreDamagedError):
                 yield self.manifest(name)
-
-    def _sweep(self) -> None:
-        """Removes the remains of interrupted rebuilds and prunings."""
-        for pattern in (_UNFINISHED, _GOING):
-            for leftover in (self.root / "versions").glob(f"{pattern}*"):
-                shutil.rmtree(leftover)
 
 
 def _folder_size(folder: Path) -> int:

@@ -151,7 +151,7 @@ class TestInterruption:
     def test_unchanged_rebuild_removes_leftovers(self, built: Shop) -> None:
         with pytest.raises(KeyboardInterrupt):
             built.rebuild(replaced(CATALOG, 0, title="saw"), progress=stop_after(0))
-        assert list((built.root / "versions").glob(".building-*"))
+        assert list((built.root / "versions").glob(".v*"))
         assert not built.rebuild(CATALOG).published
         assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
         assert not built.store.staging.exists()

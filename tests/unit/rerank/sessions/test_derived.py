@@ -83,7 +83,7 @@ def test_replaced_generation_raises(opened: DerivedTables, tmp_path: Path) -> No
 def test_changed_file_is_damaged(opened: DerivedTables, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / opened.manifest.folder / f"queries{SUFFIX}"
     path.write_bytes(path.read_bytes().replace(b"PAR1", b"PAR2", 1) if content is None else content)
-    with pytest.raises(StoreDamagedError, match=r"queries\.parquet has .*; refresh the tables"):
+    with pytest.raises(StoreDamagedError, match=r"queries\.parquet cannot be read .*; remove its folder and refresh"):
         _ = opened.queries
     assert opened.popularity.is_empty()
 

@@ -339,7 +339,7 @@ class TestRollback:
             store.rollback("v000001")
         assert store.current() == "v000002"
 
-    @pytest.mark.parametrize("name", ["v000009", "", "..", "v1", "v000001/", "../versions/v000001", ".building-v1"])
+    @pytest.mark.parametrize("name", ["v000009", "", "..", "v1", "v000001/", "../versions/v000001", ".v000001"])
     def test_unknown_version_error_lists_the_versions(self, store: Store, name: str) -> None:
         publish_pair(store)
         for ask in (store.rollback, store.check_known):
@@ -407,7 +407,7 @@ class TestPruning:
             assert store.versions() == ["v000001"]
             assert store.serving()[0].version == "v000001"
             assert list(store.create_build_folder().iterdir()) == []
-            first.with_name(".building-v000099").mkdir()
+            first.with_name(".v000099").mkdir()
             store.prune(3)
         assert [path.name for path in (store.root / "versions").iterdir()] == ["v000001"]
 
