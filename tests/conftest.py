@@ -32,7 +32,7 @@ from tests.servers.configuration import Options
 from tests.servers.distribution import VERSION_9
 from tests.servers.server import Server
 from tests.servers.shared import SharedServers
-from tests.servers.skips import get_or_skip, print_skips
+from tests.servers.skips import get_or_skip
 
 # Examples are the same on every machine, so failures in CI can be reproduced.
 for profile, examples in {"shelfwise": 12, "thorough": 100}.items():
@@ -157,10 +157,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if servers is not None and servers.owner == os.getpid():
         servers.stop()
         shutil.rmtree(servers.folder)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    print_skips(terminalreporter)
 
 
 @pytest.fixture(scope="module")

@@ -56,8 +56,8 @@ def store(place: Alias) -> Iterator[ElasticsearchEvents]:
 def indexes(server: Server, place: Alias) -> dict[str, Any]:
     alias = place.settings.alias
     answer = server.request("GET", f"/*{alias}*?expand_wildcards=all")
-    assert answer.status == 200
-    found: dict[str, Any] = answer.body
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
     return found
 
 
@@ -83,7 +83,7 @@ class TestIndexLayout:
         store.append([CLICK, SEARCH])
         alias = place.settings.alias
         clicks, searches = (
-            server.request("GET", f"/ubi_{kind}-{alias}/_doc/{each.key.hex()}").body["_source"]
+            server.request("GET", f"/ubi_{kind}-{alias}/_doc/{each.key.hex()}").json()["_source"]
             for kind, each in (("events", CLICK), ("queries", SEARCH))
         )
         assert clicks.pop("shelfwise")["day"] == searches.pop("shelfwise")["day"] == CLICK.day
@@ -265,8 +265,8 @@ class TestForeignIndexes:
             cluster.create(theirs, {"number_of_replicas": 0}, {"properties": {"client_id": {"type": "keyword"}}})
             try:
                 document = {"client_id": ANNA, "shelfwise": {"day": 1}}
-                assert server.request("PUT", f"/{theirs}/_doc/1?refresh=true", document).status == 201
-                assert server.request("PUT", f"/{theirs}/_alias/ubi_events-{alias}").status == 200
+                assert server.request("PUT", f"/{theirs}/_doc/1?refresh=true", document).status_code == 201
+                assert server.request("PUT", f"/{theirs}/_alias/ubi_events-{alias}").status_code == 200
                 assert store.append([event(3)]) == AppendResult(1, 0)
                 assert store.forget([ANNA]) == store.expire(EVER) == 1
                 assert cluster.count(theirs) == 1

@@ -81,7 +81,7 @@ def small_server(elasticsearch: Server) -> Iterator[Server]:
     with start(Options(settings={"indexing_pressure.memory.limit": f"{ROOM}b"})) as server:
         # No node may hold this index: writes to it wait, and occupy memory.
         held = {"index.routing.allocation.require._name": "nobody"}
-        assert server.request("PUT", "/held?wait_for_active_shards=0", {"settings": held}).status == 200
+        assert server.request("PUT", "/held?wait_for_active_shards=0", {"settings": held}).status_code == 200
         yield server
 
 
@@ -104,7 +104,7 @@ def busy(server: Server, seconds: int) -> Iterator[None]:
 
 
 def _pressure(server: Server) -> dict[str, dict[str, int]]:
-    (node,) = server.request("GET", "/_nodes/stats/indexing_pressure").body["nodes"].values()
+    (node,) = server.request("GET", "/_nodes/stats/indexing_pressure").json()["nodes"].values()
     memory: dict[str, dict[str, int]] = node["indexing_pressure"]["memory"]
     return memory
 
@@ -276,7 +276,7 @@ class TestReadOnly:
         product = live.snapshot.products[7]
         whole = live.search(TEXT)
         settings = f"/{served.alias}/_settings"
-        assert elasticsearch.request("PUT", settings, {block: True}).status == 200
+        assert elasticsearch.request("PUT", settings, {block: True}).status_code == 200
         for _ in range(4):
             for change in attempts(live, product.id):
                 with pytest.raises(ClusterRefusedError, match=cure):
@@ -285,7 +285,7 @@ class TestReadOnly:
             assert not page.degraded
             assert ids(page) == ids(whole)
         assert served.changes() == 0
-        assert elasticsearch.request("PUT", settings, {block: None}).status == 200
+        assert elasticsearch.request("PUT", settings, {block: None}).status_code == 200
         assert live.upsert([KETTLE]).sequence == 1
         assert finds(live, KETTLE)
 
@@ -361,7 +361,7 @@ def three_nodes(elasticsearch: Server) -> Iterator[Server]:
 
 def holder(server: Server, index: str) -> str:
     """The name of the node with the primary shard of an index of one shard."""
-    state = server.request("GET", f"/_cluster/state/routing_table,nodes/{index}?{SHARDS}").body
+    state = server.request("GET", f"/_cluster/state/routing_table,nodes/{index}?{SHARDS}").json()
     (copies,) = state["routing_table"]["indices"][index]["shards"].values()
     (node,) = (each["node"] for each in copies if each["primary"])
     return str(state["nodes"][node]["name"])

@@ -191,7 +191,7 @@ class TestReadOnlyUser:
 
     def test_wrong_alias_is_reported_and_kept(self, served: Served) -> None:
         alias = served.settings.elasticsearch.alias
-        assert served.server.request("DELETE", f"/{served.name}/_alias/{alias}").status == 200
+        assert served.server.request("DELETE", f"/{served.name}/_alias/{alias}").status_code == 200
         with served.opened(served.reader) as reading:
             (notice,) = reading.notices
             assert notice.startswith(f"the alias {alias} names nothing, {served.name} serves; it cannot be corrected: ")
@@ -253,7 +253,7 @@ def test_secrets_are_not_shown_logged_or_written(served: Served, log_messages: l
     wrong = base64.b64encode(f"owner:{WRONG_PASSWORD}".encode()).decode()
     secrets = (password, reading, WRONG_PASSWORD, WRONG_KEY, wrong, *headers)
     refused = [served.given(changed) for case in REFUSED if isinstance(changed := case.values[0], dict)]
-    assert served.server.request("DELETE", f"/{served.name}").status == 200
+    assert served.server.request("DELETE", f"/{served.name}").status_code == 200
     assert move(served.index, served.settings.cluster, NullProgress()).restored
     result = [output_of(each, served.index) for each in (*refused, served.reader, served.plain)]
     _searched(result, served.index, served.settings)

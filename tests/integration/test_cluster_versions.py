@@ -112,8 +112,8 @@ class Shop:
 
     def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 (JSON)
         answer = self.server.request(method, path, body)
-        assert answer.status < 300, answer
-        return answer.body
+        assert answer.is_success, answer.text
+        return answer.json()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Security of a test server: a certificate authority, a superuser, and a user that may only read.
+"""Security of a test server: a certificate, a superuser, and a user that may only read.
 
 Users made over HTTP need an analyzer that this build lacks, so they are made by files, before the server starts. This
 module writes the files, as each command of Elasticsearch that writes one takes three seconds of processor time.
@@ -29,7 +29,7 @@ SETTINGS: dict[str, object] = {
         for name, value in {
             "enabled": True,
             "key": "node.key",
-            "certificate": "node.crt",
+            "certificate": CA_CERTIFICATE,
             "certificate_authorities": [CA_CERTIFICATE],
         }.items()
     },
@@ -42,42 +42,25 @@ reader:
       privileges: [read, view_index_metadata]
 """
 
-# Python 3.13 verifies strictly, so all extensions required by RFC 5280 are included.
-_OPENSSL = """
-[req]
-distinguished_name = name
-prompt = no
-[name]
-[authority]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign, cRLSign
-subjectKeyIdentifier = hash
-[node]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature, keyEncipherment
-extendedKeyUsage = serverAuth, clientAuth
-subjectAltName = IP:127.0.0.1, DNS:localhost
-subjectKeyIdentifier = hash
-authorityKeyIdentifier = keyid
-"""
-
 
 def make_certificates(folder: Path) -> None:
-    """Writes `ca.crt`, and `node.crt` and `node.key` for 127.0.0.1 and localhost, valid for a few days."""
+    """Writes `ca.crt`, which is also the certificate of each node for 127.0.0.1 and localhost, and `node.key`."""
     program = shutil.which("openssl")
     if program is None:
         raise ServerUnavailableError("openssl, which makes a server's certificates, was not found: install openssl")
-    (folder / "openssl.cnf").write_text(_OPENSSL, "utf-8")
-    make = [program, "req", "-x509", "-config", "openssl.cnf", "-newkey", "rsa:2048", "-nodes", "-days", "7"]
-    authority = ["-subj", "/CN=Shelfwise test authority", "-extensions", "authority"]
-    node = ["-subj", "/CN=localhost", "-extensions", "node", "-CA", CA_CERTIFICATE, "-CAkey", "ca.key"]
-    _run([*make, *authority, "-keyout", "ca.key", "-out", CA_CERTIFICATE], cwd=folder)
-    _run([*make, *node, "-keyout", "node.key", "-out", "node.crt"], cwd=folder)
+    make = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "7", "-subj", "/CN=localhost"]
+    # Python 3.13 verifies strictly, so all extensions required by RFC 5280 are included.
+    usage = ["-addext", "keyUsage=critical,digitalSignature,keyEncipherment,keyCertSign"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    command = [*make, *usage, *names, "-keyout", folder / "node.key", "-out", folder / CA_CERTIFICATE]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if ran.returncode:
+        raise ServerStartError(f"openssl made no certificate: {ran.stderr.strip()}")
 
 
 def write_files(certificates: Path, config: Path, passwords: Mapping[str, str]) -> None:
     """Writes a node's certificates, and its users with their passwords."""
-    for name in (CA_CERTIFICATE, "node.crt", "node.key"):
+    for name in (CA_CERTIFICATE, "node.key"):
         shutil.copy(certificates / name, config)
     (config / "roles.yml").write_text(_ROLES, "utf-8")
     (config / "users").write_text("".join(f"{user}:{_hashed(each)}\n" for user, each in passwords.items()), "utf-8")
@@ -94,9 +77,3 @@ def _hashed(password: str) -> str:
     salt = secrets.token_bytes(32)
     key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ROUNDS, 32)
     return f"{{PBKDF2}}{_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
-
-
-def _run(command: list[str], cwd: Path) -> None:
-    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)  # noqa: S603
-    if ran.returncode:
-        raise ServerStartError(f"{Path(command[0]).name} {command[1]} failed: {(ran.stdout + ran.stderr).strip()}")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import http.client
-import json
 import os
 import select
 import shutil
@@ -16,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
+
+import httpx2
 
 from tests.servers import ServerStartError, security
 from tests.servers.account import Account, find_account
@@ -42,12 +40,6 @@ class Node:
     name: str
     port: int
     process: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    body: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +75,12 @@ class Server:
         """The password of `owner`; empty without security."""
         return self.passwords.get(security.SUPERUSER, "")
 
-    def request(self, method: str, path: str, body: object = None, user: str | None = security.SUPERUSER) -> Answer:
-        headers = {"Content-Type": "application/json"}
-        if user is not None and user in self.passwords:
-            token = base64.b64encode(f"{user}:{self.passwords[user]}".encode()).decode()
-            headers["Authorization"] = f"Basic {token}"
-        with contextlib.closing(self._connection()) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            return Answer(response.status, json.loads(response.read() or b"null"))
-
-    def _connection(self) -> http.client.HTTPConnection:
-        if self.ca_certificate is None:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+    def request(
+        self, method: str, path: str, body: object = None, user: str | None = security.SUPERUSER
+    ) -> httpx2.Response:
+        auth = (user, self.passwords[user]) if user is not None and user in self.passwords else None
         trust = ssl.create_default_context(cafile=self.ca_certificate)
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=trust)
+        return httpx2.request(method, f"{self.url}{path}", json=body, auth=auth, verify=trust, timeout=30)
 
     def kill(self, node: int = 0) -> None:
         """Kills one node by SIGKILL, as in a crash; its files stay until `stop`."""
@@ -223,8 +206,8 @@ def _healthy(server: Server) -> bool:
     """Whether the cluster is healthy; this build has no `GET /`."""
     try:
         wanted = f"wait_for_status=yellow&wait_for_nodes={len(server.nodes)}&timeout=1s"
-        return server.request("GET", f"/_cluster/health?{wanted}").status == HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
+        return server.request("GET", f"/_cluster/health?{wanted}").is_success
+    except httpx2.HTTPError:
         return False
 
 

@@ -1,11 +1,9 @@
-"""Tests without their server or program: skipped and listed in the summary, or failed if servers are required."""
+"""Tests without their server or program: skipped, or failed if servers are required."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterable
 from typing import NoReturn
 
 import pytest
@@ -17,7 +15,7 @@ from tests.servers.server import Server
 from tests.servers.shared import SharedServers
 
 REQUIRE = "SHELFWISE_REQUIRE_SERVERS"
-_SKIPPED = "no server or program: "
+_SKIPPED = "no server or program, which `make servers` installs as root on Debian or Ubuntu: "
 
 
 def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
@@ -47,20 +45,3 @@ def skip_for(missing: str) -> NoReturn:
 
 def _required() -> bool:
     return bool(os.environ.get("CI")) or os.environ.get(REQUIRE) == "1"
-
-
-def skip_reasons(skipped: Iterable[pytest.TestReport]) -> Counter[str]:
-    """Number of tests skipped for lack of a server or a program, by the missing one."""
-    texts = (report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple))
-    return Counter(text.partition(_SKIPPED)[2] for text in texts if _SKIPPED in text)
-
-
-def print_skips(terminal: pytest.TerminalReporter) -> None:
-    """Prints at the end of a run, in colour, which tests were skipped and what to install."""
-    reasons = skip_reasons(terminal.stats.get("skipped", ()))
-    if not reasons:
-        return
-    terminal.section("TESTS WITH REAL SERVERS SKIPPED", yellow=True, bold=True)
-    for reason, count in reasons.items():
-        terminal.write_line(f"{count} skipped: {reason}", yellow=True, bold=True)
-    terminal.write_line(f"As root on Debian or Ubuntu `make servers` installs it; {REQUIRE}=1 makes such tests fail.")
