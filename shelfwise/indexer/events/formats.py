@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from shelfwise.indexer.events.mapping import EventMapping, number
+from shelfwise.indexer.events.event_mapping import EventMapping, number
 from shelfwise.indexer.feeds.base import ColumnCheck, Feed, FeedFormat, Record, RejectedRow
 from shelfwise.indexer.feeds.csv import CSV_FORMAT, open_table, read_csv
 from shelfwise.indexer.feeds.json import JSON_ARRAY, JSON_LINES, json_rows, read_json_array

@@ -14,9 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from shelfwise.indexer.events.event_mapping import EventMapping
+from shelfwise.indexer.events.event_parser import EventRowParser, KeyedIds, SkipError
 from shelfwise.indexer.events.formats import EVENT_FORMATS, column_check, event_format
-from shelfwise.indexer.events.mapping import EventMapping
-from shelfwise.indexer.events.row_parser import EventRowParser, KeyedIds, SkipError
 from shelfwise.indexer.feeds.base import Feed, FeedNote, Record, RejectedRow
 from shelfwise.indexer.feeds.io import open_sources, total_size
 from shelfwise.indexer.feeds.row_parser import FieldNames

@@ -13,8 +13,8 @@ import typer
 from rich.text import Text
 from typer import Argument, Option
 
+from shelfwise.indexer.events.event_mapping import EventMapping, load_event_mapping
 from shelfwise.indexer.events.importer import ImportOptions, ImportReport, import_events
-from shelfwise.indexer.events.mapping import EventMapping, load_event_mapping
 from shelfwise.indexer.rejects import remove_unfinished
 from shelfwise.rerank.sessions.cleaning import RejectReason
 from shelfwise.rerank.sessions.refresh import RefreshResult

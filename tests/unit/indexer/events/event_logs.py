@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from shelfwise.indexer.events.event_mapping import EventMapping, event_mapping
 from shelfwise.indexer.events.importer import ImportOptions, ImportReport, import_events
-from shelfwise.indexer.events.mapping import EventMapping, event_mapping
 from shelfwise.retrieval.errors import FeedError
 from shelfwise.retrieval.events.privacy import EventIntake, Masker, Pseudonyms
 from shelfwise.retrieval.events.sqlite import SqliteEvents

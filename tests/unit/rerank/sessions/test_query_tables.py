@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shelfwise.rerank.click_models.labels import LEAST_PURCHASES, SIGNALS
+from shelfwise.rerank.click_models.labels import SIGNALS
 from shelfwise.rerank.sessions.options import DeriveOptions
 from shelfwise.rerank.sessions.query_tables import LABELS, PAGE_QUESTIONS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
 from shelfwise.retrieval.events.stored import StoredEvent
@@ -188,11 +188,3 @@ def test_weights_report_acts_without_a_list(tmp_path: Path) -> None:
     bought = stored("purchase", BEGUN + timedelta(minutes=1), shopper="u1", product_id="z", query_id=events[0].query_id)
     weights = derived(tmp_path, LABELS, [*events, bought], table="label_weights")
     assert weights["unattributed"].to_list() == [1] * len(SIGNALS)
-
-
-def test_weights_are_fitted_to_later_purchases(tmp_path: Path) -> None:
-    weights = derived(tmp_path, LABELS, shopping(12 * LEAST_PURCHASES), table="label_weights")
-    assert weights["fitted"].all()
-    # Every third session buys, and the last three tenths of the sessions are the later ones.
-    assert weights["purchases"].to_list() == [12 * LEAST_PURCHASES * 3 // 10 // 3] * len(SIGNALS)
-    assert (weights["weight"] >= 0).all()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shelfwise.indexer.events.mapping import FieldRule, event_mapping
-from shelfwise.indexer.events.row_parser import (
+from shelfwise.indexer.events.event_mapping import FieldRule, event_mapping
+from shelfwise.indexer.events.event_parser import (
     EventRowParser,
     KeyedIds,
     SkipError,

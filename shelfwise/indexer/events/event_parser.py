@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from shelfwise.indexer.events.mapping import (
+from shelfwise.indexer.events.event_mapping import (
     EVENT_FIELDS,
     Condition,
     EventMapping,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shelfwise.indexer.events.mapping import (
+from shelfwise.indexer.events.event_mapping import (
     DEFAULT_FIELDS,
     Condition,
     EventMapping,
