@@ -52,7 +52,7 @@ def make_certificates(folder: Path) -> None:
     # Python 3.13 verifies strictly, so all extensions required by RFC 5280 are included.
     usage = ["-addext", "keyUsage=critical,digitalSignature,keyEncipherment,keyCertSign"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-    command = [*make, *usage, *names, "-keyout", folder / "node.key", "-out", folder / CA_CERTIFICATE]
+    command = [*make, *usage, *names, "-keyout", str(folder / "node.key"), "-out", str(folder / CA_CERTIFICATE)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if ran.returncode:
         raise ServerStartError(f"openssl made no certificate: {ran.stderr.strip()}")

@@ -15,9 +15,7 @@ from shelfwise.retrieval.errors import SettingError
 from shelfwise.service.settings import (
     ElasticsearchSettings,
     Settings,
-    SourcedSettings,
     adjacent_settings,
-    describe_settings,
     load_settings,
     setting_names,
     variable_name,
@@ -33,13 +31,10 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "elasticsearch.url": ('"http://one.example:9200"', "http://one.example:9200", URLS[0], "5", None),
     "elasticsearch.ca_certificate": ('"ca.pem"', "ca.pem", Path("ca.pem"), "5", None),
     "elasticsearch.deadline": ("2.5", "2.5", 2.5, "0", "soon"),
-    "recommend.seen": ('"show"', "show", "show", '"never"', "sometimes"),
-    "service.port": ("0", "0", 0, "-1", "65536"),
     "service.requests_per_minute_key": ("7", "7", 7, "0", "7" * 400),
     "service.cors_origins": ('"https://a.example"', "https://a.example", "https://a.example", "5", None),
     "service.pages": ("false", "no", False, "2", "perhaps"),
     "service.shopify_secret": (f'"{SECRET}"', SECRET, SecretStr(SECRET), "5", None),
-    "sponsored.reserve": ("0.1", "0.1", 0.1, "-1", "little"),
     "store.colour": ('"#2b5c8a"', "#2b5c8a", "#2b5c8a", '"blue"', "#2b5c8a; x"),
 }
 """A setting of each type in the file, in the environment, and its value; then an invalid value for each of the two."""
@@ -94,8 +89,8 @@ def refusal(path: Path | None, environment: dict[str, str]) -> str:
     return str(caught.value)
 
 
-def test_defaults_without_file_and_environment() -> None:
-    assert load_settings(environment={}) == Settings()
+def test_defaults_without_variables_of_settings() -> None:
+    assert load_settings(None, {"SHELFWISE_LOG_LEVEL": "x", "BACKEND": "solr"}) == Settings()
     with pytest.raises(SettingError, match=r"elasticsearch\.url is not set"):
         _ = Settings().cluster
 
@@ -226,9 +221,6 @@ class TestUnknownNames:
         message = refusal(None, {name: SECRET})
         assert message.startswith(f"{name} in the environment is not a setting; did you mean {correction}")
 
-    def test_variables_of_other_programs_are_ignored(self) -> None:
-        assert load_settings(None, {"SHELFWISE_LOG_LEVEL": "x", "BACKEND": "solr"}) == Settings()
-
     def test_all_errors_are_reported_together(self, file: Path) -> None:
         file.write_text('backend = "solr"\nzzz = 1\n[elasticsearch]\nshards = 0\n')
         message = refusal(file, {})
@@ -258,12 +250,6 @@ class TestSecrets:
 
 
 class TestPage:
-    def test_every_setting_is_described(self) -> None:
-        sections = describe_settings(SourcedSettings(Settings()))
-        described = {each.variable: each.description for table in sections.values() for each in table.values()}
-        assert set(described) == set(map(variable_name, setting_names()))
-        assert not [variable for variable, text in described.items() if len(text.split()) < 2]
-
     def test_the_command_lists_them(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "shelfwise.toml").write_text("[service]\nport = 8081\n")

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from shelfwise.service.http.errors import RequestError
-from shelfwise.service.http.limits import RateLimiter
 from shelfwise.service.worker_group import SharedCounts, WorkerGroup, group_folder
 
 
@@ -47,15 +45,6 @@ def test_a_restarted_worker_continues_its_counts(groups: list[WorkerGroup], tmp_
     again = SharedCounts(WorkerGroup(1, 3, tmp_path), "counts", 64)
     again.add("a", 2)
     assert again.total("a") == 7
-
-
-def test_the_rate_of_a_key_is_that_of_all_workers(groups: list[WorkerGroup]) -> None:
-    rates = [RateLimiter(6, 100, each) for each in groups]
-    for each in (*rates, *rates):
-        each.count_key("k1", None)
-    with pytest.raises(RequestError, match="more than 6 searches"):
-        rates[2].count_key("k1", None)
-    rates[2].count_key("k2", None)
 
 
 def test_a_value_shared_by_a_worker_is_read_by_others_until_it_is_withdrawn(groups: list[WorkerGroup]) -> None:

@@ -171,7 +171,7 @@ def test_unread_response_is_aborted(served: Served) -> None:
     with served.connected() as other:
         other.sendall(GET)
         assert status(other) == 200
-    assert within(60, lambda: count(served.limiter) == 0)
+    assert within(60, lambda: served.limiter.total == 0)
     for client in clients:
         client.close()
 
@@ -204,7 +204,9 @@ def test_slowly_read_response_is_complete(served: Served) -> None:
         b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
         b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na",
         b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\na",
-        b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
+        # A proxy that uses the other length would read the second request as part of the body (request smuggling).
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + GET,
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + GET,
     ],
 )
 def test_invalid_http_is_refused_in_the_error_format(served: Served, head: bytes) -> None:
@@ -212,13 +214,14 @@ def test_invalid_http_is_refused_in_the_error_format(served: Served, head: bytes
         client.sendall(head)
         head, _, body = b"".join(iter(lambda: client.recv(65_536), b"")).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"connection: close" in head.lower()
         assert set(json.loads(body)["error"]) == {"code", "message", "field", "request_id"}
 
 
 @patient
 def test_connections_per_address_are_limited(served: Served) -> None:
     held = [served.connected() for _ in range(6)]
-    assert within(60, lambda: count(served.limiter) == 6)
+    assert within(60, lambda: served.limiter.total == 6)
     with served.connected() as one_more, served.connected() as probe:
         one_more.sendall(GET)
         answer = b"".join(iter(lambda: one_more.recv(65_536), b""))
@@ -229,7 +232,7 @@ def test_connections_per_address_are_limited(served: Served) -> None:
         assert status(probe) == 200
     for client in held:
         client.close()
-    assert within(60, lambda: count(served.limiter) == 0)
+    assert within(60, lambda: served.limiter.total == 0)
     with served.connected() as again:
         again.sendall(GET)
         assert status(again) == 200
@@ -238,15 +241,11 @@ def test_connections_per_address_are_limited(served: Served) -> None:
 @patient
 def test_connections_over_the_hard_limit_are_closed(served: Served) -> None:
     held = [served.connected() for _ in range(16)]
-    assert within(60, lambda: count(served.limiter) >= 16)
+    assert within(60, lambda: served.limiter.total >= 16)
     with served.connected() as one_more:
         assert is_closed_after(one_more, b"") < 1
     for client in held:
         client.close()
-
-
-def count(limiter: ConnectionLimiter) -> int:
-    return limiter.total
 
 
 @pytest.mark.parametrize(
@@ -326,16 +325,3 @@ def is_listening(served: Served) -> bool:
     except ConnectionRefusedError:
         return False
     return True
-
-
-def test_two_lengths_of_a_body_end_the_connection(served: Served) -> None:
-    """A proxy that uses the other length would read the second request as part of the body (request smuggling)."""
-    with served.connected() as client:
-        head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
-        client.sendall(head + b"0\r\n\r\n" + GET)
-        answer = b""
-        while part := client.recv(65_536):
-            answer += part
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert answer.count(b"HTTP/1.1") == 1
-    assert b"connection: close" in answer.lower()

@@ -45,16 +45,6 @@ def test_unknown_paths_and_methods_create_no_series(client: TestClient) -> None:
     assert 'method="other",route="none",status="404"' in message
 
 
-def test_table_age_metric_exists_once_tables_exist(client: TestClient, store: SearchEngine) -> None:
-    assert "shelfwise_tables_age_seconds" not in client.get("/metrics").text
-    file = Path(store.root / "popularity.json")
-    file.touch()
-    try:
-        assert 0 <= value(client, "shelfwise_tables_age_seconds") < 60
-    finally:
-        file.unlink()
-
-
 @pytest.mark.parametrize(
     ("file", "failure"),
     [
@@ -101,17 +91,23 @@ def test_notices_are_logged_when_they_appear_and_when_they_end(
         assert within(60, lambda: count("notice ended", "info") > ended)
 
 
-def test_live_change_metric_exists_once_changes_exist(client: TestClient, store: SearchEngine) -> None:
-    name = "shelfwise_live_changes_timestamp_seconds"
-    assert name not in client.get("/metrics").text
+def test_ages_of_tables_and_live_changes_are_shown_once_they_exist(client: TestClient, store: SearchEngine) -> None:
+    tables, changes = "shelfwise_tables_age_seconds", "shelfwise_live_changes_timestamp_seconds"
+    before = client.get("/metrics").text
+    assert tables not in before and changes not in before
+    file = store.root / "popularity.json"
+    file.touch()
     product = store.search("drill").hits[0].product
-    for price in (1.5, 2.5):
-        before = time.time()
-        store.patch(product.id, price=price)
-        assert before <= value(client, name) <= time.time()
-    occupied = value(client, name)
-    store.patch(product.id, price=2.5)
-    assert value(client, name) == occupied
+    started = time.time()
+    store.patch(product.id, price=1.5)
+    try:
+        assert 0 <= value(client, tables) < 60
+        changed = value(client, changes)
+        assert started <= changed <= time.time()
+    finally:
+        file.unlink()
+    store.patch(product.id, price=1.5)
+    assert value(client, changes) == changed
 
 
 def test_metrics_of_workers_are_summed_and_those_of_an_ended_one_stay(store: SearchEngine, tmp_path: Path) -> None:

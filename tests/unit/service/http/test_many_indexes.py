@@ -204,18 +204,12 @@ def test_a_narrowed_key_narrows_further_only(client: TestClient, keys: KeyFile) 
         assert [client.get(path, headers=headers).status_code for path in paths] == statuses
 
 
-def test_the_page_shows_a_store_only_for_its_key(stores: Path, keys: KeyFile) -> None:
-    page_key = add_key(keys, Scope.SEARCH, indexes=("shop-a",))
-    app = create_app(stores, ServiceSettings(keys=keys.path, page_key=page_key))
-    with local_client(app) as calling:
-        statuses = [calling.get(f"/stores/{name}/assets/store.json").status_code for name in ("shop-a", "shop-b")]
-    assert statuses == [200, 404]
-
-
-def test_the_start_page_links_the_stores_that_shoppers_may_see(stores: Path, keys: KeyFile) -> None:
+def test_pages_show_and_link_the_stores_that_shoppers_may_see(stores: Path, keys: KeyFile) -> None:
     page_key = add_key(keys, Scope.SEARCH, indexes=("shop-a",))
     for settings, links in ((ServiceSettings(), 4), (ServiceSettings(keys=keys.path, page_key=page_key), 2)):
         with local_client(create_app(stores, settings)) as calling:
+            statuses = [calling.get(f"/stores/shop-{name}/assets/store.json").status_code for name in "ab"]
+            assert statuses == [200, 200 if links == 4 else 404]
             found = calling.get("/")
             assert found.headers["content-type"].startswith("text/html")
             paths = re.findall('href="(/stores/[^"]+)"', found.text)

@@ -38,11 +38,11 @@ def private(keys: KeyFile) -> dict[str, str]:
     return {"X-API-Key": add_key(keys, Scope.EVENTS, Scope.SERVER)}
 
 
-def stored(store: SearchEngine, session: str) -> pl.DataFrame:
-    """The events of a session, by position."""
+def stored(store: SearchEngine, name: str, kind: str = "session") -> pl.DataFrame:
+    """The events of a session or a shopper, by position."""
     with EventLog.open(store.root, Settings(backend="embedded")) as log:
-        name = log.intake.pseudonyms.session(session)
-        return pl.concat(log.store.read(0, 1 << 20)).filter(pl.col("session") == name).sort("position", "kind")
+        pseudonym = getattr(log.intake.pseudonyms, kind)(name)
+        return pl.concat(log.store.read(0, 1 << 20)).filter(pl.col(kind) == pseudonym).sort("position", "kind")
 
 
 def sent(service: TestClient, key: dict[str, str], *events: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -157,7 +157,5 @@ def test_protocol_ignores_positions_times_and_views_of_lists(
         "/1/events", json={"events": [click, view]}, headers={"x-algolia-api-key": public["X-API-Key"]}
     )
     assert answer.status_code == 200
-    with EventLog.open(store.root, Settings(backend="embedded")) as log:
-        name = log.intake.pseudonyms.shopper("visitor")
-        rows = pl.concat(log.store.read(0, 1 << 20)).filter(pl.col("shopper") == name).rows(named=True)
+    rows = stored(store, "visitor", "shopper").rows(named=True)
     assert [(row["kind"], row["position"], row["time"] == row["received"]) for row in rows] == [("click", None, True)]

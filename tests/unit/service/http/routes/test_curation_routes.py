@@ -138,9 +138,6 @@ def test_versions_and_rankers_are_listed(client: TestClient, store: SearchEngine
     assert client.get("/v1/reports/events").status_code == 404
 
 
-SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
-
-
 def test_previewed_and_stored_rules_need_no_id(client: TestClient, store: SearchEngine) -> None:
     first, second = (hit.product.id for hit in store.search("drill").hits[:2])
     when = {"query": "drill", "match": "contains"}
