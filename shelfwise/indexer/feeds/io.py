@@ -28,6 +28,8 @@ _SAMPLE = 1 << 16
 # Encodings in which shop programs export, the likelier first: of encodings that suit a text equally, the first is used.
 _USUAL = ("cp1252", "cp1250", "cp1251", "gb18030", "cp932", "cp949", "big5", "cp1254", "cp1253", "cp1255", "cp1256")
 _RARE = ("cp1257", "koi8_r", "euc_jp")
+# Signs of prices, trade marks, units and quotes. A line without other characters beyond ASCII tells no language.
+_SIGNS = "€£¥¢…‘’“”•–—™\u00a0§©«®°±²´µ·»¼½¾×".encode("cp1252")
 _MOST_CHAOS = 0.3
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,40})["']""")
 _ERRORS = "shelfwise.undecodable"
@@ -65,6 +67,9 @@ def detect_encoding(head: bytes) -> str:
     lines = [line for line in whole.split(b"\n") if not line.isascii()]
     if not lines or sum(map(_is_utf8, lines)) * 2 > len(lines):
         return UTF_8
+    lines = [line for line in lines if not line.translate(None, _SIGNS).isascii()]
+    if not lines:
+        return _USUAL[0]
     from charset_normalizer import from_bytes
 
     names = [*_USUAL, *_RARE]

@@ -121,11 +121,18 @@ class RowReading:
             self._note(target, error.reason, error.detail)
             return None
 
+    def _require(self, target: str) -> tuple[FieldSource, object]:
+        found = self.find(target)
+        if found is None:
+            rule = self._plan.rules.get(target)
+            is_mapped = rule is not None and rule.sources
+            hint = "" if is_mapped else f"its fields are {', '.join(self._row)[:200]}; --map {target}=FIELD names one"
+            raise RowError(f"no {target}", hint)
+        return found
+
     def identity(self) -> str:
         """The id. Raises RowError if it is missing, or could not be a key."""
-        found = self.find("id")
-        if found is None:
-            raise RowError("no id")
+        found = self._require("id")
         spelled = found[1] if isinstance(found[1], str) else values.text("id", found[1])
         if CONTROL.search(spelled):
             raise RowError("bad id", f"{spelled[:80]!r} has control characters")
@@ -135,9 +142,7 @@ class RowReading:
 
     def title(self) -> str:
         """The title. Raises RowError if it is missing."""
-        found = self.find("title")
-        if found is None:
-            raise RowError("no title")
+        found = self._require("title")
         return values.text(found[0].name, found[1])
 
     def price(self, now: datetime) -> tuple[float | None, str]:

@@ -106,6 +106,8 @@ def test_quotes_inside_cells_are_doubled_or_escaped(tmp_path: Path, escape: str)
         ("cp1252", "Säge für Bäume – größte Auswahl weiße Blüten süß"),
         ("cp1252", "Taladro eléctrico inalámbrico pequeño"),
         ("cp1252", "Preis 5 € – „neu“"),
+        ("cp1252", "HP® LaserJet"),  # in cp932 a letter of Japanese
+        ("cp1252", "Memory card 5 €"),  # in cp1251 a letter of Serbian
         ("cp1250", "Żółta wiertarka udarowa łożysko"),
         ("cp1253", "Ηλεκτρικό τρυπάνι"),
         ("cp949", "무선 드릴 전동 공구"),

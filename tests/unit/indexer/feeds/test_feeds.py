@@ -177,6 +177,10 @@ class TestRejected:
         assert outcome.ids == ["0", "last"]
         assert outcome.reasons == [(2, reason)]
 
+    def test_a_row_without_a_field_of_the_title_is_rejected_with_its_fields(self, tmp_path: Path) -> None:
+        outcome = read_bytes(tmp_path, b'{"sku": "1", "product": {"name": "a"}}\n')
+        assert [row.detail for row in outcome.rejected] == ["its fields are sku, product; --map title=FIELD names one"]
+
     def test_first_valid_row_of_a_duplicate_id_is_kept_across_files(self, tmp_path: Path) -> None:
         one, other = tmp_path / "one", tmp_path / "other"
         one.write_text('{"id": "1", "title": "a"}\n{"id": 1, "title": "b"}\n')

@@ -172,7 +172,7 @@ class TestErrors:
     def test_publish_guard_error_has_counts(self, run: Run, built: Built) -> None:
         done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
         assert_refused(done, "1 of 5 rows (20.0%) were rejected, more than 5%", "--force")
-        assert f"rejected: 1 row: no title, such as {built.feed.name}:5\n" in done.err
+        assert f"rejected: 1 row: no title, such as {built.feed.name}:5 its fields are " in done.err
         assert f"The rejected rows are in {built.index / 'rejected.jsonl'}: repair" in done.err
 
     @pytest.mark.parametrize("option", ["--html", "--rejected"])
