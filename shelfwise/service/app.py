@@ -54,7 +54,14 @@ from shelfwise.service.http.middleware import (
     RequestMiddleware,
 )
 from shelfwise.service.http.openapi import DescribedApp
-from shelfwise.service.http.routes import curation, feeds, ingest, search, store, webhooks
+from shelfwise.service.http.routes import (
+    change_routes,
+    curation_routes,
+    feed_routes,
+    search_routes,
+    store_routes,
+    webhook_routes,
+)
 from shelfwise.service.http.tasks import TaskRunner, command_job
 from shelfwise.service.instantsearch import object_routes
 from shelfwise.service.instantsearch import routes as instantsearch
@@ -90,21 +97,21 @@ _OTHER_FILES = 1_000
 _ROUTERS = (
     health.router,
     pictures.router,
-    search.suggest_router,
-    search.search_router,
-    ingest.product_router,
-    ingest.event_router,
-    webhooks.router,
-    curation.experiment_router,
-    curation.question_router,
-    curation.ledger_router,
-    curation.router,
-    store.index_router,
-    store.alias_router,
-    store.store_router,
-    store.key_router,
-    feeds.router,
-    store.task_router,
+    search_routes.suggest_router,
+    search_routes.search_router,
+    change_routes.product_router,
+    change_routes.event_router,
+    webhook_routes.router,
+    curation_routes.experiment_router,
+    curation_routes.question_router,
+    curation_routes.ledger_router,
+    curation_routes.router,
+    store_routes.index_router,
+    store_routes.alias_router,
+    store_routes.store_router,
+    store_routes.key_router,
+    feed_routes.router,
+    store_routes.task_router,
     object_routes.router,
     instantsearch.router,
 )

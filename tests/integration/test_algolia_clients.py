@@ -16,7 +16,7 @@ import pytest
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
 from shelfwise.service.http.telemetry import WITHOUT_EFFECT
-from shelfwise.service.instantsearch.request import COUNTING
+from shelfwise.service.instantsearch.protocol_request import COUNTING
 from shelfwise.service.settings import Settings
 from tests.browser import PackagesUnavailableError
 from tests.browser.packages import node_modules, node_program

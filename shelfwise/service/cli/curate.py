@@ -27,7 +27,7 @@ from shelfwise.service.cli.output import (
     show_rows,
     write_json,
 )
-from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine, relation_line
+from shelfwise.service.cli.query import PageOptions, QueryArgument, open_engine, relation_line
 from shelfwise.service.curation.document_store import DocumentCodec, DocumentKind, read_entries
 from shelfwise.service.curation.synonyms import format_lines, read_lines
 from shelfwise.service.engine.editors import Preview, PreviewEditor, editor_of

@@ -19,8 +19,8 @@ from shelfwise.retrieval.errors import StoreForeignError
 from shelfwise.retrieval.events.privacy import utc_now
 from shelfwise.service.cli.options import command
 from shelfwise.service.cli.output import TerminalProgress, say
+from shelfwise.service.cli.query import show_page
 from shelfwise.service.cli.rebuild import show_rebuild
-from shelfwise.service.cli.search import show_page
 from shelfwise.service.cli.serve import serve as serve_command
 from shelfwise.service.demo import DemoFiles, write_demo_store
 from shelfwise.service.demo.grammar import PICTURE_MODEL

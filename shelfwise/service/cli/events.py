@@ -46,8 +46,8 @@ from shelfwise.service.events.event_log import (
 )
 from shelfwise.service.events.privacy import ErasureReport, erase_pseudonyms
 from shelfwise.service.events.privacy import expire as run_expire
-from shelfwise.service.reports.events import EventReport, stored_report
-from shelfwise.service.reports.exposure import ExposureReport, exposure_report
+from shelfwise.service.reports.event_report import EventReport, stored_report
+from shelfwise.service.reports.exposure_report import ExposureReport, exposure_report
 from shelfwise.service.settings import Settings, load_settings
 from shelfwise.service.sponsored.ledger import Ledger
 from shelfwise.service.training.derived_tables import DerivedTablesManager

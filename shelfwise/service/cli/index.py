@@ -29,7 +29,7 @@ from shelfwise.service.cli.output import (
     show_rows,
     time_text,
 )
-from shelfwise.service.cli.search import open_engine
+from shelfwise.service.cli.query import open_engine
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import cluster_versions
 from shelfwise.service.engine.versions import Rollback, VersionInfo, current_name, list_versions, roll_back

@@ -34,7 +34,7 @@ class Group(NamedTuple):
 
 COMMANDS: Mapping[str, Entry] = {
     "rebuild": Entry("shelfwise.service.cli.rebuild:rebuild", "Build an index from feeds, and publish it."),
-    "search": Entry("shelfwise.service.cli.search:search", "Search an index."),
+    "search": Entry("shelfwise.service.cli.query:search", "Search an index."),
     "serve": Entry("shelfwise.service.cli.serve:serve", "Serve an index over HTTP."),
     "mcp": Entry("shelfwise.service.cli.serve:mcp", "Let an AI assistant search an index over MCP."),
     "settings": Entry("shelfwise.service.cli.serve:show_settings", "List all settings with their values."),
@@ -61,17 +61,17 @@ GROUPS: Mapping[str, Group] = {
     "query": Group(
         "Suggestions, similar and related products, answers.",
         {
-            "answer": Entry("shelfwise.service.cli.search:answer", "Answer a question from the store's own texts."),
-            "suggest": Entry("shelfwise.service.cli.search:suggest", "Complete what a shopper has typed so far."),
-            "similar": Entry("shelfwise.service.cli.search:similar", "Show the products most similar to a product."),
-            "related": Entry("shelfwise.service.cli.search:related", "Show complements and substitutes of a product."),
-            "picture": Entry("shelfwise.service.cli.search:picture", "Show the products most similar to a picture."),
-            "recommend": Entry("shelfwise.service.cli.search:recommend", "Recommend products to a shopper."),
+            "answer": Entry("shelfwise.service.cli.query:answer", "Answer a question from the store's own texts."),
+            "suggest": Entry("shelfwise.service.cli.query:suggest", "Complete what a shopper has typed so far."),
+            "similar": Entry("shelfwise.service.cli.query:similar", "Show the products most similar to a product."),
+            "related": Entry("shelfwise.service.cli.query:related", "Show complements and substitutes of a product."),
+            "picture": Entry("shelfwise.service.cli.query:picture", "Show the products most similar to a picture."),
+            "recommend": Entry("shelfwise.service.cli.query:recommend", "Recommend products to a shopper."),
         },
     ),
     "answers": Group(
         "Questions of shoppers.",
-        {"unanswered": Entry("shelfwise.service.cli.search:unanswered", "List questions without an answer.")},
+        {"unanswered": Entry("shelfwise.service.cli.query:unanswered", "List questions without an answer.")},
     ),
     "curate": Group(
         "Rules, synonyms, campaigns and other documents, by kind.",

@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 from shelfwise.retrieval.events.addresses import address_group
 from shelfwise.service.http.errors import RequestError, error_response
 from shelfwise.service.http.middleware import EarlyRefusals
-from shelfwise.service.http.request import request_id
+from shelfwise.service.http.raw_request import request_id
 from shelfwise.service.http.telemetry import CONNECTIONS_CLOSED
 from shelfwise.service.worker_group import SharedCounts, WorkerGroup
 

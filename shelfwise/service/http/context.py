@@ -38,7 +38,7 @@ from shelfwise.service.http.fields import ReturnedFields
 from shelfwise.service.http.impressions import ImpressionRecorder, public_events, trusted_events
 from shelfwise.service.http.indexes import IndexRegistry, IndexUnavailableError, UnknownIndexError
 from shelfwise.service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
-from shelfwise.service.http.request import EXTENSION, INDEX, PREFIX, header_key
+from shelfwise.service.http.raw_request import EXTENSION, INDEX, PREFIX, header_key
 from shelfwise.service.http.schemas import json_response
 from shelfwise.service.http.tasks import TaskRunner
 from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS

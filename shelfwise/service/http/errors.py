@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from shelfwise.retrieval import errors
 from shelfwise.retrieval.updates.validation import decode_json
-from shelfwise.service.http.request import REQUEST_ID, is_protocol_path, request_id
+from shelfwise.service.http.raw_request import REQUEST_ID, is_protocol_path, request_id
 
 _log = structlog.get_logger("shelfwise.http")
 _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shelfwise.service.http.errors import RequestError, error_response, to_request_error
 from shelfwise.service.http.limits import Client, WorkerThreads
-from shelfwise.service.http.request import (
+from shelfwise.service.http.raw_request import (
     EXTENSION,
     INDEX,
     REQUEST_ID,

@@ -28,11 +28,11 @@ from shelfwise.service.http.context import (
 from shelfwise.service.http.errors import ProtocolErrorResponse, RequestError
 from shelfwise.service.http.indexes import UnknownIndexError
 from shelfwise.service.http.openapi import error_responses, struct_response
-from shelfwise.service.http.request import PREFIX
+from shelfwise.service.http.raw_request import PREFIX
 from shelfwise.service.http.schemas import MOST_ID
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from shelfwise.service.instantsearch.index_store import ProtocolStore
-from shelfwise.service.instantsearch.request import (
+from shelfwise.service.instantsearch.protocol_request import (
     FILTERING,
     SORTED_INDEX,
     JsonObject,

@@ -32,7 +32,7 @@ from shelfwise.retrieval.filters.parser import MAX_CHARACTERS, MAX_NESTING
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
 from shelfwise.service.curation.relevance import is_hidden
 from shelfwise.service.engine.request import MAX_OPTIONAL_FILTERS
-from shelfwise.service.instantsearch.request import AnyOf, Refinements
+from shelfwise.service.instantsearch.protocol_request import AnyOf, Refinements
 
 _NUMERIC = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _SPACES = re.compile(r"\s*")

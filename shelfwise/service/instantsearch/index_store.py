@@ -10,7 +10,7 @@ import msgspec
 from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.service.curation.document_store import SqliteFile
 from shelfwise.service.events.hot_reload import ReloadedFile
-from shelfwise.service.instantsearch.request import ViewSettings
+from shelfwise.service.instantsearch.protocol_request import ViewSettings
 
 FILE = "protocol.sqlite"
 _HOLDS = "settings of the InstantSearch protocol"

@@ -15,7 +15,7 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert, apply_change, validate_change
 from shelfwise.retrieval.updates.validation import EXACT, apply_patch, validate_id
 from shelfwise.service.engine.live import add_measures
-from shelfwise.service.instantsearch.request import JsonObject, objects, text
+from shelfwise.service.instantsearch.protocol_request import JsonObject, objects, text
 from shelfwise.service.instantsearch.response import ADDRESSES, Record, product_record
 
 MOST_WRITES = 1_000

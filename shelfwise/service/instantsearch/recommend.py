@@ -29,7 +29,7 @@ from shelfwise.service.engine.recommendations import GOES_WITH, RELATED_KINDS
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.hot_reload import ReloadedFile, follow_popularity
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
-from shelfwise.service.instantsearch.request import (
+from shelfwise.service.instantsearch.protocol_request import (
     Hooks,
     JsonObject,
     ProtocolSearch,

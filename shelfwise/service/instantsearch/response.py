@@ -22,7 +22,7 @@ from shelfwise.service.engine.spelling import TypedText
 from shelfwise.service.http.fields import select_fields
 from shelfwise.service.http.schemas import SPONSORED_LABEL
 from shelfwise.service.instantsearch.filters import AttributeCatalog, ProtocolAttribute
-from shelfwise.service.instantsearch.request import RecordView
+from shelfwise.service.instantsearch.protocol_request import RecordView
 
 _RECORD_SCHEMA: dict[str, Any] = {
     "required": ["objectID"],

@@ -30,10 +30,9 @@ from shelfwise.service.instantsearch.access import (
     narrowed,
     permit_of,
 )
-from shelfwise.service.instantsearch.events import MOST_EVENTS, parse_events
 from shelfwise.service.instantsearch.index_store import ProtocolStore
-from shelfwise.service.instantsearch.recommend import PurchaseStatistics, Recommender
-from shelfwise.service.instantsearch.request import (
+from shelfwise.service.instantsearch.protocol_events import MOST_EVENTS, parse_events
+from shelfwise.service.instantsearch.protocol_request import (
     MOST_NAME,
     Hooks,
     JsonObject,
@@ -43,6 +42,7 @@ from shelfwise.service.instantsearch.request import (
     parse_search,
     text,
 )
+from shelfwise.service.instantsearch.recommend import PurchaseStatistics, Recommender
 from shelfwise.service.instantsearch.response import (
     BatchResults,
     BrowseResult,
@@ -52,7 +52,7 @@ from shelfwise.service.instantsearch.response import (
     Record,
     SearchResult,
 )
-from shelfwise.service.instantsearch.search import SearchBatch, hit_window, parse_cursor
+from shelfwise.service.instantsearch.search_batch import SearchBatch, hit_window, parse_cursor
 
 _MOST_SEARCHES = 50
 _MOST_OBJECTS = 1_000

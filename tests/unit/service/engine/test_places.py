@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.unit.service.instantsearch.test_protocol_batch import HookRecorder
 
 from shelfwise.retrieval.errors import ChangeError, FilterError, QueryError, UnknownProductError
 from shelfwise.retrieval.records import Place, Product
@@ -14,12 +15,11 @@ from shelfwise.retrieval.updates.changes import Patch
 from shelfwise.service.app import create_app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.auth import KeyFile, Scope
-from shelfwise.service.instantsearch.search import SearchBatch
+from shelfwise.service.instantsearch.search_batch import SearchBatch
 from shelfwise.service.settings import ServiceSettings
 from tests.catalogs import BERLIN, ids
 from tests.oracle import metres_between
 from tests.services import add_key, narrowed
-from tests.unit.service.instantsearch.test_protocol_batch import HookRecorder
 
 NEAR = "distance(52.52, 13.405) < 20 km"
 AROUND = {"aroundLatLng": "52.52, 13.405", "aroundRadius": 20_000}

@@ -20,7 +20,7 @@ from shelfwise.retrieval.events.sqlite import SqliteEvents
 from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 from shelfwise.retrieval.records import EventKind
 from shelfwise.service.events.report_inputs import ReportInputs, read_inputs
-from shelfwise.service.reports.events import build_report
+from shelfwise.service.reports.event_report import build_report
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=3)

@@ -19,7 +19,7 @@ from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.service.http.errors import JsonRoute, handle_errors
 from shelfwise.service.http.limits import WorkerThreads
 from shelfwise.service.http.middleware import EarlyRefusals, ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
-from shelfwise.service.http.request import EXTENSION
+from shelfwise.service.http.raw_request import EXTENSION
 
 
 def application(seconds: float = 5.0) -> TestClient:

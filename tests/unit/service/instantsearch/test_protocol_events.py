@@ -8,8 +8,8 @@ import pytest
 
 from shelfwise.retrieval.errors import EventError, QueryError
 from shelfwise.retrieval.records import Event, EventKind
-from shelfwise.service.instantsearch.events import parse_events
-from shelfwise.service.instantsearch.request import JsonObject
+from shelfwise.service.instantsearch.protocol_events import parse_events
+from shelfwise.service.instantsearch.protocol_request import JsonObject
 
 AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CLICK: JsonObject = {

@@ -15,7 +15,7 @@ from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value, product_columns
 from shelfwise.retrieval.records import Product
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
-from shelfwise.service.instantsearch.request import JsonObject, Refinements, parse_search
+from shelfwise.service.instantsearch.protocol_request import JsonObject, Refinements, parse_search
 from shelfwise.service.instantsearch.response import product_record
 from tests.catalogs import products
 

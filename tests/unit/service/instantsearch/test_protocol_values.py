@@ -6,7 +6,7 @@ import pytest
 
 from shelfwise.retrieval.errors import QueryError, UnknownFieldError
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
-from shelfwise.service.instantsearch.request import (
+from shelfwise.service.instantsearch.protocol_request import (
     JsonObject,
     ProtocolSearch,
     RecordView,

@@ -10,7 +10,7 @@ import pytest
 
 from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.service.cli.events import show_report
-from shelfwise.service.reports.events import (
+from shelfwise.service.reports.event_report import (
     KindCount,
     ReasonCount,
     RejectCount,

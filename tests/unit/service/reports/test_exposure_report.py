@@ -10,7 +10,7 @@ import pytest
 
 from shelfwise.retrieval.errors import UnknownFieldError
 from shelfwise.retrieval.records import Product
-from shelfwise.service.reports.exposure import OTHERS, ExposureReport, groups_of, measure_exposure, with_targets
+from shelfwise.service.reports.exposure_report import OTHERS, ExposureReport, groups_of, measure_exposure, with_targets
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 PRODUCTS = [

@@ -15,8 +15,8 @@ from shelfwise.service.app import FEEDS_FOLDER, create_app
 from shelfwise.service.curation.switches import ServedSwitches, SwitchedPart
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.errors import RequestError
-from shelfwise.service.http.routes import feeds
-from shelfwise.service.http.routes.feeds import FeedFolder
+from shelfwise.service.http.routes import feed_routes
+from shelfwise.service.http.routes.feed_routes import FeedFolder
 from shelfwise.service.http.tasks import UPLOADS, TaskState
 from shelfwise.service.settings import ServiceSettings
 from tests.machine import within
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def calling(store: SearchEngine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr(feeds, "FEED_BYTES", 3_000_000)
+    monkeypatch.setattr(feed_routes, "FEED_BYTES", 3_000_000)
     settings = ServiceSettings(feeds=folder, body_bytes=1_000)
     with local_client(create_app(store, settings)) as client:
         yield client

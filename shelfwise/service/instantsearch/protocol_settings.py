@@ -17,7 +17,7 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import MAX_SORT_KEYS
 from shelfwise.service.instantsearch.filters import AttributeCatalog
 from shelfwise.service.instantsearch.index_store import IndexSettings, ProtocolStore
-from shelfwise.service.instantsearch.request import (
+from shelfwise.service.instantsearch.protocol_request import (
     COUNTING,
     MOST_NAME,
     PLACING,

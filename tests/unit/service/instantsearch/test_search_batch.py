@@ -27,9 +27,9 @@ from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Relations, write_popularity, write_relations
 from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch
 from shelfwise.service.http.auth import combine_filters
+from shelfwise.service.instantsearch.protocol_request import Hooks, JsonObject
 from shelfwise.service.instantsearch.recommend import PurchaseStatistics, Recommender
-from shelfwise.service.instantsearch.request import Hooks, JsonObject
-from shelfwise.service.instantsearch.search import SearchBatch
+from shelfwise.service.instantsearch.search_batch import SearchBatch
 from tests.catalogs import ids
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

@@ -36,7 +36,7 @@ from shelfwise.service.http.context import (
 )
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.openapi import struct_response
-from shelfwise.service.http.routes.curation import RevisionResponse
+from shelfwise.service.http.routes.curation_routes import RevisionResponse
 from shelfwise.service.http.schemas import (
     RESPONSES,
     AliasBody,
@@ -51,7 +51,7 @@ from shelfwise.service.http.schemas import (
 )
 from shelfwise.service.http.tasks import CANCELLABLE, Task, feed_paths
 from shelfwise.service.reports.analytics import Analytics, analytics
-from shelfwise.service.reports.events import EventReport, stored_report
+from shelfwise.service.reports.event_report import EventReport, stored_report
 from shelfwise.service.settings import SettingDescription, SettingSections, SettingSource
 
 store_router = WorkerRouter(prefix="/v1", tags=["store"], responses=RESPONSES)

@@ -11,7 +11,7 @@ from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert
 from shelfwise.service.http.auth import Permit
 from shelfwise.service.http.context import Contextual, MayRecord, MayWrite, ServiceContext, WorkerRouter
 from shelfwise.service.http.errors import RequestError
-from shelfwise.service.http.routes.search import PrivacyHeader, ProductPath
+from shelfwise.service.http.routes.search_routes import PrivacyHeader, ProductPath
 from shelfwise.service.http.schemas import (
     RESPONSES,
     ChangesBody,

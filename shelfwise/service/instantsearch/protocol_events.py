@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 from shelfwise.retrieval.errors import EventError
 from shelfwise.retrieval.records import Event, EventKind
 from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
-from shelfwise.service.instantsearch.request import JsonObject, objects
+from shelfwise.service.instantsearch.protocol_request import JsonObject, objects
 
 MOST_EVENTS = 1_000
 _MOST_OBJECTS = 100

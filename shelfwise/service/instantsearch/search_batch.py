@@ -34,7 +34,7 @@ from shelfwise.service.engine.request import (
 from shelfwise.service.engine.suggest import MOST_SUGGESTIONS, Suggestions
 from shelfwise.service.experiments.assignment import ShopperSearch
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
-from shelfwise.service.instantsearch.request import (
+from shelfwise.service.instantsearch.protocol_request import (
     COUNTING,
     MOST_NAME,
     Hooks,

@@ -24,7 +24,7 @@ from shelfwise.retrieval.updates.validation import decode_json
 from shelfwise.service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_PER_GROUP, MAX_SIZE
 from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch
-from shelfwise.service.http.request import describe_undecodable, find_undecodable
+from shelfwise.service.http.raw_request import describe_undecodable, find_undecodable
 
 JsonObject = Mapping[str, object]
 """A decoded JSON object whose values are not validated."""
