@@ -11,7 +11,7 @@ from shelfwise.service.curation.relevance import Relevance, RelevanceStore
 from shelfwise.service.curation.rules import Match, Pin, Rule, RuleStore, When
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from shelfwise.service.experiments.experiment import Experiment, Variant
-from shelfwise.service.experiments.store import ExperimentStore
+from shelfwise.service.experiments.experiment_store import ExperimentStore
 from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile, Scope
 from shelfwise.service.http.tasks import TaskQueue
 from shelfwise.service.instantsearch.index_store import ProtocolStore
@@ -30,7 +30,7 @@ def write_whole_index(root: Path) -> None:
     RuleStore(root).put([Rule("drills", (Pin(("1",)),), When("drill", Match.CONTAINS))])
     RelevanceStore(root).put([Relevance(margin=2.0)])
     SynonymStore(root).put([Synonym("drill", SynonymKind.TWO_WAY, ("drill", "screwdriver"))])
-    ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b")), aa_test=True))
+    ExperimentStore(root).put([Experiment("halves", (Variant("a"), Variant("b")), aa_test=True)])
     TaskQueue(root).add("learn", {})
     add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
     AdminToken(root).ensure()

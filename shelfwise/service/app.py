@@ -31,7 +31,7 @@ from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.answers.questions import load_questions
 from shelfwise.service.curation.switches import SwitchedPart
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.experiments.store import ServedExperiments
+from shelfwise.service.experiments.experiment_store import ExperimentStore
 from shelfwise.service.http import health
 from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile
 from shelfwise.service.http.connections import (
@@ -211,18 +211,16 @@ def _open_indexes(
                 folder.mkdir(parents=True, exist_ok=True)
             return folder
 
-        experiments = ServedExperiments(engine.root)
         if engine.exploration:
-            experiments.store.ensure_key()
+            ExperimentStore(engine.root).ensure_key()
         # While another thread loads them for the first time, a search would take part in none.
-        experiments.reload_if_changed()
+        engine.experiments.reload_if_changed()
         turn = source / _TURN_FILE if isinstance(source, Path) else None
         return ServiceContext(
             name,
             engine,
             shared,
             ImpressionRecorder(engine.record, engine.rules.exposure.count),
-            experiments,
             TaskRunner(engine.root, command_job(engine.root, feeds_folder, turn)),
             feeds_folder,
             (protocol, PurchaseStatistics(engine.root)),

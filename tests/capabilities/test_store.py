@@ -131,7 +131,7 @@ def test_exposure(store: SearchEngine) -> None:
 def test_experiments(client: TestClient, store: SearchEngine) -> None:
     split = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
     shoppers, seen = 30, {"merging.now": 0, "merging.rrf": 0}
-    assert client.put("/v1/experiments", json=split).json() == {"changed": True}
+    assert client.put("/v1/experiments", json={"documents": [split]}).json() == {"revision": 1}
     for number in range(shoppers):
         client._transport.client = (f"192.0.2.{number}", 50_000)  # type: ignore[attr-defined]
         request: dict[str, str | int] = {"q": "cordless drill", "size": 3, "shopper": f"u{number}"}
@@ -154,10 +154,11 @@ def test_experiments(client: TestClient, store: SearchEngine) -> None:
     assert figures["now"]["figures"]["click_through"] == 0
     assert figures["rrf"]["figures"]["click_through"] == 1
     assert report["analysis"]["decisions"][0]["outcome"] == "not yet"
-    assert client.post("/v1/experiments/merging/stop").json() == {"changed": True}
+    assert client.patch("/v1/experiments/merging", json={"enabled": False}).json() == {"revision": 2}
     assert "~" not in client.get("/v1/search", params={"q": "drill", "shopper": "u1"}).json()["query_id"]
-    (listed,) = client.get("/v1/experiments").json()["experiments"]
-    assert (listed["experiment"], listed["state"]) == (split, "stopped")
+    found = client.get("/v1/experiments").json()
+    (listed,) = found["documents"]
+    assert (listed, found["details"]["states"]) == ({**listed, **split}, {"merging": {"state": "ended"}})
 
 
 def test_sponsored_placement(client: TestClient) -> None:

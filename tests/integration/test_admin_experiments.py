@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import expect
 
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.experiments import Experiment, ExperimentStore, Mode, Unit, Variant, VariantOptions
+from shelfwise.service.experiments.experiment import Experiment, Mode, Unit, Variant, VariantOptions
+from shelfwise.service.experiments.experiment_store import ExperimentStore
 from shelfwise.service.settings import Settings
 from tests.browsers import Visit, serious_faults, served, visiting
 from tests.learning_stores import record_searches
@@ -71,7 +72,7 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         row(visit, "order").get_by_text("running").wait_for()
         (stored,) = store.read().documents
         variants = Variant("now"), Variant("merged", VariantOptions(ranker="off"))
-        assert stored.experiment == Experiment("order", variants, unit=Unit.SESSION, share=0.5)
+        assert stored == Experiment("order", variants, unit=Unit.SESSION, share=0.5, starts=stored.starts)
         for each in ("split by session of 50.0%", "now: unchanged", "merged: ranker off"):
             expect(row(visit, "order")).to_contain_text(each)
         visit.page.get_by_role("button", name="Copy order").click()
@@ -79,11 +80,11 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         visit.page.get_by_role("checkbox", name="Enabled").uncheck()
         visit.page.get_by_role("button", name="Save").click()
         row(visit, "order-2").get_by_text("draft").wait_for()
-        assert store.get("order-2").experiment.variants == stored.experiment.variants
+        assert store.get("order-2").variants == stored.variants
         visit.page.get_by_role("button", name="Stop order", exact=True).click()
-        row(visit, "order").get_by_text("stopped").wait_for()
+        row(visit, "order").get_by_text("ended").wait_for()
         assert asked == ["Stop order permanently? Its results are kept."]
-        assert store.get("order").stopped is not None
+        assert store.get("order").ends is not None
 
 
 def refused(visit: Visit, field: Locator, message: str) -> None:
@@ -101,8 +102,8 @@ def test_report_shows_result_in_words_and_figures(
 ) -> None:
     store = ExperimentStore(root, clock=lambda: datetime.now(UTC) - timedelta(hours=3))
     for experiment in (MERGING, DRAFT):
-        store.put(experiment)
-    ExperimentStore(root).put(replace(LATER, variants=(Variant("a"), Variant("b", VariantOptions(rules=False)))))
+        store.put([experiment])
+    ExperimentStore(root).put([replace(LATER, variants=(Variant("a"), Variant("b", VariantOptions(rules=False))))])
     record_searches(root, 40)
     with visiting(browser, address, color_scheme=theme, viewport={"width": width, "height": 800}) as visit:
         page = visit.page

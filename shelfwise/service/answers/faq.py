@@ -28,7 +28,7 @@ from shelfwise.retrieval.store.files import file_stamp
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
 from shelfwise.service.answers.facts import sentence_coverage, sentences_of
 from shelfwise.service.answers.questions import Question, concept_terms, content_terms, split_words
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text
+from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text
 from shelfwise.service.engine.editors import DocumentEditor, ServedDocuments
 from shelfwise.service.engine.snapshot import Snapshot
 
@@ -81,7 +81,7 @@ def _from_user(entry: FaqEntry) -> FaqEntry:
 _VECTORS = "CREATE TABLE vectors (encoder TEXT, key TEXT, vector BLOB, PRIMARY KEY (encoder, key)) WITHOUT ROWID;"
 
 
-class FaqStore(EditableStore[FaqEntry]):
+class FaqStore(DocumentStore[FaqEntry]):
     """The entries of an index directory, their changes and their vectors (INDEX/answers.sqlite)."""
 
     kind = DocumentCodec(

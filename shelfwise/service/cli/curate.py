@@ -225,7 +225,7 @@ def _show_documents(
     rows = []
     for each in documents:
         state = "" if each.get("enabled", True) else "off"
-        if kind is DocumentKind.CAMPAIGNS:
+        if "states" in details:
             state = details["states"][each["id"]].state
         text = Text(printable(_line(each)), style="dim" if state == "off" else "")
         if fault := faults.get(each.get("id", "")):
@@ -244,7 +244,7 @@ def _detail_lines(details: Mapping[str, Any]) -> Iterable[str]:
         limits = f"at least {each.at_least or 0:.2%}, at most {1 if each.at_most is None else each.at_most:.2%}"
         reached = f"{each.share:.2%} of attention today ({each.searches:,} counted), {limits}"
         yield f"{each.rule}: {each.filters}: {reached}; offset {each.strength:+.2f} deviations"
-    for name, state in details.get("states", {}).items():
+    for name, state in details.get("states", {}).items() if "enabled" in details else ():
         yield f"{name}: {state.spent:.2f} spent, {state.spent_today:.2f} today"
     if "relations" in details and not details["relations"]:
         yield "No relation of this product alone. To update all: shelfwise events refresh INDEX"

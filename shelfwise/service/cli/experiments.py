@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +12,10 @@ from rich.text import Text
 from typer import Argument
 
 from shelfwise.rerank.evaluation.statistics import Interval
+from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
-from shelfwise.service.cli.output import TerminalProgress, emit, say, show_notices, show_rows
+from shelfwise.service.cli.output import TerminalProgress, emit, emit_revision, say, show_notices, show_rows
+from shelfwise.service.curation.document_store import read_entries
 from shelfwise.service.experiments.analysis import (
     DraftFigures,
     ExperimentReport,
@@ -22,9 +24,8 @@ from shelfwise.service.experiments.analysis import (
     report_document,
     stored_report,
 )
-from shelfwise.service.experiments.assignment import check_rankers, stored_problem
-from shelfwise.service.experiments.experiment import Experiment, Goal, Variant, experiment_document, read_experiment
-from shelfwise.service.experiments.store import ExperimentStore, StoredExperiment, stored_document
+from shelfwise.service.experiments.experiment import Experiment, Goal, experiment_document
+from shelfwise.service.experiments.experiment_store import ExperimentStore
 from shelfwise.service.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,26 +35,14 @@ ExperimentFile = Annotated[Path, Argument(help="A JSON or TOML file: docs/experi
 ExperimentId = Annotated[str, Argument(help="Id of an experiment.", metavar="EXPERIMENT")]
 
 
-@command("experiments list store")
-def list_experiments(index: Index) -> None:
-    """List the experiments of an index, and their states."""
-    now, stored = datetime.now(UTC), _store(index).read().documents
-    emit(stored, _show_experiments, now, document=[stored_document(each, now) for each in stored])
-
-
-@command("experiments put store merging.toml --by m7")
-def put(index: Index, file: ExperimentFile, by: By = "") -> None:
-    """Add an experiment, or replace one that has not started. Searches take part at once."""
-    experiment, store = read_experiment(file), _store(index)
-    check_rankers(experiment, stored_problem(index))
-    _emit_change(store.put(experiment, who=by), f"{experiment.id} is stored.", f"{experiment.id} is unchanged.")
-
-
 @command("experiments plan store merging.toml")
 def plan(index: Index, file: ExperimentFile, settings: SettingsFile = None) -> None:
     """Estimate from the log, before an experiment runs, the effect of each variant and the shoppers that it needs."""
     check_index(index)
-    experiment = read_experiment(file)
+    experiments = [ExperimentStore.kind.validate(each) for each in read_entries(file, ExperimentStore.kind)]
+    if len(experiments) != 1:
+        raise ExperimentError(f"{file} has {len(experiments)} experiments; name a file with the one to plan")
+    experiment = experiments[0]
     # Imports the training of rankers, which other commands do not need.
     from shelfwise.service.reports.experiment_plan import plan_experiment
 
@@ -65,9 +54,11 @@ def plan(index: Index, file: ExperimentFile, settings: SettingsFile = None) -> N
 
 @command("experiments stop store merging --by m7")
 def stop(index: Index, experiment: ExperimentId, by: By = "") -> None:
-    """End an experiment permanently; its results are kept."""
-    changed = _store(index).stop(experiment, who=by)
-    _emit_change(changed, f"{experiment} is stopped.", f"{experiment} had already ended.")
+    """Switch an experiment off: a running one ends permanently, and its results are kept."""
+    check_index(index)
+    store = ExperimentStore(index)
+    before = store.revision()
+    emit_revision(before, store.patch(experiment, {"enabled": False}, who=by), f"{experiment} is switched off")
 
 
 @command("experiments report store merging")
@@ -78,15 +69,6 @@ def report(index: Index, experiment: ExperimentId) -> None:
     emit(found, _show_report, document=report_document(found))
 
 
-def _store(index: Path) -> ExperimentStore:
-    check_index(index)
-    return ExperimentStore(index)
-
-
-def _emit_change(changed: bool, done: str, same: str) -> None:
-    emit({"changed": changed}, lambda _: say(done if changed else same))
-
-
 _WORDS = {
     Goal.CLICK_THROUGH: "clicked searches",
     Goal.EMPTY: "empty searches",
@@ -95,22 +77,6 @@ _WORDS = {
     Goal.PURCHASES: "purchases a shopper",
 }
 _RATES = frozenset({Goal.CLICK_THROUGH, Goal.EMPTY, Goal.ABANDONED})
-
-
-def _show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
-    rows = [
-        (
-            each.experiment.id,
-            each.state(now),
-            each.begins if each.experiment.enabled else None,
-            each.over,
-            _how(each.experiment),
-            "; ".join(map(_variant, each.experiment.variants)),
-        )
-        for each in listed
-    ]
-    names = "experiment", "state", "from", "until", "mode", "variants"
-    show_rows(names, rows, empty="No experiments. To add one: shelfwise experiments put INDEX FILE")
 
 
 def _show_report(report: ExperimentReport) -> None:
@@ -157,11 +123,6 @@ def _show_plan(found: ExperimentPlan) -> None:
 def _how(experiment: Experiment) -> str:
     of_all = "" if experiment.share == 1 else f" of {experiment.share:.0%}"
     return f"{experiment.mode} by {experiment.unit}{of_all}"
-
-
-def _variant(variant: Variant) -> str:
-    given = ", ".join(f"{name} {value}" for name, value in variant.options.given.items())
-    return f"{variant.name} ({given or 'unchanged'})"
 
 
 def _estimate_rows(plan: VariantPlan) -> Iterator[tuple[str | float, ...]]:

@@ -97,8 +97,6 @@ GROUPS: Mapping[str, Group] = {
     "experiments": Group(
         "A/B tests and interleaving of rankings.",
         {
-            "list": Entry("shelfwise.service.cli.experiments:list_experiments", "List the experiments."),
-            "put": Entry("shelfwise.service.cli.experiments:put", "Add an experiment."),
             "plan": Entry(
                 "shelfwise.service.cli.experiments:plan", "Estimate an experiment from the log, before it runs."
             ),

@@ -326,6 +326,7 @@ class DocumentKind(StrEnum):
     RELEVANCE = "relevance"
     CAMPAIGNS = "campaigns"
     ANSWERS = "answers"
+    EXPERIMENTS = "experiments"
 
 
 class _Named(Protocol):
@@ -476,7 +477,6 @@ GROUP BY id) ON id = changed AND revision = first
 class DocumentStore(Generic[Entry]):
     """The entries of one kind of an index directory: INDEX/rules.sqlite for rules. Threads and processes may use it at
     the same time; the file is created by the first change. Changes are durable when a method returns, all or none.
-    Subclasses have the methods that change entries.
 
     All methods raise StoreError, or its subclasses StoreDamagedError and StoreForeignError, if the file cannot be used,
     and the kind's own error for an invalid or unknown entry.
@@ -620,10 +620,6 @@ class DocumentStore(Generic[Entry]):
     @staticmethod
     def _revision(cursor: sqlite3.Cursor) -> int:
         return int(cursor.execute(_REVISION).fetchone()[0])
-
-
-class EditableStore(DocumentStore[Entry]):
-    """A document store whose entries can be replaced, deleted and rolled back at any time."""
 
     def put(self, entries: Sequence[Entry], *, gone: Iterable[str] = (), who: str = "") -> int:
         """Adds entries, or replaces those with the same id, and deletes the ids in `gone`; returns the revision, which

@@ -10,7 +10,7 @@ import msgspec
 
 from shelfwise.retrieval.errors import RelationError
 from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text
+from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text
 
 _LONGEST_ID = 1_000
 
@@ -72,7 +72,7 @@ def removed_from(product: str, corrections: Sequence[RelationCorrection]) -> fro
     return frozenset(seen[0] for _, seen in pairs if seen)
 
 
-class RelationStore(EditableStore[RelationCorrection]):
+class RelationStore(DocumentStore[RelationCorrection]):
     """The corrections of an index directory and their changes (INDEX/relations.sqlite); its errors are
     RelationError."""
 

@@ -15,7 +15,7 @@ from shelfwise.retrieval.errors import RelevanceError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 from shelfwise.retrieval.text.vocabulary import words_of
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore
+from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore
 
 DOCUMENT_ID = "relevance"
 """Id of the only document of an index."""
@@ -135,7 +135,7 @@ def _check(relevance: Relevance, place: str) -> Relevance:
     return relevance
 
 
-class RelevanceStore(EditableStore[Relevance]):
+class RelevanceStore(DocumentStore[Relevance]):
     """The relevance settings of an index directory and their changes (INDEX/relevance.sqlite): one document, or none
     for the defaults."""
 

@@ -16,7 +16,7 @@ from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.text.product_types import MOST_WORDS, type_phrase
 from shelfwise.service.curation.document_store import (
     DocumentCodec,
-    EditableStore,
+    DocumentStore,
     check_text,
     convert_document,
     plain_fields,
@@ -336,7 +336,7 @@ def _check_number(place: str, number: int, least: int, most: int) -> None:
         raise RuleError(f"{place}: is {number:,}, it can be {least:,} to {most:,}", field=field)
 
 
-class RuleStore(EditableStore[Rule]):
+class RuleStore(DocumentStore[Rule]):
     """The rules of an index directory and their changes (INDEX/rules.sqlite); its errors are RuleError."""
 
     kind = DocumentCodec(

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from shelfwise.retrieval.errors import RelevanceError
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, StoredDocuments
+from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, StoredDocuments
 from shelfwise.service.events.hot_reload import ReloadedFile
 
 _RELOAD_SECONDS = 0.25
@@ -30,7 +30,7 @@ class Switch:
     on: bool
 
 
-class SwitchStore(EditableStore[Switch]):
+class SwitchStore(DocumentStore[Switch]):
     """The switches of an index directory and their changes (INDEX/switches.sqlite); a part without one is off."""
 
     kind = DocumentCodec(one="switch", many="switches", entry=Switch, application=0x53575357, error=RelevanceError)

@@ -14,7 +14,7 @@ from shelfwise.retrieval.errors import SynonymError
 from shelfwise.retrieval.text.analysis import fold, phrase_key
 from shelfwise.retrieval.text.synonyms import SynonymRule
 from shelfwise.retrieval.text.vocabulary import words_of
-from shelfwise.service.curation.document_store import DocumentCodec, EditableStore, check_text
+from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text
 
 _LONGEST_NAME = 60
 
@@ -173,7 +173,7 @@ def _with_id(synonym: Synonym) -> Synonym:
     return synonym if synonym.id else name_synonym(synonym.kind, synonym.phrases, synonym.to, enabled=synonym.enabled)
 
 
-class SynonymStore(EditableStore[Synonym]):
+class SynonymStore(DocumentStore[Synonym]):
     """The synonyms of an index directory and their changes (INDEX/synonyms.sqlite); its errors are SynonymError."""
 
     kind = DocumentCodec(

@@ -27,7 +27,6 @@ from shelfwise.service.curation.document_store import (
     DocumentCodec,
     DocumentKind,
     DocumentStore,
-    EditableStore,
     Entry,
     StoredDocuments,
     day_of,
@@ -206,7 +205,7 @@ class DocumentEditor(Generic[Entry]):
 
     def __init__(
         self,
-        store: EditableStore[Entry],
+        store: DocumentStore[Entry],
         reload_if_changed: Callable[[Snapshot], None],
         snapshot: Callable[[], Snapshot],
     ) -> None:
@@ -291,7 +290,7 @@ class PreviewEditor(DocumentEditor[Entry]):
 
     def __init__(
         self,
-        store: EditableStore[Entry],
+        store: DocumentStore[Entry],
         reload_if_changed: Callable[[Snapshot], None],
         snapshot: Callable[[], Snapshot],
         search: Callable[..., Page],

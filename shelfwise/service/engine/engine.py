@@ -70,6 +70,7 @@ from shelfwise.service.engine.spelling import Completion, VisibleCatalog
 from shelfwise.service.engine.suggest import Suggester, Suggestions
 from shelfwise.service.events.hot_reload import Recorder, follow_popularity
 from shelfwise.service.events.signals import NO_RELATIONS
+from shelfwise.service.experiments.experiment_store import EngineExperiments, stored_problem
 from shelfwise.service.experiments.exploration import Exploration
 from shelfwise.service.sponsored.placement import EngineCampaigns, SponsoredPlacement, is_sponsored_click
 
@@ -125,6 +126,8 @@ class SearchEngine:
         self._answering = Answering(store.root)
         self._sponsored = SponsoredPlacement(store.root, lambda: self._ranker.memory)
         self.switches = ServedSwitches(store.root)
+        problem = self.ranker_problem if models else stored_problem(store.root)
+        self.experiments = EngineExperiments(store.root, lambda: self.snapshot, problem)
         expansions = (self._expansions,) if models else ()
         self._files = (*expansions, self._popularity, self._relations, self._rules.exposure)
         """Reloaded when they change, before the companions."""
@@ -228,7 +231,8 @@ class SearchEngine:
     @property
     def notices(self) -> tuple[str, ...]:
         """Problems that do not stop searches, such as a damaged newer version."""
-        followed = (self._synonyms, *self._files, *self._companions, self.switches, self._version, self.recorder)
+        parts = (self.switches, self.experiments, self._version, self.recorder)
+        followed = (self._synonyms, *self._files, *self._companions, *parts)
         unanswered = (self._unanswered,) if self._unanswered else ()
         return (*self.snapshot.notices, *(notice for each in followed for notice in each.notices), *unanswered)
 

@@ -29,7 +29,7 @@ from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.report_inputs import ReportInputs, read_inputs
 from shelfwise.service.experiments.assignment import ExplorationMark, SplitMark, read_marks
 from shelfwise.service.experiments.experiment import Experiment, Goal, Mode, Unit, experiment_document
-from shelfwise.service.experiments.store import ExperimentStore, StoredExperiment
+from shelfwise.service.experiments.experiment_store import ExperimentStore
 
 Document = dict[str, Any]
 
@@ -469,29 +469,29 @@ def stored_report(index: Path, experiment_id: str, now: datetime) -> ExperimentR
     """The report; raises ExperimentError for an unknown experiment, StoreMissingError if no tables were derived from
     events yet."""
     store = ExperimentStore(index)
-    stored = store.get(experiment_id)
-    return experiment_report(stored, store.read().key, read_inputs(index / EVENTS_FOLDER / DERIVED_FOLDER), now)
+    experiment = store.get(experiment_id)
+    return experiment_report(experiment, store.read().key, read_inputs(index / EVENTS_FOLDER / DERIVED_FOLDER), now)
 
 
-def experiment_report(stored: StoredExperiment, key: bytes, inputs: ReportInputs, now: datetime) -> ExperimentReport:
+def experiment_report(experiment: Experiment, key: bytes, inputs: ReportInputs, now: datetime) -> ExperimentReport:
     """The report of an experiment from cleaned events, without those of bots."""
-    experiment, window = stored.experiment, inputs.window
-    begins, alpha = stored.begins, ALPHA / (len(experiment.variants) - 1)
+    window, alpha = inputs.window, ALPHA / (len(experiment.variants) - 1)
+    begins = experiment.starts or window.last
     until = max(min(window.last, now), begins)
-    course = Course(begins, until, stored.over, experiment.planned, alpha)
+    course = Course(begins, until, experiment.ends, experiment.planned, alpha)
     if experiment.mode == Mode.INTERLEAVE:
         analysis = draft_analysis(experiment, draft_outcomes(inputs.honest, experiment, key), course)
     else:
         found = split_outcomes(inputs.honest, inputs.sessions.select("session_number", "session"), experiment, key)
         analysis = split_analysis(experiment, found, course)
     notices: tuple[str, ...] = ()
-    if stored.begins < window.first:
+    if begins < window.first:
         notices = (f"it started before {window.first:%Y-%m-%d}, where the tables start: refresh with more --days",)
     return ExperimentReport(
         experiment,
-        stored.state(now),
-        stored.begins,
-        stored.over,
+        experiment.state(now),
+        begins,
+        experiment.ends,
         inputs.made,
         window.first,
         window.last,

@@ -11,24 +11,22 @@ import re
 import uuid
 from base64 import urlsafe_b64encode
 from bisect import bisect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
 
-from shelfwise.retrieval.errors import ExperimentError, ModelError
+from shelfwise.retrieval.errors import ModelError
 from shelfwise.retrieval.records import Hit, Page
 from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
 from shelfwise.service.engine.request import MAX_SIZE, SearchRequest
 from shelfwise.service.experiments.experiment import Experiment, Mode, Unit, Variant
-from shelfwise.service.experiments.store import StoredExperiment, StoredExperiments
+from shelfwise.service.experiments.experiment_store import StoredExperiments, unserved_reason
 
 if TYPE_CHECKING:
     from shelfwise.service.engine.engine import SearchEngine
-    from shelfwise.service.experiments.store import ServedExperiments
 
 UNSERVED = Counter(
     "shelfwise_unserved_experiment_searches",
@@ -261,23 +259,22 @@ def answer_search(engine: SearchEngine, running: StoredExperiments, search: Shop
         return _assign_and_search(engine, running, search)
     except ModelError:
         # The ranker stopped serving after the check.
-        others = tuple(each for each in running.documents if "ranker" not in each.experiment.touches)
+        others = tuple(each for each in running.documents if "ranker" not in each.touches)
         return _assign_and_search(engine, replace(running, documents=others), search)
 
 
 def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search: ShopperSearch) -> MarkedPage:
     marks: list[Mark] = []
     options: dict[str, str | bool] = {}
-    draft: StoredExperiment | None = None
-    for stored, unit in _assignments(running, search):
-        experiment = stored.experiment
+    draft: Experiment | None = None
+    for experiment, unit in _assignments(running, search):
         if unserved_reason(experiment, engine.ranker_problem):
             options |= _control(engine, experiment)
             UNSERVED.labels(experiment.id).inc()
         elif experiment.mode == Mode.INTERLEAVE:
-            draft = stored
+            draft = experiment
         else:
-            variant = variant_of(experiment, stored.salt, unit)
+            variant = variant_of(experiment, running.salt(experiment.id), unit)
             options |= variant.options.given
             marks.append(SplitMark(experiment.id, variant.name))
     search = replace(search, request=_with_options(search.request, options))
@@ -285,7 +282,7 @@ def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search:
         page = engine.search(replace(search.request, explore=_explorer(running, search)))
         marks += _exploration_marks(page)
     else:
-        page, mark = _interleave(engine, search, draft)
+        page, mark = _interleave(engine, search, draft, running.salt(draft.id))
         marks += [mark] if mark else []
     is_named = search.shopper or search.session
     query_id = uuid.uuid4().hex if is_named else engine.recorder.answer_id(search.request.text, page)
@@ -306,16 +303,15 @@ def _exploration_marks(page: Page) -> Iterator[ExplorationMark]:
             yield ExplorationMark(rank, hit.propensity)
 
 
-def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
+def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tuple[Experiment, str]]:
     """The experiments in which a search takes part, with its units."""
     request = search.request
     if request.sort or request.explain or request.per_group > 1 or not request.size:
         return []
     units = [
-        (each, unit_of(each.experiment, search.shopper, search.session, search.request.query_key))
-        for each in running.documents
+        (each, unit_of(each, search.shopper, search.session, search.request.query_key)) for each in running.documents
     ]
-    return [(each, unit) for each, unit in units if unit and takes_part(each.experiment, each.salt, unit)]
+    return [(each, unit) for each, unit in units if unit and takes_part(each, running.salt(each.id), unit)]
 
 
 def _with_options(request: SearchRequest, options: Mapping[str, str | bool]) -> SearchRequest:
@@ -330,9 +326,11 @@ def _control(engine: SearchEngine, experiment: Experiment) -> dict[str, str | bo
     return options.given
 
 
-def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExperiment) -> tuple[Page, DraftMark | None]:
+def _interleave(
+    engine: SearchEngine, search: ShopperSearch, experiment: Experiment, salt: bytes
+) -> tuple[Page, DraftMark | None]:
     request = search.request
-    first, second = (_with_options(request, variant.options.given) for variant in stored.experiment.variants)
+    first, second = (_with_options(request, variant.options.given) for variant in experiment.variants)
     depth = request.page * request.size
     if depth > DEEPEST:
         return engine.search(first), None
@@ -341,7 +339,7 @@ def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExper
         engine.search(replace(second, size=depth, page=1, facets=(), ranges=())),
     )
     lists = [list(map(_group_of, page.hits)) for page in pages]
-    draft = team_draft(lists[0], lists[1], depth, _seed(stored.salt, search), _held(*pages))
+    draft = team_draft(lists[0], lists[1], depth, _seed(salt, search), _held(*pages))
     hits = {_group_of(hit): hit for page in reversed(pages) for hit in page.hits}
     start = depth - request.size
     page = replace(
@@ -354,7 +352,7 @@ def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExper
         exposure_goals=(),  # the order is not that of a single rule
     )
     teams = draft.teams[start:]
-    return page, DraftMark(stored.experiment.id, start + 1, teams) if teams else None
+    return page, DraftMark(experiment.id, start + 1, teams) if teams else None
 
 
 def _group_of(hit: Hit) -> str:
@@ -377,57 +375,3 @@ def _seed(salt: bytes, search: ShopperSearch) -> bytes:
 
 def _sum_timings(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
     return {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}}
-
-
-# While one of an experiment's rankers cannot serve, no one takes part in any of its variants: shoppers who do not get
-# the answers of their variant would make the variants look alike.
-
-Problem = Callable[[str], str]
-"""The reason why the ranker of a name (empty for the serving one) cannot serve; empty if it can. An engine's is
-`SearchEngine.ranker_problem`."""
-
-
-def unserved_reason(experiment: Experiment, problem: Problem) -> str:
-    """The reason why an experiment cannot be answered now; empty if it can, as always without rankers."""
-    if "ranker" not in experiment.touches:
-        return ""
-    options = [variant.options for variant in experiment.variants]
-    # A variant without a ranker uses the serving one; without that, it would equal a variant with "off".
-    names = dict.fromkeys(each.ranker or "" for each in options if each.stage != "merged")
-    return next(filter(None, map(problem, names)), "")
-
-
-def check_rankers(experiment: Experiment, problem: Problem) -> None:
-    """Raises ExperimentError if one of the rankers cannot serve."""
-    if why := unserved_reason(experiment, problem):
-        raise ExperimentError(f"experiment {experiment.id!r}: ranker: {why}", field="ranker")
-
-
-def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
-    """Reasons why the experiments of a service are outdated, and which ones are paused."""
-    running = [each.experiment for each in served.running().documents]
-    paused = [
-        f"no shopper is assigned to the experiment {each.id}: {why}"
-        for each in running
-        if (why := unserved_reason(each, engine.ranker_problem))
-    ]
-    return (*served.notices, *paused)
-
-
-def stored_problem(index: Path) -> Problem:
-    """`Problem` for an index directory that is not opened."""
-    from shelfwise.rerank.model_store import OFF
-    from shelfwise.rerank.ranker.spec import ranker_store
-    from shelfwise.service.engine.versions import stored_encoding
-
-    registry, encoding = ranker_store(index), stored_encoding(index)
-
-    def problem(name: str) -> str:
-        try:
-            if name and name != OFF:
-                registry.servable(name, encoding)
-        except ModelError as error:
-            return str(error)
-        return "" if name or registry.serving(encoding).model else "no ranker serves"
-
-    return problem

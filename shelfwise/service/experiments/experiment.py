@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 
 from shelfwise.rerank.model_store import DEFAULT_MODEL, OFF
 from shelfwise.rerank.ranker.spec import RANKERS
 from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.retrieval.index.fusion import DEFAULT, METHODS
-from shelfwise.retrieval.updates.validation import CONTROL, is_writable, read_document
-from shelfwise.service.curation.document_store import convert_document, plain_fields
+from shelfwise.retrieval.updates.validation import CONTROL, is_writable
+from shelfwise.service.curation.document_store import plain_fields
 
 
 class Mode(StrEnum):
@@ -95,9 +94,9 @@ class Experiment:
     share: float = 1.0
     """Share of all units that take part."""
     starts: datetime | None = None
-    """Start time with its zone; None for when it is added."""
+    """Start time with its zone; the store sets it to the time when the experiment is enabled, if that is later."""
     ends: datetime | None = None
-    """End time (exclusive) with its zone; None for when it is stopped."""
+    """End time (exclusive) with its zone; the store sets it when a running experiment is switched off."""
     enabled: bool = True
     """Whether shoppers take part; otherwise it is a draft, which can be changed."""
     goal: Goal = Goal.CLICK_THROUGH
@@ -115,8 +114,21 @@ class Experiment:
         """The options that any of its variants sets."""
         return frozenset(name for variant in self.variants for name in variant.options.given)
 
+    def has_begun(self, now: datetime) -> bool:
+        """Whether shoppers may have taken part."""
+        return self.enabled and self.starts is not None and self.starts <= now
 
-MOST_FILE_BYTES = 1 << 20
+    def runs(self, now: datetime) -> bool:
+        """Whether searches take part now."""
+        return self.has_begun(now) and (self.ends is None or now < self.ends)
+
+    def state(self, now: datetime) -> str:
+        """One of draft, waiting, running and ended."""
+        if not self.enabled:
+            return "draft"
+        if not self.has_begun(now):
+            return "waiting"
+        return "running" if self.runs(now) else "ended"
 
 
 def experiment_document(experiment: Experiment) -> dict[str, object]:
@@ -130,20 +142,6 @@ def experiment_document(experiment: Experiment) -> dict[str, object]:
     return made
 
 
-def parse_experiment(document: object, place: str = "the experiment") -> Experiment:
-    """The validated experiment from plain values; raises ExperimentError, which names the field."""
-    made = convert_document(document, Experiment, place, ExperimentError)
-    validate_experiment(made)
-    return made
-
-
-def read_experiment(path: Path) -> Experiment:
-    """The experiment of a JSON or TOML file; raises ExperimentError if it cannot be read."""
-    return parse_experiment(read_document(path, MOST_FILE_BYTES, ExperimentError), str(path))
-
-
-MOST_EXPERIMENTS = 1_000
-"""Maximum number of experiments of an index, including ended ones."""
 MOST_AT_ONCE = 4
 MOST_VARIANTS = 8
 LONGEST_ID = 32
@@ -160,10 +158,10 @@ _YEARS = range(2000, 2200)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
-def validate_experiment(experiment: Experiment) -> None:
-    """Raises ExperimentError, which names the field, the problem and the remedy."""
-    _check_plain(experiment.id, "id", LONGEST_ID, "the experiment")
-    place = f"experiment {experiment.id!r}"
+def check_experiment(experiment: Experiment, place: str) -> Experiment:
+    """The experiment itself; raises ExperimentError, whose message begins with the place and names the field, the
+    problem and the remedy."""
+    _check_plain(experiment.id, "id", LONGEST_ID, place)
     if len(experiment.name) > LONGEST_NAME or not is_writable(experiment.name) or CONTROL.search(experiment.name):
         raise _wrong(place, "name", f"must be at most {LONGEST_NAME} characters without control characters")
     _check_number(place, "share", experiment.share, 1.0)
@@ -172,6 +170,7 @@ def validate_experiment(experiment: Experiment) -> None:
         raise _wrong(place, "planned", f"is {experiment.planned:,}, it can be 100 to {MOST_PLANNED:,} shoppers")
     _check_time(place, experiment)
     _check_variants(place, experiment)
+    return experiment
 
 
 def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None:

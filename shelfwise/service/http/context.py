@@ -30,8 +30,6 @@ from shelfwise.service.engine.live import AppliedChanges, Plan
 from shelfwise.service.engine.snapshot import unknown_product
 from shelfwise.service.engine.spelling import VisibleCatalog
 from shelfwise.service.engine.suggest import Suggestions
-from shelfwise.service.experiments import assignment
-from shelfwise.service.experiments.store import ServedExperiments
 from shelfwise.service.http.auth import AdminToken, KeyFile, Permit, Scope, combine_filters
 from shelfwise.service.http.errors import JsonRoute, RequestError
 from shelfwise.service.http.fields import ReturnedFields
@@ -166,7 +164,6 @@ class ServiceContext:
     engine: SearchEngine
     shared: SharedParts
     impressions: ImpressionRecorder
-    experiments: ServedExperiments
     tasks: TaskRunner
     feeds: Callable[[], Path | None]
     """The folder from which feeds are read; None if there is none."""
@@ -189,9 +186,9 @@ class ServiceContext:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Problems that do not stop searches, from the engine, the experiments and the companions."""
+        """Problems that do not stop searches, from the engine and the companions."""
         of_companions = (notice for each in self.companions for notice in each.notices)
-        return (*self.engine.notices, *assignment.notices(self.engine, self.experiments), *of_companions)
+        return (*self.engine.notices, *of_companions)
 
     def close(self) -> None:
         """Writes recorded events, and interrupts the running task."""

@@ -81,7 +81,7 @@ MayBrowse = Annotated[Permit, Depends(_browse_permit)]
 def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str = "") -> Hooks:
     """The hooks of a request with this permit, on the index or a replica of it."""
     is_private, permit = _is_private(request), narrowed(context, permit)
-    running = context.experiments.running()
+    running = context.engine.experiments.running()
     explores = context.engine.exploration > 0
 
     def record_impressions(query_id: str, text: str, page: Page, shopper: str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from shelfwise.retrieval.errors import CampaignError
-from shelfwise.service.curation.document_store import KEY_TABLE, DocumentCodec, EditableStore, check_text
+from shelfwise.service.curation.document_store import KEY_TABLE, DocumentCodec, DocumentStore, check_text
 
 MICROS = 1_000_000
 """Millionths in one unit of the store's currency: amounts are whole numbers of these, so that sums are exact."""
@@ -154,7 +154,7 @@ def _check(campaign: Campaign, place: str) -> Campaign:
     return campaign
 
 
-class CampaignStore(EditableStore[Campaign]):
+class CampaignStore(DocumentStore[Campaign]):
     """The campaigns of an index directory and their changes (INDEX/campaigns.sqlite); its errors are CampaignError. A
     product has only one advertiser. The file also contains the key that seals the offers in query ids, so only its
     owner can read it."""

@@ -1,5 +1,5 @@
 """Routes of the documents of a store with their history, of the ledger of campaigns, which
-advertisers may read, and of experiments."""
+advertisers may read, and of reports on experiments."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from shelfwise.service.curation.document_store import DocumentKind
 from shelfwise.service.engine.editors import DocumentEditor, HitMove, PreviewEditor, editor_of
-from shelfwise.service.experiments.assignment import check_rankers, notices
-from shelfwise.service.experiments.experiment import parse_experiment
-from shelfwise.service.experiments.store import stored_document
 from shelfwise.service.http.auth import Permit, Scope, combine_filters
 from shelfwise.service.http.context import Contextual, MayAdminister, MayReadLedger, WorkerRouter
 from shelfwise.service.http.errors import RequestError
@@ -39,12 +36,11 @@ ledger_router = WorkerRouter(prefix="/v1/campaigns", tags=["sponsored"], respons
 experiment_router = WorkerRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
 
 Document = dict[str, Any]
-"""A document, as in docs/rules.md, docs/synonyms.md, docs/relations.md, docs/sponsored.md and docs/answers.md, or an
-experiment, as in docs/experiments.md."""
+"""A document, as in docs/rules.md, docs/synonyms.md, docs/relations.md, docs/sponsored.md, docs/answers.md and
+docs/experiments.md."""
 Kind = Annotated[DocumentKind, Path(description="The kind of document.")]
 DocumentId = Annotated[str, Path(min_length=1, max_length=3_000)]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
-_EXPERIMENT = {"id": "rrf", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,8 @@ class DocumentsResponse:
     """The reason why a document is not applied, by its id; for relevance settings, why a signal is not, by field."""
     details: Document
     """For rules `exposure_goals`, today's progress of each; for campaigns `enabled` and `states` with the amounts
-    spent, by id; for relevance settings `fields_in_effect`; for a product's relations `relations` and `titles`."""
+    spent, by id; for experiments `states` by id; for relevance settings `fields_in_effect`; for a product's relations
+    `relations` and `titles`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def list_documents(
     product: Annotated[str, Query(max_length=1_000, description="For relations: only those of this product.")] = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> DocumentsResponse:
-    """Rules, synonyms, corrections of relations, relevance settings, campaigns or texts for answers."""
+    """Rules, synonyms, corrections of relations, relevance settings, campaigns, texts for answers or experiments."""
     editor = editor_of(context.engine, kind)
     words = q.strip().casefold()
     stored = editor.of_product(product) if product else editor.list()
@@ -182,7 +179,8 @@ def patch(
 
 @router.delete("/{document_id:path}", summary="Delete a document")
 def delete(context: Contextual, permit: MayAdminister, kind: Kind, document_id: DocumentId) -> RevisionResponse:
-    """The document remains in the history. A relation without a correction follows the refreshes again."""
+    """The document remains in the history. A relation without a correction follows the refreshes again; an experiment
+    that has started cannot be deleted."""
     return RevisionResponse(editor_of(context.engine, kind).delete([document_id], who=permit.id))
 
 
@@ -270,52 +268,6 @@ def _advertiser_of(permit: Permit, advertiser: str) -> str:
         message = f"this key is for the advertiser {permit.name!r} and cannot read the entries of others"
         raise RequestError(403, message, field="advertiser")
     return permit.name
-
-
-@dataclass(frozen=True, slots=True)
-class ExperimentsResponse:
-    """All experiments of a store."""
-
-    experiments: tuple[Document, ...]
-    """Experiments with their states, and the times of their start and end."""
-    notices: tuple[str, ...]
-    """Problems of searches that should take part."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExperimentChangeResponse:
-    """A durable change of an experiment."""
-
-    changed: bool
-    """Whether anything changed; false if the experiment was already in this state."""
-
-
-@experiment_router.get("", summary="All experiments")
-def experiments(context: Contextual, _permit: MayAdminister) -> ExperimentsResponse:
-    """The experiments by id."""
-    now, served = datetime.now(UTC), context.experiments
-    documents = tuple(stored_document(each, now) for each in served.store.read().documents)
-    return ExperimentsResponse(documents, notices(context.engine, served))
-
-
-@experiment_router.put("", summary="Add an experiment")
-def put_experiment(
-    context: Contextual, permit: MayAdminister, experiment: Annotated[Document, Body(examples=[_EXPERIMENT])]
-) -> ExperimentChangeResponse:
-    """Adds an experiment, or replaces one that has not started. Searches take part at once, or from `starts`."""
-    wanted = parse_experiment(experiment)
-    check_rankers(wanted, context.engine.ranker_problem)
-    changed = context.experiments.store.put(wanted, who=permit.id)
-    context.experiments.reload_if_changed()
-    return ExperimentChangeResponse(changed)
-
-
-@experiment_router.post("/{experiment_id}/stop", summary="End an experiment")
-def stop(context: Contextual, permit: MayAdminister, experiment_id: DocumentId) -> ExperimentChangeResponse:
-    """Ends the experiment permanently; its report remains."""
-    changed = context.experiments.store.stop(experiment_id, who=permit.id)
-    context.experiments.reload_if_changed()
-    return ExperimentChangeResponse(changed)
 
 
 @experiment_router.get("/{experiment_id}/report", summary="Report of an experiment")

@@ -235,7 +235,8 @@ def _find(
         history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)
-    found = answer_search(context.engine, context.experiments.running(), ShopperSearch(request, shopper, session))
+    running = context.engine.experiments.running()
+    found = answer_search(context.engine, running, ShopperSearch(request, shopper, session))
     page = context.shown_page(permit, found.page)
     hits = _highlight_hits(context, page, body.text, highlights, returned)
     nearest = tuple(search_hit(hit, returned, {}) for hit in page.nearest)

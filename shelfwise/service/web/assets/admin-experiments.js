@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { attempt, button, check, counts, field, formOf, head, line, listPart, moment, momentField, notice, number, opener, orJson, percent, place, table, tag, valuesOf } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 
-const STATES = ["running", "waiting", "draft", "ended", "stopped"];
+const STATES = ["running", "waiting", "draft", "ended"];
 const TAGS = { running: "in_stock", waiting: "preorder" };
 const AS_IT_IS = ["", "unchanged"];
 const MODES = [["split", "each shopper sees one variant"], ["interleave", "all shoppers see both, interleaved"]];
@@ -18,13 +18,14 @@ const RULES = [AS_IT_IS, ["true", "with rules"], ["false", "without rules"]];
 
 export function experimentsPart() {
   const part = listPart(async ({ list }) => {
-    const { experiments, notices } = await call("/v1/experiments");
+    const { documents, faults, details: { states } } = await call("/v1/experiments");
+    const experiments = documents.map((experiment) => ({ experiment, fault: faults[experiment.id], ...states[experiment.id] }));
     const inOrder = experiments.sort((one, other) => STATES.indexOf(one.state) - STATES.indexOf(other.state));
-    fill(list, notices.map(notice), inOrder.length ? table("Experiments", [
-      ["experiment", ({ experiment }) => el("div", {}, el("b", { text: experiment.id }), experiment.name ? ` ${experiment.name}` : null)],
+    fill(list, inOrder.length ? table("Experiments", [
+      ["experiment", ({ experiment, fault }) => el("div", {}, el("b", { text: experiment.id }), experiment.name ? ` ${experiment.name}` : null, fault ? el("p", { class: "faults", text: fault }) : null)],
       ["state", ({ state }) => tag(state, TAGS)],
-      ["from", ({ begins, state }) => (state === "draft" ? "" : moment(begins))],
-      ["until", ({ over }) => moment(over)],
+      ["from", ({ experiment }) => moment(experiment.starts)],
+      ["until", ({ experiment }) => moment(experiment.ends)],
       ["mode", ({ experiment: { mode = "split", unit = "shopper", share = 1 } }) => `${mode} by ${unit}${share === 1 ? "" : ` of ${percent(share)}`}`],
       ["variants", ({ experiment }) => experiment.variants.map((each) => el("p", { text: `${each.name}: ${optionsOf(each)}` }))],
       ["", buttons],
@@ -37,13 +38,13 @@ export function experimentsPart() {
     return el("div", { class: "buttons" },
       ["draft", "waiting"].includes(state) ? opener("Edit", id, () => edit(experiment)) : opener("Report", id, report, " on "),
       opener("Copy", id, () => edit({ ...experiment, id: "", starts: undefined, ends: undefined })),
-      ["ended", "stopped"].includes(state) ? null : part.act("Stop", id, [`${path}/stop`, "POST"], `${id} is stopped`, `Stop ${id} permanently? Its results are kept.`));
+      state === "running" ? part.act("Stop", id, [path, "PATCH", { enabled: false }], `${id} is stopped`, `Stop ${id} permanently? Its results are kept.`) : null);
   };
   const edit = (experiment) => attempt(part.status, async () => {
     const { rankers } = await call("/v1/models");
     const names = rankers.filter(({ problem, misfit }) => !problem && !misfit).map(({ name }) => name);
     const form = orJson(experiment, (values) => experimentForm(values, names), "The experiment as JSON");
-    const save = (body) => call("/v1/experiments", { method: "PUT", body });
+    const save = (changed) => call("/v1/experiments", { method: "PUT", body: { documents: [changed] } });
     part.edit(experiment.id ? `Experiment ${experiment.id}` : "New experiment", form, save, "The experiment is saved");
   });
   return [...head("Experiments", "Compares ways of ranking by shoppers' behaviour. A running experiment can be stopped but not changed."),

@@ -66,38 +66,28 @@ def files(tmp_path: Path) -> None:
     (tmp_path / "draft.toml").write_text(DRAFT)
 
 
-def test_experiments_are_saved_listed_and_stopped(root: Path, tmp_path: Path) -> None:
-    assert "No experiments" in shown("experiments", "list", root)
-    assert "merging is stored" in shown("experiments", "put", root, tmp_path / "split.toml", "--by", "m7")
-    assert document("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
-    text = shown("experiments", "list", root)
-    assert "running" in text
-    assert "now (unchanged); rrf (merge rrf)" in text
-    (listed,) = document("experiments", "list", root)
-    assert (listed["experiment"]["id"], listed["state"], listed["who"]) == ("merging", "running", "m7")
-    assert document("experiments", "stop", root, "merging") == {"changed": True}
-    assert "had already ended" in shown("experiments", "stop", root, "merging")
-
-
-def test_invalid_experiment_is_refused(root: Path, tmp_path: Path) -> None:
-    run("experiments", "put", root, tmp_path / "split.toml")
-    (tmp_path / "split.toml").write_text(SPLIT + "share = 0.5\n")
+def test_experiments_are_planned_stopped_and_reported_by_name(root: Path, tmp_path: Path) -> None:
+    assert "No experiments" in shown("curate", "list", "experiments", root)
+    run("curate", "put", "experiments", root, tmp_path / "split.toml")
+    assert shown("curate", "list", "experiments", root).splitlines()[1].split()[:2] == ["merging", "running"]
+    (tmp_path / "both.json").write_text('{"experiments": []}')
     for arguments, error in (
-        (("experiments", "put", root, tmp_path / "split.toml"), ExperimentError),
-        (("experiments", "put", root, tmp_path / "nosuch.toml"), ExperimentError),
+        (("experiments", "plan", root, tmp_path / "both.json"), ExperimentError),
         (("experiments", "stop", root, "mergin"), ExperimentError),
         (("experiments", "report", root, "nosuch"), ExperimentError),
         (("experiments", "report", root, "merging"), StoreMissingError),
+        (("experiments", "stop", tmp_path / "nowhere", "merging"), ShelfwiseError),
     ):
         with pytest.raises(error):
             run(*arguments)
-    with pytest.raises(ShelfwiseError):
-        run("experiments", "list", tmp_path / "nowhere")
+    assert document("experiments", "stop", root, "merging") == {"before": 1, "revision": 2}
+    assert "Nothing changed" in shown("experiments", "stop", root, "merging")
+    assert shown("curate", "list", "experiments", root).splitlines()[1].split()[:2] == ["merging", "ended"]
 
 
 def test_report_shows_the_outcome(root: Path, tmp_path: Path) -> None:
     for name in ("split.toml", "draft.toml"):
-        run("experiments", "put", root, tmp_path / name)
+        run("curate", "put", "experiments", root, tmp_path / name)
     record_searches(root, 40)
     made = document("experiments", "report", root, "merging")
     now, rrf = made["analysis"]["variants"]

@@ -46,6 +46,16 @@ EXAMPLES = {
     DocumentKind.CAMPAIGNS: Example(
         "drills", {"id": "drills", "advertiser": "acme", "products": ["d000017"], "bid": 0.4}, {"bid": 0.5}, {"bid": 0}
     ),
+    DocumentKind.EXPERIMENTS: Example(
+        "merging",
+        {
+            "id": "merging",
+            "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}],
+            "enabled": False,
+        },
+        {"share": 0.5},
+        {"share": 2},
+    ),
     DocumentKind.ANSWERS: Example(
         "vegan", {"id": "vegan", "answer": "Yes.", "question": "Is it vegan?"}, {"answer": "No."}, {"answer": "<br>"}
     ),

@@ -26,7 +26,6 @@ from shelfwise.service.curation import document_store
 from shelfwise.service.curation.document_store import SqliteFile, content_problem
 from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleStore, When
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
-from shelfwise.service.experiments import ExperimentStore
 
 RULES_FILE = "rules.sqlite"
 NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
@@ -154,8 +153,6 @@ def test_restored_documents_must_be_consistent(tmp_path: Path, monkeypatch: pyte
 def test_author_must_be_a_name(tmp_path: Path, who: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RuleStore(tmp_path).put([SALE], who=who)
-    with pytest.raises(InputError, match=message):
-        ExperimentStore(tmp_path).stop("merging", who=who)
     assert list(tmp_path.iterdir()) == []
 
 

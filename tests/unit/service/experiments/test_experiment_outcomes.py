@@ -20,7 +20,6 @@ from shelfwise.service.experiments.analysis import (
 )
 from shelfwise.service.experiments.assignment import DraftMark, SplitMark, sign_query_id
 from shelfwise.service.experiments.experiment import Experiment, Goal, Mode, Unit, Variant, VariantOptions
-from shelfwise.service.experiments.store import StoredExperiment
 from tests.reports import WINDOW, Event, answer, event, event_frame, inputs, session_frame
 
 KEY = b"k" * 32
@@ -149,7 +148,7 @@ def test_list_with_more_clicks_wins_the_search() -> None:
 
 def report_of(events: Sequence[Event], experiment: Experiment, days: int = 10, ended: bool = False) -> ExperimentReport:
     begins = WINDOW.last - timedelta(days=days)
-    stored = StoredExperiment(experiment, b"", begins, "", WINDOW.last if ended else None)
+    stored = replace(experiment, starts=begins, ends=WINDOW.last if ended else experiment.ends)
     count = 1 + max(int(str(each["session_number"])) for each in events)
     sessions = session_frame([{}] * count)
     return experiment_report(stored, KEY, inputs(event_frame(events), sessions=sessions), WINDOW.last)

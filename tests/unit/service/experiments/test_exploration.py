@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,13 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import SearchRequest
 from shelfwise.service.experiments.assignment import ExplorationMark, ShopperSearch, answer_search, read_marks
 from shelfwise.service.experiments.experiment import Experiment, Mode, Variant, VariantOptions
+from shelfwise.service.experiments.experiment_store import ExperimentStore, StoredExperiments
 from shelfwise.service.experiments.exploration import FIRST_RANK, LAST_RANK, Exploration, highest_chances
-from shelfwise.service.experiments.store import ExperimentStore, StoredExperiment, StoredExperiments
 from shelfwise.service.settings import RankerSettings, ServiceSettings, Settings, load_settings
 from tests.services import events_of_query, local_client
 
 SETTINGS = Settings(backend="embedded", ranker=RankerSettings(exploration=0.2))
 QUERY = "steel"
-NOW = datetime(2026, 12, 1, tzinfo=UTC)
 KEY = b"a key of 32 bytes, as they are.."
 SHOPPERS = tuple(f"u{number}" for number in range(40))
 KINDS: dict[str, dict[str, Any]] = {
@@ -206,7 +204,7 @@ def test_searches_that_cannot_report_do_not_explore(exploring: SearchEngine, sea
 
 def test_interleaved_lists_do_not_explore(exploring: SearchEngine) -> None:
     variants = (Variant("now"), Variant("rrf", VariantOptions(merge="rrf")))
-    stored = StoredExperiment(Experiment("draft", variants, mode=Mode.INTERLEAVE), b"salt", NOW, "")
+    stored = Experiment("draft", variants, mode=Mode.INTERLEAVE)
     found = [
         answer_search(exploring, replace(NONE, documents=(stored,)), replace(DRILL, shopper=who)) for who in SHOPPERS
     ]

@@ -154,13 +154,13 @@ ORDER = {"id": "order", "variants": [{"name": "now"}, {"name": "words", "options
 
 
 def test_experiment_with_a_missing_ranker_is_refused_or_reported(client: TestClient, store: SearchEngine) -> None:
-    refused = client.put("/v1/experiments", json=ORDER)
+    refused = client.put("/v1/experiments", json={"documents": [ORDER]})
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "ranker")
     assert "has no ranker 'ranker-0001'" in refused.json()["error"]["message"]
     for sign in (1.0, -1.0):
         publish(store.root, spec_for(store.snapshot), weighted_graph(merged=sign))
     store.reload_if_changed()
-    assert client.put("/v1/experiments", json=ORDER).json() == {"changed": True}
+    assert client.put("/v1/experiments", json={"documents": [ORDER]}).json() == {"revision": 1}
     request = {"q": "drill", "shopper": "u1"}
     assert "~order." in client.get("/v1/search", params=request).json()["query_id"]
     assert client.get("/health/ready").json()["notices"] == []
@@ -170,10 +170,10 @@ def test_experiment_with_a_missing_ranker_is_refused_or_reported(client: TestCli
     assert "~" not in client.get("/v1/search", params=request).json()["query_id"]
     (notice,) = client.get("/health/ready").json()["notices"]
     assert notice == "no shopper is assigned to the experiment order: no ranker serves"
-    assert client.get("/v1/experiments").json()["notices"] == [notice]
+    assert client.get("/v1/experiments").json()["faults"] == {"order": "no ranker serves"}
     assert value(client, "shelfwise_notices") == before + 1
     assert value(client, 'shelfwise_unserved_experiment_searches_total{experiment="order"}') >= 1
-    client.post("/v1/experiments/order/stop")
+    client.patch("/v1/experiments/order", json={"enabled": False})
     assert client.get("/health/ready").json()["notices"] == []
 
 
