@@ -7,29 +7,23 @@ default names field by field; the other fields keep theirs. A field of the row t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from shelfwise.indexer.feeds.mapping import FeedMapping, FieldSource, MappingRule, read_table_file
+import msgspec
+
+from shelfwise.indexer.feeds.mapping import FeedMapping, FieldSource, MappingRule, mapping_error
 from shelfwise.indexer.feeds.row_parser import value_at
 from shelfwise.retrieval.errors import FeedError, suggest_names
 from shelfwise.retrieval.records import Event, EventKind
+from shelfwise.retrieval.updates.validation import convert_document, read_document
 
 _FOLDER = files("shelfwise.indexer.events") / "mappings"
-_SECTIONS = ("fields", "kinds", "events", "skip")
-_IDS = ("event_id", "query_id", "shopper", "session", "product_id")
-_COMMON = ("field", "join", "value")
-_OPTIONS = {**dict.fromkeys(_IDS, ("pad", "whole")), "position": ("first",), "time": ("zone", "format", "unit")}
-_UNITS = ("seconds", "milliseconds")
-_MAX_PAD = 100
-
-_Table = Mapping[str, object]
-_T = TypeVar("_T")
 
 
 def shipped_mappings() -> tuple[str, ...]:
@@ -38,157 +32,159 @@ def shipped_mappings() -> tuple[str, ...]:
 
 
 def load_event_mapping(name: str | Path) -> EventMapping:
-    """The mapping in a TOML or JSON file (detected by its first character), or a shipped one by its name.
+    """The mapping in a TOML or JSON file, or a shipped one by its name.
 
     Raises FeedError if there is none, or if it names an unknown field; the message suggests names.
     """
-    place = f"mapping {name}"
-    return event_mapping(read_table_file(lambda: _content(str(name)), place), place)
-
-
-def _content(name: str) -> str:
-    if name in shipped_mappings() and not Path(name).is_file():
-        return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    if not Path(name).exists():
-        shipped = shipped_mappings()
-        advice = suggest_names(name, shipped, f"the shipped ones are {', '.join(shipped)}")
-        raise FeedError(f"mapping {name}: there is no such file; {advice}")
-    return Path(name).read_text(encoding="utf-8-sig")
+    path, shipped = Path(name), shipped_mappings()
+    if not path.exists():
+        if str(name) not in shipped:
+            advice = suggest_names(str(name), shipped, f"the shipped ones are {', '.join(shipped)}")
+            raise FeedError(f"mapping {name}: there is no such file; {advice}")
+        path = Path(str(_FOLDER / f"{name}.toml"))
+    return event_mapping(read_document(path, FeedError), f"mapping {name}")
 
 
 def event_mapping(content: object, place: str) -> EventMapping:
     """The mapping in a decoded file; `place` names the file. Raises FeedError like `load_event_mapping`."""
-    table = _table(content, place, _SECTIONS)
-    rules = _fields(table.get("fields", {}), f"{place}: [fields]")
+    file = convert_document(content, _MappingFile, place, mapping_error)
+    tables = {name: getattr(file.fields, name) for name in EVENT_FIELDS}
+    rules = {name: _field_rule(table) for name, table in tables.items() if table is not None}
     return EventMapping(
         fields={**DEFAULT_FIELDS, **rules},
-        kinds={**ACTION_KINDS, **_kinds(table.get("kinds", {}), f"{place}: [kinds]")},
-        events=tuple(_each(table, "events", place, _event)) or EventMapping().events,
-        skips=tuple(_each(table, "skip", place, _skip)),
+        kinds={**ACTION_KINDS, **{normalize_action(name): kind for name, kind in file.kinds.items()}},
+        events=tuple(EventRule(each.kind, _conditions(each.when)) for each in file.events) or EventMapping().events,
+        skips=tuple(SkipRule(each.reason.strip(), _conditions(each.when)) for each in file.skip),
         user_fields=frozenset(rules),
     )
 
 
-def _table(content: object, place: str, keys: Collection[str]) -> _Table:
-    if not isinstance(content, dict):
-        raise FeedError(f"{place}: expected a table with {', '.join(keys)}")
-    for key in content:
-        _check_name(str(key), keys, place, "key")
-    return content
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+_Names = _Name | Annotated[list[_Name], msgspec.Meta(min_length=1)]
+_Operand = str | int | float | bool
 
 
-def _check_name(name: str, names: Collection[str], place: str, what: str) -> None:
-    if name not in names:
-        advice = suggest_names(name, names, f"there are {', '.join(names)}")
-        raise FeedError(f"{place}: there is no {what} {name!r}; {advice}")
+class _Table(msgspec.Struct, forbid_unknown_fields=True):
+    """A table of a mapping file; its fields are the keys that the file can have."""
 
 
-def _each(table: _Table, key: str, place: str, read: Callable[[object, str], _T]) -> Iterable[_T]:
-    entries = table.get(key, [])
-    if not isinstance(entries, list):
-        raise FeedError(f"{place}: {key} is a list of tables; begin each with [[{key}]]")
-    for number, entry in enumerate(entries, 1):
-        yield read(entry, f"{place}: [[{key}]] {number}")
+class _FieldTable(_Table):
+    field: _Names | None = None
+    join: _Names | None = None
+    value: Any = None
+
+    def __post_init__(self) -> None:
+        if (self.field is not None) + (self.join is not None) > 1:
+            raise ValueError("field and join exclude each other")
+        if self.field is None and self.join is None and self.value is None:
+            raise ValueError("expected a field, a join, or a value for every row")
+        if not isinstance(self.value, str | int | float | datetime | None) or isinstance(self.value, bool):
+            raise ValueError(f"value is {self.value!r}; expected a text or a number")
 
 
-def _fields(content: object, place: str) -> dict[str, FieldRule]:
-    table = _table(content, place, EVENT_FIELDS)
-    return {target: _rule(target, rule, f"{place} {target}") for target, rule in table.items()}
+class _IdTable(_FieldTable):
+    pad: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    whole: bool = False
 
 
-def _rule(target: str, content: object, place: str) -> FieldRule:
-    if isinstance(content, str | list):
-        return FieldRule(_names(content, place))
-    options = _OPTIONS.get(target, ())
-    table = _table(content, place, (*_COMMON, *options))
-    if "field" in table and "join" in table:
-        raise FeedError(f"{place}: field and join exclude each other")
-    names = _names(table["join"] if "join" in table else table.get("field", []), place)
-    if not names and "value" not in table:
-        raise FeedError(f"{place}: expected a field, a join, or a value for every row")
-    value = table.get("value")
-    if isinstance(value, datetime):
-        value = value.isoformat()
-    if value is not None and (not isinstance(value, str | int | float) or isinstance(value, bool)):
-        raise FeedError(f"{place}: value is {value!r}; expected a text or a number")
-    rule = FieldRule(names, "join" in table, value)
-    return replace(rule, **{key: _option(key, table[key], place) for key in options if key in table})  # type: ignore[arg-type]
+class _PositionTable(_FieldTable):
+    first: int = 1
 
 
-def _names(content: object, place: str) -> tuple[str, ...]:
-    names = content if isinstance(content, list) else [content]
-    if not all(isinstance(name, str) and name for name in names) or (content == "" or content is None):
-        raise FeedError(f"{place}: expected the name of a field of the log, or a list of names")
-    return tuple(names)
+class _TimeTable(_FieldTable):
+    zone: str = ""
+    format: str = ""
+    unit: Literal["", "seconds", "milliseconds"] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.format and "%" not in self.format:
+            raise ValueError(f"format is {self.format!r}; expected a strptime format, such as %d/%m/%Y %H:%M")
+        try:
+            ZoneInfo(self.zone or "UTC")
+        except (OSError, ValueError, LookupError):
+            raise ValueError(f"zone is {self.zone!r}; expected a name such as Europe/London or UTC") from None
 
 
-def _option(key: str, value: object, place: str) -> object:
-    match key:
-        case "zone":
-            try:
-                ZoneInfo(str(value))
-            except (OSError, ValueError, LookupError):
-                message = f"{place}: zone is {value!r}; expected a name such as Europe/London or UTC"
-                raise FeedError(message) from None
-        case "unit":
-            _check_name(str(value), _UNITS, place, "unit")
-        case "whole" if not isinstance(value, bool):
-            raise FeedError(f"{place}: whole is {value!r}; expected true or false")
-        case "first" if isinstance(value, bool) or not isinstance(value, int):
-            raise FeedError(f"{place}: first is {value!r}; expected a whole number, such as 0")
-        case "pad" if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_PAD:
-            raise FeedError(f"{place}: pad is {value!r}; expected a number of characters from 0 to {_MAX_PAD}")
-        case "format" if not isinstance(value, str) or "%" not in value:
-            raise FeedError(f"{place}: format is {value!r}; expected a strptime format, such as %d/%m/%Y %H:%M")
-        case _:
-            pass
-    return value
+class _ConditionTable(_Table):
+    field: _Name
+    equals: _Operand | None = None
+    among: Annotated[list[_Operand], msgspec.Meta(min_length=1)] | None = None
+    begins: _Operand | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.tests()) != 1:
+            raise ValueError(f"expected a field and one of {', '.join(TESTS)}; give several as a list of tables")
+
+    def tests(self) -> dict[str, object]:
+        """The tests that the table has, with their operands."""
+        return {test: getattr(self, test) for test in TESTS if getattr(self, test) is not None}
 
 
-def _kinds(content: object, place: str) -> dict[str, EventKind]:
-    if not isinstance(content, dict):
-        raise FeedError(f"{place}: expected a table of values and kinds, such as add_to_cart = 'cart'")
-    return {normalize_action(str(name)): _kind(kind, f"{place} {name}") for name, kind in content.items()}
+_When = _Name | _ConditionTable | list[_Name | _ConditionTable]
 
 
-def _kind(content: object, place: str) -> EventKind:
-    _check_name(str(content), [kind.value for kind in EventKind], place, "kind")
-    return EventKind(str(content))
+class _EventTable(_Table):
+    kind: EventKind | None = None
+    when: _When = []
 
 
-def _event(content: object, place: str) -> EventRule:
-    table = _table(content, place, ("kind", "when"))
-    kind = _kind(table["kind"], place) if "kind" in table else None
-    return EventRule(kind, _conditions(table.get("when", []), place))
+class _SkipTable(_Table):
+    reason: str
+    when: _When
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise ValueError("expected a reason, under which the rows are counted")
 
 
-def _skip(content: object, place: str) -> SkipRule:
-    table = _table(content, place, ("reason", "when"))
-    reason = table.get("reason")
-    if not isinstance(reason, str) or not reason.strip() or "when" not in table:
-        raise FeedError(f"{place}: expected a reason, under which the rows are counted, and when")
-    return SkipRule(reason.strip(), _conditions(table["when"], place))
+_TABLES: dict[str, type[_FieldTable]] = {
+    **dict.fromkeys(("event_id", "query_id", "shopper", "session", "product_id"), _IdTable),
+    "position": _PositionTable,
+    "time": _TimeTable,
+}
+EVENT_FIELDS = tuple(each.name for each in fields(Event) if each.name != "address")
+"""The fields that a log can have: an address counts only on the day on which the service received it."""
+_FieldTables = msgspec.defstruct(
+    "_FieldTables",
+    [(name, _Names | _TABLES.get(name, _FieldTable) | None, None) for name in EVENT_FIELDS],
+    frozen=True,
+    forbid_unknown_fields=True,
+)
 
 
-def _conditions(content: object, place: str) -> tuple[Condition, ...]:
-    entries = content if isinstance(content, list) else [content]
-    return tuple(_condition(entry, f"{place}: when") for entry in entries)
+class _MappingFile(_Table):
+    fields: _FieldTables = _FieldTables()  # type: ignore[valid-type]
+    kinds: dict[str, EventKind] = {}
+    events: list[_EventTable] = []
+    skip: list[_SkipTable] = []
 
 
-def _condition(content: object, place: str) -> Condition:
-    if isinstance(content, str) and content:
+def _field_rule(table: str | list[str] | _FieldTable) -> FieldRule:
+    if not isinstance(table, _FieldTable):
+        return FieldRule(_names(table))
+    value = table.value.isoformat() if isinstance(table.value, datetime) else table.value
+    options = {
+        name: getattr(table, name) for name in table.__struct_fields__ if name not in _FieldTable.__struct_fields__
+    }
+    return FieldRule(_names(table.join or table.field or []), table.join is not None, value, **options)
+
+
+def _names(names: str | list[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _conditions(when: str | _ConditionTable | list[str | _ConditionTable]) -> tuple[Condition, ...]:
+    return tuple(map(_condition, when if isinstance(when, list) else [when]))
+
+
+def _condition(content: str | _ConditionTable) -> Condition:
+    if isinstance(content, str):
         return Condition(content)
-    table = _table(content, place, ("field", *TESTS))
-    name, tests = table.get("field"), [test for test in TESTS if test in table]
-    if not isinstance(name, str) or not name or len(tests) != 1:
-        raise FeedError(f"{place}: expected a field and one of {', '.join(TESTS)}; give several as a list of tables")
-    operand = table[tests[0]]
-    values = operand if tests[0] == "among" else [operand]
-    if not isinstance(values, list) or not values or not all(isinstance(one, str | int | float) for one in values):
-        raise FeedError(f"{place}: {tests[0]} is {operand!r}; expected a text or a number, or a list of them for among")
-    if tests[0] in ("above", "below") and (isinstance(operand, bool) or not isinstance(operand, int | float)):
-        raise FeedError(f"{place}: {tests[0]} is {operand!r}; expected a number")
-    return Condition(name, tests[0], tuple(values))
+    ((test, operand),) = content.tests().items()
+    return Condition(content.field, test, tuple(operand) if isinstance(operand, list) else (operand,))
 
 
 _NAMES = {
@@ -274,10 +270,6 @@ def number(value: object) -> float:
         return float(value)
     except (ValueError, OverflowError):
         return math.nan
-
-
-EVENT_FIELDS = tuple(each.name for each in fields(Event) if each.name != "address")
-"""The fields that a log can have: an address counts only on the day on which the service received it."""
 
 
 @dataclass(frozen=True, slots=True)

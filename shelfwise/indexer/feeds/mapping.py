@@ -20,13 +20,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from shelfwise.indexer.feeds.values import NOT_FINITE, digits, wrong_type
 from shelfwise.retrieval.errors import FeedError, suggest_names
 from shelfwise.retrieval.filters.ast import PLACES
 from shelfwise.retrieval.records import AttributeValue, Product
-from shelfwise.retrieval.updates.validation import EXACT, decode_json, decode_toml
+from shelfwise.retrieval.updates.validation import EXACT, convert_document, decode_toml, read_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,6 @@ DEFAULT_RULES: Mapping[str, MappingRule] = {
 _CONTAINERS = ("identifiers", "attributes")
 _FIELDS = tuple(field.name for field in fields(Product) if field.name != "variants")
 _TARGETS = frozenset((*_FIELDS, SALE_PERIOD, f"{PLACES}.lat", f"{PLACES}.lng"))
-_KEYS = {"field", "unit", "value"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +114,14 @@ class FeedMapping:
 
 
 def load_mapping(path: str | Path) -> FeedMapping:
-    """The default mapping with the replacements in a TOML or JSON file (detected by its first character).
+    """The default mapping with the replacements in a TOML or JSON file.
 
     Raises FeedError if the file cannot be read, names an unknown product field, or contains anything but rules.
     """
-    table = read_table_file(lambda: Path(path).read_text(encoding="utf-8-sig"), f"mapping {path}")
+    table = read_document(Path(path), FeedError)
+    if not isinstance(table, dict):
+        raise FeedError(f"mapping {path}: expected fields of a product and their rules")
     return FeedMapping().replace(dict(_rules(table, f"mapping {path}")))
-
-
-def read_table_file(read: Callable[[], str], place: str) -> Any:  # noqa: ANN401
-    """The content of a TOML or JSON file, detected by its first character. Raises FeedError with the `place`."""
-    try:
-        content = read()
-        return decode_json(content) if content.lstrip().startswith("{") else decode_toml(content)
-    except (OSError, ValueError) as error:
-        raise FeedError(f"{place}: cannot be read as TOML or JSON: {error}") from error
 
 
 def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) -> FeedMapping:
@@ -171,16 +165,23 @@ def _rule(content: object, place: str) -> MappingRule:
         return MappingRule(tuple(source for part in parts for source in part.sources))
     if isinstance(content, str) and content:
         return MappingRule((FieldSource(content),))
-    if not isinstance(content, dict) or not content or not content.keys() <= _KEYS:
+    if not isinstance(content, dict):
         raise FeedError(f"{place}: expected a name, a list of names, or a table of field, unit and value")
-    name, unit, value = content.get("field"), content.get("unit", ""), content.get("value")
-    if unit not in ("", "cents"):
-        raise FeedError(f"{place}: unit is {unit!r}; the only unit is 'cents'")
-    if not isinstance(value, str | int | float | list | None) or (name is None and value is None):
+    table = convert_document(content, _RuleTable, place, mapping_error)
+    if table.field is None and table.value is None:
         raise FeedError(f"{place}: expected a field, a value (a text, a number, true, false or a list), or both")
-    if name is not None and (not isinstance(name, str) or not name):
-        raise FeedError(f"{place}: field is {name!r}; expected a name")
-    return MappingRule((FieldSource(name, unit),) if name else (), value)
+    return MappingRule((FieldSource(table.field, table.unit),) if table.field else (), table.value)
+
+
+class _RuleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    field: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    unit: Literal["", "cents"] = ""
+    value: str | int | float | bool | list[Any] | None = None
+
+
+def mapping_error(message: str, *_: str) -> FeedError:
+    """The error of a mapping, without the name of the document and the field that `convert_document` adds."""
+    return FeedError(message)
 
 
 DropHandler = Callable[[str, str, str], None]

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 import polars as pl
@@ -22,7 +23,7 @@ from shelfwise.indexer.quality import derived
 from shelfwise.indexer.quality.derived import ProductBatch, Values
 from shelfwise.retrieval.errors import SettingError, suggest_names
 from shelfwise.retrieval.records import AttributeValue, Product
-from shelfwise.retrieval.updates.validation import decode_toml
+from shelfwise.retrieval.updates.validation import convert_document, read_document
 
 
 class Measure(StrEnum):
@@ -214,9 +215,7 @@ def _spelled(value: AttributeValue | None) -> str | None:
 
 
 BUILT_IN = Path(__file__).with_name("rules.toml")
-OPERATORS = ("<", "<=", ">", ">=", "=", "!=")
 
-_COMMON = ("name", "measure", "severity", "field", "check", "says", "advice", "when")
 _OPERANDS: Mapping[QualityCheck, tuple[str, ...]] = {
     QualityCheck.BETWEEN: ("min", "max"),
     QualityCheck.IN_SET: ("values",),
@@ -225,12 +224,12 @@ _OPERANDS: Mapping[QualityCheck, tuple[str, ...]] = {
     QualityCheck.NOT_REGEX: ("pattern",),
     QualityCheck.COMPARE: ("op", "value", "other"),
 }
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
-_MOST_RULES = 200
+_MAX_RULES = 200
 _TAKES = {
     QualityCheck.BETWEEN: FieldKind.NUMBER,
     **dict.fromkeys((QualityCheck.REGEX, QualityCheck.NOT_REGEX, QualityCheck.UNIQUE), FieldKind.TEXT),
 }
+_Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 
 
 @cache
@@ -252,18 +251,13 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
 
     Raises SettingError for invalid content, with file, rule, key and the correction.
     """
-    try:
-        table = decode_toml(Path(path).read_bytes())
-    except OSError as error:
-        raise SettingError(f"rules {path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise SettingError(f"rules {path} {error}") from error
-    entries = table.get("rule")
-    if table.keys() != {"rule"} or not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+    document = read_document(Path(path), SettingError)
+    entries = document.get("rule") if isinstance(document, dict) and document.keys() == {"rule"} else None
+    if not isinstance(entries, list):
         raise SettingError(f"rules {path}: expected only [[rule]] tables, one for each rule")
-    if len(entries) > _MOST_RULES:
-        raise SettingError(f"rules {path}: has {len(entries)} rules; at most {_MOST_RULES} are allowed")
-    rules = tuple(_RuleReader(path, number, entry).rule() for number, entry in enumerate(entries, 1))
+    if len(entries) > _MAX_RULES:
+        raise SettingError(f"rules {path}: has {len(entries)} rules; at most {_MAX_RULES} are allowed")
+    rules = tuple(_read_rule(path, number, entry) for number, entry in enumerate(entries, 1))
     names = [rule.name for rule in rules]
     name, count = max(Counter(names).items(), key=lambda each: each[1], default=("", 0))
     if count > 1:
@@ -271,137 +265,115 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
     return rules
 
 
-class _RuleReader:
-    """Converts one table of a rule file to a rule."""
+class _RuleTable(msgspec.Struct, forbid_unknown_fields=True):
+    """One table of a rule file."""
 
-    def __init__(self, path: str | Path, number: int, table: Mapping[str, object]) -> None:
-        self._table = table
-        self._place = f"rules {path}: rule {table.get('name', number)!r}"
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,60}\Z")]
+    measure: Measure
+    severity: Severity
+    field: _Text
+    check: QualityCheck
+    says: _Text
+    advice: _Text = ""
+    min: float | None = None
+    max: float | None = None
+    values: list[str | int | float] | None = None
+    pattern: _Text | None = None
+    op: Literal["<", "<=", ">", ">=", "=", "!="] | None = None
+    value: str | float | None = None
+    other: _Text | None = None
+    when: RuleScope | str | None = None
 
-    def rule(self) -> QualityRule:
-        name = self._text("name")
-        if not _NAME.fullmatch(name):
-            raise self._fault("name", f"is {name!r}; a name has lower-case letters, digits and underscores")
-        check = QualityCheck(self._one_of("check", tuple(QualityCheck)))
-        self._check_keys(check)
-        field = self._field("field", self._text("field"), check)
-        return QualityRule(
-            name=name,
-            measure=Measure(self._one_of("measure", tuple(Measure))),
-            severity=Severity(self._one_of("severity", tuple(Severity))),
-            field=field,
-            check=check,
-            says=self._text("says"),
-            advice=self._text("advice") if "advice" in self._table else "",
-            values=self._values(check, field),
-            pattern=self._pattern() if "pattern" in _OPERANDS.get(check, ()) else "",
-            op=self._one_of("op", OPERATORS) if check is QualityCheck.COMPARE else "",
-            other=self._other(field) if "other" in self._table else "",
-            when=self._when() if "when" in self._table else None,
-        )
+    def __post_init__(self) -> None:
+        """Raises ValueError unless the table has the keys of its check, and its field has the kind of the check."""
+        operands = {key: getattr(self, key) for keys in _OPERANDS.values() for key in keys}
+        names = _OPERANDS.get(self.check, ())
+        for key, operand in operands.items():
+            if key not in names and operand is not None:
+                raise ValueError(f"{key} is not a key of a rule with check {self.check.value!r}")
+            if key in names and key not in ("value", "other") and operand is None:
+                raise ValueError(f"{key} is missing")
+        self._check_field("field", self.field, self.check)
+        if self.check is QualityCheck.BETWEEN and operands["min"] > operands["max"]:
+            raise ValueError(f"min is {self.min}, more than max, which is {self.max}")
+        kind = kind_of(self.field, self.check)
+        if self.values is not None and (not self.values or not all(_fits(one, kind) for one in self.values)):
+            raise ValueError(f"values is {self.values!r}; expected a list of {kind.value}s")
+        if self.check is QualityCheck.COMPARE:
+            self._check_comparison(kind)
+        if self.pattern is not None:
+            self._check_pattern(self.pattern)
+        if (scope := self.scope()) is not None:
+            has_text = scope.equals or scope.starts
+            self._check_field("when", scope.field, QualityCheck.IN_SET if has_text else QualityCheck.NOT_NULL)
 
-    def _check_keys(self, check: QualityCheck) -> None:
-        right = (*_COMMON, *_OPERANDS.get(check, ()))
-        for key in self._table:
-            if key not in right:
-                raise self._fault(key, f"is not a key of a rule with check {check.value!r}; {_advice(key, right)}")
+    def _check_comparison(self, kind: FieldKind) -> None:
+        if (self.value is None) == (self.other is None):
+            raise ValueError("value and other: a compare rule has only one of them")
+        if self.other is not None:
+            self._check_field("other", self.other, QualityCheck.COMPARE)
+            if (other := kind_of(self.other, QualityCheck.COMPARE)) is not kind:
+                names = f"{self.field} is a {kind.value}, {self.other} is a {other.value}"
+                raise ValueError(f"other: {names}: they cannot be compared")
+        elif not _fits(self.value, kind := kind_of(self.field, self.check, number=not isinstance(self.value, str))):
+            raise ValueError(f"value is {self.value!r}; expected a {kind.value}")
 
-    def _values(self, check: QualityCheck, field: str) -> tuple[str | float, ...]:
-        match check:
-            case QualityCheck.BETWEEN:
-                low, high = self._operand("min", FieldKind.NUMBER), self._operand("max", FieldKind.NUMBER)
-                if float(low) > float(high):
-                    raise self._fault("min", f"is {low}, more than max, which is {high}")
-                return low, high
-            case QualityCheck.IN_SET | QualityCheck.NOT_IN_SET:
-                return self._set(kind_of(field, check))
-            case QualityCheck.COMPARE if ("value" in self._table) == ("other" in self._table):
-                raise self._fault("value", "and other: a compare rule has only one of them")
-            case QualityCheck.COMPARE if "value" in self._table:
-                return (self._operand("value", self._compared(field)),)
-            case _:
-                return ()
-
-    def _compared(self, field: str) -> FieldKind:
-        return kind_of(field, QualityCheck.COMPARE, number=not isinstance(self._table.get("value"), str))
-
-    def _set(self, kind: FieldKind) -> tuple[str | float, ...]:
-        values = self._table.get("values")
-        if not isinstance(values, list) or not values or not all(_fits(one, kind) for one in values):
-            raise self._fault("values", f"is {values!r}; expected a list of {kind.value}s")
-        return tuple(values)
-
-    def _operand(self, key: str, kind: FieldKind) -> str | float:
-        value = self._table.get(key)
-        if not _fits(value, kind):
-            raise self._fault(key, f"is {value!r}; expected a {kind.value}")
-        return value if isinstance(value, str) else float(str(value))
-
-    def _other(self, field: str) -> str:
-        other = self._field("other", self._text("other"), QualityCheck.COMPARE)
-        kinds = kind_of(field, QualityCheck.COMPARE), kind_of(other, QualityCheck.COMPARE)
-        if kinds[0] is not kinds[1]:
-            says = f"{field} is a {kinds[0].value}, {other} is a {kinds[1].value}: they cannot be compared"
-            raise self._fault("other", says)
-        return other
-
-    def _pattern(self) -> str:
-        pattern = self._text("pattern")
+    def _check_pattern(self, pattern: str) -> None:
         try:
             pl.select(pl.lit("").str.extract(pattern, 0))
         except pl.exceptions.ComputeError as error:
-            raise self._fault("pattern", f"is not a regular expression: {' '.join(str(error).split())}") from error
-        return pattern
+            raise ValueError(f"pattern is not a regular expression: {' '.join(str(error).split())}") from error
 
-    def _when(self) -> RuleScope:
-        content = self._table["when"]
-        table = {"field": content} if isinstance(content, str) else content
-        try:
-            when = msgspec.convert(table, RuleScope)
-        except msgspec.ValidationError as error:
-            raise self._fault("when", f"expected a field, or field with equals or starts: {error}") from error
-        self._field("when", when.field, QualityCheck.IN_SET if when.equals or when.starts else QualityCheck.NOT_NULL)
-        return when
-
-    def _field(self, key: str, name: str, check: QualityCheck) -> str:
+    def _check_field(self, key: str, name: str, check: QualityCheck) -> None:
         if check in (QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES):
             if name != "product":
-                raise self._fault(key, f"is {name!r}; {check.value} needs the field 'product'")
-            return name
+                raise ValueError(f"{key} is {name!r}; {check.value} needs the field 'product'")
+            return
         if name not in FIELDS and not _FREE_FIELD.fullmatch(name):
             names = (*FIELDS, "attributes.NAME", "identifiers.KIND")
-            raise self._fault(key, f"is {name!r}, which products do not have; {_advice(name, names)}")
+            advice = suggest_names(name, names, f"expected one of {', '.join(names)}")
+            raise ValueError(f"{key} is {name!r}, which products do not have; {advice}")
         kind = kind_of(name, check)
-        wanted = FieldKind.TEXT if key == "when" and check is QualityCheck.IN_SET else _TAKES.get(check, kind)
-        if kind is not wanted:
-            raise self._fault(key, f"is {name!r}, a {kind.value}; {check.value} needs a {wanted.value}")
-        return name
+        right = FieldKind.TEXT if key == "when" and check is QualityCheck.IN_SET else _TAKES.get(check, kind)
+        if kind is not right:
+            raise ValueError(f"{key} is {name!r}, a {kind.value}; {check.value} needs a {right.value}")
 
-    def _one_of(self, key: str, right: Sequence[str]) -> str:
-        value = self._text(key)
-        if value not in right:
-            raise self._fault(key, f"is {value!r}; {_advice(value, right)}")
-        return value
+    def scope(self) -> RuleScope | None:
+        """The products to which the rule applies."""
+        return RuleScope(self.when) if isinstance(self.when, str) else self.when
 
-    def _text(self, key: str) -> str:
-        value = self._table.get(key)
-        if not isinstance(value, str) or not value.strip():
-            fault = "is missing" if key not in self._table else f"is {value!r}"
-            raise self._fault(key, f"{fault}; expected a text")
-        return value
+    def rule(self) -> QualityRule:
+        """The rule that the table declares."""
+        values = self.values or [one for one in (self.min, self.max, self.value) if one is not None]
+        return QualityRule(
+            name=self.name,
+            measure=self.measure,
+            severity=self.severity,
+            field=self.field,
+            check=self.check,
+            says=self.says,
+            advice=self.advice,
+            values=tuple(values),
+            pattern=self.pattern or "",
+            op=self.op or "",
+            other=self.other or "",
+            when=self.scope(),
+        )
 
-    def _fault(self, key: str, says: str) -> SettingError:
-        return SettingError(f"{self._place}: {key} {says}")
+
+_ALLOWED = {"name": "lower-case letters, digits and underscores"}
+
+
+def _read_rule(path: str | Path, number: int, entry: object) -> QualityRule:
+    name = entry.get("name", number) if isinstance(entry, dict) else number
+    place = f"rules {path}: rule {name!r}"
+    return convert_document(entry, _RuleTable, place, lambda message, *_: SettingError(message), _ALLOWED).rule()
 
 
 def _fits(value: object, kind: FieldKind) -> bool:
     if kind is FieldKind.TEXT:
         return isinstance(value, str)
     return kind is FieldKind.NUMBER and isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _advice(name: str, right: Sequence[str]) -> str:
-    return suggest_names(name, right, f"expected one of {', '.join(right)}")
 
 
 _TYPES = {FieldKind.TEXT: pl.String, FieldKind.NUMBER: pl.Float64, FieldKind.TIME: pl.Float64}

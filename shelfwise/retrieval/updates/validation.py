@@ -1,4 +1,4 @@
-"""Validation of products and patches from Python callers. Values of feeds are read by
+"""Documents and files of users, and validation of products and patches from Python callers. Values of feeds are read by
 `shelfwise.indexer.feeds.values`."""
 
 from __future__ import annotations
@@ -7,19 +7,20 @@ import math
 import re
 import reprlib
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from numbers import Real
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from types import MappingProxyType, NoneType
+from typing import Any, TypeVar
 
 import msgspec
 
-from shelfwise.retrieval.errors import ChangeError, InputError, close_names
+from shelfwise.retrieval.errors import ChangeError, InputError, close_names, suggest_names
 from shelfwise.retrieval.records import AttributeValue, Availability, Place, Product, Variant, is_local
 
 Check = Callable[[object], object]
@@ -71,18 +72,83 @@ def decode_toml(content: str | bytes) -> dict[str, Any]:
     return tables
 
 
-def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
-    """The content of a JSON or TOML file; raises `error` if it cannot be read or is too large."""
+MAX_DOCUMENT_BYTES = 64 << 20
+
+
+def read_document(path: Path, error: Callable[..., InputError]) -> object:
+    """The content of a JSON file, or of a TOML file, which does not begin with a brace; raises `error` if it cannot be
+    read or is too large."""
     try:
         with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
-        if len(content) > most_bytes:
-            raise error(f"{path} has more than {most_bytes:,} bytes; use a shorter file")
-        return decode_toml(content) if path.suffix == ".toml" else decode_json(content)
+            content = file.read(MAX_DOCUMENT_BYTES + 1).removeprefix(BOM_UTF8)
+        if len(content) > MAX_DOCUMENT_BYTES:
+            raise error(f"{path} has more than {MAX_DOCUMENT_BYTES:,} bytes; use a shorter file")
+        is_json = path.suffix == ".json" or content.lstrip().startswith(b"{")
+        return decode_json(content) if is_json else decode_toml(content)
     except OSError as problem:
         raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
     except ValueError as problem:
         raise error(f"{path} {problem}") from problem
+
+
+T = TypeVar("T")
+_RECORDS = (msgspec.inspect.StructType, msgspec.inspect.DataclassType)
+_LISTS = (msgspec.inspect.ListType, msgspec.inspect.VarTupleType)
+_type_info = cache(msgspec.inspect.type_info)
+
+
+def convert_document(
+    document: object,
+    wanted: type[T],
+    place: str,
+    error: Callable[..., InputError],
+    allowed: Mapping[str, str] = MappingProxyType({}),
+) -> T:
+    """The value of a type from plain values of a user. Raises `error` with a message that begins with `place`, the id
+    and the field; `allowed` describes the values of fields."""
+    if not isinstance(document, Mapping):
+        raise error(f"{place}: is {type(document).__name__}, it must be an object with named fields")
+    name = str(document.get("id", ""))[:100]
+    info = _type_info(wanted)  # type: ignore[arg-type]
+    _check_names(document, info, place, lambda inner, fault, field: error(f"{inner}: {fault}", name, field))
+    try:
+        return msgspec.convert(document, wanted)
+    except msgspec.ValidationError as problem:
+        reason, _, path = str(problem).partition(" - at `$.")
+        if not path and (missing := re.search("missing required field `(.+?)`", reason)):
+            path, reason = missing[1], "is missing"
+        field = path.removesuffix("`").partition("[")[0].partition(".")[0]
+        cure = f"; {field} must be {allowed[field]}" if field in allowed else ""
+        message = ": ".join(filter(None, (place, path.removesuffix("`"), reason)))
+        raise error(message + cure, name, field) from None
+
+
+def _check_names(
+    value: object, kind: msgspec.inspect.Type, place: str, fail: Callable[[str, str, str], InputError]
+) -> None:
+    """Raises the error of `fail` for a field that a document, or an object in it, does not have, and for a text that is
+    none of the values of its field."""
+    if isinstance(kind, msgspec.inspect.UnionType):
+        for each in kind.types:
+            _check_names(value, each, place, fail)
+    elif isinstance(kind, _RECORDS) and isinstance(value, Mapping):
+        known = {each.encode_name: each.type for each in kind.fields}
+        for name, inner in value.items():
+            if name not in known:
+                advice = suggest_names(str(name), known, f"the fields are {', '.join(known)}")
+                raise fail(place, f"no field {str(name)[:100]!r}; {advice}", str(name)[:100])
+            _check_names(inner, known[name], f"{place}: {name}", fail)
+    elif isinstance(kind, msgspec.inspect.DictType) and isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_names(inner, kind.value_type, f"{place}: {name}", fail)
+    elif isinstance(kind, _LISTS) and isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _check_names(item, kind.item_type, f"{place}[{number}]", fail)
+    elif isinstance(kind, msgspec.inspect.EnumType) and isinstance(value, str):
+        names = [str(each.value) for each in kind.cls]
+        if value not in names:
+            advice = suggest_names(value, names, f"it must be one of {', '.join(names)}")
+            raise fail(place, f"is {value[:100]!r}; {advice}", place.rpartition(": ")[2])
 
 
 def _check_integers(value: object) -> None:

@@ -12,9 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -29,7 +27,7 @@ from shelfwise.retrieval.errors import (
     suggest_names,
 )
 from shelfwise.retrieval.store.files import file_stamp, sync
-from shelfwise.retrieval.updates.validation import read_document
+from shelfwise.retrieval.updates.validation import convert_document, read_document
 
 LONGEST_WHO = 100
 _MICROSECOND = timedelta(microseconds=1)
@@ -87,59 +85,10 @@ def readable_id(text: str, used: Container[str], fallback: str) -> str:
     return own_id
 
 
-T = TypeVar("T")
-_RECORDS = (msgspec.inspect.StructType, msgspec.inspect.DataclassType)
-_LISTS = (msgspec.inspect.ListType, msgspec.inspect.VarTupleType)
-_type_info = cache(msgspec.inspect.type_info)
-
-
-def _check_names(
-    document: Mapping[Any, object], info: msgspec.inspect.Type, place: str, name: str, error: Callable[..., InputError]
-) -> None:
-    """Raises `error` for a field that a document, or an object in it, does not have."""
-    known = {each.name: each.type for each in info.fields} if isinstance(info, _RECORDS) else {}
-    for each, value in document.items():
-        if each not in known:
-            advice = suggest_names(str(each), known, f"the fields are {', '.join(known)}")
-            raise error(f"{place}: no field {str(each)[:100]!r}; {advice}", name, str(each)[:100])
-        kind = known[each]
-        if isinstance(kind, _RECORDS) and isinstance(value, Mapping):
-            _check_names(value, kind, f"{place}: {each}", name, error)
-        elif isinstance(kind, _LISTS) and isinstance(kind.item_type, _RECORDS) and isinstance(value, list | tuple):
-            for number, item in enumerate(value):
-                if isinstance(item, Mapping):
-                    _check_names(item, kind.item_type, f"{place}: {each}[{number}]", name, error)
-
-
 def plain_fields(value: object) -> dict[str, Any]:
     """The fields of a dataclass as plain values, those that differ from their defaults or have none."""
     pairs = ((each, getattr(value, each.name)) for each in fields(value))  # type: ignore[arg-type]
     return {each.name: msgspec.to_builtins(own) for each, own in pairs if own != each.default}
-
-
-def convert_document(
-    document: object,
-    wanted: type[T],
-    place: str,
-    error: Callable[..., InputError],
-    allowed: Mapping[str, str] = MappingProxyType({}),
-) -> T:
-    """The value of a type from plain values of a user. Raises `error` with a message that begins with `place`, the id
-    and the field; `allowed` describes the values of fields."""
-    if not isinstance(document, Mapping):
-        raise error(f"{place}: is {type(document).__name__}, it must be an object with named fields")
-    name = str(document.get("id", ""))[:100]
-    _check_names(document, _type_info(wanted), place, name, error)  # type: ignore[arg-type]
-    try:
-        return msgspec.convert(document, wanted)
-    except msgspec.ValidationError as problem:
-        reason, _, path = str(problem).partition(" - at `$.")
-        if not path and (missing := re.search("missing required field `(.+?)`", reason)):
-            path, reason = missing[1], "is missing"
-        field = path.removesuffix("`").partition("[")[0].partition(".")[0]
-        cure = f"; {field} must be {allowed[field]}" if field in allowed else ""
-        message = ": ".join(filter(None, (place, path.removesuffix("`"), reason)))
-        raise error(message + cure, name, field) from None
 
 
 # A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may not have
@@ -440,7 +389,7 @@ class DocumentCodec(Generic[Entry]):
 def read_entries(path: Path, kind: DocumentCodec[Entry]) -> list[Entry]:
     """The entries of a JSON or TOML file: a list of them, an object with such a list as `documents` or under the kind's
     name, or one entry. Raises the kind's error if the file cannot be read."""
-    document, place = read_document(path, MOST_FILE_BYTES, kind.error), str(path)
+    document, place = read_document(path, kind.error), str(path)
     if isinstance(document, Mapping) and (
         name := next((each for each in ("documents", kind.many) if each in document), "")
     ):
@@ -452,7 +401,6 @@ def read_entries(path: Path, kind: DocumentCodec[Entry]) -> list[Entry]:
     return [kind.accept(each, f"{place}: {kind.many}[{number}]") for number, each in enumerate(document)]
 
 
-MOST_FILE_BYTES = 64 << 20
 MOST_ENTRIES = 10_000
 """Maximum number of entries of one kind in one index."""
 MOST_HISTORY = 10_000

@@ -83,6 +83,5 @@ class RelationStore(DocumentStore[RelationCorrection]):
         application=0x53575245,
         error=RelationError,
         check=_check,
-        allowed={"kind": f"one of {', '.join(RelationKind)}"},
         to_plain=lambda correction: {"id": correction.id, **msgspec.to_builtins(correction)},
     )

@@ -14,13 +14,8 @@ import msgspec
 from shelfwise.retrieval.errors import FilterError, RuleError, close_names
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.text.product_types import MOST_WORDS, type_phrase
-from shelfwise.service.curation.document_store import (
-    DocumentCodec,
-    DocumentStore,
-    check_text,
-    convert_document,
-    plain_fields,
-)
+from shelfwise.retrieval.updates.validation import convert_document
+from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text, plain_fields
 
 
 class Match(StrEnum):

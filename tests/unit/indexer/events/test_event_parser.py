@@ -100,6 +100,7 @@ def test_one_row_gives_several_events_with_distinct_ids() -> None:
         ({"field": "a", "equals": True}, [True, "true"], [False, 1]),
         ({"field": "a", "among": ["x", 3]}, ["x", 3, "3"], ["y", 4]),
         ({"field": "a", "begins": "C"}, ["C1", " C1"], ["1C", None]),
+        ({"field": "a", "begins": 5}, ["53", 5], ["35"]),
         ({"field": "a.b", "equals": 1}, [{"b": 1}], [{"b": 2}, {}, "b"]),
     ],
 )

@@ -55,13 +55,13 @@ def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path
         ("titel=x", "a product has no field 'titel'; did you mean title?"),
         ("zzz=x", "a product has no field 'zzz'; the fields are id, title, description"),
         ("identifiers.=x", "a product has no field 'identifiers.'"),
-        ("price={field = 3}", "price: field is 3; expected a name"),
-        ("price={field = 'cost', unit = 'pence'}", "unit is 'pence'; the only unit is 'cents'"),
+        ("price={field = 3}", "price: field: Expected `str"),
+        ("price={field = 'cost', unit = 'pence'}", "unit: Invalid enum value 'pence'"),
         ("price={unit = 'cents'}", "expected a field, a value"),
-        ("price={value = 2024-01-31}", "expected a field, a value"),
-        ("price={from = 'cost'}", "expected a name, a list of names, or a table of field, unit and value"),
+        ("price={value = 2024-01-31}", "price: value: Expected `bool | int | float | str"),
+        ("price={from = 'cost'}", "price: no field 'from'; the fields are field, unit, value"),
         ("price={", "is not a TOML value"),
-        ("price=[3]", "expected a name, a list of names"),
+        ("price=[3]", "price: expected a name, a list of names, or a table of field, unit and value"),
         (f"price={{value = {'7' * 400}}}", "has an integer of more than 64 bits"),
     ],
 )
@@ -79,14 +79,14 @@ def test_invalid_flag_is_refused(flag: str, message: str) -> None:
 def test_invalid_mapping_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "shop.toml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(FeedError, match=r"mapping .*shop\.toml"):
+    with pytest.raises(FeedError, match=r"shop\.toml"):
         load_mapping(path)
 
 
 def test_missing_or_binary_mapping_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for name in ("missing", "binary", "."):
-        with pytest.raises(FeedError, match="cannot be read"):
+    for name, fault in {"missing": "cannot be read", ".": "cannot be read", "binary": "is not valid UTF-8"}.items():
+        with pytest.raises(FeedError, match=fault):
             load_mapping(tmp_path / name)
 
 

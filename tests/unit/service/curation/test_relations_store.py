@@ -25,7 +25,7 @@ def test_id_of_a_correction_is_its_pair(tmp_path: Path) -> None:
     assert len(store.read().documents) == 3, "an id may have spaces"
     store.delete(["fits 'a b' c", "fits a 'b c'"])
     assert [each.id for each in store.read().documents] == ["complement a b"]
-    with pytest.raises(RelationError, match="kind: Invalid enum value 'beside'; kind must be one of"):
+    with pytest.raises(RelationError, match="kind: is 'beside'; it must be one of"):
         store.put([RelationCorrection("beside", "a", "b")])  # type: ignore[arg-type]
 
 
