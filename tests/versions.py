@@ -16,14 +16,13 @@ from shelfwise.retrieval.index.faiss import VectorIndexKind, build_index
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
 from shelfwise.retrieval.index.vectors import Vectors, create_vectors
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.files import checksum
+from shelfwise.retrieval.store.files import seal_folder
 from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     GROUPS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
     SCHEMA,
-    SEAL,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
     TYPES_FOLDER,
@@ -79,8 +78,7 @@ def publish_products(root: Path, products: Sequence[Product], made: VersionSpec 
         model = store.encoders / made.encoder
         model.mkdir(parents=True, exist_ok=True)
         (model / SPEC_FILE).write_text("{}")
-        files = store.checksum_files(building, store.version_folder(name).relative_to(store.root))
-        files |= store.checksum_files(model, model.relative_to(store.root))
+        seal_folder(model, {})
         manifest = Manifest(
             schema=SCHEMA,
             version=name,
@@ -93,7 +91,6 @@ def publish_products(root: Path, products: Sequence[Product], made: VersionSpec 
             dimension=DIMENSION,
             vectors=(made.kind or VectorIndexKind.EXACT).value,
             recipe=RECIPE,
-            files=files,
             report=made.report,
         )
         store.publish(building, manifest)
@@ -123,13 +120,7 @@ def _write(folder: Path, products: Sequence[Product], analyzer: Analyzer, kind: 
 
 
 def reseal(root: Path, name: str, edit: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
-    """Recomputes the file list of a version that a test changed, and applies `edit` to its manifest."""
-    store = Store(root)
-    folder = store.version_folder(name)
-    manifest = edit(msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest))
-    for sealed in (MANIFEST, SEAL):
-        (folder / sealed).unlink()
-    files = {path: entry for path, entry in manifest.files.items() if path.startswith(f"{store.encoders.name}/")}
-    files |= store.checksum_files(folder, folder.relative_to(root))
-    (folder / MANIFEST).write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
-    (folder / SEAL).write_text(checksum(folder / MANIFEST))
+    """Seals a version that a test changed again, and applies `edit` to its manifest."""
+    folder = Store(root).version_folder(name)
+    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    seal_folder(folder, {MANIFEST: edit(manifest)})

@@ -29,9 +29,9 @@ from shelfwise.indexer.rejects import REJECTED_FILE, RejectLog
 from shelfwise.indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from shelfwise.indexer.targets import (
     Target,
+    add_encoder,
     check_publish,
     choose_index,
-    encoder_entries,
     encoding_fields,
     open_target,
     prune,
@@ -64,7 +64,7 @@ from shelfwise.retrieval.store.manifest import (
     VersionChanges,
 )
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore
-from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.store.versions import Store, folder_size
 from shelfwise.retrieval.text.analysis import Analyzer
 from shelfwise.retrieval.text.named_values import MapProducts, ValueCounts, derive_values
 from shelfwise.retrieval.text.synonyms import Synonyms
@@ -543,14 +543,11 @@ class Rebuild:
         self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
     ) -> Manifest:
         store = self._store
-        model = encoder_entries(store, encoder)
-        if self._pictures:
-            model |= encoder_entries(store, self._pictures.encoder)
-        version = store.next_version()
-        files = store.checksum_files(building, store.version_folder(version).relative_to(store.root)) | model
+        for each in (encoder, *([self._pictures.encoder] if self._pictures else [])):
+            add_encoder(store, each)
         return Manifest(
             schema=SCHEMA,
-            version=version,
+            version=store.next_version(),
             created=self._now.isoformat(timespec="seconds"),
             products=catalog.products,
             catalog=catalog.fingerprint,
@@ -558,7 +555,6 @@ class Rebuild:
             **encoding_fields(encoder, name, building, kind, encoded.states),
             recipe=RECIPE,
             weights=self._options.weights,
-            files=files,
             report={"read": catalog.read, "rejected": catalog.rejected, "noted": catalog.noted},
             pictures=self._made_pictures,
             changes=catalog.changes,
@@ -626,6 +622,6 @@ class Rebuild:
             token_states=manifest.states.tokens if manifest.states else 0,
             pictures=manifest.pictures,
             findings=catalog.findings,
-            bytes=sum(entry.bytes for entry in manifest.files.values()),
+            bytes=sum(map(folder_size, self._store.folders(manifest))),
             seconds=self._seconds,
         )

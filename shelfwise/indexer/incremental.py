@@ -30,7 +30,7 @@ from shelfwise.retrieval.index.keyword_documents import LINES_FILE
 from shelfwise.retrieval.index.token_states import MOST_TOKENS, STATES_FILES, StoredStates, TokenRuns
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, Rows
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.files import file_problem, load_array
+from shelfwise.retrieval.store.files import load_array, read_seal, sealed_problem
 from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -38,7 +38,6 @@ from shelfwise.retrieval.store.manifest import (
     STATES_FOLDER,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
-    Manifest,
     read_fields,
 )
 from shelfwise.retrieval.store.products import RECIPE, FieldWeights, ProductStore, product_from_json, product_to_json
@@ -395,8 +394,8 @@ def cache_version_vectors(
     for name in names:
         try:
             manifest = store.manifest(name)
-            if manifest.encoder == encoder and _are_whole(store, manifest, with_states=state_dimension > 0):
-                folder = store.version_folder(name)
+            folder = store.version_folder(name)
+            if manifest.encoder == encoder and _are_whole(folder, with_states=state_dimension > 0):
                 vectors = load_array(folder / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
                 tokens = _tokens(folder / STATES_FOLDER, encoder, state_dimension) if state_dimension else None
                 cache.add(load_array(folder / TEXT_KEYS_FILE), vectors, tokens)
@@ -411,14 +410,11 @@ def _tokens(folder: Path, encoder: str, dimension: int) -> TokenRuns | None:
     return states.runs if (facts.encoder, facts.dimension, facts.most) == (encoder, dimension, MOST_TOKENS) else None
 
 
-def _are_whole(store: Store, manifest: Manifest, *, with_states: bool) -> bool:
-    prefix = f"versions/{manifest.version}"
-    states = (f"{STATES_FOLDER}/{name}" for name in STATES_FILES) if with_states else ()
-    for name in (TEXT_KEYS_FILE, f"{VECTORS_FOLDER}/{VECTORS_FILE}", *states):
-        entry = manifest.files.get(f"{prefix}/{name}")
-        if entry is None or file_problem(store.root / prefix / name, entry):
-            return False
-    return True
+def _are_whole(folder: Path, *, with_states: bool) -> bool:
+    entries = read_seal(folder)
+    states = [f"{STATES_FOLDER}/{name}" for name in STATES_FILES] if with_states else []
+    names = (TEXT_KEYS_FILE, f"{VECTORS_FOLDER}/{VECTORS_FILE}", *states)
+    return all(name in entries and not sealed_problem(folder / name, entries[name]) for name in names)
 
 
 _SPELLED: Mapping[str, Callable[[Any], object]] = {

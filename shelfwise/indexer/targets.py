@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,12 +29,11 @@ from shelfwise.retrieval.index.token_states import TokenStatesInfo
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, measure_background
 from shelfwise.retrieval.memory import usable_memory
 from shelfwise.retrieval.progress import Progress
-from shelfwise.retrieval.store.files import FileEntry, load_array
+from shelfwise.retrieval.store.files import SEAL_FILE, load_array, seal_folder
 from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
-    SEAL,
     STATES_FOLDER,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
@@ -203,8 +202,9 @@ def _publish_reencoded(
         shutil.rmtree(building)
         return previous, made.texts
     progress.begin("publish", None, "")
+    add_encoder(store, encoder)
     manifest = msgspec.structs.replace(
-        next_manifest(store, previous, building, encoder_entries(store, encoder)),
+        next_manifest(store, previous),
         **encoding_fields(encoder, resolve_model_name(name), building, kind, made.states),
     )
     if manifest.cluster:
@@ -220,7 +220,7 @@ def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
 
     Copies, not links: damage to one version then leaves the other intact.
     """
-    left = {*without, MANIFEST, SEAL}
+    left = {*without, MANIFEST, SEAL_FILE}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if path.is_file() and inside.parts[0] not in left:
@@ -228,19 +228,11 @@ def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
             shutil.copyfile(path, building / inside)
 
 
-def next_manifest(store: Store, previous: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
-    """The manifest of the files in `building` and of the `shared` ones: the same products as a new version."""
-    name = store.next_version()
-    if previous.pictures:
-        prefix = f"{store.encoders.name}/{previous.pictures.encoder}/"
-        shared = {path: each for path, each in previous.files.items() if path.startswith(prefix)} | dict(shared)
-    return msgspec.structs.replace(
-        previous,
-        version=name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files=store.checksum_files(building, store.version_folder(name).relative_to(store.root)) | dict(shared),
-        changes=VersionChanges(previous.version),
-    )
+def next_manifest(store: Store, previous: Manifest) -> Manifest:
+    """The manifest of the same products as a new version."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    changes = VersionChanges(previous.version)
+    return msgspec.structs.replace(previous, version=store.next_version(), created=created, changes=changes)
 
 
 def encoding_fields(
@@ -260,11 +252,12 @@ def encoding_fields(
     }
 
 
-def encoder_entries(store: Store, encoder: Encoder) -> dict[str, FileEntry]:
-    """Stores an encoder with the versions, unless an intact copy is there; returns the checksums of its files."""
-    store.drop_doubtful_encoder(encoder.identity)
-    model = store_encoder(encoder, store.encoders / encoder.identity)
-    return store.checksum_files(model, model.relative_to(store.root))
+def add_encoder(store: Store, encoder: Encoder) -> None:
+    """Stores an encoder with the versions, unless an intact copy is there."""
+    folder = store.encoders / encoder.identity
+    if store.damage(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        seal_folder(store_encoder(encoder, folder), {})
 
 
 def publish(store: Store, target: Target, manifest: Manifest, building: Path, keep: int) -> None:
@@ -325,9 +318,7 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
         builder.add_line(row, line)
     builder.finish()
     progress.end(f"from {folder.name}, {LINES_FILE} and all")
-    prefix = store.version_folder(previous.version).relative_to(store.root).as_posix()
-    encoder = {path: entry for path, entry in previous.files.items() if not path.startswith(f"{prefix}/")}
-    manifest = msgspec.structs.replace(next_manifest(store, previous, building, encoder), cluster=target.place)
+    manifest = msgspec.structs.replace(next_manifest(store, previous), cluster=target.place)
     target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
     return manifest, True, False

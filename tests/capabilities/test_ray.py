@@ -22,6 +22,7 @@ from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.errors import RowError, StoreDamagedError, WorkerError
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.files import read_seal
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
@@ -130,11 +131,12 @@ class Shop:
 
     def fingerprints(self, name: str) -> tuple[str, dict[str, str]]:
         """The fingerprints of the catalog and of all files except those with random names or times."""
-        manifest, _ = Store(self.folder / name).serving()
-        changing = ("keyword/", "quality.", "inspection/facts.json")
+        store = Store(self.folder / name)
+        manifest, _ = store.serving()
+        changing = ("manifest.json", "keyword/", "quality.", "inspection/facts.json")
         return manifest.catalog, {
             path: entry.xxh3
-            for path, entry in manifest.files.items()
+            for path, entry in read_seal(store.version_folder(manifest.version)).items()
             if "keyword/lines" in path or not any(each in path for each in changing)
         }
 

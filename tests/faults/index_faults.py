@@ -15,7 +15,8 @@ from shelfwise.retrieval.encoders.folder import read_spec
 from shelfwise.retrieval.errors import ShelfwiseError
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SEAL
+from shelfwise.retrieval.store.files import SEAL_FILE
+from shelfwise.retrieval.store.manifest import CURRENT, MANIFEST, MARKER
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL, FrameReader, JournalCopies, beginning
@@ -159,7 +160,7 @@ def _paths(root: Path, truth: Truth, target: str, dice: random.Random) -> list[P
             if len(truth.whole) < 2:
                 return []
             folder = root / "versions" / (truth.serving if dice.random() < 0.7 else dice.choice(truth.whole))
-            return _filled(folder.rglob("*")) if target == "version" else [folder / MANIFEST, folder / SEAL]
+            return _filled(folder.rglob("*")) if target == "version" else [folder / MANIFEST, folder / SEAL_FILE]
         case "pointer":
             return [root / CURRENT]
         case "marker":

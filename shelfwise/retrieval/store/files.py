@@ -207,13 +207,14 @@ def file_bytes(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def file_problem(path: Path, entry: FileEntry) -> str:
-    """The difference between a file and its `entry`; empty if there is none."""
+def file_problem(path: Path, entry: FileEntry, *, reads: bool = True) -> str:
+    """The difference between a file and its `entry`, without `reads` only in length; empty if there is none."""
     try:
         length = path.stat().st_size
         if length != entry.bytes:
             return f"has {length} bytes, not {entry.bytes}"
-        return "" if checksum(path) == entry.xxh3 else "has another checksum than when it was published"
+        is_equal = not reads or checksum(path) == entry.xxh3
+        return "" if is_equal else "has another checksum than when it was published"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
@@ -227,10 +228,13 @@ def seal_folder(folder: Path, documents: Mapping[str, msgspec.Struct]) -> None:
     subfolders, and syncs them."""
     for name, content in documents.items():
         (folder / name).write_bytes(format_json(content))
-    sealed = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL_FILE)
+    # Unlinked, since a copy of another sealed folder may share the file.
+    (folder / SEAL_FILE).unlink(missing_ok=True)
+    sealed = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = {path.relative_to(folder).as_posix(): file_entry(path) for path in sealed}
     (folder / SEAL_FILE).write_bytes(format_json(entries))
-    for path in (*sealed, folder / SEAL_FILE, folder):
+    folders = [path for path in folder.rglob("*") if path.is_dir()]
+    for path in (*sealed, folder / SEAL_FILE, *folders, folder):
         sync(path)
 
 
@@ -238,16 +242,32 @@ MOST_SEAL_BYTES = 1 << 20
 
 
 def read_seal(folder: Path) -> dict[str, FileEntry]:
-    """The files of a sealed folder; raises ValueError if its seal cannot be read."""
+    """The files of a sealed folder; raises ValueError if its seal cannot be read or names a file outside of it."""
     try:
-        return read_json(folder / SEAL_FILE, dict[str, FileEntry], MOST_SEAL_BYTES)
+        entries = read_json(folder / SEAL_FILE, dict[str, FileEntry], MOST_SEAL_BYTES)
     except ValueError as error:
         raise ValueError(f"{SEAL_FILE} {error}") from error
+    for name in entries:
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise ValueError(f"{SEAL_FILE} lists {name}, outside the folder")
+    return entries
 
 
-def sealed_problem(path: Path, entry: FileEntry) -> str:
-    """The problem of a file in a sealed folder; empty if there is none."""
-    return "is a link" if path.is_symlink() else file_problem(path, entry)
+def sealed_problem(path: Path, entry: FileEntry, *, reads: bool = True) -> str:
+    """The problem of a file in a sealed folder, without `reads` only of its length; empty if there is none."""
+    return "is a link" if path.is_symlink() else file_problem(path, entry, reads=reads)
+
+
+def folder_problems(folder: Path, *, reads: bool = True) -> Iterator[tuple[str, str]]:
+    """Each file of a sealed folder that differs from its seal, and its problem, as `sealed_problem` has it."""
+    try:
+        entries = read_seal(folder)
+    except ValueError as error:
+        yield SEAL_FILE, str(error).removeprefix(f"{SEAL_FILE} ")
+        return
+    for name, entry in entries.items():
+        if problem := sealed_problem(folder / name, entry, reads=reads):
+            yield name, problem
 
 
 def read_json(path: Path, kind: type[T], most_bytes: int) -> T:

@@ -12,12 +12,10 @@ from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.token_states import TokenStatesInfo
 from shelfwise.retrieval.index.vectors import DEFAULT_BACKGROUND, NO_CUTOFF, Background, Cutoff
-from shelfwise.retrieval.store.files import FileEntry, text_seal
+from shelfwise.retrieval.store.files import text_seal
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 
 MANIFEST = "manifest.json"
-SEAL = "manifest.xxh3"
-"""The file with the checksum of a manifest."""
 
 
 class VersionChanges(msgspec.Struct, frozen=True):
@@ -76,8 +74,6 @@ class Manifest(msgspec.Struct, frozen=True):
     dimension: int
     vectors: str
     """The search for the nearest vectors: exact or quantised."""
-    files: Mapping[str, FileEntry]
-    """Paths relative to the store."""
     background: Background = DEFAULT_BACKGROUND
     """The cosine of unrelated products, relative to which similarity is measured."""
     cutoff: Cutoff = NO_CUTOFF

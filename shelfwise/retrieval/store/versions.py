@@ -5,8 +5,8 @@ STORE/
   CURRENT                   the name of the serving version, with a checksum
   identity                  id of the directory in a cluster that it shares
   lock, lock.json           the lock of the writer, and its holder
-  encoders/IDENTITY/        exported models, shared by the versions that they made
-  versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
+  encoders/IDENTITY/        exported models, each sealed and shared by the versions that they made
+  versions/v000007/         manifest.json, the other files of a version and their seal; never changed again
   live.log, live.log.copy   the journal of live changes: retrieval/updates/journal.py
   events/                   shoppers' events, and tables derived from them: service/events/event_log.py
   rankers/                  rankers that were trained for it, and which one serves: rerank/model_store.py
@@ -27,17 +27,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import msgspec
-
-from shelfwise.retrieval.encoders.folder import SPEC_FILE
 from shelfwise.retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
 from shelfwise.retrieval.store.files import (
     FileEntry,
     Generations,
-    checksum,
-    file_problem,
+    folder_problems,
+    read_json,
     read_pointer,
+    read_seal,
     scratch_path,
+    seal_folder,
+    sealed_problem,
     sync,
     write_durably,
     write_pointer,
@@ -53,7 +53,6 @@ from shelfwise.retrieval.store.manifest import (
     POPULARITY_FILE,
     RELATIONS_FILE,
     SCHEMA,
-    SEAL,
     Manifest,
     marker_content,
     read_marker,
@@ -64,6 +63,7 @@ _REPAIR_MARKER = (
 )
 _WORDS_ALONE = "only keyword search works until a rebuild stores the encoder again"
 IDENTITY = "identity"
+_MAX_MANIFEST_BYTES = 1 << 26
 _MOST_NAMED = 3
 """Indexes in a directory that an error names."""
 _OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE)
@@ -117,11 +117,11 @@ class Store:
 
     def size(self, name: str) -> int:
         """The size of a version's own files in bytes, without its encoder."""
-        return _folder_size(self.version_folder(name))
+        return folder_size(self.version_folder(name))
 
     def encoders_size(self) -> int:
         """The size of all stored encoders in bytes."""
-        return _folder_size(self.encoders)
+        return folder_size(self.encoders)
 
     def current(self) -> str:
         """The name of the serving version.
@@ -182,16 +182,26 @@ class Store:
         return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild {self.root} FEED")
 
     def manifest(self, name: str) -> Manifest:
-        """The manifest of a version; raises StoreDamagedError if it cannot be read."""
-        path = self.version_folder(name) / MANIFEST
+        """The manifest of a version; raises StoreDamagedError if it is damaged, or that of another version."""
+        folder = self.version_folder(name)
         try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-            is_sealed = path.with_name(SEAL).read_bytes().strip() == checksum(path).encode()
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StoreDamagedError(f"version {name} is damaged: {path} cannot be read ({error})") from error
-        if not is_sealed:
-            raise StoreDamagedError(f"version {name} is damaged: {path} has another checksum than {SEAL} says")
+            if problem := sealed_problem(folder / MANIFEST, read_seal(folder).get(MANIFEST, FileEntry(0, ""))):
+                raise ValueError(problem)
+            manifest = read_json(folder / MANIFEST, Manifest, _MAX_MANIFEST_BYTES)
+        except ValueError as error:
+            message = f"version {name} is damaged: {folder / MANIFEST} cannot be read ({error})"
+            raise StoreDamagedError(message) from error
+        if manifest.version != name:
+            raise StoreDamagedError(f"version {name} is damaged: its manifest is that of {manifest.version}")
+        for encoder in self.folders(manifest)[1:]:
+            if encoder.parent != self.encoders or encoder.name == "..":
+                raise StoreDamagedError(f"version {name} is damaged: its manifest names {encoder}, outside the store")
         return manifest
+
+    def folders(self, manifest: Manifest) -> list[Path]:
+        """The sealed folders of a version: its own, that of its encoder, and that of its picture encoder, if any."""
+        encoders = [manifest.encoder, *([manifest.pictures.encoder] if manifest.pictures else [])]
+        return [self.version_folder(manifest.version), *(self.encoders / each for each in encoders)]
 
     def verify(self, name: str) -> Manifest:
         """The manifest of a version whose files all exist with their checksums; else raises StoreDamagedError."""
@@ -202,30 +212,19 @@ class Store:
 
     def _verified(self, name: str) -> tuple[Manifest, str, str]:
         """The manifest of a version whose own files are intact, and the damage of both of its encoders."""
-        manifest, lost_encoder, lost_pictures = self.manifest(name), "", ""
-        for relative, path, entry in self.listed_files(name, manifest):
-            problem = file_problem(path, entry)
-            if not problem:
-                continue
-            message = f"version {name} is damaged: {relative} {problem}"
-            if not path.is_relative_to(self.encoders):
-                raise StoreDamagedError(message)
-            if path.is_relative_to(self.encoders / manifest.encoder):
-                lost_encoder = lost_encoder or message
-            else:
-                lost_pictures = lost_pictures or message
-        return manifest, lost_encoder, lost_pictures
+        manifest = self.manifest(name)
+        own, encoder, *pictures = (self.damage(folder) for folder in self.folders(manifest))
+        if own:
+            raise StoreDamagedError(f"version {name} is damaged: {own}")
+        lost = [problem and f"version {name} is damaged: {problem}" for problem in (encoder, *pictures, "")]
+        return manifest, lost[0], lost[1]
 
-    def listed_files(self, name: str, manifest: Manifest) -> list[tuple[str, Path, FileEntry]]:
-        """The files of a version: name in the manifest, path, expected length and checksum.
-
-        Raises StoreDamagedError for a manifest of another version, or an impossible one.
-        """
-        if manifest.version != name:
-            raise StoreDamagedError(f"version {name} is damaged: its manifest is that of {manifest.version}")
-        if f"{self.encoders.name}/{manifest.encoder}/{SPEC_FILE}" not in manifest.files or "/" in manifest.encoder:
-            raise StoreDamagedError(f"version {name} is damaged: its manifest lists no files of its encoder")
-        return [(relative, self._inside(name, relative), entry) for relative, entry in manifest.files.items()]
+    def damage(self, folder: Path, *, reads: bool = True) -> str:
+        """The first problem of a sealed folder of the store, without `reads` only of a length; empty if it is
+        intact."""
+        for name, problem in folder_problems(folder, reads=reads):
+            return f"{(folder / name).relative_to(self.root).as_posix()} {problem}"
+        return ""
 
     def serving(self) -> tuple[Manifest, tuple[str, ...]]:
         """The manifest and notices of `find_serving`."""
@@ -268,13 +267,6 @@ class Store:
             first = []
         return first + [name for name in reversed(self.versions()) if name not in first]
 
-    def _inside(self, name: str, relative: str) -> Path:
-        """The path of a listed file; a manifest cannot name files outside its store."""
-        path = self.root / relative
-        if ".." in Path(relative).parts or Path(relative).is_absolute():
-            raise StoreDamagedError(f"version {name} is damaged: its manifest lists {relative}, outside the store")
-        return path
-
     @contextmanager
     def lock(self, purpose: str = "rebuild") -> Iterator[None]:
         """Makes the directory a store and holds its lock for a purpose.
@@ -316,21 +308,9 @@ class Store:
     def next_version(self) -> str:
         return self._generations.next_name()
 
-    def checksum_files(self, folder: Path, prefix: Path) -> dict[str, FileEntry]:
-        """Syncs all files below `folder`; returns their entries, with names relative to the store under `prefix`."""
-        entries = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                sync(path)
-                entries[(prefix / path.relative_to(folder)).as_posix()] = FileEntry(path.stat().st_size, checksum(path))
-        for path in (folder, *(each for each in folder.rglob("*") if each.is_dir())):
-            sync(path)
-        return entries
-
     def publish(self, building: Path, manifest: Manifest) -> None:
         """Publishes a finished folder as the serving version. After a crash, the old or the new version serves."""
-        write_durably(building / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        write_durably(building / SEAL, f"{checksum(building / MANIFEST)}\n".encode())
+        seal_folder(building, {MANIFEST: manifest})
         folder = self.version_folder(manifest.version)
         building.rename(folder)
         sync(folder.parent)
@@ -386,17 +366,7 @@ class Store:
         stored = sorted(self.encoders.iterdir()) if self.encoders.is_dir() else []
         encoders = tuple(folder.name for folder in stored if folder.name not in used)
         freed = [self.version_folder(name) for name in versions] + [self.encoders / name for name in encoders]
-        return Surplus(versions, encoders, sum(map(_folder_size, freed)))
-
-    def drop_doubtful_encoder(self, identity: str) -> None:
-        """Removes a stored encoder unless all its files match a manifest; a rebuild then stores it again."""
-        folder = self.encoders / identity
-        prefix = f"{folder.relative_to(self.root).as_posix()}/"
-        for manifest in self.manifests():
-            listed = {path: entry for path, entry in manifest.files.items() if path.startswith(prefix)}
-            if listed and not any(file_problem(self.root / path, entry) for path, entry in listed.items()):
-                return
-        shutil.rmtree(folder, ignore_errors=True)
+        return Surplus(versions, encoders, sum(map(folder_size, freed)))
 
     def last_merged_changes(self) -> list[int]:
         """The last merged change of each version; empty if a manifest cannot be read."""
@@ -410,11 +380,11 @@ class Store:
                 yield self.manifest(name)
 
 
-def _folder_size(folder: Path) -> int:
+def folder_size(folder: Path) -> int:
+    """The size in bytes of all files in a folder, which another process may be removing."""
     size = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            # A rebuild may be removing this folder at the same time.
             with suppress(OSError):
                 size += Path(place, name).lstat().st_size
     return size

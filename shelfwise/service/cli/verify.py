@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -43,8 +43,8 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.files import (
     SEAL_FILE,
     FileEntry,
-    checksum,
-    file_problem,
+    file_entry,
+    folder_problems,
     load_array,
     read_json,
     read_seal,
@@ -62,8 +62,8 @@ from shelfwise.retrieval.store.manifest import (
     POPULAR_QUERIES_FILE,
     POPULARITY_FILE,
     QUALITY_FILE,
+    QUALITY_PAGE,
     RELATIONS_FILE,
-    SEAL,
     STATES_FOLDER,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
@@ -363,12 +363,11 @@ class _Run:
     def run(self) -> Verification:
         try:
             manifest = self._store.manifest(self._name)
-            files = self._store.listed_files(self._name, manifest)
         except StoreDamagedError as error:
             self._found(MANIFEST, str(error).removeprefix(f"version {self._name} is damaged: "))
             self._skipped.append("everything else: its manifest is damaged")
             return Verification(self._name, 0, 0, 0, tuple(self._problems), tuple(self._skipped))
-        self._check_files(files)
+        sealed = self._check_files(self._store.folders(manifest))
         self._progress.begin("agreement", len(_CHECKS), "parts")
         version = _Version(self._folder, manifest)
         for check in _CHECKS:
@@ -377,27 +376,40 @@ class _Run:
         if manifest.cluster:
             self._check_cluster(manifest)
         self._progress.end(f"{self._name}: products, fields, terms and vectors")
-        size = sum(entry.bytes for entry in manifest.files.values())
+        size = sum(entry.bytes for entry in sealed.values())
         found = tuple(self._problems), tuple(self._skipped)
-        return Verification(self._name, manifest.products, len(manifest.files), size, *found)
+        return Verification(self._name, manifest.products, len(sealed), size, *found)
 
     def _found(self, part: str, what: str, advice: str = "") -> None:
         if not advice:
             advice = _SERVES if self._name == current_name(self._store) else _WAITS
         self._problems.append(Problem(part, what, advice.format(root=self._store.root)))
 
-    def _check_files(self, files: Sequence[tuple[str, Path, FileEntry]]) -> None:
-        self._progress.begin("checksums", sum(entry.bytes for _, _, entry in files), "bytes")
-        for relative, path, entry in files:
-            if problem := file_problem(path, entry):
-                self._damaged.add(part := self._part(path))
-                self._found(relative, problem, _ENCODER_AGAIN if part == _ENCODER else "")
+    def _check_files(self, folders: Sequence[Path]) -> Mapping[Path, FileEntry]:
+        """The entries of all files of the sealed folders that can be read."""
+        sealed: dict[Path, FileEntry] = {}
+        for folder in folders:
+            try:
+                sealed |= {folder / name: entry for name, entry in read_seal(folder).items()}
+            except ValueError as error:
+                self._found_in(folder / SEAL_FILE, str(error).removeprefix(f"{SEAL_FILE} "))
+        self._progress.begin("checksums", sum(entry.bytes for entry in sealed.values()), "bytes")
+        for path, entry in sealed.items():
+            if problem := sealed_problem(path, entry):
+                self._found_in(path, problem)
             self._progress.advance(entry.bytes)
-        listed = {path for _, path, _ in files} | {self._folder / MANIFEST, self._folder / SEAL}
         for path in sorted(self._folder.rglob("*")):
-            if path not in listed and not path.is_dir():
-                self._found(path.relative_to(self._store.root).as_posix(), "is not in the manifest", _STRAY)
-        self._progress.end(f"{self._name}: {len(files):,} files")
+            if path not in sealed and path != self._folder / SEAL_FILE and not path.is_dir():
+                self._found(self._relative(path), "is not in the seal", _STRAY)
+        self._progress.end(f"{self._name}: {len(sealed):,} files")
+        return sealed
+
+    def _found_in(self, path: Path, what: str) -> None:
+        self._damaged.add(part := self._part(path))
+        self._found(self._relative(path), what, _ENCODER_AGAIN if part == _ENCODER else "")
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._store.root).as_posix()
 
     def _part(self, path: Path) -> str:
         """The part to which a file belongs: its folder, its name, or one name for the three product files."""
@@ -603,20 +615,16 @@ def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
 
 def _check_seal(folder: Path, cure: str) -> None:
     """Raises ValueError if a sealed folder does not contain the files with which it was sealed."""
-    try:
-        for name, entry in read_seal(folder).items():
-            if problem := sealed_problem(folder / name, entry):
-                raise ValueError(f"{name} {problem}")
-    except ValueError as error:
-        raise ValueError(f"{error}; remove the folder: {cure}") from error
+    for name, problem in folder_problems(folder):
+        raise ValueError(f"{name} {problem}; remove the folder: {cure}")
 
 
 def _report_problems(store: Store) -> Iterator[tuple[str, str]]:
     """The quality report of the last rebuild must be a copy of its version's."""
-    entries = {entry.xxh3 for manifest in store.manifests() for entry in manifest.files.values()}
-    for name in (QUALITY_FILE, Path(QUALITY_FILE).with_suffix(".html").name):
+    folders = [store.version_folder(manifest.version) for manifest in store.manifests()]
+    for name in (QUALITY_FILE, QUALITY_PAGE):
         path = store.root / name
-        if path.exists() and checksum(path) not in entries:
+        if path.exists() and file_entry(path) not in (read_seal(folder).get(name) for folder in folders):
             yield name, f"{path} is not the report of a version; copy that of the newest one"
     for sealed in sorted(path.parent for path in (store.root / "training").glob(f"**/{SEAL_FILE}")):
         yield from _problem(store.root, sealed, partial(_check_seal, sealed, "train again"))

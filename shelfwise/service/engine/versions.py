@@ -104,17 +104,10 @@ def stored_encoding(index: Path) -> Encoding | None:
 
 def _problem(store: Store, name: str) -> str:
     try:
-        manifest = store.manifest(name)
-        for relative, path, entry in store.listed_files(name, manifest):
-            if not path.is_file():
-                return f"{relative} is missing"
-            if (length := path.stat().st_size) != entry.bytes:
-                return f"{relative} has {length} bytes, not {entry.bytes}"
+        folders = store.folders(store.manifest(name))
     except StoreDamagedError as error:
         return str(error).removeprefix(f"version {name} is damaged: ")
-    except OSError as error:
-        return str(error)
-    return ""
+    return next(filter(None, (store.damage(folder, reads=False) for folder in folders)), "")
 
 
 def _info(store: Store, name: str, problem: str, *, serves: bool) -> VersionInfo:

@@ -27,6 +27,7 @@ from shelfwise.retrieval.errors import (
     StoreMissingError,
 )
 from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.files import SEAL_FILE, read_seal
 from shelfwise.retrieval.store.manifest import CURRENT, TEXT_KEYS_FILE
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.service.engine.engine import SearchEngine
@@ -52,7 +53,7 @@ class TestFirstBuild:
         assert set(report.seconds) == {"read", "index", "report", "encode", "vectors", "types", "publish"}
         manifest, notices = fresh.store.serving()
         assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
-        assert report.bytes == sum(entry.bytes for entry in manifest.files.values())
+        assert report.bytes == fresh.store.size("v000001") + fresh.store.encoders_size()
 
     def test_rows_are_ordered_by_id_in_any_feed_order(self, fresh: Shop) -> None:
         ids = ["é", "a9", "Z", "中", "a10"]
@@ -109,7 +110,7 @@ class TestBadInput:
         assert {row.reason for row in rows} == set(report.rejected)
         manifest = fresh.store.serving()[0]
         assert (manifest.report["read"], manifest.report["rejected"]) == (7, report.rejected)
-        assert f"versions/v000001/{REJECTED_FILE}" in manifest.files
+        assert REJECTED_FILE in read_seal(fresh.folder)
 
     def test_feed_without_usable_rows_publishes_nothing(self, built: Shop, tmp_path: Path) -> None:
         feed = self.feed(tmp_path, '{"id": "1"}', '{"id": "2"}', "{")
@@ -197,7 +198,7 @@ class TestRepair:
         assert built.rebuild(CATALOG).published
         assert (built.store.current(), built.store.serving()[1]) == ("v000002", ())
 
-    @pytest.mark.parametrize(("name", "is_removed"), [("model.onnx", False), ("encoder.json", True)])
+    @pytest.mark.parametrize(("name", "is_removed"), [("model.onnx", False), ("encoder.json", True), (SEAL_FILE, True)])
     def test_damaged_encoder_is_stored_again(self, built: Shop, first: Shop, name: str, is_removed: bool) -> None:
         path = next(built.store.encoders.iterdir()) / name
         if is_removed:

@@ -9,7 +9,8 @@ import pytest
 
 import shelfwise.indexer.checkpoint
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.manifest import MANIFEST, SEAL
+from shelfwise.retrieval.store.files import SEAL_FILE
+from shelfwise.retrieval.store.manifest import MANIFEST
 from shelfwise.retrieval.text.synonyms import Synonyms
 from shelfwise.retrieval.updates.changes import Patch
 from shelfwise.service.engine.engine import SearchEngine
@@ -49,7 +50,7 @@ def resume(shop: Shop, feed: Path, **options: object) -> tuple[list[str], list[s
 
 def content(shop: Shop) -> dict[str, bytes]:
     """All files of the version except those with the build time."""
-    dated = {MANIFEST, SEAL, "quality.json", "quality.html", "facts.json"}
+    dated = {MANIFEST, SEAL_FILE, "quality.json", "quality.html", "facts.json"}
     paths = (path for path in shop.folder.rglob("*") if path.is_file() and path.name not in dated)
     # Keyword segments and their files have random names.
     return {name: path.read_bytes() for path in paths if "keyword" not in (name := str(path.relative_to(shop.folder)))}

@@ -31,6 +31,7 @@ from shelfwise.retrieval.index.token_states import (
 )
 from shelfwise.retrieval.index.vectors import NO_CUTOFF, Cutoff
 from shelfwise.retrieval.records import Availability, Product
+from shelfwise.retrieval.store.files import read_seal
 from shelfwise.retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
 from shelfwise.retrieval.store.products import ProductStore, encoder_text
 from shelfwise.retrieval.store.signals import StoredSignals
@@ -165,7 +166,7 @@ class TestTokenStates:
         assert (facts.encoder, facts.dimension, facts.products) == (manifest.encoder, DIMENSION, len(CATALOG))
         assert report.token_states == facts.tokens > 0
         assert any(f"{facts.tokens:,} token states" in message for message in result.summaries)
-        assert {f"versions/v000001/{STATES_FOLDER}/{name}" for name in STATES_FILES} <= set(manifest.files)
+        assert {f"{STATES_FOLDER}/{name}" for name in STATES_FILES} <= set(read_seal(fresh.folder))
 
     def test_version_may_have_no_token_states(self, fresh: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(OnnxEncoder, "state_dimension", property(lambda _: 0, lambda *_: None), raising=False)

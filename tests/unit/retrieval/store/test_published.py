@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shelfwise.retrieval.encoders.folder import SPEC_FILE
 from shelfwise.retrieval.errors import (
     StoreDamagedError,
     StoreForeignError,
@@ -20,8 +19,16 @@ from shelfwise.retrieval.errors import (
     StoreMissingError,
     UnknownVersionError,
 )
-from shelfwise.retrieval.store.files import checksum, scratch_path, text_seal, write_durably
-from shelfwise.retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SCHEMA, SEAL, Manifest
+from shelfwise.retrieval.store.files import (
+    SEAL_FILE,
+    file_entry,
+    read_seal,
+    scratch_path,
+    seal_folder,
+    text_seal,
+    write_durably,
+)
+from shelfwise.retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SCHEMA, Manifest
 from shelfwise.retrieval.store.versions import _WORDS_ALONE, Store
 
 
@@ -35,10 +42,8 @@ def publish(store: Store, *, encoder: str = "encoder-1") -> str:
         model = store.encoders / encoder
         model.mkdir(parents=True, exist_ok=True)
         (model / "model.onnx").write_text(f"weights of {encoder}")
-        (model / SPEC_FILE).write_text("{}")
-        files = store.checksum_files(building, store.version_folder(name).relative_to(store.root))
-        files |= store.checksum_files(model, model.relative_to(store.root))
-        manifest = Manifest(SCHEMA, name, "2025-01-01", 3, "catalog", "terms", encoder, "MiniLM", 8, "exact", files)
+        seal_folder(model, {})
+        manifest = Manifest(SCHEMA, name, "2025-01-01", 3, "catalog", "terms", encoder, "MiniLM", 8, "exact")
         store.publish(building, manifest)
     return name
 
@@ -49,9 +54,7 @@ def publish_pair(store: Store) -> None:
 
 
 def reseal(store: Store, name: str, manifest: Manifest) -> None:
-    path = store.version_folder(name) / MANIFEST
-    path.write_bytes(msgspec.json.encode(manifest))
-    path.with_name(SEAL).write_text(checksum(path))
+    seal_folder(store.version_folder(name), {MANIFEST: manifest})
 
 
 @pytest.fixture
@@ -64,8 +67,8 @@ class TestPublishing:
         assert publish(store) == "v000001"
         manifest, notices = store.serving()
         assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
-        version = {f"versions/v000001/{name}" for name in ("products.jsonl", "keyword/segment")}
-        assert set(manifest.files) == version | {f"encoders/encoder-1/{name}" for name in (SPEC_FILE, "model.onnx")}
+        sealed = read_seal(store.version_folder("v000001"))
+        assert set(sealed) == {MANIFEST, "products.jsonl", "keyword/segment"}
         assert manifest == store.manifest("v000001") == store.verify("v000001")
 
     def test_pointer_is_replaced_atomically(self, store: Store) -> None:
@@ -171,7 +174,7 @@ class TestForeignDirectories:
     def test_unreadable_marker_without_a_version_is_refused_by_name(self, store: Store, content: bytes) -> None:
         publish(store)
         (store.root / MARKER).write_bytes(content)
-        (store.version_folder("v000001") / SEAL).unlink()
+        (store.version_folder("v000001") / SEAL_FILE).unlink()
         with pytest.raises(StoreForeignError, match=r"shelfwise\.json cannot be read .*; write"):
             store.serving()
 
@@ -255,8 +258,7 @@ def flip(path: Path) -> None:
 
 
 def truncate(path: Path) -> None:
-    """Truncates a file by one byte, a seal to nothing, as its last byte is a newline without meaning."""
-    path.write_bytes(b"" if path.name == SEAL else path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:-1])
 
 
 FILES = (
@@ -264,7 +266,8 @@ FILES = (
     "versions/v000002/keyword/segment",
     "encoders/encoder-2/model.onnx",
     f"versions/v000002/{MANIFEST}",
-    f"versions/v000002/{SEAL}",
+    f"versions/v000002/{SEAL_FILE}",
+    f"encoders/encoder-2/{SEAL_FILE}",
 )
 
 
@@ -281,7 +284,7 @@ class TestDamage:
         manifest, (notice,) = store.serving()
         assert manifest.version == "v000001"
         assert "v000002 is damaged" in notice
-        assert Path(file).name in notice or Path(file).name == SEAL
+        assert Path(file).name in notice
 
     def test_newest_version_serves_without_a_damaged_encoder(self, store: Store) -> None:
         """Regression: versions share an encoder, so one flipped bit of it left no intact version to open."""
@@ -304,14 +307,21 @@ class TestDamage:
             store.verify("v000002")
 
     @pytest.mark.parametrize("listed", ["../outside", "versions/../../outside", "ABSOLUTE"])
-    def test_manifest_paths_are_confined_to_the_store(self, store: Store, tmp_path: Path, listed: str) -> None:
+    def test_sealed_paths_are_confined_to_the_folder(self, store: Store, tmp_path: Path, listed: str) -> None:
         publish(store)
         (tmp_path / "outside").write_text("mine")
         path = str(tmp_path / "outside") if listed == "ABSOLUTE" else listed
-        manifest = store.manifest("v000001")
-        entry = store.checksum_files(tmp_path, Path())["outside"]
-        reseal(store, "v000001", msgspec.structs.replace(manifest, files={**manifest.files, path: entry}))
-        with pytest.raises(StoreDamagedError, match=r"lists .*outside, outside the store"):
+        seal = store.version_folder("v000001") / SEAL_FILE
+        entries = {**read_seal(seal.parent), path: file_entry(tmp_path / "outside")}
+        seal.write_bytes(msgspec.json.encode(entries))
+        with pytest.raises(StoreDamagedError, match=r"lists .*outside, outside the folder"):
+            store.verify("v000001")
+
+    @pytest.mark.parametrize("encoder", ["", ".", "..", "../versions/v000001", "/etc"])
+    def test_encoder_is_confined_to_the_store(self, store: Store, encoder: str) -> None:
+        publish(store)
+        reseal(store, "v000001", msgspec.structs.replace(store.manifest("v000001"), encoder=encoder))
+        with pytest.raises(StoreDamagedError, match=r"its manifest names .*, outside the store"):
             store.verify("v000001")
 
 
@@ -410,13 +420,3 @@ class TestPruning:
             first.with_name(".v000099").mkdir()
             store.prune(3)
         assert [path.name for path in (store.root / "versions").iterdir()] == ["v000001"]
-
-
-class TestEncoderRemoval:
-    def test_encoder_without_a_version_is_removed(self, store: Store) -> None:
-        publish_pair(store)
-        (store.encoders / "encoder-9").mkdir()
-        flip(store.encoders / "encoder-2" / "model.onnx")
-        for number in (1, 2, 8, 9):
-            store.drop_doubtful_encoder(f"encoder-{number}")
-        assert [path.name for path in store.encoders.iterdir()] == ["encoder-1"]

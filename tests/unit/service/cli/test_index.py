@@ -79,7 +79,7 @@ class TestVersions:
         (Store(root).version_folder("v000002") / PRODUCTS_FILE).unlink()
         done = run("index", "versions", root)
         assert "v000003  damaged" in done.out
-        assert f"v000002 is damaged: versions/v000002/{PRODUCTS_FILE} is missing" in done.out
+        assert f"v000002 is damaged: versions/v000002/{PRODUCTS_FILE} cannot be read" in done.out
         assert [each.version for each in list_versions(Store(root)) if each.serves] == ["v000001"]
 
 

@@ -21,12 +21,12 @@ from shelfwise.retrieval.index.tantivy import TantivyBuilder
 from shelfwise.retrieval.index.vectors import VECTORS_FILE
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.files import SEAL_FILE
 from shelfwise.retrieval.store.manifest import (
     CURRENT,
     FIELDS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
-    SEAL,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
@@ -90,13 +90,20 @@ def found(root: Path) -> list[tuple[str, str]]:
     return [(problem.part, problem.what) for problem in verified(root).problems]
 
 
+def sealed_files(root: Path) -> list[str]:
+    """The files of the version and of its encoder, except the manifest and the seals."""
+    folders = Store(root).folders(Store(root).manifest(NAME))
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sorted(path.relative_to(root).as_posix() for path in paths if path.name not in (MANIFEST, SEAL_FILE))
+
+
 class TestIntactVersion:
     def test_intact_version_is_verified_completely(self, whole: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
         progress = StoppedProgress()
         result = verify_version(Store(whole), NAME, progress)
-        files = Store(whole).manifest(NAME).files
-        size = sum(entry.bytes for entry in files.values())
+        files = [*sealed_files(whole), f"versions/{NAME}/{MANIFEST}"]
+        size = sum((whole / name).stat().st_size for name in files)
         assert result == Verification(NAME, SIZE, len(files), size, (), ())
         assert progress.phases == ["checksums", "agreement"]
         assert progress.done == sum(total or 0 for total in progress.totals)
@@ -119,13 +126,13 @@ def flip(path: Path) -> None:
 
 class TestChecksums:
     def test_every_flipped_file_is_named_one_at_a_time(self, whole: Path, tmp_path: Path) -> None:
-        for number, relative in enumerate(sorted(Store(whole).manifest(NAME).files)):
+        for number, relative in enumerate(sealed_files(whole)):
             root = Path(shutil.copytree(whole, tmp_path / str(number)))
             flip(root / relative)
             assert found(root) == [(relative, "has another checksum than when it was published")]
 
     def test_all_damaged_files_are_named(self, root: Path) -> None:
-        names = sorted(Store(root).manifest(NAME).files)
+        names = sealed_files(root)
         for relative in names:
             (root / relative).unlink()
         result = verified(root)
@@ -136,7 +143,7 @@ class TestChecksums:
             assert command in problem.advice
         assert len(result.skipped) == 9
 
-    @pytest.mark.parametrize("name", [MANIFEST, SEAL])
+    @pytest.mark.parametrize("name", [MANIFEST, SEAL_FILE])
     def test_damaged_manifest_stops_the_verification(self, root: Path, name: str) -> None:
         flip(folder_of(root) / name)
         result = verified(root)
@@ -146,7 +153,7 @@ class TestChecksums:
     def test_unlisted_file_is_reported(self, root: Path) -> None:
         (folder_of(root) / "notes.txt").write_text("mine")
         (problem,) = verified(root).problems
-        assert problem == Problem(f"versions/{NAME}/notes.txt", "is not in the manifest", "remove it: nothing reads it")
+        assert problem == Problem(f"versions/{NAME}/notes.txt", "is not in the seal", "remove it: nothing reads it")
 
 
 SWAPPED = [*CATALOG[:4], CATALOG[8], *CATALOG[5:8], CATALOG[4], *CATALOG[9:]]
@@ -304,7 +311,7 @@ def with_changes(tmp_path: Path) -> Store:
     """A version that contains the first of three live changes."""
     with_changes = Store(tmp_path)
     with with_changes.lock():
-        manifest = Manifest(1, with_changes.next_version(), "", 1, "", "", "", "", 1, "", {}, last_merged_change=1)
+        manifest = Manifest(1, with_changes.next_version(), "", 1, "", "", "encoder-1", "", 1, "", last_merged_change=1)
         with_changes.publish(with_changes.create_build_folder(), manifest)
     with Journal(tmp_path) as journal:
         for name in ("first", "second", "third"):
