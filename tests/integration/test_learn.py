@@ -211,7 +211,7 @@ def test_killed_run_is_resumed(eventful_store: Path, learned: Path, tmp_path: Pa
     root = Path(shutil.copytree(eventful_store, tmp_path / "store"))
     before = report_of(learned)
     queries = ranker_store(learned).open(before.ranker).spec.trained_on["queries"]
-    steps = -(-int(queries) // SMALL.training.draw.lists)
+    steps = -(-int(queries) // SMALL.training.lists)
     for way, after in (("debiased", steps + 1), ("train", 2)):
         killed(root, way, after)
         assert ranker_store(root).names() == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import cast
@@ -10,33 +10,58 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 import xxhash
 from numpy.typing import NDArray
-from torch import Tensor
 
 from shelfwise.rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, outcomes, shown_places
 from shelfwise.rerank.click_models.labels import LIST_DEPTH, fit_twice, signal_rates
-from shelfwise.rerank.ranker.network import EVENTS, Inputs
+from shelfwise.rerank.ranker.network import EVENTS
 from shelfwise.rerank.sessions.partitions import WHO
 from shelfwise.rerank.training.datasets import FOLD, CandidateLists, ListData, query_of_fold
 from shelfwise.retrieval.errors import TrainingError
 
 LEAST_ACTS = 50
 """Minimum carts, or purchases, for their own outputs; with fewer, the outputs are trained on clicks."""
-KINDS = ("clicks", "carts", "purchases")
-"""The last axis of acts and gains, in the order of `shelfwise.rerank.ranker.network.EVENTS`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ClickEvidence:
-    """The lists of a period and the estimates of a click model."""
+class ShownLists:
+    """The lists of a period, with the acts on them."""
 
     pairs: pl.DataFrame
     """pair, query, product_id: one row a pair, in order."""
     log: ClickLog
     acts: Flags
     """(n, depth, 3): whether the product at each position was clicked, added to the cart, bought."""
+
+    @property
+    def query_of_list(self) -> npt.NDArray[np.int64]:
+        """(n,): query number of each list, in order of first appearance; -1 for an empty one."""
+        query = self.pairs["query"].rle_id().to_numpy().astype(np.int64)
+        return np.asarray(np.append(query, -1)[self.log.pairs.max(axis=1, initial=-1)])
+
+    def frequent_queries(self, most: int, *, acted: bool = False) -> tuple[str, ...]:
+        """The queries of the most lists, at most `most`, most frequent first; if `acted`, only those with acts."""
+        query_of = self.query_of_list
+        names = self.pairs["query"].unique(maintain_order=True).to_list()
+        traffic = np.bincount(query_of[query_of >= 0], minlength=len(names))
+        has_acts = np.isin(np.arange(len(names)), query_of[np.asarray(self.acts.any(axis=(1, 2)))])
+        is_named = np.array([bool(name) for name in names], np.bool_)
+        numbers = np.flatnonzero(is_named & has_acts if acted else is_named)
+        order = numbers[np.argsort(-traffic[numbers], kind="stable")]
+        return tuple(names[number] for number in order[:most].tolist())
+
+
+def shown_lists(events: pl.DataFrame, depth: int) -> ShownLists:
+    """Reads events with the columns of `shelfwise.rerank.click_models.click_log.click_log`."""
+    happened = outcomes(events, depth)
+    return ShownLists(happened.pairs, happened.log, happened.acts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickEvidence(ShownLists):
+    """The lists of a period and the estimates of a click model."""
+
     gains: Floats
     """(pairs, 3): rates of clicks, carts and purchases for an examined product."""
     weights: Floats
@@ -46,25 +71,13 @@ class ClickEvidence:
     shoppers: Ints | None = None
     """(n,): the number of each list's shopper, if the training distinguishes shoppers."""
 
-    @property
-    def query(self) -> Ints:
-        """(pairs,): query number of each pair, in order of first appearance."""
-        return self.pairs["query"].rle_id().to_numpy().astype(np.int32)
-
-    @property
-    def query_of_list(self) -> npt.NDArray[np.int64]:
-        """(n,): query number of each list; -1 for an empty one."""
-        pair = self.log.pairs.max(axis=1, initial=-1)
-        query_of: npt.NDArray[np.int64] = np.append(self.query, -1)[pair].astype(np.int64)
-        return query_of
-
 
 def fit_evidence(events: pl.DataFrame, *, by_shopper: bool = False) -> ClickEvidence:
     """Fits a click model to events (see `shelfwise.rerank.click_models.click_log.click_log` for the columns)."""
     happened = outcomes(events, LIST_DEPTH)
     model = fit_twice(happened.log, happened)
     gains, acts = signal_rates(happened, model, 0, happened.log.size), happened.acts
-    for at in range(1, len(KINDS)):
+    for at in range(1, len(EVENTS)):
         if acts[..., at].sum() < LEAST_ACTS:
             gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
     weights = model.estimates.click_share
@@ -78,17 +91,6 @@ def _shoppers_of(events: pl.DataFrame, depth: int) -> Ints:
     whose = events.filter(pl.col("kind") == "impression").group_by("query_id").agg(pl.col(WHO).min())
     found = rows.join(whose, on="query_id", how="left", maintain_order="left")[WHO]
     return (found.rank("dense") - 1).to_numpy().astype(np.int32)
-
-
-def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:
-    """The most frequent queries with acts, at most `most`."""
-    query_of = evidence.query_of_list
-    names = evidence.pairs["query"].unique(maintain_order=True).to_list()
-    traffic = np.bincount(query_of[query_of >= 0], minlength=len(names))
-    acted = np.isin(np.arange(len(names)), query_of[np.asarray(evidence.acts.any(axis=(1, 2)))])
-    numbers = np.flatnonzero(acted & np.array([bool(name) for name in names], np.bool_))
-    order = numbers[np.argsort(-traffic[numbers], kind="stable")]
-    return tuple(names[number] for number in order[:most].tolist())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,20 +189,14 @@ def click_lists(
         raise TrainingError(
             f"none of {evidence.log.size:,} lists was clicked; train with --from-catalog until there are clicks"
         )
-    pairs, gone = place_pairs(evidence.pairs, found, row_of)
-    place = pairs["place"].fill_null(-1).to_numpy()
-    is_shown = np.zeros(len(found.rows), np.bool_)
-    is_shown[place[place >= 0]] = True
-    lists, kept = _drawn(found, is_shown, most, seed)
-    known = np.flatnonzero(place >= 0)
-    at = np.searchsorted(kept, place[known])
-    gains = np.zeros((len(kept), len(KINDS)), np.float32)
+    joined = join_candidates(evidence, found, row_of, most, seed)
+    lists, known = joined.lists, np.flatnonzero(joined.place_of >= 0)
+    at = joined.place_of[known]
+    gains = np.zeros((len(lists.rows), len(EVENTS)), np.float32)
     gains[at] = evidence.gains[known]
-    local = np.full(len(place), -1, np.int64)
+    local = np.full(len(joined.place_of), -1, np.int64)
     local[known] = at - lists.offsets[lists.query_of[at]]
-    of_pair = np.append(pairs["list"].fill_null(-1).to_numpy(), -1)
-    list_of = of_pair[evidence.log.pairs.max(axis=1, initial=-1)].astype(np.int64)
-    displays = build_displays(evidence.log, evidence.acts, list_of, local, evidence.shoppers)
+    displays = build_displays(evidence.log, evidence.acts, joined.query_of_list, local, evidence.shoppers)
     weights = _evidence_of(evidence, known, lists.query_of[at], len(lists))
     usable = np.intersect1d(np.unique(displays.list_of), np.flatnonzero(lists.lengths > 1))
     if len(usable) < least:
@@ -211,18 +207,15 @@ def click_lists(
     answered = (lists.queries[number] for number in usable.tolist())
     left_out = ExclusionCounts(
         unclicked_queries=_unclicked(evidence),
-        gone_products=gone,
-        lost_candidates=_count_pairs(pairs.drop_nulls(_JOINED).filter(pl.col("place").is_null())),
+        gone_products=_count_pairs(joined.pairs.filter(pl.col("row").is_null())),
+        lost_candidates=_count_pairs(joined.pairs.drop_nulls(_JOINED).filter(pl.col("place").is_null())),
         unanswered_queries=len(set(map(query_of_fold, found.queries)) - {query_of_fold(each) for each in answered}),
     )
-    return ClickLists(lists, gains, is_shown[kept], weights, displays, evidence.examination, usable, left_out)
+    return ClickLists(lists, gains, joined.is_shown, weights, displays, evidence.examination, usable, left_out)
 
 
-def place_pairs(
-    pairs: pl.DataFrame, found: CandidateLists, row_of: Callable[[str], int | None]
-) -> tuple[pl.DataFrame, int]:
-    """Adds the list, the row and the place in `found.rows` to the pairs (query, product_id), null if missing; also
-    counts the pairs without a row."""
+def place_pairs(pairs: pl.DataFrame, found: CandidateLists, row_of: Callable[[str], int | None]) -> pl.DataFrame:
+    """The pairs (query, product_id) with the list, the row and the place in `found.rows`, null if missing."""
     ids = pairs["product_id"].unique()
     rows = pl.DataFrame(
         {"product_id": ids, "row": [row_of(each) for each in ids.to_list()]},
@@ -232,12 +225,42 @@ def place_pairs(
         {"query": found.queries, "list": np.arange(len(found))}, schema={"query": pl.String, "list": pl.Int64}
     )
     places = pl.DataFrame({"list": found.query_of, "row": found.rows, "place": np.arange(len(found.rows))})
-    joined = (
+    return (
         pairs.join(rows, on="product_id", how="left", maintain_order="left")
         .join(numbers, on="query", how="left", maintain_order="left")
         .join(places, on=_JOINED, how="left", maintain_order="left")
     )
-    return joined, _count_pairs(joined.filter(pl.col("row").is_null()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedLists:
+    """Queries with those of their candidates that shoppers were shown, and a sample of the others (m)."""
+
+    lists: CandidateLists
+    is_shown: NDArray[np.bool_]
+    """(m,)."""
+    place_of: NDArray[np.int64]
+    """(pairs,): index of each pair among all candidates; -1 for none."""
+    query_of_list: NDArray[np.int64]
+    """(lists,): number in `lists` of the query of each list that was shown; -1 for none."""
+    pairs: pl.DataFrame
+    """The pairs by `place_pairs`, with places before the sampling."""
+
+
+def join_candidates(
+    shown: ShownLists, found: CandidateLists, row_of: Callable[[str], int | None], most: int = 0, seed: int = 0
+) -> JoinedLists:
+    """Joins the lists of a period with current candidates of their queries. Queries with fewer than `most` shown
+    candidates are filled up with others, sampled by the seed and the query."""
+    pairs = place_pairs(shown.pairs, found, row_of)
+    place = pairs["place"].fill_null(-1).to_numpy().copy()
+    is_placed, is_shown = place >= 0, np.zeros(len(found.rows), np.bool_)
+    is_shown[place[is_placed]] = True
+    lists, kept = _drawn(found, is_shown, most, seed)
+    place[is_placed] = np.searchsorted(kept, place[is_placed])
+    query_of_pair = np.append(pairs["list"].fill_null(-1).to_numpy(), -1)
+    query_of_list = query_of_pair[shown.log.pairs.max(axis=1, initial=-1)].astype(np.int64)
+    return JoinedLists(lists, is_shown[kept], place, query_of_list, pairs)
 
 
 def _drawn(
@@ -284,49 +307,11 @@ def _count_pairs(pairs: pl.DataFrame) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class ClickBatch:
-    """B lists with c candidates each."""
-
-    inputs: Inputs
-    is_candidate: Tensor
-    """(B, c)."""
-    gains: Tensor
-    """(B, c, 3)."""
-    weights: Tensor
-    """(B,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """Sampling options of an epoch."""
-
-    lists: int = 16
-    dropped: float = 0.05
-    """Share of candidates without token states, as of newly added products."""
-
-
-@dataclass(frozen=True, slots=True)
 class ClickData:
-    """Clicked lists and the inputs of their batches."""
+    """Clicked lists and the inputs of their batches, with the gains as targets."""
 
     clicks: ClickLists
     data: ListData
-
-    def shuffled(self, draw: Draw, seed: int) -> Iterator[ClickBatch]:
-        """An epoch of the usable lists, in an order drawn from the seed."""
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(self.clicks.usable)
-        for start in range(0, len(order), draw.lists):
-            yield self.batch(order[start : start + draw.lists].tolist(), draw, int(rng.integers(2**31)))
-
-    def batch(self, numbers: list[int], draw: Draw, seed: int) -> ClickBatch:
-        clicks = self.clicks
-        made = self.data.batch(numbers, draw.dropped, seed)
-        kept, places = made.is_candidate.numpy(), clicks.lists.places(np.array(numbers, np.int64))
-        gains = np.zeros((*kept.shape, len(EVENTS)), np.float32)
-        gains[kept] = clicks.gains[places]
-        weights = torch.from_numpy(clicks.weights[numbers])
-        return ClickBatch(made.inputs, made.is_candidate, torch.from_numpy(gains), weights)
 
 
 LEAST_SHOWN = 100

@@ -23,8 +23,8 @@ from torch.nn.functional import log_softmax
 
 from shelfwise.rerank.click_models.click_log import Floats
 from shelfwise.rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
-from shelfwise.rerank.training.click_dataset import ClickBatch, ClickData, Draw
-from shelfwise.rerank.training.datasets import ListData, full_batches, merged_scores
+from shelfwise.rerank.training.click_dataset import ClickData
+from shelfwise.rerank.training.datasets import ListBatch, ListData, full_batches, merged_scores, shuffled_batches
 from shelfwise.rerank.training.list_scores import CLICKS_ALONE, ndcg, outputs_of, scores_of
 from shelfwise.rerank.training.losses import LEAST_PROPENSITY, propensities
 from shelfwise.rerank.training.trainer import (
@@ -108,7 +108,10 @@ class ClickOptions:
     """Options of training on clicks."""
 
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=8, learning_rate=3e-4, warm_up=20))
-    draw: Draw = field(default_factory=Draw)
+    lists: int = 16
+    """The number of lists in a step."""
+    dropped: float = 0.05
+    """Share of candidates without token states, as of newly added products."""
     tasks: tuple[float, float, float] = (1.0, 0.5, 0.5)
     """Loss weights of clicks, carts and purchases."""
     least_propensity: float = LEAST_PROPENSITY
@@ -166,11 +169,14 @@ def train_on_clicks(
     non-finite loss."""
     ranker = copy.deepcopy(start)
 
-    def batches(epoch: int) -> Iterator[ClickBatch]:
-        return data.shuffled(options.draw, options.seed * 1_000 + epoch)
+    usable = data.clicks.usable
 
-    steps = -(-len(data.clicks.usable) // options.draw.lists)
-    training: Training[RankerNetwork, ClickBatch] = Training(
+    def batches(epoch: int) -> Iterator[ListBatch]:
+        seed = options.seed * 1_000 + epoch
+        return shuffled_batches(data.data, usable, lists=options.lists, dropped=options.dropped, seed=seed)
+
+    steps = -(-len(usable) // options.lists)
+    training: Training[RankerNetwork, ListBatch] = Training(
         batches,
         steps,
         lambda network, batch: labelled_loss(network(*batch.inputs), batch, options.tasks),
@@ -209,7 +215,7 @@ def train_federated(
     stores where they vary. Raises TrainingError for a non-finite loss, and if another store has failed.
     """
     lists = len(data.clicks.usable)
-    warm_up = min(options.loop.warm_up, -(-lists // options.draw.lists) // 4)
+    warm_up = min(options.loop.warm_up, -(-lists // options.lists) // 4)
     loop = replace(options.loop, epochs=1, warm_up=warm_up)
 
     def averaged(network: RankerNetwork) -> RankerNetwork:
@@ -389,11 +395,11 @@ _FAR = -1e4
 _LEAST = 1e-9
 
 
-def labelled_loss(scores: Tensor, batch: ClickBatch, tasks: Sequence[float]) -> Tensor:
+def labelled_loss(scores: Tensor, batch: ListBatch, tasks: Sequence[float]) -> Tensor:
     """ListNet's top-one cross entropy (Cao et al. 2007, section 4.2) of scores (B, c, 3) with the debiased gains."""
     given = log_softmax(scores.masked_fill(~batch.is_candidate[..., None], _FAR), dim=1)
-    entropy = -(batch.gains * given.masked_fill(~batch.is_candidate[..., None], 0.0)).sum(dim=1)
-    return _weighted(entropy, batch.gains.sum(dim=1), batch.weights, tasks)
+    entropy = -(batch.targets * given.masked_fill(~batch.is_candidate[..., None], 0.0)).sum(dim=1)
+    return _weighted(entropy, batch.targets.sum(dim=1), batch.weights, tasks)
 
 
 def single_displays_loss(

@@ -99,11 +99,15 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class ListBatch:
-    """Padded inputs with targets (B, c), and the mask of candidates (B, c)."""
+    """B lists with c candidates each."""
 
     inputs: Inputs
     targets: Tensor
+    """(B, c), or (B, c, 3) if they differ by kind of event."""
     is_candidate: Tensor
+    """(B, c)."""
+    weights: Tensor
+    """(B,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,9 @@ class ListData:
     """One entry per query, with the token dimension of the products."""
     states: TokenStates
     targets: NDArray[np.float32]
-    """(m,): target score of each candidate."""
+    """(m,): target score of each candidate; or (m, 3), one for each kind of event."""
+    weights: NDArray[np.float32] | None = None
+    """(n,): weights of the lists; None for equal weights."""
 
     def batch(self, numbers: Sequence[int], dropped: float, seed: int) -> ListBatch:
         """The batch of some lists. A share `dropped` of the candidates lose their token states."""
@@ -123,12 +129,13 @@ class ListData:
         inputs = pad_batch([self._candidates(number, dropped, rng) for number in numbers], 0)
         chosen = np.array(numbers, np.int64)
         is_candidate = np.arange(inputs.features.shape[1]) < self.lists.lengths[chosen, None]
-        targets = np.zeros(is_candidate.shape, np.float32)
+        targets = np.zeros((*is_candidate.shape, *self.targets.shape[1:]), np.float32)
         targets[is_candidate] = self.targets[self.lists.places(chosen)]
         return ListBatch(
             Inputs(*(torch.from_numpy(array) for array in inputs.arrays().values())),
             torch.from_numpy(targets),
             torch.from_numpy(is_candidate),
+            torch.from_numpy(np.ones(len(chosen), np.float32) if self.weights is None else self.weights[chosen]),
         )
 
     def shown_features(self, dropped: float, seed: int) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import polars as pl
 import xxhash
 from numpy.typing import NDArray
 
-from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Outcomes, outcomes
+from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog
 from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate
 from shelfwise.rerank.evaluation.statistics import Difference
 from shelfwise.rerank.ranker.features import MEMORY_COLUMNS
@@ -30,8 +30,9 @@ from shelfwise.rerank.training.click_dataset import (
     fit_evidence,
     fold_by_shopper,
     fold_of,
+    join_candidates,
     other_folds,
-    queries_with_clicks,
+    shown_lists,
     split_by_time,
 )
 from shelfwise.rerank.training.click_training import ClickOptions, Mixing, PrivacyGuarantee, Validation
@@ -39,7 +40,6 @@ from shelfwise.rerank.training.datasets import CandidateLists, ListData, query_o
 from shelfwise.rerank.training.history_training import HistoryOptions
 from shelfwise.rerank.training.losses import propensities, unbiased_gains
 from shelfwise.rerank.training.trainer import Epoch, Federation, best_of
-from shelfwise.retrieval.index.vectors import places_of
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import NO_POPULARITY, PopularBefore, Popularity
@@ -123,37 +123,41 @@ def build_trial(
     snapshot: Snapshot, events: pl.DataFrame, chances: NDArray[np.float64], options: TrialOptions
 ) -> ClickTrial:
     """A trial from a period's events, with the propensities (depth,) estimated on an earlier period."""
-    happened = outcomes(events, len(chances))
-    queries = _select_queries(happened, options.queries)
+    shown = shown_lists(events, len(chances))
     found = candidate_lists(
         snapshot,
-        queries.queries,
+        sorted(shown.frequent_queries(options.queries)),
         options.now,
         depth=options.depth,
         popularity=options.popularity,
         memory=options.memory,
     )
-    place_of = _placed(found, queries.of_pair, _rows(snapshot, happened.pairs["product_id"]))
-    is_placed, is_listed = place_of >= 0, queries.of_row >= 0
-    shown = np.unique(place_of[is_placed])
-    lists = found.select(shown)
-    place_of[is_placed] = np.searchsorted(shown, place_of[is_placed])
+    joined = join_candidates(shown, found, snapshot.products.row_of)
+    lists, place_of, query_of_list = joined.lists, joined.place_of, joined.query_of_list
+    is_placed, is_listed = place_of >= 0, query_of_list >= 0
     # The gain of each candidate, corrected for position.
-    log, targets = happened.log, np.zeros(len(shown), np.float32)
-    gains = unbiased_gains(log.pairs, happened.acts, chances, np.array(WORTH), log.count)
+    log, targets = shown.log, np.zeros(len(lists.rows), np.float32)
+    gains = unbiased_gains(log.pairs, shown.acts, chances, np.array(WORTH), log.count)
     targets[place_of[is_placed]] = gains[is_placed]
-    is_chosen = np.zeros(len(shown), np.bool_)
-    is_chosen[place_of[is_placed]] = _any_act(happened)[is_placed]
+    is_chosen = np.zeros(len(targets), np.bool_)
+    acted = place_of[log.pairs[shown.acts.any(axis=2)]]
+    is_chosen[acted[acted >= 0]] = True
     judges = (np.bincount(lists.query_of, is_chosen, len(lists)) > 0) & (lists.lengths > 1)
     targets[~judges[lists.query_of]] = 0
-    log = log.rows(is_listed)
+    log, query_of_list = log.rows(is_listed), query_of_list[is_listed]
     known = np.append(is_placed, False)[log.pairs]
     log = ClickLog(np.where(known, log.pairs, NOTHING), log.clicks & known, log.count)
-    data = list_data(snapshot, lists, targets)
-    numbers = np.flatnonzero(judges)
-    languages = np.array(_languages(snapshot, lists, is_chosen), np.str_)
-    of_row = queries.of_row[is_listed]
-    return ClickTrial(data, is_chosen, numbers, queries.traffic, log, of_row, place_of, languages, options)
+    return ClickTrial(
+        list_data(snapshot, lists, targets),
+        is_chosen,
+        np.flatnonzero(judges),
+        np.bincount(query_of_list, minlength=len(lists)).astype(float),
+        log,
+        query_of_list,
+        place_of,
+        np.array(_languages(snapshot, lists, is_chosen), np.str_),
+        options,
+    )
 
 
 def _languages(snapshot: Snapshot, lists: CandidateLists, is_chosen: NDArray[np.bool_]) -> list[str]:
@@ -164,52 +168,6 @@ def _languages(snapshot: Snapshot, lists: CandidateLists, is_chosen: NDArray[np.
         languages = Counter(snapshot.products[row].language for row in rows.tolist())
         found.append(max(languages, key=lambda each: languages[each]) if languages else "")
     return found
-
-
-def _any_act(happened: Outcomes) -> NDArray[np.bool_]:
-    """Whether there was any act on each pair (pairs,)."""
-    found = np.zeros(happened.log.count, np.bool_)
-    found[happened.log.pairs[happened.acts.any(axis=2)]] = True
-    return found
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _TrialQueries:
-    queries: list[str]
-    traffic: NDArray[np.float64]
-    """Number of lists of each query (n,)."""
-    of_pair: NDArray[np.int64]
-    """Number of each pair's query (pairs,); -1 if it is not among them."""
-    of_row: NDArray[np.int64]
-    """Number of each list's query (lists,)."""
-
-
-def _select_queries(happened: Outcomes, most: int) -> _TrialQueries:
-    names = happened.pairs.filter(pl.col("query") != "")["query"].unique(maintain_order=True).to_list()
-    numbers = dict(zip(names, range(len(names)), strict=True))
-    of_pair = happened.pairs["query"].replace_strict(numbers, default=-1, return_dtype=pl.Int64).to_numpy()
-    of_row = np.append(of_pair, -1)[happened.log.pairs.max(axis=1, initial=-1)]
-    traffic = np.bincount(of_row[of_row >= 0], minlength=len(names))
-    chosen = np.sort(np.argsort(-traffic, kind="stable")[:most])
-    renumbered = np.full(len(names) + 1, -1)
-    renumbered[chosen] = np.arange(len(chosen))
-    queries = [names[each] for each in chosen.tolist()]
-    return _TrialQueries(queries, traffic[chosen].astype(float), renumbered[of_pair], renumbered[of_row])
-
-
-def _rows(snapshot: Snapshot, products: pl.Series) -> NDArray[np.int64]:
-    """Row of each pair's product (pairs,); -1 if it no longer exists."""
-    found = {name: snapshot.products.row_of(name) for name in products.unique().to_list()}
-    known = {name: row for name, row in found.items() if row is not None}
-    rows: NDArray[np.int64] = products.replace_strict(known, default=-1, return_dtype=pl.Int64).to_numpy()
-    return rows
-
-
-def _placed(lists: CandidateLists, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Index of the candidate with each pair's list number and row (pairs,); -1 for none."""
-    width = max(int(lists.rows.max(initial=0)), int(rows.max(initial=0))) + 1
-    at = places_of(numbers * width + rows, lists.query_of * width + lists.rows)
-    return np.where((numbers >= 0) & (rows >= 0), at, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +302,7 @@ def build_training_set(
     evidence = fit_evidence(folds, by_shopper=options.training.private is not None)
     progress.end(f"of {evidence.log.size:,} lists")
     progress.begin("labels", None, "")
-    folded = queries_with_clicks(evidence, FOLDS * options.queries)
+    folded = evidence.frequent_queries(FOLDS * options.queries, acted=True)
     queries = tuple(dict.fromkeys(map(query_of_fold, folded)))[: options.queries]
     progress.end(f"{evidence.log.count:,} pairs of query and product, {len(queries):,} queries with clicks")
     progress.begin("candidates", len(queries), "queries")
@@ -357,7 +315,7 @@ def build_training_set(
     clicks = click_lists(evidence, found, snapshot.products.row_of, *drawing)
     left = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in clicks.excluded.counts().items() if count)
     progress.end(f"{len(clicks.usable):,} lists to learn from" + (f"; left out: {left}" if left else ""))
-    data = ClickData(clicks, list_data(snapshot, clicks.lists, clicks.gains[:, 0]))
+    data = ClickData(clicks, list_data(snapshot, clicks.lists, clicks.gains, clicks.weights))
     progress.begin("trials", None, "")
     chances = propensities(evidence.examination, options.training.least_propensity)
     known = earlier.memory(periods.training, periods.choosing)

@@ -240,13 +240,15 @@ def score_lists(
     return ScoredLists(lists, scores, teacher.identity)
 
 
-def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.float32]) -> ListData:
+def list_data(
+    snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.float32], weights: NDArray[np.float32] | None = None
+) -> ListData:
     """Lists with all data for training; raises TrainingError for an index without token states."""
     encoder, states = _token_encoder(snapshot)
     texts = list(dict.fromkeys(map(query_of_fold, lists.queries)))
     tokens = map_chunks(lambda queries: encoder.encode_queries_with_tokens(queries)[1], texts)
     narrowed = dict(zip(texts, map(states.narrow_query, tokens), strict=True))
-    return ListData(lists, [narrowed[query_of_fold(query)] for query in lists.queries], states, targets)
+    return ListData(lists, [narrowed[query_of_fold(query)] for query in lists.queries], states, targets, weights)
 
 
 def pairs_of(snapshot: Snapshot, lists: CandidateLists) -> tuple[list[str], list[str]]:

@@ -13,15 +13,14 @@ from typing import cast
 import numpy as np
 import polars as pl
 import xxhash
-from numpy.typing import NDArray
 
-from shelfwise.rerank.click_models.click_log import ClickLog, outcomes, shown_places
+from shelfwise.rerank.click_models.click_log import shown_places
 from shelfwise.rerank.evaluation.promotion import MRR
 from shelfwise.rerank.model_store import DEFAULT_MODEL, WEIGHTS_FILE
 from shelfwise.rerank.ranker.features import ACT_KINDS, FEATURES
 from shelfwise.rerank.ranker.network import EVENTS, HistoryAttention, NetworkShape, RankerNetwork, load_network
 from shelfwise.rerank.ranker.spec import ERASURES, STORES, StoredRanker, ranker_store
-from shelfwise.rerank.training.click_dataset import ClickEvidence, place_pairs
+from shelfwise.rerank.training.click_dataset import ShownLists, place_pairs, shown_lists
 from shelfwise.rerank.training.click_training import (
     adopt_features,
     choose_mixing,
@@ -132,7 +131,7 @@ def new_start(made: ClickTrainingSet) -> Start:
         network = replace_attention(served, None)
         adopt_features(network, features)
         return Start(network, served.history, made.served.spec.identity)
-    seen = made.data.data.shown_features(made.options.training.draw.dropped, made.options.training.seed)
+    seen = made.data.data.shown_features(made.options.training.dropped, made.options.training.seed)
     # Noise grows with the number of weights.
     layers = 0 if made.options.training.private else 1
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=layers, history=0)
@@ -154,7 +153,7 @@ def train_network(made: ClickTrainingSet, start: RankerNetwork, run: Path, progr
     """Trains a network, and chooses its mixing; `run` stores an interrupted training, unless it is federated."""
     options, federation, method = made.options.training, made.options.federation, made.options.method
     epochs = options.loop.epochs if federation is None else federation.rounds
-    steps = -(-len(made.clicks.usable) // options.draw.lists) * epochs
+    steps = -(-len(made.clicks.usable) // options.lists) * epochs
     progress.begin(method, None if options.private else steps, "steps")
     advance, judged, guarantee = progress.advance, tensorboard_curve(run, method), None
     if federation is not None:
@@ -220,10 +219,11 @@ def history_training(
         return "no known shoppers: left out"
     row_of, options = made.snapshot.products.row_of, made.options
     shoppers = KnownShoppers.of(acts, row_of)
-    shown = ShownLists.learned(made.periods.training, made.evidence)
-    learned = find_displays(shown, shoppers, made.clicks.lists, row_of).informative(options.histories.most)
-    after = ShownLists.of(made.periods.validation, made.evidence.log.depth)
-    judged = find_displays(after, shoppers, made.validating.data.lists, row_of).informative(outputs=1)
+    before, after = made.periods.training, made.periods.validation
+    learned = find_displays(before, made.evidence, shoppers, made.clicks.lists, row_of)
+    learned = learned.informative(options.histories.most)
+    later = shown_lists(after, made.evidence.log.depth)
+    judged = find_displays(after, later, shoppers, made.validating.data.lists, row_of).informative(outputs=1)
     if len(learned) < LEAST_DISPLAYS:
         return f"{len(learned):,} displays with a history, {LEAST_DISPLAYS} are needed: left out"
     known = len(np.unique(judged.shopper))
@@ -232,8 +232,8 @@ def history_training(
         return f"{len(learned):,} displays with a history, {few}: left out"
 
     chances = propensities(made.evidence.examination, options.training.least_propensity)
-    later = _data(made, judged, made.validating.data, shoppers, chosen)
-    choosing, judging = (replace(later, displays=half) for half in split_by_shopper(judged))
+    data = _data(made, judged, made.validating.data, shoppers, chosen)
+    choosing, judging = (replace(data, displays=half) for half in split_by_shopper(judged))
     return HistoryTraining(
         _data(made, learned, made.data.data, shoppers, chosen),
         HistoryEvaluation(choosing, judging, chances, chosen.mixing.event_weights),
@@ -283,29 +283,6 @@ def placed_acts(acts: pl.DataFrame, row_of: RowOf) -> pl.DataFrame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ShownLists:
-    """A period's lists, with the acts on them."""
-
-    events: pl.DataFrame
-    """Events with the columns that `shelfwise.rerank.click_models.click_log.click_log` takes, and shopper."""
-    pairs: pl.DataFrame
-    log: ClickLog
-    acts: NDArray[np.bool_]
-    """Clicks, carts and purchases of the n lists (n, depth, 3)."""
-
-    @classmethod
-    def learned(cls, events: pl.DataFrame, evidence: ClickEvidence) -> ShownLists:
-        """The lists of the period of the evidence."""
-        return cls(events, evidence.pairs, evidence.log, evidence.acts)
-
-    @classmethod
-    def of(cls, events: pl.DataFrame, depth: int) -> ShownLists:
-        """The lists of any period."""
-        happened = outcomes(events, depth)
-        return cls(events, happened.pairs, happened.log, happened.acts)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class KnownShoppers:
     """Shoppers with known acts."""
 
@@ -327,22 +304,24 @@ class KnownShoppers:
         return cls(known.select("shopper", "number").unique(), Acts(*columns))
 
 
-def find_displays(shown: ShownLists, shoppers: KnownShoppers, lists: CandidateLists, row_of: RowOf) -> ShopperDisplays:
-    """The lists of a period with acts that exactly one known shopper was shown, earliest first, as indexes into the
-    current candidates of their queries."""
+def find_displays(
+    events: pl.DataFrame, shown: ShownLists, shoppers: KnownShoppers, lists: CandidateLists, row_of: RowOf
+) -> ShopperDisplays:
+    """The lists of a period's events with acts that exactly one known shopper was shown, earliest first, as indexes
+    into the current candidates of their queries."""
     acted = pl.DataFrame({"row": np.flatnonzero(shown.acts.any(axis=(1, 2)))}, schema={"row": pl.Int64})
-    owners = _whose(shown, shoppers).join(acted, on="row", how="semi", maintain_order="left")
+    owners = _whose(events, shown.log.depth, shoppers).join(acted, on="row", how="semi", maintain_order="left")
     at, shopper, times = (owners[name].to_numpy() for name in ("row", "number", "at"))
-    pairs, _ = place_pairs(shown.pairs, lists, row_of)
+    pairs = place_pairs(shown.pairs, lists, row_of)
     places = np.append(pairs["place"].fill_null(-1).to_numpy(), -1)[shown.log.pairs[at]]
     acts = shown.acts[at] & (places >= 0)[..., None]
     return ShopperDisplays(shopper, times, places, acts, *shoppers.past.before(shopper, times))
 
 
-def _whose(shown: ShownLists, shoppers: KnownShoppers) -> pl.DataFrame:
+def _whose(events: pl.DataFrame, depth: int, shoppers: KnownShoppers) -> pl.DataFrame:
     """row (of the log), number (of the shopper), at: the lists that exactly one shopper was shown."""
-    rows = shown_places(shown.events, shown.log.depth).select("row", "query_id").unique()
-    seen = shown.events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))
+    rows = shown_places(events, depth).select("row", "query_id").unique()
+    seen = events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))
     whose = seen.group_by("query_id").agg(
         pl.col("shopper").first(), _shoppers=pl.col("shopper").n_unique(), at=pl.col("time").min().dt.epoch("ms")
     )

@@ -79,7 +79,7 @@ def learned_lists(made: Shop, events: pl.DataFrame, most: int = 16) -> ClickList
 
 def click_data(made: Shop, clicks: ClickLists) -> ClickData:
     data = made.data
-    return ClickData(clicks, ListData(clicks.lists, data.queries, data.states, clicks.gains[:, 0]))
+    return ClickData(clicks, ListData(clicks.lists, data.queries, data.states, clicks.gains, clicks.weights))
 
 
 def no_lists() -> CandidateLists:

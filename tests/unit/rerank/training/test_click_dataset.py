@@ -15,7 +15,6 @@ from shelfwise.rerank.training.click_dataset import (
     fit_evidence,
     fold_by_shopper,
     other_folds,
-    queries_with_clicks,
     split_by_time,
 )
 from shelfwise.rerank.training.datasets import query_of_fold
@@ -73,7 +72,7 @@ def test_removed_products_and_unclicked_queries_are_counted(made: Shop, events: 
     first, second = made.data.lists.queries[:2]
     never = events.filter((pl.col("query") != first) | (KINDS == "impression"))
     evidence = fit_evidence(never)
-    assert first not in queries_with_clicks(evidence, 100)
+    assert first not in evidence.frequent_queries(100, acted=True)
     lost = made.data.lists.place(1).start
     kept = np.delete(np.arange(len(made.data.lists.rows)), lost)
     gone = int(made.data.lists.rows[made.data.lists.place(2).start])
@@ -127,8 +126,9 @@ def test_a_log_without_a_click_is_refused(made: Shop, events: pl.DataFrame) -> N
 
 def test_queries_are_ordered_by_traffic(events: pl.DataFrame) -> None:
     more = pl.concat([events, events.filter(pl.col("query") == "query 7").with_columns(pl.col("query_id") + "again")])
-    assert queries_with_clicks(fit_evidence(more), 5)[0] == "query 7"
-    assert len(queries_with_clicks(fit_evidence(more), 5)) == 5
+    frequent = fit_evidence(more).frequent_queries(5, acted=True)
+    assert frequent[0] == "query 7"
+    assert len(frequent) == 5
 
 
 START = datetime(2026, 5, 1)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from shelfwise.rerank.ranker.onnx_export import example_inputs
-from shelfwise.rerank.training.click_dataset import ClickBatch
 from shelfwise.rerank.training.click_training import labelled_loss
+from shelfwise.rerank.training.datasets import ListBatch
 from shelfwise.rerank.training.losses import distillation, list_softmax, propensities, unbiased_gains
 from tests.unit.rerank.training.teacher_lists import SHAPE
 
@@ -64,10 +64,10 @@ def three(values: list[list[float]]) -> Tensor:
     return torch.tensor(values)[..., None].expand(-1, -1, 3).clone()
 
 
-BATCH = ClickBatch(
+BATCH = ListBatch(
     inputs=example_inputs(SHAPE),
     is_candidate=torch.tensor([[True, True, True], [True, True, False]]),
-    gains=three([[0.6, 0.2, 0.0], [0.0, 0.5, 0.0]]),
+    targets=three([[0.6, 0.2, 0.0], [0.0, 0.5, 0.0]]),
     weights=torch.tensor([1.0, 0.5]),
 )
 
@@ -89,7 +89,7 @@ def test_event_kinds_are_summed_by_weight() -> None:
 
 def test_no_acts_give_zero_loss_and_finite_gradient() -> None:
     scores = SCORES.clone().requires_grad_()
-    nothing = dataclasses.replace(BATCH, gains=torch.zeros(2, 3, 3))
+    nothing = dataclasses.replace(BATCH, targets=torch.zeros(2, 3, 3))
     loss = labelled_loss(scores, nothing, CLICKS)
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0.0

@@ -21,7 +21,7 @@ from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, memory_key
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork, load_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import AddedRanker, ranker_store
-from shelfwise.rerank.training.click_dataset import fold_by_shopper, fold_of
+from shelfwise.rerank.training.click_dataset import fold_by_shopper, fold_of, shown_lists
 from shelfwise.rerank.training.click_training import Mixing
 from shelfwise.rerank.training.datasets import CandidateLists
 from shelfwise.rerank.training.history_training import HistoryOptions, ShopperDisplays
@@ -41,7 +41,6 @@ from shelfwise.service.training.click_dataset import (
 )
 from shelfwise.service.training.ranker_from_clicks import (
     KnownShoppers,
-    ShownLists,
     click_ranker,
     find_displays,
     train_history_phase,
@@ -283,7 +282,7 @@ LISTS = CandidateLists(
 )
 
 
-def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> ShownLists:
+def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> pl.DataFrame:
     rows = [
         (kind, answer, query, product, position, START + timedelta(minutes=minute + later), shopper)
         for answer, query, minute, shopper in answers
@@ -293,7 +292,7 @@ def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> ShownLists
     ]
     names = ("kind", "query_id", "query", "product_id", "position", "time", "shopper")
     events = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("position").cast(pl.Int32))
-    return ShownLists.of(events.sort("time", "query_id", "position"), 5)
+    return events.sort("time", "query_id", "position")
 
 
 def acts(*done: tuple[str, str, str, int]) -> pl.DataFrame:
@@ -304,9 +303,9 @@ def acts(*done: tuple[str, str, str, int]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def found(lists: ShownLists, done: pl.DataFrame) -> tuple[ShopperDisplays, list[list[tuple[int, str]]]]:
+def found(lists: pl.DataFrame, done: pl.DataFrame) -> tuple[ShopperDisplays, list[list[tuple[int, str]]]]:
     shoppers = KnownShoppers.of(done, ROWS.get)
-    displays = find_displays(lists, shoppers, LISTS, ROWS.get).informative()
+    displays = find_displays(lists, shown_lists(lists, 5), shoppers, LISTS, ROWS.get).informative()
     past = shoppers.past
     simulate_clicks = [
         [(int(past.rows[at]), ACT_KINDS[past.kinds[at]]) for at in range(first, behind)]
