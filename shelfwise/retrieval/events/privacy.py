@@ -45,7 +45,7 @@ from shelfwise.retrieval.errors import EventError, StoreDamagedError, StoreError
 from shelfwise.retrieval.events.addresses import AddressPseudonyms, address_group
 from shelfwise.retrieval.events.stored import KEY_BYTES, StoredEvent, milliseconds, validate_event
 from shelfwise.retrieval.records import Event
-from shelfwise.retrieval.store.files import SealedFile, file_stamp
+from shelfwise.retrieval.store.files import SealedFile, Watch, file_stamp
 from shelfwise.retrieval.updates.journal import lock_folder
 
 REGIONS = ("US", "GB", "DE", "CN")
@@ -250,9 +250,10 @@ class Pseudonyms:
 
     def __init__(self, path: Path, *, make: bool = True) -> None:
         self.path = path
+        self._watch = Watch()
         if make and not path.exists():
             _make(path)
-        self._load()
+        self.reload_if_changed()
 
     def shopper(self, name: str) -> str:
         """The pseudonym of a shopper under the newest key; empty for an empty id."""
@@ -268,8 +269,7 @@ class Pseudonyms:
 
     def reload_if_changed(self) -> None:
         """Reloads the file if another process has changed it."""
-        if file_stamp(self.path) != self._stamp:
-            self._load()
+        self._watch.update(file_stamp(self.path), self._load)
 
     def all_pseudonyms(self, shopper: str) -> tuple[str, ...]:
         """All pseudonyms of a shopper, one for each key."""
@@ -311,10 +311,9 @@ class Pseudonyms:
 
     def _write(self, keys: tuple[PseudonymKey, ...]) -> None:
         _write_keys(self.path, _KeyFile(self._keys.salt, keys))
-        self._load()
+        self.reload_if_changed()
 
     def _load(self) -> None:
-        self._stamp = file_stamp(self.path)
         found = _KEYS.read(self.path, _MOST_KEY_BYTES)
         if found is None:
             message = f"the keys {self.path} do not exist; without them, events have no shopper"

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -166,6 +167,23 @@ def file_stamp(path: Path) -> tuple[int, int, int]:
     except OSError:
         return (0, 0, 0)
     return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+class Watch:
+    """Loads files again when their stamp changes, once for all threads; after an error, at the next call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: object = None
+
+    def update(self, stamp: object, load: Callable[[], object]) -> None:
+        """Calls `load` unless this is the stamp of the last load; other threads wait meanwhile."""
+        if stamp == self._seen:
+            return
+        with self._lock:
+            if stamp != self._seen:
+                load()
+                self._seen = stamp
 
 
 def format_json(content: object) -> bytes:

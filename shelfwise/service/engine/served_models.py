@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from shelfwise.rerank.user_tower.files import (
 from shelfwise.rerank.user_tower.histories import Histories, certainty
 from shelfwise.retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from shelfwise.retrieval.records import PastAct
-from shelfwise.retrieval.store.files import file_stamp
+from shelfwise.retrieval.store.files import Watch, file_stamp
 from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, Expansions
 from shelfwise.service.engine.reranking import Reranking
 from shelfwise.service.engine.snapshot import Snapshot, id_at
@@ -87,8 +88,7 @@ class ServedRanker:
         """`popularity` is that of the index directory, if it is already followed elsewhere."""
         self._registry = ranker_store(root)
         self._settings = settings
-        self._lock = threading.Lock()
-        self._seen: object = None
+        self._watch = Watch()
         self._is_closed = False
         self._serving: OpenedRanker | None = None
         self._opening = threading.Lock()
@@ -118,12 +118,7 @@ class ServedRanker:
         if self._compared != (compared := (memory, snapshot.manifest.version)):
             self._compared, self._of_catalog = compared, _unknown_products(memory, snapshot)
         encoding = encoding_of(snapshot)
-        seen = (self._registry.stamp(), encoding)
-        if seen != self._seen:
-            with self._lock:
-                if seen != self._seen and not self._is_closed:
-                    self._open(encoding)
-                    self._seen = seen
+        self._watch.update((self._registry.stamp(), encoding), partial(self._open, encoding))
 
     def stage(self, snapshot: Snapshot, past: tuple[PastAct, ...] = (), name: str = "") -> Reranking | None:
         """The last stage of a search of this snapshot by a shopper with this history.
@@ -151,10 +146,12 @@ class ServedRanker:
         return "" if stage or name == OFF else "no ranker serves"
 
     def close(self) -> None:
-        with self._lock:
-            self._is_closed = True
-            self._swap(None)
+        self._watch.update("closed", self._shut)
         self._forget_named(drop=True)
+
+    def _shut(self) -> None:
+        self._is_closed = True
+        self._swap(None)
 
     def _opened(self, name: str, encoding: Encoding) -> OpenedRanker:
         serving = self._serving
@@ -168,6 +165,8 @@ class ServedRanker:
         return serving
 
     def _open(self, encoding: Encoding) -> None:
+        if self._is_closed:
+            return
         opened: OpenedRanker | None = None
         try:
             # Switching rankers off applies to all of them.
@@ -234,8 +233,7 @@ class ServedExpansions:
 
     def __init__(self, root: Path) -> None:
         self._root, self._store = root, expansion_store(root)
-        self._lock = threading.Lock()
-        self._seen: object = None
+        self._watch = Watch()
         self._expansions = NO_EXPANSIONS
         self._expanded: tuple[Snapshot, Expansions, Snapshot] | None = None
         """The snapshot last expanded, the expansions, and the result."""
@@ -244,12 +242,10 @@ class ServedExpansions:
 
     def reload_if_changed(self) -> None:
         """Loads what was published, rolled back or switched off since the last call."""
-        if (seen := self._store.stamp()) == self._seen:
-            return
-        with self._lock:
-            if seen != self._seen:
-                self._expansions, self.notices = serving_expansions(self._root)
-                self._seen = seen
+        self._watch.update(self._store.stamp(), self._load)
+
+    def _load(self) -> None:
+        self._expansions, self.notices = serving_expansions(self._root)
 
     def over(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot with these expansions; the same object until something changes."""
@@ -339,8 +335,7 @@ class ServedUserTower:
 
     def __init__(self, root: Path) -> None:
         self._store = user_tower_store(root)
-        self._lock = threading.Lock()
-        self._seen: object = None
+        self._watch = Watch()
         self._serving: OpenedUserTower | None = None
         self.notices: tuple[str, ...] = ()
         """The reason why no published tower serves, if so."""
@@ -351,13 +346,8 @@ class ServedUserTower:
         """Opens for this snapshot the tower that was published since the last call."""
         encoding = encoding_of(snapshot)
         # The folder changes with every added tower; the newest one's report names the fallback.
-        seen = self._store.stamp(), file_stamp(self._store.folder), encoding
-        if seen == self._seen:
-            return
-        with self._lock:
-            if seen != self._seen:
-                self._open(encoding)
-                self._seen = seen
+        stamp = self._store.stamp(), file_stamp(self._store.folder), encoding
+        self._watch.update(stamp, partial(self._open, encoding))
 
     def of(self, snapshot: Snapshot) -> OpenedUserTower | None:
         """The tower for recommendations from this snapshot; None if none fits it."""

@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -34,7 +33,7 @@ from jwt import InvalidTokenError, PyJWS
 from shelfwise.retrieval.errors import SettingError, StoreDamagedError
 from shelfwise.retrieval.filters.ast import And, format_filter
 from shelfwise.retrieval.filters.parser import parse_filter
-from shelfwise.retrieval.store.files import SealedFile, file_stamp, text_seal, write_durably
+from shelfwise.retrieval.store.files import SealedFile, Watch, file_stamp, text_seal, write_durably
 
 _log = structlog.get_logger("shelfwise.keys")
 KEYS_FILE = "keys.json"
@@ -162,8 +161,7 @@ class KeyFile:
         self._keys: dict[str, StoredKey] = {}
         self._parents: Sequence[tuple[StoredKey, bytes]] = ()
         """The parents of secured API keys, with their keys."""
-        self._stamp: tuple[int, int, int] | None = None
-        self._reading = threading.Lock()
+        self._watch = Watch()
 
     @property
     def exists(self) -> bool:
@@ -172,13 +170,12 @@ class KeyFile:
 
     def keys(self) -> dict[str, StoredKey]:
         """The keys in the file by id; raises StoreDamagedError if it cannot be decoded."""
-        with self._reading:
-            stamp = file_stamp(self.path)
-            if stamp != self._stamp:
-                self._keys = _read(self.path)
-                self._parents = tuple(self._decrypted())
-                self._stamp = stamp
-            return self._keys
+        self._watch.update(file_stamp(self.path), self._load)
+        return self._keys
+
+    def _load(self) -> None:
+        self._keys = _read(self.path)
+        self._parents = tuple(self._decrypted())
 
     def permit(self, key: str, now: datetime, address: str = "") -> Permit | None:
         """The permit of a key that a network address sent; None if it is not valid."""
