@@ -23,7 +23,7 @@ import shelfwise.retrieval.index.tantivy
 from shelfwise.retrieval.elasticsearch.client import Cluster
 from shelfwise.retrieval.elasticsearch.cluster_index import ElasticsearchIndex
 from shelfwise.retrieval.elasticsearch.cluster_versions import WHOLE, load_keyword
-from shelfwise.retrieval.errors import FilterError, UnknownFieldError
+from shelfwise.retrieval.errors import ClusterUnavailableError, FilterError, UnknownFieldError
 from shelfwise.retrieval.filters.ast import Filter, In, value_text
 from shelfwise.retrieval.filters.conditions import Condition
 from shelfwise.retrieval.filters.parser import parse_filter
@@ -34,6 +34,7 @@ from shelfwise.retrieval.index.keyword import (
     DocumentChange,
     KeywordDocument,
     KeywordIndex,
+    Rows,
     Selection,
     Sort,
     SortKey,
@@ -43,10 +44,12 @@ from shelfwise.retrieval.index.keyword import (
 from shelfwise.retrieval.index.keyword_documents import KeywordBuilder
 from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.products import keyword_document, product_to_json
+from shelfwise.retrieval.store.products import ProductStore, keyword_document, product_to_json, searched_fields
 from shelfwise.retrieval.text.analysis import Analyzer, Expansion, identifier_key
 from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.service.engine.snapshot import NullKeywordIndex
 from tests import catalogs, oracle
+from tests.versions import write_products
 
 ANALYZER = Analyzer()
 Opened = tuple[KeywordIndex, FieldCatalog]
@@ -182,15 +185,31 @@ def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iter
         yield index, catalog
 
 
+class EveryRow(NullKeywordIndex):
+    """A null index for which everything is all rows."""
+
+    def select(self, selection: Selection) -> Rows:
+        rows = np.arange(self.size) if selection.everything else selection.rows
+        return super().select(dataclasses.replace(selection, rows=rows))
+
+
+@contextmanager
+def null(products: Sequence[Product]) -> Iterator[Opened]:
+    """An index whose cluster does not respond: it finds no words."""
+    catalog = counted(products)
+    with TemporaryDirectory() as folder:
+        write_products(products, Path(folder))
+        yield EveryRow(ProductStore(Path(folder)), catalog, lambda each: searched_fields(each, ANALYZER)), catalog
+
+
 BACKENDS = (tantivy, tantivy_changed, tantivy_continued, tantivy_extended)
 CLUSTERED = (elasticsearch, elasticsearch_changed)
+ALL = (*BACKENDS, *(pytest.param(each, marks=pytest.mark.elasticsearch) for each in CLUSTERED))
+with_null = pytest.mark.parametrize("backend", (*ALL, null), indirect=True, ids=lambda backend: backend.__name__)
 FRESH = (tantivy, pytest.param(elasticsearch, marks=pytest.mark.elasticsearch))  # a new index of each kind
 
 
-@pytest.fixture(
-    params=[*BACKENDS, *(pytest.param(each, marks=pytest.mark.elasticsearch) for each in CLUSTERED)],
-    ids=lambda backend: backend.__name__,
-)
+@pytest.fixture(params=ALL, ids=lambda backend: backend.__name__)
 def backend(request: pytest.FixtureRequest) -> Backend:
     chosen = request.param
     if chosen in CLUSTERED:
@@ -232,6 +251,7 @@ def rows_where(index: KeywordIndex, catalog: FieldCatalog, text: str) -> list[in
 
 
 class TestKeywordIndex:
+    @with_null
     @given_few(products=catalogs.products(), tree=catalogs.filters())
     def test_filter_matches_the_oracle(self, backend: Backend, products: list[Product], tree: Filter) -> None:
         with backend(products) as (index, catalog):
@@ -258,6 +278,7 @@ class TestKeywordIndex:
         assert filtered.rows.tolist() == kept and filtered.total == len(kept)
         assert chosen.tolist() == sorted(matches.rows.tolist())
 
+    @with_null
     @given_few(
         products=catalogs.products(),
         query=st.lists(st.sampled_from((*catalogs.WORDS, *catalogs.COLOURS)), min_size=1, max_size=4),
@@ -275,7 +296,7 @@ class TestKeywordIndex:
             matches = index.search(groups, 100, where)
         expected = [row for row, each in enumerate(products) if oracle.has_words(text, each, fields, ANALYZER)]
         assert found == expected
-        assert sorted(matches.rows.tolist()) == found
+        assert isinstance(index, EveryRow) or sorted(matches.rows.tolist()) == found
 
     @given_few(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=7))
     def test_score_of_rows_equals_score_of_search_and_the_sum_of_the_words(
@@ -313,6 +334,7 @@ class TestKeywordIndex:
         order = [(-each.count, each.value) for each in facet.counts]
         assert order == sorted(order)
 
+    @with_null
     @given_few(products=catalogs.products())
     def test_facets_of_attributes_with_any_name_and_mixed_types(
         self, backend: Backend, products: list[Product]
@@ -326,6 +348,7 @@ class TestKeywordIndex:
                     where = catalog.compile(In(name, (each.value,)))
                     assert len(index.select(Selection(where=where, everything=True))) == each.count
 
+    @with_null
     @given_few(products=catalogs.products(), descending=st.booleans())
     def test_sort_puts_missing_values_last_and_ties_by_row(
         self, backend: Backend, products: list[Product], descending: bool
@@ -395,12 +418,14 @@ class TestKeywordIndex:
         assert index.search(ANALYZER.groups("drill"), 10).total == 3
         assert sorted(path.name for path in tmp_path.iterdir()) == before
 
+    @with_null
     def test_facet_value_filters_a_category_that_contains_the_separator(self, backend: Backend) -> None:
         with backend([Product("a", "x", category=("X", "A>B"))]) as (index, catalog):
             for each in index.facets(Selection(everything=True), ["category"], 10)["category"].counts:
                 where = catalog.compile(In("category", (each.value,)))
                 assert len(index.select(Selection(where=where, everything=True))) == each.count
 
+    @with_null
     def test_a_text_that_looks_like_a_time_is_a_text(self, backend: Backend) -> None:
         """Regression: tantivy stored the time, which no filter found, and panicked on times out of its range."""
         texts = ("2020-01-01T00:00:00+02:00", "9999-12-31T23:59:59-23:59", '["2020-01-01T00:00:00Z", "x"]')
@@ -421,6 +446,7 @@ class TestKeywordIndex:
             assert index.select(selection).tolist() == [0, 1]
             assert index.facets(selection, ["price"], 10)["price"].maximum == 2.0
 
+    @with_null
     def test_phrase_is_met_within_one_field_in_order(self, backend: Backend) -> None:
         products = [
             Product("a", "cordless drill"),
@@ -554,6 +580,7 @@ class TestKeywordIndex:
             assert index.select(Selection()).tolist() == []
             assert index.score(np.empty(0, dtype=np.int64), ()).rows.tolist() == []
 
+    @with_null
     def test_category_level_that_is_also_a_root_matches_the_root(self, backend: Backend) -> None:
         products = [Product("a", "x", category=("Tools",)), Product("b", "x", category=("Garden", "Tools"))]
         with backend(products) as (index, catalog):
@@ -571,3 +598,23 @@ class TestKeywordIndex:
                 condition(catalog, "prise < 3")
             with pytest.raises(UnknownFieldError, match="sort by a number"):
                 catalog.resolve_sortable("brand")
+
+
+@given(products=catalogs.products(), descending=st.booleans())
+def test_null_index_has_the_facets_and_orders_of_a_real_one(products: list[Product], descending: bool) -> None:
+    selection = Selection(rows=np.arange(0, len(products), 2))
+    names = ["brand", "category", "price", "created", "attributes.colour"]
+    by = Sort((SortKey("rating_count"), SortKey("price", descending)), 5)
+    with null(products) as (keyword, _), tantivy(products) as (whole, _):
+        assert keyword.facets(selection, names, 10) == whole.facets(selection, names, 10)
+        assert keyword.count([selection]) == whole.count([selection])
+        ours, theirs = keyword.sort(selection, by), whole.sort(selection, by)
+    assert (ours.rows.tolist(), ours.total) == (theirs.rows.tolist(), theirs.total)
+
+
+def test_null_index_matches_no_words_and_refuses_changes() -> None:
+    with null(catalogs.numbered(3)) as (keyword, _):
+        assert keyword.retrieve(ANALYZER.groups("drill"), "p0001", 10).best.total == 0
+        assert keyword.score(np.arange(3), ANALYZER.groups("drill")).scores.tolist() == [0, 0, 0]
+        with pytest.raises(ClusterUnavailableError, match="changes are not possible"):
+            keyword.check_changeable()

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -27,7 +26,6 @@ from shelfwise.retrieval.errors import (
     UnknownModelError,
 )
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.files import write_pointer
 from shelfwise.retrieval.store.lock import hold_lock
 from shelfwise.retrieval.store.manifest import CURRENT
 from tests.machine import full_disk
@@ -291,25 +289,3 @@ class TestDisk:
         publish(few)
         assert few.serving(ENCODING).model == few.open("ranker-0004")
         assert (registry.folder / "ranker-0004" / MODEL_FILE).exists()
-
-
-class TestPointer:
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> RankerStore:
-        store = ranker_store(tmp_path)
-        store.folder.mkdir()
-        return store
-
-    def test_pointer_without_a_checksum_is_accepted(self, store: RankerStore) -> None:
-        (store.folder / CURRENT).write_text("ranker-0003\n")
-        assert store.current() == "ranker-0003"
-
-    def test_flipped_bit_in_the_pointer_is_detected(self, store: RankerStore) -> None:
-        write_pointer(store.folder / CURRENT, "ranker-0001")
-        whole = (store.folder / CURRENT).read_bytes()
-        for place in range(len(whole) - 1):
-            for bit in range(8):
-                flipped = bytes([whole[place] ^ 1 << bit])
-                (store.folder / CURRENT).write_bytes(whole[:place] + flipped + whole[place + 1 :])
-                with suppress(ModelDamagedError):
-                    assert store.current() in ("ranker-0001", "")

@@ -12,13 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shelfwise.retrieval.errors import (
-    StoreDamagedError,
-    StoreForeignError,
-    StoreLockedError,
-    StoreMissingError,
-    UnknownVersionError,
-)
+from shelfwise.retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
 from shelfwise.retrieval.store.files import (
     SEAL_FILE,
     file_entry,
@@ -323,15 +317,6 @@ class TestDamage:
         reseal(store, "v000001", msgspec.structs.replace(store.manifest("v000001"), encoder=encoder))
         with pytest.raises(StoreDamagedError, match=r"its manifest names .*, outside the store"):
             store.verify("v000001")
-
-
-class TestLock:
-    def test_a_second_rebuild_of_the_same_process_is_refused(self, store: Store) -> None:
-        rival = Store(store.root).lock()
-        with store.lock(), pytest.raises(StoreLockedError, match=r"a rebuild is running in .*store: .*; wait"):
-            rival.__enter__()
-        with Store(store.root).lock():
-            assert store.root.is_dir()
 
 
 class TestRollback:
