@@ -49,13 +49,6 @@ def day_of(moment: datetime) -> int:
     return (moment - _EPOCH).days
 
 
-def validate_author(who: str, error: Callable[..., InputError]) -> None:
-    """Raises `error` with a message and the field, unless this is a name, such as a pseudonym, or empty."""
-    if not isinstance(who, str) or len(who) > LONGEST_WHO:
-        raise error(f"who must be a name of at most {LONGEST_WHO} characters", field="who")
-    check_text("who", who, LONGEST_WHO, error)
-
-
 def check_text(
     place: str, text: str, longest: int, error: Callable[..., InputError], *, must: bool = False, field: str = ""
 ) -> None:
@@ -636,8 +629,11 @@ class DocumentStore(Generic[Entry]):
         return self._change(before, who)
 
     def _change(self, wanted: Callable[[sqlite3.Cursor], Mapping[str, str | None]], who: str) -> int:
-        """Sets entries to `wanted`, None for deletion; returns the revision."""
-        validate_author(who, self.kind.error)
+        """Sets entries to `wanted`, None for deletion; returns the revision. `who` is a name, such as a pseudonym, or
+        empty."""
+        if not isinstance(who, str):
+            raise self.kind.error(f"who is {type(who).__name__}, it must be a name", field="who")
+        check_text("who", who, LONGEST_WHO, self.kind.error)
         with self._file.writing() as cursor:
             self._write(cursor, wanted(cursor), who)
             return self._revision(cursor)

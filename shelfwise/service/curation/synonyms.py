@@ -123,18 +123,6 @@ MARKS = (",", "=>", "#")
 """Separators of phrases and comments in a file."""
 
 
-def check_expansions(synonyms: Iterable[Synonym]) -> None:
-    """Raises SynonymError if a phrase has too many expansions."""
-    others = Counter[str]()
-    for synonym in synonyms:
-        for rule in synonym.rules if synonym.enabled else ():
-            others[fold(rule.phrase)] += len(rule.others)
-    for phrase, found in others.most_common(1):
-        if found > MOST_OTHERS:
-            message = f"{phrase!r} would have {found:,} synonyms, at most {MOST_OTHERS} are allowed"
-            raise SynonymError(message, field="phrases")
-
-
 def _check(synonym: Synonym, place: str) -> Synonym:
     place = f"{place}: "
     check_text(f"{place}id", synonym.id, LONGEST_ID, SynonymError, must=True)
@@ -169,10 +157,6 @@ def _check_side(place: str, phrases: tuple[str, ...], least: int) -> None:
             raise SynonymError(f"{where}: {phrase!r} has no word; a phrase must have letters or digits", field=field)
 
 
-def _with_id(synonym: Synonym) -> Synonym:
-    return synonym if synonym.id else name_synonym(synonym.kind, synonym.phrases, synonym.to, enabled=synonym.enabled)
-
-
 class SynonymStore(DocumentStore[Synonym]):
     """The synonyms of an index directory and their changes (INDEX/synonyms.sqlite); its errors are SynonymError."""
 
@@ -183,9 +167,16 @@ class SynonymStore(DocumentStore[Synonym]):
         application=0x5357534E,
         error=SynonymError,
         check=_check,
-        from_user=_with_id,
+        from_user=lambda new: new if new.id else name_synonym(new.kind, new.phrases, new.to, enabled=new.enabled),
     )
 
     def _check_together(self, cursor: sqlite3.Cursor) -> None:
         super()._check_together(cursor)
-        check_expansions(self._all(cursor))
+        others = Counter[str]()
+        for synonym in self._all(cursor):
+            for rule in synonym.rules if synonym.enabled else ():
+                others[fold(rule.phrase)] += len(rule.others)
+        for phrase, found in others.most_common(1):
+            if found > MOST_OTHERS:
+                message = f"{phrase!r} would have {found:,} synonyms, at most {MOST_OTHERS} are allowed"
+                raise SynonymError(message, field="phrases")

@@ -11,7 +11,7 @@ import re
 import uuid
 from base64 import urlsafe_b64encode
 from bisect import bisect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING
@@ -114,7 +114,8 @@ def _pick_in_turns(first: Sequence[str], second: Sequence[str], depth: int, seed
     lists = {FIRST: iter(first), SECOND: iter(second)}
     number = 0
     while len(picked_ids) < depth:
-        for team in (FIRST, SECOND) if _coin(seed, number) else (SECOND, FIRST):
+        coin = hashlib.blake2b(number.to_bytes(4, "big"), key=seed[:64], digest_size=1).digest()[0] & 1
+        for team in (FIRST, SECOND) if coin else (SECOND, FIRST):
             picked = next((each for each in lists[team] if each not in picked_ids), None)
             if picked is None:
                 rest = (each for each in chain(first, second) if each not in picked_ids)
@@ -122,11 +123,6 @@ def _pick_in_turns(first: Sequence[str], second: Sequence[str], depth: int, seed
             picked_ids[picked] = team
         number += 1
     return dict(islice(picked_ids.items(), depth))
-
-
-def _coin(seed: bytes, number: int) -> bool:
-    digest = hashlib.blake2b(number.to_bytes(4, "big"), key=seed[:64], digest_size=1).digest()
-    return bool(digest[0] & 1)
 
 
 # Query ids name the experiments of their search, so that every event has them, through any client.
@@ -280,7 +276,8 @@ def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search:
     search = replace(search, request=_with_options(search.request, options))
     if draft is None or not search.request.text.strip():
         page = engine.search(replace(search.request, explore=_explorer(running, search)))
-        marks += _exploration_marks(page)
+        ranked = enumerate(page.hits, (page.page - 1) * page.size + 1)
+        marks += [ExplorationMark(rank, hit.propensity) for rank, hit in ranked if hit.propensity is not None]
     else:
         page, mark = _interleave(engine, search, draft, running.salt(draft.id))
         marks += [mark] if mark else []
@@ -295,12 +292,6 @@ def _explorer(running: StoredExperiments, search: ShopperSearch) -> str:
     if not is_reported:
         return ""
     return hmac.digest(running.key, f"explore\0{search.owner}".encode("utf-8", "surrogatepass"), "sha256").hex()
-
-
-def _exploration_marks(page: Page) -> Iterator[ExplorationMark]:
-    for rank, hit in enumerate(page.hits, (page.page - 1) * page.size + 1):
-        if hit.propensity is not None:
-            yield ExplorationMark(rank, hit.propensity)
 
 
 def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tuple[Experiment, str]]:

@@ -155,7 +155,6 @@ _PLAIN = re.compile(r"[a-z0-9][a-z0-9-]*")
 _LAST_STAGE = frozenset({"stage", "ranker"})
 """Two options that both set the last stage of a search."""
 _YEARS = range(2000, 2200)
-_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def check_experiment(experiment: Experiment, place: str) -> Experiment:
@@ -175,7 +174,13 @@ def check_experiment(experiment: Experiment, place: str) -> Experiment:
 
 def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None:
     """Raises ExperimentError if an experiment cannot run at the same time as others."""
-    concurrent = [each for each in others if each.id != experiment.id and _overlap(experiment, each)]
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    begins, ends = experiment.starts or first, experiment.ends or last
+    concurrent = [
+        each
+        for each in others
+        if each.id != experiment.id and begins < (each.ends or last) and (each.starts or first) < ends
+    ]
     place = f"experiment {experiment.id!r}"
     if len(concurrent) >= MOST_AT_ONCE:
         raise _wrong(place, "starts", f"{len(concurrent)} others run at that time, {MOST_AT_ONCE} can; stop one first")
@@ -187,11 +192,6 @@ def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None
             theirs = shared[0] if shared[0] in other.touches else min(other.touches & _LAST_STAGE)
             message = f"{other.id!r} also sets {theirs} at that time: their effects could not be separated"
             raise _wrong(place, shared[0], message)
-
-
-def _overlap(one: Experiment, other: Experiment) -> bool:
-    first = datetime.min.replace(tzinfo=UTC)
-    return (one.starts or first) < (other.ends or _LAST) and (other.starts or first) < (one.ends or _LAST)
 
 
 def _check_time(place: str, experiment: Experiment) -> None:

@@ -72,10 +72,12 @@ def query_subject(query: int) -> str:
 
 
 def seal_offer(offer: Offer, query_id: str, key: bytes) -> str:
-    """The query id of a sponsored hit of an answer."""
+    """The query id of a sponsored hit of an answer, given that of the answer, whose marks are left out."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # not needed by searches without sponsored hits
 
-    answer, nonce = _answer_of(query_id), secrets.token_bytes(_NONCE_BYTES)
+    answer, nonce = query_id.partition("~")[0], secrets.token_bytes(_NONCE_BYTES)
+    if not 0 < len(answer) <= _MOST_ANSWER:
+        raise CampaignError(f"{query_id[:40]!r} is not the query id of an answer", field="query_id")
     sealed = nonce + AESGCM(key).encrypt(nonce, msgspec.msgpack.encode(offer), answer.encode())
     return f"{answer}{SPONSORED_MARK}{urlsafe_b64encode(sealed).decode().rstrip('=')}"
 
@@ -92,14 +94,6 @@ def open_offer(query_id: str, key: bytes) -> tuple[str, Offer] | None:
         return answer, msgspec.msgpack.decode(plain, type=Offer)
     except (ValueError, InvalidTag, msgspec.MsgspecError):
         return None
-
-
-def _answer_of(query_id: str) -> str:
-    """The part of a query id before its marks."""
-    answer = query_id.partition("~")[0]
-    if not 0 < len(answer) <= _MOST_ANSWER:
-        raise CampaignError(f"{query_id[:40]!r} is not the query id of an answer", field="query_id")
-    return answer
 
 
 class ChargeReason(StrEnum):

@@ -177,7 +177,9 @@ class SponsoredPlacement:
         cosine below which nothing in the store's catalog fits a query."""
         campaigns = self._served.compiled(snapshot)
         is_empty = not ranking.total or ranking.nothing_fits or request.unavailable
-        if not campaigns.of_product or is_empty or _is_unfinished(request):
+        # While the last word may be incomplete, the meaning of the query is not known.
+        texts = [each.text for each in request.begun]
+        if not campaigns.of_product or is_empty or (texts and texts != [request.typed]):
             return ()
         found = eligible_products(snapshot, ranking, request, campaigns, settings.floor, least, buried)
         if not found.ids:
@@ -340,12 +342,6 @@ def eligible_products(
     kept = at[fits]
     ids = [names[place] for place in kept.tolist()]
     return EligibleProducts(ranking.rows[kept], ids, similarity[kept])
-
-
-def _is_unfinished(request: ResolvedRequest) -> bool:
-    """Whether the last word of a query may be incomplete, so that its meaning is not known yet."""
-    texts = [each.text for each in request.begun]
-    return bool(texts) and texts != [request.typed]
 
 
 def _named_types(snapshot: Snapshot, request: ResolvedRequest) -> frozenset[int]:
