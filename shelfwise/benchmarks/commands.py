@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from shelfwise.benchmarks.intent import measure_absent, measure_intent, read_intent_cases
+from shelfwise.benchmarks.intent import AbsentFigures, IntentFigures, measure_absent, measure_intent, read_intent_cases
 from shelfwise.benchmarks.latency import (
     measure_latency,
     measure_recall,
@@ -19,26 +19,17 @@ from shelfwise.benchmarks.latency import (
     terms_per_second,
     title_queries,
 )
-from shelfwise.benchmarks.load import measure_http, serve_index
-from shelfwise.benchmarks.quality import Run, compare_runs, evaluate_stages, measure, read_run, run_stage, write_run
-from shelfwise.benchmarks.tables import (
-    show_http,
-    show_intent,
-    show_latency,
-    show_measures,
-    show_quality,
-    show_recall,
-    show_throughput,
-)
+from shelfwise.benchmarks.load import HttpReport, measure_http, serve_index
+from shelfwise.benchmarks.quality import Run, RunChange, compare_runs, measure, read_run, run_stage, write_run
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.retrieval.index.fusion import METHODS
+from shelfwise.retrieval.index.fusion import DEFAULT
 from shelfwise.retrieval.index.vectors import VECTORS_FILE
 from shelfwise.retrieval.judgments import read_judgments
 from shelfwise.retrieval.memory import process_memory
 from shelfwise.retrieval.store.files import load_array
 from shelfwise.retrieval.store.manifest import VECTORS_FOLDER
 from shelfwise.service.cli.options import Index, JudgmentsFile, QueriesFile, command
-from shelfwise.service.cli.output import TerminalProgress, emit, show_notices
+from shelfwise.service.cli.output import TerminalProgress, emit, say, show_notices, show_rows
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import STAGES
 from shelfwise.service.settings import cache_folder
@@ -58,6 +49,7 @@ def evaluate(
         Path | None, typer.Option(help="Compare with rankings that --run wrote for the same judgments and stages.")
     ] = None,
     tie_break: Annotated[str, typer.Option(help="Order of equally relevant hits, such as -rating,price.")] = "",
+    merge: Annotated[str, typer.Option(help="Method of merging words and vectors: per-word or rrf.")] = DEFAULT,
 ) -> None:
     """Measure the ranking against judgments: nDCG@10, recall@100, MRR, precision, recall and F1 at 10."""
     chosen = [stage.strip() for stage in stages.split(",")]
@@ -72,12 +64,12 @@ def evaluate(
         show_notices((*engine.notices, *judged.notices, *_missing(engine, judged.grades)))
         for stage in chosen:
             progress.begin(stage, len(queries), "queries")
-            runs[stage] = run_stage(engine, queries, stage, tie_break=tie_break, advance=progress.advance)
+            runs[stage] = run_stage(engine, queries, stage, merge=merge, tie_break=tie_break, advance=progress.advance)
             progress.end(f"{len(queries):,} queries")
     for stage, run in runs.items() if run_file else ():
         write_run(run, _run_path(run_file, stage, alone=alone), stage)
     changes = {stage: compare_runs(runs[stage], other, judged) for stage, other in others.items()}
-    measures = evaluate_stages(runs, judged)
+    measures = {stage: measure(run, judged) for stage, run in runs.items()}
     document = {"stages": measures, "changes": changes} if changes else measures
     emit(measures, show_measures, len(queries), changes, document=document)
 
@@ -174,32 +166,6 @@ def throughput(
     emit(report, show_throughput)
 
 
-@command("bench quality icecat=icecat/judgments.tsv hd=hd/judgments.tsv")
-def quality(
-    sets: Annotated[list[str], typer.Argument(help="Judged sets, each as INDEX=JUDGMENTS.tsv.", metavar="INDEX=FILE")],
-) -> None:
-    """Compare both retrievers and every method of merging them, over all judged sets together."""
-    methods = {"bm25": ("bm25", next(iter(METHODS))), "dense": ("dense", next(iter(METHODS)))}
-    methods |= {f"merged {name}": ("merged", name) for name in METHODS}
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    with TerminalProgress() as progress:
-        for each in sets:
-            directory, _, file = each.rpartition("=")
-            if not directory:
-                raise SettingError(f"{each!r}: name the index and its judgments as INDEX=JUDGMENTS.tsv")
-            judged = read_judgments(Path(file))
-            show_notices(f"{file}: {each}" for each in judged.notices)
-            queries = list(judged.grades)
-            results[directory] = {}
-            with SearchEngine.open(directory, follow=False) as engine:
-                for label, (stage, merge) in methods.items():
-                    progress.begin(f"{directory} {label}", len(queries), "queries")
-                    run = run_stage(engine, queries, stage, merge=merge, advance=progress.advance)
-                    results[directory][label] = measure(run, judged)
-                    progress.end(f"nDCG@10 {results[directory][label]['nDCG@10']:.4f}")
-    emit(results, show_quality)
-
-
 @command("bench intent store cases.tsv --part report")
 def intent(
     index: Index,
@@ -245,3 +211,86 @@ def http(
         progress.begin("load", None, "")
         report = measure_http(server.address, queries, rate=rate, seconds=seconds, advance=advance)
     emit(report, show_http)
+
+
+# The tables that the commands print.
+
+
+def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int, changes: Mapping[str, RunChange]) -> None:
+    """Stages by measures; also the changes from other runs, if any."""
+    names = list(next(iter(measures.values())))
+    rows = [(stage, *(f"{values[name]:.4f}" for name in names)) for stage, values in measures.items()]
+    show_rows(["stage", *names], rows, title=f"{queries:,} queries")
+    for stage, change in changes.items():
+        counts = f"{change.higher:,} queries higher, {change.lower:,} lower"
+        say(f"{stage}: nDCG@10 {change.ndcg}, 95% by bootstrap; {counts}")
+
+
+def show_latency(result: Mapping[str, Any]) -> None:
+    """Percentiles and throughput of each stage, then the seconds to open, and memory: of the process's own when opened,
+    and with the mapped files after all searches."""
+    title = f"{result['products']:,} products, {result['searches']:,} searches, {result['threads']} threads"
+    rows = []
+    for stage, latency in result["stages"].items():
+        parts = ", ".join(f"{part} {spent:.2f}" for part, spent in latency["stages"].items())
+        figures = (f"{latency[name]:.2f}" for name in ("p50", "p90", "p99"))
+        rows.append((stage, *figures, f"{latency['per_second']:.0f}", parts))
+    show_rows(("stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"), rows, title=title)
+    memory = " / ".join(f"{size / 1e6:,.0f}" for size in result["memory"].values())
+    say(
+        f"import shelfwise {result['import_seconds']:.3f} s, opening {result['open_seconds']:.3f} s; "
+        f"MB when opened / with mapped files {memory}"
+    )
+
+
+def show_recall(result: Mapping[str, Any]) -> None:
+    """Recall by selectivity of the filter."""
+    title = f"{result['vectors']:,} vectors, {result['index']} index"
+    rows = []
+    for each in result["recall"]:
+        spent = (f"{each['milliseconds']:.2f}", f"{each['exact_milliseconds']:.2f}")
+        rows.append((f"{each['share']:.2%}", each["allowed"], each["recall"], *spent))
+    show_rows(("filter keeps", "products", "recall@100", "ms", "ms of a full scan"), rows, title=title)
+
+
+def show_throughput(result: Mapping[str, Any]) -> None:
+    """Titles analysed per second, then runtimes by speed and similarity to the first."""
+    rows = []
+    for each in result["runtimes"]:
+        spent = (f"{each['query_p50']:.2f}", f"{each['query_p99']:.2f}")
+        rows.append((each["runtime"], f"{each['products_per_second']:.0f}", *spent, f"{each['cosine']:.5f}"))
+    say(f"{result['titles']:,} titles analysed, {result['terms_per_second']:,.0f} a second on one core")
+    show_rows(("runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"), rows)
+
+
+def show_intent(figures: Mapping[str, IntentFigures], cases: int, absent: AbsentFigures, failures: bool) -> None:
+    """Stages by P@1 and P@10 with their intervals; types that the store does not sell; optionally the failures of the
+    last stage."""
+    rows = []
+    for stage, found in figures.items():
+        cells = (
+            text
+            for each in (found.first, found.ten)
+            for text in (f"{each.mean:.3f}", f"{each.low:.3f}-{each.high:.3f}")
+        )
+        rows.append((stage, *cells, f"{found.accessories:.3f}"))
+    show_rows(("stage", "P@1", "95%", "P@10", "95%", "accessories"), rows, title=f"{cases:,} cases")
+    if absent.cases:
+        having = f"{absent.with_hits:,} of {absent.cases:,} queries for a kind that the store does not sell have hits"
+        say(f"{having}; {absent.unsaid:,} of them do not say that these are only the nearest")
+    for failure in list(figures.values())[-1].failures if failures else ():
+        say(f"{failure.query}: {failure.precision:.0%}; {' | '.join(title[:50] for title in failure.titles)}")
+
+
+def show_http(report: HttpReport) -> None:
+    """A row for each load."""
+    title = f"{report.products:,} products; {report.capacity:.0f} searches a second at most"
+    rows = []
+    for load in report.loads:
+        statuses = ", ".join(f"{status}: {count:,}" for status, count in load.statuses.items())
+        refused = "" if load.refused_p99 is None else f"{load.refused_p99:.1f}"
+        rows.append(
+            (load.kind, f"{load.rate:.0f}", load.requests, statuses, f"{load.p50:.1f}", f"{load.p99:.1f}", refused)
+        )
+    names = "", "a second", "requests", "answers", "p50 ms", "p99 ms", "refused within, p99 ms"
+    show_rows(names, rows, title=title)

@@ -47,11 +47,6 @@ def run_stage(
         return dict(zip(queries, threads.map(one, queries), strict=True))
 
 
-def evaluate_stages(runs: Mapping[str, Run], judgments: Judgments) -> dict[str, dict[str, float]]:
-    """The measures of each stage."""
-    return {stage: measure(run, judgments) for stage, run in runs.items()}
-
-
 def write_run(run: Run, path: Path, tag: str) -> None:
     """Writes a run in TREC's format: query number, Q0, product id, rank, score, tag.
 

@@ -235,11 +235,11 @@ FORMATS: Mapping[str, FeedFormat] = {
 }
 
 
-def get_format(name: str) -> FeedFormat:
+def get_format(name: str, formats: Mapping[str, FeedFormat] = FORMATS) -> FeedFormat:
     """A format by its name. Raises FeedError for an unknown one, with the known names."""
-    if name in FORMATS:
-        return FORMATS[name]
-    advice = suggest_names(name, FORMATS, f"the formats are {', '.join(FORMATS)}")
+    if name in formats:
+        return formats[name]
+    advice = suggest_names(name, formats, f"the formats are {', '.join(formats)}")
     raise FeedError(f"--format {name}: there is no such format; {advice}")
 
 

@@ -81,5 +81,5 @@ METHODS: Mapping[str, Merge] = {
     "per-word": partial(per_word, weight=0.7, of_type=OF_TYPE),
     "rrf": partial(reciprocal_rank, k=60.0),
 }
-"""The methods that `shelfwise bench quality` compares, each with the best weight over all dev sets."""
+"""The methods of merging, each with the best weight over all dev sets."""
 DEFAULT = "per-word"

@@ -152,9 +152,6 @@ GROUPS: Mapping[str, Group] = {
         {
             "latency": Entry("shelfwise.benchmarks.commands:latency", "Latency and throughput of searches."),
             "recall": Entry("shelfwise.benchmarks.commands:recall", "Recall of the vector index against a full scan."),
-            "quality": Entry(
-                "shelfwise.benchmarks.commands:quality", "Ranking quality of merging methods on judged sets."
-            ),
             "intent": Entry(
                 "shelfwise.benchmarks.commands:intent", "Whether queries that name a kind of product find it."
             ),

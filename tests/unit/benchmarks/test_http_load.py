@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from shelfwise.benchmarks.commands import show_http
 from shelfwise.benchmarks.load import measure_http, serve_index
-from shelfwise.benchmarks.tables import show_http
 from shelfwise.retrieval.errors import StoreError
 
 
