@@ -106,7 +106,7 @@ def create_rule(owner: Owner) -> None:
     owner.press("New rule")
     owner.field("Query").fill("tent")
     owner.press("Save")
-    owner.page.get_by_role("alert").filter(has_text="actions: there is none; add one").wait_for()
+    owner.page.get_by_role("alert").filter(has_text="there is none; add one").wait_for()
     owner.press("Add")
     title = owner.pick("sleeping bag")
     owner.look("rule-form")
@@ -126,6 +126,7 @@ def create_rule(owner: Owner) -> None:
 
 def add_synonym(owner: Owner) -> None:
     owner.open("Synonyms")
+    owner.press("New synonym")
     owner.field("Words, separated by commas").fill("tent, zorbling")
     owner.press("Save")
     owner.page.get_by_role("button", name="Switch off tent, zorbling").wait_for()

@@ -1,7 +1,8 @@
 // Feeds: upload, check, publication, and the quality report of the last rebuild.
 
 import { call } from "./api.js";
-import { attempt, button, check, field, figures, head, moment, number, percent, place, sure, switchButton, table } from "./admin-ui.js";
+import { checks } from "./admin-form.js";
+import { attempt, button, check, field, figures, head, lineForm, moment, number, percent, place, sure, switchButton, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 import { follow } from "./admin-service.js";
@@ -101,22 +102,17 @@ function columnsOf({ state, error, result }, map, again, status) {
   const found = JSON.stringify([error, result?.noted]).matchAll(/--map ('[^']+'|[^\s=]+=[^\s;"]+)/g);
   const proposed = [...new Set([...found].map(([, each]) => each.replaceAll("'", "")))].filter((each) => !each.endsWith("=COLUMN"));
   if (state === "done" && !proposed.length && !map.length) return null;
-  const columns = field("Columns of the file, as field=column", { value: [...map, ...proposed].join(", "), placeholder: "title=Bezeichnung, price=Preis", wide: true });
-  const start = (event) => {
-    event.preventDefault();
-    return attempt(status, () => again({ map: columns.input.value.split(",").map((each) => each.trim()).filter(Boolean) }));
-  };
-  return el("form", { class: "line", onsubmit: start }, columns.element, el("button", { class: "small", text: "Check again" }));
+  const columns = field("Columns of the file, as field=column", { as: "list", value: [...map, ...proposed], placeholder: "title=Bezeichnung, price=Preis", wide: true });
+  return lineForm(status, () => again({ map: columns.value() }), "Check again", [columns], { kind: "small" });
 }
 
 /** A form to select the feeds of a rebuild; those of the last one are selected. */
 function choiceOf(feeds, last, legend) {
-  const read = namesOf(last);
-  const boxes = feeds.map(({ name }) => [name, check(name, read.has(name))]);
+  const chosen = checks(legend, feeds.map(({ name }) => [name, name]), [...namesOf(last)]);
   const force = check("Publish anyway, even if many rows are rejected or products lost", false);
   return {
-    element: el("div", {}, boxes.length ? el("fieldset", { class: "action scopes" }, el("legend", { text: legend }), boxes.map(([, { element }]) => element)) : null, force.element),
-    value: () => ({ feeds: boxes.filter(([, { input }]) => input.checked).map(([name]) => name), force: force.input.checked }),
+    element: el("div", {}, feeds.length ? chosen.element : null, force.element),
+    value: () => ({ feeds: chosen.value(), force: force.value() }),
   };
 }
 
@@ -157,22 +153,12 @@ function feedsOf(feeds, last) {
 
 /** A quality report: scores, rejected rows, dropped values, and findings with examples. */
 function qualityOf(report, of) {
-  const rejected = rowsOf(report.rejected);
-  const noted = rowsOf(report.noted);
+  const file = ["file", ({ file: path }) => nameOf(path)];
   return [
     figures([["rows read", number(report.read)], ["products", number(report.products)], ["rows rejected", number(countOf(report.rejected))],
       ...report.scores.map(({ measure, score }) => [measure, percent(score)])]),
-    rejected.length ? el("section", {}, el("h3", { text: `Rejected rows (${number(countOf(report.rejected))})` }), table(`Rejected rows of ${of}`, [
-      ["line", ({ line }) => number(line), true],
-      ["file", ({ file }) => nameOf(file)],
-      ["problem", ({ reason, title }) => (title ? `${reason}: ${title}` : reason)],
-    ], rejected), moreOf(report.rejected, rejected)) : null,
-    noted.length ? el("section", {}, el("h3", { text: `Dropped values (${number(countOf(report.noted))})` }), table(`Dropped values of ${of}`, [
-      ["line", ({ line }) => number(line), true],
-      ["file", ({ file }) => nameOf(file)],
-      ["field and reason", ({ reason }) => reason],
-      ["problem", ({ title }) => title],
-    ], noted), moreOf(report.noted, noted)) : null,
+    rowsOf("Rejected rows", of, report.rejected, [file, ["problem", ({ reason, title }) => (title ? `${reason}: ${title}` : reason)]]),
+    rowsOf("Dropped values", of, report.noted, [file, ["field and reason", ({ reason }) => reason], ["problem", ({ title }) => title]]),
     report.findings.length ? el("section", {}, el("h3", { text: "Findings" }), table(`Findings in ${of}`, [
       ["kind", ({ severity }) => el("span", { class: TAGS[severity], text: severity })],
       ["finding", ({ says, advice }) => [says, el("p", { class: "hint", text: advice })]],
@@ -188,17 +174,16 @@ function examplesOf({ examples }) {
     el("li", { text: `${nameOf(file)}, line ${number(line)}: ${id} ${title}${value ? ` (${value})` : ""}` }))));
 }
 
-function rowsOf(counts) {
-  return Object.entries(counts).flatMap(([reason, { examples }]) => examples.map((each) => ({ ...each, reason })));
+/** The examples of rows by reason, as a table. */
+function rowsOf(title, of, counts, columns) {
+  const rows = Object.entries(counts).flatMap(([reason, { examples }]) => examples.map((each) => ({ ...each, reason })));
+  const left = countOf(counts) - rows.length;
+  return rows.length ? el("section", {}, el("h3", { text: `${title} (${number(countOf(counts))})` }), table(`${title} of ${of}`, [["line", ({ line }) => number(line), true], ...columns], rows),
+    left > 0 ? el("p", { class: "hint", text: `${number(left)} more, for the same reasons.` }) : null) : null;
 }
 
 function countOf(counts) {
   return Object.values(counts).reduce((sum, { count }) => sum + count, 0);
-}
-
-function moreOf(counts, shown) {
-  const left = countOf(counts) - shown.length;
-  return left > 0 ? el("p", { class: "hint", text: `${number(left)} more, for the same reasons.` }) : null;
 }
 
 function nameOf(path) {

@@ -1,7 +1,8 @@
 // API keys: the list, creation and withdrawal.
 
 import { call } from "./api.js";
-import { attempt, button, check, editor, field, head, line, listPart, moment, momentField, notice, number, opener, place, sure, table, tag, valuesOf } from "./admin-ui.js";
+import { form } from "./admin-form.js";
+import { attempt, button, editor, head, listPart, moment, notice, number, opener, place, sure, table, tag } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 
@@ -25,13 +26,20 @@ const COLUMNS = [
   ["expires", endOf],
 ];
 
+const LINES = [
+  [["name", "Name", { required: true, maxlength: 100, placeholder: "web shop" }], ["expires", "Until", { type: "datetime-local" }],
+    ["requests_per_minute", "Requests a minute", { type: "number", min: 1, placeholder: "default" }]],
+  [["filters", "Only products with", { placeholder: "brand = Bosch", wide: true }]],
+  [["scopes", "Scopes", { as: "checks", options: Object.entries(SCOPES).map(([scope, text]) => [scope, `${scope}: ${text}`]), value: ["search", "events"] }]],
+];
+
 export function keysPart() {
   const secret = place();
   const part = listPart(async ({ list, below }) => {
     const keys = await call("/v1/keys");
     fill(list, keys.length ? table("Keys", [...COLUMNS, ["", (key) => opener("Withdraw", key.name, () => withdraw(key))]], keys)
       : notice("There are no keys: anyone may search and record events. As soon as one exists, every program needs a key. The store page gets its own, and this page stays open to you."));
-    fill(below, editor({ title: "New key", label: "New key", form: keyForm(), send: create, save: "Create the key" }));
+    fill(below, editor({ title: "New key", label: "New key", form: form(LINES), send: create, save: "Create the key" }));
   });
   const create = async (body) => {
     const { key, name } = await call("/v1/keys", { method: "POST", body });
@@ -58,22 +66,4 @@ export function keysPart() {
 function endOf({ expires }) {
   if (!expires) return "never";
   return new Date(expires) > new Date() ? moment(expires) : el("span", { class: "tag out_of_stock", text: `expired ${moment(expires)}` });
-}
-
-function keyForm() {
-  const scopes = Object.entries(SCOPES).map(([scope, text]) => [scope, check(`${scope}: ${text}`, ["search", "events"].includes(scope))]);
-  const group = el("fieldset", { class: "action scopes" }, el("legend", { text: "Scopes" }), scopes.map(([, { element }]) => element));
-  const fields = {
-    name: field("Name", { required: true, maxlength: 100, placeholder: "web shop" }),
-    expires: momentField("Until"),
-    requests_per_minute: field("Requests a minute", { type: "number", min: 1, placeholder: "default" }),
-    filters: field("Only products with", { placeholder: "brand = Bosch", wide: true }),
-    scopes: { input: scopes[0][1].input, element: group, value: () => scopes.filter(([, each]) => each.value()).map(([scope]) => scope) },
-  };
-  return {
-    element: el("div", { class: "rule" }, line(fields.name, fields.expires, fields.requests_per_minute), fields.filters.element, group),
-    value: () => valuesOf(fields),
-    // For a filter on an unknown field, the error names that field, not "filters".
-    faulty: (error) => fields[error.field] || (error.code === "unknown_field" ? fields.filters : null),
-  };
 }

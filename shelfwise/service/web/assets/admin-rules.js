@@ -1,134 +1,132 @@
-// Merchandising rules: a list, an editor with preview, and the restoration of revisions.
+// The panels of rules, synonyms, relevance settings and texts for answers.
 
 import { call } from "./api.js";
-import { button, check, counts, field, formOf, head, line, listPart, moment, momentField, opener, orJson, place, table, tryForm, valuesOf } from "./admin-ui.js";
 import { goalsOf } from "./admin-analytics.js";
-import { productPicker } from "./admin-product-picker.js";
-import { el, fill } from "./dom.js";
+import { documentsPart } from "./admin-documents.js";
+import { counts, moment, notice, opener, pairsText, table } from "./admin-ui.js";
+import { el } from "./dom.js";
 
+const FILTER = ["filters", "Products that pass this filter", { wide: true }];
+const PRODUCTS = ["products", "Products", { as: "products" }];
+const STRENGTH = ["strength", "Strength", { type: "number", step: "any", min: 0, placeholder: 1 }];
+const SHARE = { type: "number", step: "any", min: 0, max: 1 };
+const ACTIONS = {
+  pin: ["Pin products", [[PRODUCTS, ["position", "Position", { type: "number", step: 1, min: 1, placeholder: 1 }]]]],
+  boost: ["Move up", [[FILTER, STRENGTH]]],
+  bury: ["Move down", [[FILTER, STRENGTH]]],
+  hide: ["Hide", [[PRODUCTS, FILTER]]],
+  restrict: ["Show only", [[FILTER]]],
+  redirect: ["Redirect", [[["url", "Address", { wide: true }]]]],
+  data: ["Data for the page", [[["values", "An object as JSON", { as: "json", wide: true }]]]],
+  exposure: ["Share of attention", [[FILTER, ["at_least", "At least, 0 to 1", SHARE], ["at_most", "Or at most", SHARE]]]],
+  classify: ["Set the type", [[["type", "Type", { wide: true }], PRODUCTS, FILTER]]],
+};
 const MATCHES = [["any", "any query"], ["exact", "equals"], ["contains", "contains these words"]];
-const FIELDS = {
-  products: { label: "Products" },
-  position: { label: "Position", type: "number", step: 1, min: 1, placeholder: 1 },
-  filters: { label: "Products that pass this filter", wide: true },
-  strength: { label: "Strength", type: "number", step: "any", min: 0, placeholder: 1 },
-  url: { label: "Address", wide: true },
-  values: { label: "An object as JSON", wide: true },
-  at_least: { label: "At least, 0 to 1", type: "number", step: "any", min: 0, max: 1 },
-  at_most: { label: "Or at most", type: "number", step: "any", min: 0, max: 1 },
-  type: { label: "Type", wide: true },
-};
-/** The name and the fields of each kind of action. */
-const KINDS = {
-  pin: ["Pin products", "products", "position"],
-  boost: ["Move up", "filters", "strength"],
-  bury: ["Move down", "filters", "strength"],
-  hide: ["Hide", "products", "filters"],
-  restrict: ["Show only", "filters"],
-  redirect: ["Redirect", "url"],
-  data: ["Data for the page", "values"],
-  exposure: ["Share of attention", "filters", "at_least", "at_most"],
-  classify: ["Set the type", "type", "products", "filters"],
-};
+const PERIOD = [["starts", "From", { type: "datetime-local" }], ["ends", "Until", { type: "datetime-local" }]];
+const enabled = ["enabled", "Enabled", { type: "checkbox", value: true }];
 
-export function rulesPart() {
-  const edit = (rule) => {
-    const form = orJson(rule, ruleForm, "The rule as JSON");
-    const save = (changed) => call("/v1/rules", { method: "PUT", body: { documents: [changed] } });
-    part.edit(rule.id ? `Rule ${rule.id}` : "New rule", form, save, "The rule is saved",
-      tryForm("rules", () => [form.value()], ([changed] = [rule]) => changed.when?.query || ""));
-  };
-  const part = listPart(async ({ list, showPast }) => {
-    const { documents, faults, details } = await call("/v1/rules");
-    fill(list, documents.length ? table("Rules", [
-      ["rule", ({ id, name }) => el("div", {}, el("b", { text: id }), name ? ` ${name}` : null, faults[id] ? el("p", { class: "faults", text: faults[id] }) : null)],
-      ["when", whenOf],
-      ["actions", ({ actions }) => actions.map(({ kind }) => kind).join(", ")],
-      ...counts("priority"),
-      ["", buttons],
-    ], documents) : el("p", { text: "There are no rules yet." }), goalsOf(details.exposure_goals));
-    await showPast("rules", [["rule", ({ id }) => id], ["", changeOf]], "All rules");
-  });
-  const buttons = (rule) => {
-    const isOff = rule.enabled === false;
-    const path = `/v1/rules/${encodeURIComponent(rule.id)}`;
-    return el("div", { class: "buttons" }, opener("Edit", rule.id, () => edit(rule)),
-      part.act(isOff ? "Switch on" : "Switch off", rule.id, [path, "PATCH", { enabled: isOff }], `${rule.id} is ${isOff ? "on" : "off"}`),
-      part.act("Remove", rule.id, [path, "DELETE"], `${rule.id} was removed`, `Remove ${rule.id}? Its history is kept.`));
-  };
-  return [...head("Rules", "Rules apply as soon as they are saved. Try one on a search first."),
-    el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), part.status, part.list, part.below, part.past];
+/** Chooses "contains" once a query is typed. */
+function oninput({ target }) {
+  const match = target.closest(".line").querySelector("select");
+  if (match.value === "any") match.value = "contains";
 }
 
-/** The kind of a change in the history of documents. */
-export function changeOf({ before, after }) {
-  if (!before) return "added";
-  return after ? "changed" : "removed";
-}
+export const rulesPart = () => documentsPart({
+  kind: "rules",
+  one: "rule",
+  title: "Rules",
+  hint: "Rules apply as soon as they are saved. Try one on a search first.",
+  tries: true,
+  start: {},
+  columns: [
+    ["when", ({ when = {} }) => [when.query ? `${when.match} “${when.query}”` : "any query", when.filters, when.contexts && `in ${when.contexts.join(" or ")}`,
+      when.starts && `from ${moment(when.starts)}`, when.ends && `until ${moment(when.ends)}`].filter(Boolean).join("; ")],
+    ["actions", ({ actions }) => actions.map(({ kind }) => kind).join(", ")],
+    ...counts("priority"),
+  ],
+  below: ({ details }) => goalsOf(details.exposure_goals),
+  lines: [
+    [["id", "Id", { maxlength: 100, placeholder: "from the name or query" }], ["name", "Name"], ["priority", "Priority", { type: "number", step: 1, placeholder: 0 }], enabled],
+    [["when", "", { lines: [
+      [["match", "When the query", { options: MATCHES, value: "any" }], ["query", "Query", { oninput }], ["filters", "And the shopper's filter contains", { placeholder: 'category = "Tools"' }]],
+      [["contexts", "In one of the contexts", { as: "list", placeholder: "mobile, newsletter" }], ...PERIOD],
+    ] }]],
+    [["actions", "Add an action", { kinds: ACTIONS }]],
+  ],
+});
 
-function whenOf({ when = {}, enabled }) {
-  const parts = [when.query ? `${when.match} “${when.query}”` : "any query", when.filters, when.contexts && `in ${when.contexts.join(" or ")}`, when.starts && `from ${moment(when.starts)}`, when.ends && `until ${moment(when.ends)}`];
-  return (enabled === false ? "off; " : "") + parts.filter(Boolean).join("; ");
-}
+export const synonymsPart = () => documentsPart({
+  kind: "synonyms",
+  one: "synonym",
+  title: "Synonyms",
+  hint: "Synonyms apply as soon as they are saved, in addition to those of the version.",
+  start: {},
+  nameOf: ({ phrases, to }) => [phrases, to].filter((each) => each?.length).map((each) => each.join(", ")).join(" → "),
+  columns: [],
+  lines: [
+    [["phrases", "Words, separated by commas", { as: "list", placeholder: "sofa, couch", wide: true }],
+      ["kind", "They", { options: [["two-way", "match each other"], ["one-way", "also match"]], value: "two-way" }],
+      ["to", "Target phrases", { as: "list", placeholder: "only for “also match”", wide: true }], enabled],
+  ],
+});
 
-function ruleForm(rule) {
-  const when = rule.when || {};
-  const own = {
-    id: field("Id", { value: rule.id, maxlength: 100, placeholder: "from the name or query", readonly: Boolean(rule.id) }),
-    name: field("Name", { value: rule.name }),
-    priority: field("Priority", { type: "number", step: 1, value: rule.priority ?? 0 }),
-    enabled: check("Enabled", rule.enabled !== false),
-  };
-  const match = field("When the query", { value: when.match || "any" }, MATCHES);
-  const conditions = {
-    match,
-    query: field("Query", { value: when.query, oninput: () => match.input.value === "any" && (match.input.value = "contains") }),
-    filters: field("And the shopper's filter contains", { value: when.filters, placeholder: 'category = "Tools"' }),
-    contexts: field("In one of the contexts", { list: ",", value: when.contexts, placeholder: "mobile, newsletter" }),
-    starts: momentField("From", when.starts),
-    ends: momentField("Until", when.ends),
-  };
-  const actions = [];
-  const list = place();
-  const add = (action) => {
-    const part = actionForm(action, () => {
-      actions.splice(actions.indexOf(part), 1);
-      part.element.remove();
-    });
-    actions.push(part);
-    list.append(part.element);
-  };
-  (rule.actions || []).forEach(add);
-  const kind = field("Add an action", {}, Object.entries(KINDS).map(([value, [name]]) => [value, name]));
-  const { query, filters, contexts, starts, ends } = conditions;
-  return {
-    ...formOf(own, [Object.keys(own)], [line(match, query, filters), line(contexts, starts, ends), list, line(kind, button("Add", () => add({ kind: kind.input.value })))]),
-    value: () => ({ ...rule, id: "", name: undefined, priority: 0, ...valuesOf(own), when: valuesOf(conditions), actions: actions.map((each) => each.value()) }),
-    faulty: () => null,
-  };
-}
+const WEIGHTED = ["title", "brand", "category", "description"];
+const WEIGHTS_HINT = "The weight multiplies the term frequencies of a field; 0 ignores the field; unlisted attributes have weight 1. Weights take effect with the next rebuild, so a preview does not show them.";
+const figure = (name, label, props) => [name, label, { type: "number", required: true, ...props }];
 
-function actionForm(action, remove) {
-  const [name, ...keys] = KINDS[action.kind] || [action.kind];
-  const fields = Object.fromEntries(keys.map((key) => {
-    const { label, ...props } = FIELDS[key];
-    const value = key === "values" ? JSON.stringify(action[key]) : action[key];
-    return [key, key === "products" ? productPicker(label, value) : field(label, { value, ...props })];
-  }));
-  return {
-    element: el("fieldset", { class: "action" }, el("legend", { text: name }), Object.values(fields).map(({ element }) => element), button("Remove", remove, "small", { "aria-label": `Remove: ${name}` })),
-    value() {
-      const { values, products, ...others } = valuesOf(fields);
-      return { kind: action.kind, ...(products?.length && { products }), ...(values && { values: objectOf(values) }), ...others };
-    },
-  };
-}
+export const relevancePart = () => documentsPart({
+  kind: "relevance",
+  one: "settings",
+  title: "Relevance",
+  hint: "Settings apply as soon as they are saved. Try them on a search first.",
+  isSingle: true,
+  tries: true,
+  nameOf: () => "all settings",
+  above: ({ documents: [{ fields }], faults, details: { fields_in_effect: current } }) => {
+    const names = [...WEIGHTED.map((name) => `${name} ${current[name]}`), pairsText(current.attributes)].filter(Boolean);
+    const waits = WEIGHTED.some((name) => current[name] !== fields[name]) || pairsText(current.attributes) !== pairsText(fields.attributes);
+    return [...Object.values(faults), waits ? `Until the next rebuild searches use the weights ${names.join(", ")}.` : ""].filter(Boolean).map(notice);
+  },
+  lines: [
+    [figure("cutoff", "Cutoff (higher: fewer queries have hits)", { min: -3, max: 3, step: 0.05 }), figure("margin", "Margin (lower: fewer hits)", { min: 0.5, max: 10, step: 0.05 }),
+      ["typo_tolerance", "Spelling corrections", { options: [["on", "search for certain corrections"], ["offer", "only offer corrections"], ["off", "none"]] }]],
+    [["never_corrected", "Words that are never corrected, separated by commas", { as: "list", wide: true }]],
+    [["hidden", "Fields visible only to keys with the scope admin, separated by commas", { as: "list", wide: true }]],
+    [["signals", "Add a signal", {
+      title: "Signals",
+      hint: "Numeric fields, such as rating or margin, that move the first 100 hits.",
+      one: "Signal",
+      start: { weight: 1 },
+      each: [[["field", "Field", { required: true, placeholder: "rating" }], figure("weight", "Weight", { min: 0.05, max: 10, step: 0.05 }), ["descending", "Higher is better", { type: "checkbox", value: true }]]],
+    }]],
+    [["fields", "", {
+      title: "Weights of the searched fields",
+      hint: WEIGHTS_HINT,
+      lines: [WEIGHTED.map((name) => figure(name, name, { min: 0, max: 10 })), [["attributes", "Attributes", { as: "pairs", placeholder: "colour: 3, material: 0", wide: true }]]],
+    }]],
+  ],
+});
 
-/** The object of a JSON text; the text itself if it is invalid, so that the server reports the field. */
-function objectOf(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
+export const answersPart = () => documentsPart({
+  kind: "answers",
+  one: "text",
+  title: "Answers",
+  hint: "Questions are answered with quotes of these texts and of product texts. A saved text is used at once.",
+  find: "Find a text",
+  start: { source: "faq" },
+  nameOf: ({ question, answer }) => question || answer.slice(0, 80),
+  columns: [["answer", ({ answer }) => answer], ["about", ({ products = [], product_type: type }) => [...products, type].filter(Boolean).join(", ") || "the whole store"], ["source", ({ source }) => source]],
+  above: async (_, part) => {
+    const { questions } = await call("/v1/answers/unanswered");
+    return el("section", {}, el("h2", { text: "Questions without an answer" }), questions.length ? table("Questions without an answer", [
+      ["question", ({ text, about }) => el("div", {}, text, el("p", { class: "hint", text: about.title || about.product_type || "" }))],
+      ...counts("times"),
+      ["", ({ text, about }) => opener("Answer", text, () => part.edit({ source: "faq", question: text, products: [about.product_id].filter(Boolean), product_type: about.product_type || undefined }))],
+    ], questions) : el("p", { text: "Every question of enough shoppers has an answer. A refresh of the derived tables counts them." }));
+  },
+  lines: [
+    [["question", "Question", { maxlength: 500, wide: true }]],
+    [["answer", "Answer", { area: true, rows: 4, maxlength: 4000, required: true, wide: true }]],
+    [["products", "Product ids, separated by commas", { as: "list", placeholder: "none: the whole store", wide: true }], ["product_type", "Type of product"], ["source", "Source"]],
+  ],
+});

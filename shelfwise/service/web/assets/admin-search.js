@@ -7,7 +7,7 @@ import { el, fill } from "./dom.js";
 import { mark } from "./picture.js";
 
 const LEAST = 0.005;
-const AVAILABLE = ["", "in_stock", "out_of_stock", "preorder", "backorder"].map((each) => [each, each.replaceAll("_", " ") || "unknown"]);
+const AVAILABLE = [[null, "unknown"], ...["in_stock", "out_of_stock", "preorder", "backorder"].map((each) => [each, each.replaceAll("_", " ")])];
 const SOURCES = { by_rule: "by a rule", by_title: "by its title", by_category: "by its category" };
 
 export function searchPart() {
@@ -69,11 +69,11 @@ export function productsPart(given) {
 
 function showProduct(found, { product, types }) {
   const price = field("Price", { type: "number", min: 0, step: "any", value: product.price });
-  const stock = field("Availability", { value: product.availability || "" }, AVAILABLE);
+  const stock = field("Availability", { value: product.availability, options: AVAILABLE });
   const status = place();
   const named = Object.entries(SOURCES).filter(([name]) => types[name]).map(([name, source]) => `${types[name]} (${source})`);
   const change = async () => {
-    const wanted = { price: price.value() ?? null, availability: stock.value() ?? null };
+    const wanted = { price: price.value() ?? null, availability: stock.value() };
     const values = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== product[name]));
     if (!Object.keys(values).length) return announce("Nothing to change");
     await call(productPath(product.id), { method: "PATCH", body: values });

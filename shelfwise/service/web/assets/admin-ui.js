@@ -13,39 +13,60 @@ export function head(title, hint) {
   return [el("h1", { id: "view-title", tabindex: "-1", text: title }), hint ? el("p", { class: "hint", text: hint }) : null];
 }
 
-/**
- * A labelled field; `props` are attributes of the input, `area` makes it a textarea, `options` a select element, and `list`
- * (a comma or a line feed) a list of texts. `value()` is undefined if it is empty and not required.
- */
-export function field(name, props = {}, options = null) {
-  const { wide, area, list, ...others } = props;
-  const id = `field-${(numbered += 1)}`;
-  const input = options
-    ? el("select", { id, ...others }, options.map(([value, text]) => el("option", { value, text })))
-    : el(area ? "textarea" : "input", { id, autocomplete: "off", ...others });
-  if (list) input.value = (others.value || []).join(list === "," ? ", " : list);
-  else if ((options || area) && others.value !== undefined) input.value = others.value;
-  const value = () => {
-    const text = input.value.trim();
-    if (list) return text.split(list === "," ? /[,，]/ : list).map((each) => each.trim()).filter(Boolean);
-    if (!text) return others.required ? "" : undefined;
-    return others.type === "number" ? Number(text) : text;
-  };
-  return { input, value, element: el("div", { class: wide ? "field wide" : "field" }, el("label", { for: id, text: name }), input) };
+const split = (text, separator) => text.split(separator).map((each) => each.trim()).filter(Boolean);
+const localTime = (moment) => new Date(moment - moment.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+
+/** Names with their weights, as in "colour: 3, material: 0". */
+export function pairsText(weights) {
+  return Object.entries(weights).map(([name, weight]) => `${name}: ${weight}`).sort().join(", ");
 }
 
-/** A labelled date and time in the browser's zone; `value()` is an ISO 8601 text with zone, or undefined. */
-export function momentField(name, text) {
-  const local = (moment) => new Date(moment - moment.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
-  const began = text ? local(new Date(text)) : "";
-  const part = field(name, { type: "datetime-local", value: began });
-  // An unchanged value keeps its seconds and its zone.
-  const value = () => (part.input.value === began ? text : part.input.value && new Date(part.input.value).toISOString()) || undefined;
-  return { ...part, value };
+/** The text of a value in a field, and the value of such a text, by the kind of the field. A text that is no value is passed on,
+ * so that the server reports it. */
+const CONVERSIONS = {
+  number: [String, (text) => (text && !Number.isNaN(Number(text)) ? Number(text) : text)],
+  "datetime-local": [(text) => localTime(new Date(text)), (text) => new Date(text).toISOString()],
+  list: [(values) => values.join(", "), (text) => split(text, /[,，]/)],
+  lines: [(values) => values.join("\n"), (text) => split(text, "\n")],
+  pairs: [pairsText, (text) => Object.fromEntries(split(text, /[,，]/).map((each) => {
+    const [name, weight = ""] = split(each, /[:：]/);
+    return [name, weight && CONVERSIONS.number[1](weight)];
+  }))],
+  json: [(value) => (typeof value === "string" ? value : JSON.stringify(value)), (text) => {
+    try {
+      return text ? JSON.parse(text) : undefined;
+    } catch {
+      return text;
+    }
+  }],
+};
+
+/**
+ * A labelled field; `props` are attributes of the input. `as` is its kind of value, by default its type; `area` makes it a
+ * textarea, `options` ([value, text]) a select element. `value()` is undefined if it is empty and not required; an unchanged value is
+ * returned as it was.
+ */
+export function field(name, { wide, area, as, options, value, ...props } = {}) {
+  if (props.type === "checkbox") return check(name, value);
+  const id = `field-${(numbered += 1)}`;
+  if (options && value !== undefined && !options.some(([each]) => each === value)) options = [...options, [value, value]];
+  const input = options
+    ? el("select", { id, ...props }, options.map(([each, text]) => el("option", { value: String(each ?? ""), selected: each === value, text })))
+    : el(area ? "textarea" : "input", { id, autocomplete: "off", ...props });
+  const [write, read] = CONVERSIONS[as || props.type] || [String, (text) => text];
+  const before = value === undefined || value === null ? "" : write(value);
+  if (!options && before) input.value = before;
+  const valueOf = () => {
+    if (options) return options[input.selectedIndex][0];
+    const text = input.value.trim();
+    if (before && input.value === before) return value;
+    return text || props.required || as ? read(text) : undefined;
+  };
+  return { input, value: valueOf, element: el("div", { class: wide ? "field wide" : "field" }, el("label", { for: id, text: name }), input) };
 }
 
 /** Shows the error of a field, or removes it if the text is empty. */
-function showFault({ input, element }, text) {
+export function showFault({ input, element }, text) {
   const id = `${input.id}-fault`;
   element.querySelector(`#${id}`)?.remove();
   for (const [name, value] of [["aria-invalid", "true"], ["aria-describedby", id]]) {
@@ -159,20 +180,6 @@ export function tag(text, classes = {}) {
   return el("span", { class: `tag ${classes[text] || ""}`.trim(), text });
 }
 
-/** The values of named fields that are not empty. */
-export function valuesOf(fields) {
-  return Object.fromEntries(Object.entries(fields).map(([name, part]) => [name, part.value()]).filter(([, value]) => value !== undefined));
-}
-
-/** Named fields, shown in lines of their names. */
-export function formOf(fields, lines, ...others) {
-  return {
-    element: el("div", { class: "rule" }, lines.map((names) => line(...names.map((name) => fields[name]))), others),
-    value: () => valuesOf(fields),
-    faulty: (error) => fields[error.field?.split(".").at(-1)],
-  };
-}
-
 /**
  * A section with a form that sends its value; an error is shown at the field that the form's `faulty` finds. `others` are
  * elements above the buttons.
@@ -202,30 +209,6 @@ export function editor({ title, label = "Editor", form, send, save = "Save", clo
     el("div", { class: "buttons" }, el("button", { class: "primary", form: id, text: save }), close && button("Close", close, "primary plain")));
 }
 
-/** The form of a document, or its JSON for what `formOf(values)` lacks. */
-export function orJson(values, formOf, label) {
-  const element = el("div", { class: "rule" });
-  let current = null;
-  const asForm = (now) => {
-    current = formOf(now);
-    fill(element, current.element, el("div", { class: "buttons" }, button("As JSON", () => asJson(current.value()), "quiet")));
-  };
-  const asJson = (now) => {
-    const area = { ...field(label, { area: true, spellcheck: "false", value: JSON.stringify(now, null, 2) }), isJson: true };
-    current = { value: () => JSON.parse(area.input.value), faulty: () => area };
-    const back = () => {
-      try {
-        asForm(current.value());
-      } catch (error) {
-        showFault(area, error.message);
-      }
-    };
-    fill(element, area.element, el("div", { class: "buttons" }, button("As a form", back, "quiet")));
-  };
-  asForm(values);
-  return { element, value: () => current.value(), faulty: (error) => current.faulty(error) };
-}
-
 /** A part with a list, which `load(part)` fills, an editor below it, and the history of its documents. */
 export function listPart(load) {
   const part = {
@@ -251,23 +234,6 @@ export function listPart(load) {
     /** A button about `name` that sends a request, after the question `ask` if there is one. */
     act: (verb, name, [path, method, body], text, ask) =>
       opener(verb, name, () => (!ask || sure(ask)) && part.change(path, { method, body }, text)),
-    /** Shows the editor of a document; `save(value)` sends it. */
-    edit(title, form, save, text, others) {
-      const send = async (value) => {
-        await save(value);
-        await part.done(text);
-      };
-      part.show(editor({ title, form, send, close: part.close, others }));
-    },
-    /** Shows the last changes of a kind of documents, newest first, each with a button to restore its revision. */
-    async showPast(kind, columns, what) {
-      const { changes } = await call(`/v1/${kind}/history?limit=20`);
-      const restore = ({ revision }) => part.act("Restore", `revision ${revision}`, [`/v1/${kind}/restore`, "POST", { revision }],
-        `${what} of revision ${revision} are restored`, `Restore ${what.toLowerCase()} of revision ${revision}?`);
-      fill(part.past, changes.length ? el("section", {}, el("h2", { text: "History" }), table("History", [
-        ["revision", ({ revision }) => number(revision), true], ["when", ({ time }) => moment(time)], ["by", ({ who }) => who], ...columns, ["", restore],
-      ], changes)) : null);
-    },
   };
   part.refresh();
   return part;
@@ -281,29 +247,4 @@ export function opener(verb, name, work, between = " ") {
 /** Asks for confirmation of a change. */
 export function sure(question) {
   return window.confirm(question);
-}
-
-/** The effect of a change on a result page. */
-function previewOf(found) {
-  const rows = [...found.gained, ...found.moved, ...found.lost];
-  const text = `${number(found.total_before)} products before, ${number(found.total_after)} after.`;
-  if (!rows.length) return el("p", { role: "status", text: `The first 20 hits do not change. ${text}` });
-  return [el("p", { role: "status", text }), table("What would change", [
-    ["product", ({ title, product }) => title || product],
-    ["type", ({ product_type: type }) => type],
-    ...counts(["place before", "before"], ["place after", "after"]),
-    ...(rows.some(({ rule }) => rule) ? [["by rule", ({ rule }) => rule]] : []),
-  ], rows)];
-}
-
-/** A form that tries `changed()`, a change of a kind of documents, on a query; `query` is the first one. */
-export function tryForm(kind, changed, queryOf = () => "") {
-  const [status, preview] = [place(), place()];
-  const query = field("Try it on", { value: queryOf(), placeholder: "a query", wide: true });
-  const work = async () => {
-    const put = changed();
-    query.input.value ||= queryOf(put);
-    fill(preview, previewOf(await call(`/v1/${kind}/preview`, { method: "POST", body: { q: query.input.value, put, size: 20 } })));
-  };
-  return [status, lineForm(status, work, "What would this change?", [query], { kind: "small" }), preview];
 }

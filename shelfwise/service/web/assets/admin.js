@@ -3,17 +3,14 @@
 import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
 import { analyticsPart } from "./admin-analytics.js";
-import { answersPart } from "./admin-answers.js";
 import { experimentsPart } from "./admin-experiments.js";
 import { feedsPart } from "./admin-feeds.js";
 import { keysPart } from "./admin-keys.js";
 import { modelsPart } from "./admin-models.js";
-import { relevancePart } from "./admin-relevance.js";
-import { rulesPart } from "./admin-rules.js";
+import { answersPart, relevancePart, rulesPart, synonymsPart } from "./admin-rules.js";
 import { productsPart, searchPart } from "./admin-search.js";
 import { healthPart, tasksPart, versionsPart } from "./admin-service.js";
 import { sponsoredPart } from "./admin-sponsored.js";
-import { synonymsPart } from "./admin-synonyms.js";
 import { field, head, lineForm, place } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 import { tab } from "./storage.js";

@@ -1,0 +1,109 @@
+// Forms of objects from declarations.
+
+import { button, check, field, line, place, showFault } from "./admin-ui.js";
+import { productPicker } from "./admin-product-picker.js";
+import { el, fill } from "./dom.js";
+
+/**
+ * A form of an object. Each of `lines` is a list of fields, [name, label, props]: `props` are those of `field`, with `value` as the
+ * default; `as: "products"` is a picker; `lines` are those of a nested object; `each` or `kinds` those of the objects of a list.
+ * `value()` keeps what the form lacks; `faulty(error)` is the field that an error names.
+ */
+export function form(lines, values = {}) {
+  const fields = {};
+  const elementOf = ([name, label, { value, ...props } = {}]) => {
+    const now = values[name] ?? value;
+    if (props.lines) fields[name] = form(props.lines, now);
+    else if (props.each || props.kinds) fields[name] = listForm(name, label, props, now);
+    else if (props.as === "products") fields[name] = productPicker(label, now);
+    else if (props.as === "checks") fields[name] = checks(label, props.options, now);
+    else fields[name] = field(label, { ...props, value: now, readonly: name === "id" && Boolean(now) });
+    return [props.title && el("h2", { text: props.title }), props.hint && el("p", { class: "hint", text: props.hint }), fields[name].element];
+  };
+  const isNested = ([, , props = {}]) => props.lines || props.each || props.kinds;
+  const shown = lines.map((each) => (each.some(isNested) ? each.map(elementOf).flat() : line(...each.map(elementOf).flat().filter(Boolean))));
+  return {
+    element: el("div", { class: "rule" }, shown),
+    value() {
+      const own = Object.entries(fields).map(([name, part]) => [name, part.value()]);
+      const filled = own.filter(([name, value]) => value !== undefined && !(fields[name].faulty && JSON.stringify(value) === "{}"));
+      const others = Object.entries(values).filter(([name]) => !(name in fields));
+      return Object.fromEntries([...others, ...filled]);
+    },
+    faulty(error) {
+      const parts = Object.values(fields);
+      const inList = parts.filter((part) => part.isList).map((part) => part.faulty(error)).find(Boolean);
+      return inList || (fields[error.field]?.input && fields[error.field]) || parts.map((part) => part.faulty?.(error)).find(Boolean);
+    },
+    first: () => Object.values(fields).find(({ input }) => input),
+  };
+}
+
+/** Checkboxes for the values of a list, by [value, text]. */
+export function checks(label, options, values = []) {
+  const boxes = options.map(([value, text]) => [value, check(text, values.includes(value))]);
+  return {
+    input: boxes[0]?.[1].input,
+    element: el("fieldset", { class: "action scopes" }, el("legend", { text: label }), boxes.map(([, { element }]) => element)),
+    value: () => boxes.filter(([, box]) => box.value()).map(([value]) => value),
+  };
+}
+
+/** A form of a list of objects: all with the lines `each`, or with those of their kind, {kind: [name, lines]}. */
+function listForm(name, label, { each, kinds, one, start = {} }, values = []) {
+  const list = place();
+  let parts = [];
+  const value = () => parts.map((part) => part.value());
+  const show = (all) => {
+    parts = all.map((item, at) => {
+      const [title, lines] = kinds ? kinds[item.kind] || [item.kind, []] : [`${one} ${at + 1}`, each];
+      const part = form(lines, item);
+      const remove = () => show(value().toSpliced(at, 1));
+      part.element = el("fieldset", { class: "action" }, el("legend", { text: title }), part.element, button("Remove", remove, "small", { "aria-label": `Remove: ${title}` }));
+      return part;
+    });
+    fill(list, parts.map(({ element }) => element));
+  };
+  const kind = kinds && field(label, { options: Object.entries(kinds).map(([id, [title]]) => [id, title]) });
+  const add = button(kinds ? "Add" : label, () => {
+    show([...value(), kinds ? { kind: kind.value() } : start]);
+    parts.at(-1).first()?.input.focus();
+  });
+  show(values);
+  const element = el("div", { class: "rule" }, list, line(...[kind, add].filter(Boolean)));
+  return {
+    isList: true,
+    element,
+    value,
+    /** The field that an error names in an item, such as in "variants[1]: ..."; for an error of the whole list, the one that adds an item. */
+    faulty(error) {
+      const at = new RegExp(`${name}\\[(\\d+)\\]`).exec(error.message)?.[1];
+      if (parts[at]) return parts[at].faulty(error) || parts[at].first();
+      return error.field === name ? { element, input: kind?.input || add } : undefined;
+    },
+  };
+}
+
+/** A form of an object by its lines, or its JSON. */
+export function formOrJson(lines, values, label) {
+  const element = el("div", { class: "rule" });
+  let current = null;
+  const asForm = (now) => {
+    current = form(lines, now);
+    fill(element, current.element, el("div", { class: "buttons" }, button("As JSON", () => asJson(current.value()), "quiet")));
+  };
+  const asJson = (now) => {
+    const area = { ...field(label, { area: true, spellcheck: "false", value: JSON.stringify(now, null, 2) }), isJson: true };
+    current = { value: () => JSON.parse(area.input.value), faulty: () => area };
+    const back = () => {
+      try {
+        asForm(current.value());
+      } catch (error) {
+        showFault(area, error.message);
+      }
+    };
+    fill(element, area.element, el("div", { class: "buttons" }, button("As a form", back, "quiet")));
+  };
+  asForm(values);
+  return { element, value: () => current.value(), faulty: (error) => current.faulty(error) };
+}
