@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +14,10 @@ import typer
 from rich.text import Text
 from typer import Argument, Option
 
-from shelfwise.retrieval.errors import ChangeError, FeedError
+from shelfwise.retrieval.errors import ChangeError, FeedError, UnknownProductError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.versions import Store, Surplus
+from shelfwise.retrieval.updates.changes import Change, Patch, Upsert
 from shelfwise.retrieval.updates.validation import decode_json
 from shelfwise.retrieval.value_texts import printable, size_text
 from shelfwise.service.cli import output
@@ -36,6 +39,7 @@ from shelfwise.service.engine.versions import Rollback, VersionInfo, current_nam
 
 if TYPE_CHECKING:
     from shelfwise.indexer.feeds.base import RejectedRow
+    from shelfwise.indexer.feeds.mapping import FeedMapping
     from shelfwise.service.cli.verify import Problem, Verification
 
 
@@ -170,6 +174,8 @@ def _show_problem(problem: Problem) -> None:
 
 _BATCH = 1_000
 _MOST_SHOWN = 10
+_PATCHED = tuple(each.name for each in fields(Product) if each.name not in ("id", "attributes", "identifiers"))
+_EMPTY = (None, "", ())
 
 
 class ChangeReport(msgspec.Struct, frozen=True):
@@ -188,25 +194,19 @@ class UpsertReport(ChangeReport, frozen=True):
 @command("index upsert store new-products.jsonl")
 def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
     """Add or replace the products of a feed at once, without a rebuild."""
-    from shelfwise.indexer.feeds.reader import read_products
-
-    rejected: Counter[str] = Counter()
-    examples: list[str] = []
-
-    def reject(row: RejectedRow) -> None:
-        rejected[row.reason] += 1
-        if len(examples) < _MOST_SHOWN:
-            examples.append(f"{row.file} line {row.line}: {row.reason}{f': {row.detail}' if row.detail else ''}")
-
-    fields = feed.fields()
     with open_engine(index, models=False) as engine:
-        rows = read_products(feeds, fields, reject, format=feed.format)
-        read, done = _upsert(engine, (row.product for row in rows))
-    if rejected and not read:
-        raise FeedError(f"no row is valid; nothing was changed; {'; '.join(examples)}")
-    more = rejected.total() - len(examples)
-    show_notices((*examples, f"and {more:,} more rows") if more else examples)
-    emit(UpsertReport(done.sequence, done.products, dict(rejected)), _show_change, "added or replaced")
+        report = _change(engine, feeds, feed.fields(), feed.format, _upserts)
+    emit(report, _show_change, "added or replaced")
+
+
+@command("index update store prices.csv --map price=Preis")
+def update(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
+    """Change the fields that a feed has, such as prices, by id. Empty fields and unknown ids are skipped."""
+    mapping = feed.fields()
+    untitled = replace(mapping, rules={**mapping.rules, "title": replace(mapping.rules["title"], value="")})
+    with open_engine(index, models=False) as engine:
+        report = _change(engine, feeds, untitled, feed.format, partial(_patches, engine))
+    emit(report, _show_change, "changed")
 
 
 @command("index delete store 3920564 3920565")
@@ -230,21 +230,63 @@ def patch(
     emit(ChangeReport(changed.sequence, changed.products), _show_change, "changed")
 
 
-def _upsert(engine: SearchEngine, products: Iterator[Product]) -> tuple[int, ChangeReport]:
-    """Upserts products in batches, each of which is atomic; returns the number of products read, and the result."""
-    read, done = 0, ChangeReport()
-    while batch := _clean(islice(products, _BATCH)):
-        changed = engine.upsert(batch)
-        read += len(batch)
-        done = ChangeReport(max(done.sequence, changed.sequence), done.products + changed.products)
-    return read, done
+def _change(
+    engine: SearchEngine,
+    feeds: Sequence[str],
+    mapping: FeedMapping,
+    feed_format: str,
+    changes: Callable[[list[Product], Callable[[str, str], None]], list[Change]],
+) -> UpsertReport:
+    """Applies the changes of the products of feeds in batches, each of which is atomic, and warns of rejected rows."""
+    from shelfwise.indexer.feeds.reader import read_products
+
+    rejected: Counter[str] = Counter()
+    examples: list[str] = []
+
+    def reject(reason: str, example: str) -> None:
+        rejected[reason] += 1
+        if len(examples) < _MOST_SHOWN:
+            examples.append(example)
+
+    def reject_row(row: RejectedRow) -> None:
+        reject(row.reason, f"{row.file} line {row.line}: {row.reason}{f': {row.detail}' if row.detail else ''}")
+
+    valid, sequence, products = 0, 0, 0
+    rows = read_products(feeds, mapping, reject_row, format=feed_format)
+    read = (row.product for row in rows)
+    while batch := list(islice(read, _BATCH)):
+        wanted = changes(batch, reject)
+        changed = engine.change(wanted)
+        valid, products = valid + len(wanted), products + changed.products
+        sequence = max(sequence, changed.sequence)
+    if rejected and not valid:
+        raise FeedError(f"no row is valid; nothing was changed; {'; '.join(examples)}")
+    more = rejected.total() - len(examples)
+    show_notices((*examples, f"and {more:,} more rows") if more else examples)
+    return UpsertReport(sequence, products, dict(rejected))
 
 
-def _clean(products: Iterable[Product]) -> list[Product]:
-    """Cleans products like a rebuild, so that the next rebuild finds the feed's products equal to them."""
+def _upserts(products: list[Product], _: Callable[[str, str], None]) -> list[Change]:
+    """Upserts of products, cleaned as in a rebuild, so that the next one finds the feed's products equal to them."""
     from shelfwise.indexer.cleaning.cleaner import Cleaner
 
-    return list(Cleaner().clean(list(products)).products)
+    return [Upsert(product) for product in Cleaner().clean(products).products]
+
+
+def _patches(engine: SearchEngine, products: list[Product], reject: Callable[[str, str], None]) -> list[Change]:
+    """Patches of known products with the fields that are not empty."""
+    patches: list[Change] = []
+    for product in products:
+        try:
+            engine.product(product.id)
+        except UnknownProductError as error:
+            reject("unknown id", str(error))
+            continue
+        values = {name: value for name in _PATCHED if (value := getattr(product, name)) not in _EMPTY}
+        for name in ("attributes", "identifiers"):
+            values |= {f"{name}.{key}": value for key, value in getattr(product, name).items()}
+        patches.append(Patch(product.id, values))
+    return patches
 
 
 def _show_change(report: ChangeReport, done: str) -> None:

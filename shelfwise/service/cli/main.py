@@ -54,6 +54,7 @@ GROUPS: Mapping[str, Group] = {
             "prune": Entry("shelfwise.service.cli.index:prune", "Remove old versions."),
             "verify": Entry("shelfwise.service.cli.index:verify", "Verify the integrity of an index."),
             "upsert": Entry("shelfwise.service.cli.index:upsert", "Add or replace products at once."),
+            "update": Entry("shelfwise.service.cli.index:update", "Change the fields that a feed has at once."),
             "patch": Entry("shelfwise.service.cli.index:patch", "Change some fields of a product at once."),
             "delete": Entry("shelfwise.service.cli.index:delete", "Remove products at once."),
         },

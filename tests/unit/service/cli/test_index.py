@@ -13,6 +13,7 @@ import pytest
 
 from shelfwise.retrieval.errors import (
     ChangeError,
+    FeedError,
     StoreDamagedError,
     StoreForeignError,
     StoreLockedError,
@@ -205,6 +206,21 @@ def test_upsert_cleans_a_feed_as_a_rebuild_does_and_names_unusable_rows(index: P
     assert result.document() == {"sequence": 1, "products": 1, "rejected": {"no title": 1}}
     assert f"{feed} line 2: no title" in result.err
     assert (held(index, KETTLE.id).title, held(index, KETTLE.id).price) == ("enamel & steel kettle", KETTLE.price)
+
+
+def test_update_changes_only_the_fields_of_a_table_and_names_unknown_ids(index: Path, tmp_path: Path) -> None:
+    before = some_product(index)
+    table = tmp_path / "prices.csv"
+    table.write_text(f"id;Preis;in_stock;brand;colour\n{before.id};1.299,50 €;0;;red\nno-such-product;5;1;;\n")
+    result = run("index", "update", index, table, "--map", "price=Preis", "--json")
+    assert result.document() == {"sequence": 1, "products": 1, "rejected": {"unknown id": 1}}
+    assert "no product with the id 'no-such-product'" in result.err
+    attributes = {**before.attributes, "colour": "red"}
+    changed = {"price": 1299.5, "currency": "EUR", "availability": Availability.OUT_OF_STOCK, "attributes": attributes}
+    assert held(index, before.id) == dataclasses.replace(before, **changed)
+    table.write_text("id,price\nno-such-product,5\n")
+    with pytest.raises(FeedError, match="no row is valid; nothing was changed; there is no product"):
+        run("index", "update", index, table)
 
 
 def test_patch_changes_the_named_fields(index: Path) -> None:
