@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -96,8 +97,8 @@ def find_misfit(trained_on: Encoding, index: Encoding, train: str) -> str:
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """The content of report.json in all families."""
 
-    created: str
-    """ISO 8601, UTC."""
+    created: str = ""
+    """ISO 8601, UTC; by default the time at which the model is added."""
     against: str = ""
     """The reference of the comparison: a model's name, or what serves without one."""
     rejection_reasons: tuple[str, ...] = ()
@@ -482,6 +483,8 @@ class ModelStore(Generic[Spec, Report]):
 
     def _add(self, build: Build, spec: Spec, report: Report) -> StoredModel[Spec, Report]:
         name = self._generations.next_name()
+        if not report.created:
+            report = msgspec.structs.replace(report, created=datetime.now(UTC).isoformat(timespec="seconds"))
         with atomic_folder(self.folder / name) as scratch:
             build(scratch)
             spec = self.family.write(scratch, spec, report, name)

@@ -27,6 +27,7 @@ from shelfwise.rerank.training.click_training import (
     train_privately,
 )
 from shelfwise.rerank.training.datasets import full_batches
+from shelfwise.rerank.training.trainer import Run
 from shelfwise.rerank.user_tower.held_out_acts import hit_rate, ranks_of, split_by_time
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.tower import UserTower
@@ -142,7 +143,7 @@ def ranker(clicked: Shop, events: pl.DataFrame, tmp_path_factory: pytest.TempPat
     """A ranker with cross-attention, trained on the clicks."""
     data = click_data(clicked, learned_lists(clicked, events))
     folder = tmp_path_factory.mktemp("ranker")
-    return train_on_clicks(start(clicked), data, validation(clicked), OPTIONS, folder)[0]
+    return train_on_clicks(start(clicked), data, validation(clicked), OPTIONS, Run(folder))[0]
 
 
 def test_ranker_from_clicks(clicked: Shop, ranker: RankerNetwork) -> None:
@@ -171,7 +172,7 @@ def test_private_training(clicked: Shop, events: pl.DataFrame, tmp_path: Path) -
     evidence = fit_evidence(shoppers_of(events, 1_000), by_shopper=True)
     data = click_data(clicked, click_lists(evidence, clicked.data.lists, row_of, 16))
     private, before = PrivacyOptions(4.0, epochs=6), without_attention(clicked)
-    network, curve, guarantee = train_privately(before, data, validation(clicked), OPTIONS, private, tmp_path)
+    network, curve, guarantee = train_privately(before, data, validation(clicked), OPTIONS, private, Run(tmp_path))
     assert reached(clicked, before) + 0.05 < reached(clicked, network)
     assert len(curve) == 1 + private.epochs
     count = len(ShopperRecords.of(before, data).displays)
@@ -182,7 +183,7 @@ def test_private_training(clicked: Shop, events: pl.DataFrame, tmp_path: Path) -
     assert all(name.startswith(("mlp.", "linear.")) for name in changed)
 
 
-def test_federated_training(clicked: Shop, events: pl.DataFrame) -> None:
+def test_federated_training(clicked: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
     """Each store has only the clicks of its own queries, and is measured on all queries."""
     queries = pl.col("query").hash(seed=1) % 4
     parts = [click_data(clicked, learned_lists(clicked, events.filter(each))) for each in (queries == 0, queries > 0)]
@@ -192,7 +193,7 @@ def test_federated_training(clicked: Shop, events: pl.DataFrame) -> None:
 
     def trained(number: int, federation: Threads) -> RankerNetwork:
         data, judge = parts[number], validation(clicked)
-        network, curve = train_federated(start(clicked), data, judge, local, federation)
+        network, curve = train_federated(start(clicked), data, judge, local, federation, Run(tmp_path))
         assert [each.number for each in curve] == [*range(federation.rounds + 1)]
         return network
 

@@ -36,7 +36,7 @@ from shelfwise.rerank.training.distillation import (
     split_lists,
 )
 from shelfwise.rerank.training.list_scores import fit_calibration, scores_of
-from shelfwise.rerank.training.trainer import LoopOptions
+from shelfwise.rerank.training.trainer import LoopOptions, Run
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.store.files import atomic_folder
@@ -153,7 +153,7 @@ def _trained(
     shape = NetworkShape(dimension, 0, len(_READ), layers=0, history=0)
     advance = (progress or NullProgress()).advance
     with tempfile.TemporaryDirectory() as folder:
-        network, _ = distil([store.catalog for store in stores], shape, options.distilling, Path(folder), advance)
+        network, _ = distil([store.catalog for store in stores], shape, options.distilling, Run(Path(folder), advance))
     return network.eval()
 
 

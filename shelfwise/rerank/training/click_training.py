@@ -31,6 +31,7 @@ from shelfwise.rerank.training.trainer import (
     Epoch,
     Federation,
     LoopOptions,
+    Run,
     Training,
     average_validation,
     average_weights,
@@ -155,18 +156,10 @@ class NetworkJudge(Protocol):
 
 
 def train_on_clicks(
-    start: RankerNetwork,
-    data: ClickData,
-    validation: NetworkJudge,
-    options: ClickOptions,
-    folder: Path,
-    advance: Callable[[int], None] = lambda _steps: None,
-    *,
-    judged: Callable[[Epoch], None] = lambda _epoch: None,
+    start: RankerNetwork, data: ClickData, validation: NetworkJudge, options: ClickOptions, run: Run
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
-    """Trains a copy of `start`; returns it with the weights of the best validation, and the curve. `folder` stores
-    checkpoints; see `shelfwise.rerank.training.trainer`, also for `advance` and `judged`. Raises TrainingError for a
-    non-finite loss."""
+    """Trains a copy of `start`; returns it with the weights of the best validation, and the curve. Raises
+    TrainingError for a non-finite loss."""
     ranker = copy.deepcopy(start)
 
     usable = data.clicks.usable
@@ -182,7 +175,7 @@ def train_on_clicks(
         lambda network, batch: labelled_loss(network(*batch.inputs), batch, options.tasks),
         validation.of,
     )
-    curve = train(ranker, training, options.loop, folder, advance, judged=judged)
+    curve = train(ranker, training, options.loop, run)
     return ranker.eval(), curve
 
 
@@ -202,9 +195,7 @@ def train_federated(
     validation: Validation,
     options: ClickOptions,
     federation: Federation,
-    advance: Callable[[int], None] = lambda _steps: None,
-    *,
-    judged: Callable[[Epoch], None] = lambda _epoch: None,
+    run: Run,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
     """Trains one network on the lists of several stores without moving them: in each round, every store trains the
     average on its own lists for an epoch, and the new average weights each store by its lists (McMahan et al. 2017,
@@ -231,10 +222,10 @@ def train_federated(
     for number in range(1, federation.rounds + 1):
         local = replace(options, loop=loop, seed=options.seed * 1_000 + number)
         with TemporaryDirectory() as folder:
-            network, (_, epoch) = train_on_clicks(network, data, _Newest(), local, Path(folder), advance)
+            network, (_, epoch) = train_on_clicks(network, data, _Newest(), local, Run(Path(folder), run.advance))
         network = averaged(network)
         curve.append(judge(network, number, epoch.loss))
-        judged(curve[-1])
+        run.judged(curve[-1])
         best = network if best_of(curve) is curve[-1] else best
     return best, tuple(curve)
 
@@ -317,10 +308,7 @@ def train_privately(
     validation: Validation,
     options: ClickOptions,
     private: PrivacyOptions,
-    folder: Path,
-    advance: Callable[[int], None] = lambda _steps: None,
-    *,
-    judged: Callable[[Epoch], None] = lambda _epoch: None,
+    run: Run,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...], PrivacyGuarantee]:
     """Like `train_on_clicks`, but by inverse propensities, for a network without attention, with noise that hides each
     shopper: each step draws shoppers at random, clips the gradient of each, and adds normal noise to their sum. Only
@@ -361,7 +349,7 @@ def train_privately(
         batches, steps, lambda _, batch: torch.zeros(len(batch)), validation.of, backward
     )
     whole = replace(options.loop, epochs=private.epochs, patience=private.epochs, learning_rate=private.learning_rate)
-    curve = train(ranker, training, whole, folder, advance, judged=judged)
+    curve = train(ranker, training, whole, run)
     return ranker.eval(), curve, guarantee
 
 

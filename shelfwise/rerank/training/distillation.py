@@ -29,7 +29,7 @@ from shelfwise.rerank.training.datasets import (
 )
 from shelfwise.rerank.training.list_scores import ndcg, scores_of
 from shelfwise.rerank.training.losses import distillation, list_softmax
-from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Training, train
+from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Run, Training, train
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.store.files import atomic_file
 
@@ -113,15 +113,12 @@ def distil(
     catalogs: Sequence[DistillationCatalog],
     shape: NetworkShape,
     options: DistilOptions,
-    folder: Path,
-    advance: Callable[[int], None] = lambda _steps: None,
+    run: Run,
     *,
-    judged: Callable[[Epoch], None] = lambda _epoch: None,
     objective: Objective | None = None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
     """Trains a new network on one or more catalogs and returns it with its curve. Each step reads one catalog;
-    validation is the mean quality over the catalogs. The default objective is a teacher's order. `folder` stores
-    checkpoints; see `shelfwise.rerank.training.trainer`, also for `advance` and `judged`."""
+    validation is the mean quality over the catalogs. The default objective is a teacher's order."""
     wanted = objective or TEACHING
     torch.manual_seed(options.seed)
     network = RankerNetwork(shape)
@@ -141,7 +138,7 @@ def distil(
 
     steps = sum(_steps(each, options) for each in catalogs)
     training = Training(batches, steps, loss, validate)
-    return network, train(network, training, options.loop, folder, advance, judged=judged)
+    return network, train(network, training, options.loop, run)
 
 
 def _interleaved(catalogs: Sequence[DistillationCatalog], options: DistilOptions, seed: int) -> Iterator[ListBatch]:

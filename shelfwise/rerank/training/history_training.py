@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
 from shelfwise.rerank.ranker.features import MOST_ACTS
 from shelfwise.rerank.ranker.network import HistoryAttention
 from shelfwise.rerank.training.click_training import single_displays_loss
-from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Training, train
+from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Run, Training, train
 
 Numbers = NDArray[np.int64]
 
@@ -253,16 +252,10 @@ class HistoryTraining:
 
 
 def train_history(
-    start: HistoryAttention,
-    training: HistoryTraining,
-    folder: Path,
-    advance: Callable[[int], None] = lambda _steps: None,
-    *,
-    judged: Callable[[Epoch], None] = lambda _epoch: None,
+    start: HistoryAttention, training: HistoryTraining, run: Run
 ) -> tuple[HistoryAttention, tuple[Epoch, ...]]:
-    """Trains a copy of `start`; returns it with the weights of the best validation, and its curve. `folder` stores
-    checkpoints; see `shelfwise.rerank.training.trainer`, also for `advance` and `judged`. Raises TrainingError for a
-    non-finite loss."""
+    """Trains a copy of `start`; returns it with the weights of the best validation, and its curve. Raises
+    TrainingError for a non-finite loss."""
     attention, judges = copy.deepcopy(start), training.judges
     chances = torch.from_numpy(judges.chances).float()
 
@@ -270,5 +263,5 @@ def train_history(
         return single_displays_loss(batch.scores(trained), batch.is_candidate, batch.acts, chances, training.tasks)
 
     what = Training(training.batches, training.steps, loss, judges.validate)
-    curve = train(attention, what, training.options.loop, folder, advance, judged=judged)
+    curve = train(attention, what, training.options.loop, run)
     return attention.eval(), curve

@@ -78,6 +78,17 @@ class Training(Generic[_Network, _Batch]):
     backward: Callable[[_Network, _Batch], float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The checkpoints of a training, and its callbacks."""
+
+    folder: Path
+    advance: Callable[[int], None] = lambda _steps: None
+    """Receives the numbers of completed steps."""
+    judged: Callable[[Epoch], None] = lambda _epoch: None
+    """Receives every epoch of the curve, including those of an interrupted run."""
+
+
 class NonFiniteLossError(TrainingError):
     """A loss that is infinite or NaN; `place` is where it occurred."""
 
@@ -153,18 +164,9 @@ class Trainer:
         return None
 
 
-def train(
-    network: _Network,
-    training: Training[_Network, _Batch],
-    options: LoopOptions,
-    folder: Path,
-    advance: Callable[[int], None] = lambda _steps: None,
-    *,
-    judged: Callable[[Epoch], None] = lambda _epoch: None,
-) -> tuple[Epoch, ...]:
-    """Trains `network` in place by AdamW, loads the weights of its best validation, and returns the curve. `advance`
-    receives the numbers of completed steps, `judged` every epoch of the curve, including those of an interrupted
-    run. Raises NonFiniteLossError."""
+def train(network: _Network, training: Training[_Network, _Batch], options: LoopOptions, run: Run) -> tuple[Epoch, ...]:
+    """Trains `network` in place by AdamW, loads the weights of its best validation, and returns the curve. Raises
+    NonFiniteLossError."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=options.weight_decay)
 
@@ -190,17 +192,19 @@ def train(
                 group["lr"] = options.learning_rate * rate
             optimizer.step()
             losses.append(value)
-            advance(1)
+            run.advance(1)
         network.eval()
         return sum(losses) / max(len(losses), 1)
 
     def validate() -> float:
         return training.validate(network)
 
-    trainer = Trainer(network, optimizer, folder, options.epochs, options.patience, train_epoch, validate, judged)
+    trainer = Trainer(
+        network, optimizer, run.folder, options.epochs, options.patience, train_epoch, validate, run.judged
+    )
     progress = trainer.start().progress
     if progress.done:
-        advance(progress.done * training.steps)
+        run.advance(progress.done * training.steps)
     curve = trainer.run()
     network.load_state_dict(trainer.state.best_weights)
     return curve
@@ -359,6 +363,23 @@ def average_weights(network: nn.Module, federation: Federation, weight: float) -
 def average_validation(own: float, federation: Federation) -> float:
     """The mean of the stores' validations, each with the same weight."""
     return float(federation.average({VALIDATION: np.array([own], np.float32)}, 1.0)[VALIDATION][0])
+
+
+def run_digest(identity: str, *arrays: NDArray[np.generic]) -> str:
+    """A digest of the options and the data of a run: only an equal run is resumed."""
+    digest = xxhash.xxh3_64(identity.encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def run_folder(work: Path, source: str, digest: str) -> Iterator[Path]:
+    """Context with the folder WORK/SOURCE-DIGEST of a run, which an interrupted run leaves. After success, all runs of
+    the source are removed."""
+    yield work / f"{source}-{digest}"
+    for over in work.glob(f"{source}-*"):
+        shutil.rmtree(over)
 
 
 CHARTS_FOLDER = "tensorboard"

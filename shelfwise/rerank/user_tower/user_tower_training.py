@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
+from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Run, Training, best_of, train
 from shelfwise.rerank.user_tower.held_out_acts import HeldOutActs, hide, in_parts, ndcg, ranks, ranks_of, split_by_time
 from shelfwise.rerank.user_tower.histories import Histories, Ints, text_scores
 from shelfwise.rerank.user_tower.item_neighbours import (
@@ -37,8 +36,6 @@ METHOD = 6
 """Increases when the same acts and options make another tower."""
 LEAST_SHOPPERS = 20
 """Minimum number of shoppers with two acts or more."""
-Advance = Callable[[int], None]
-Judged = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +82,22 @@ def fit(
     options: UserTowerOptions = UserTowerOptions(),
     *,
     categories: Ints | None = None,
-    folder: Path | None = None,
-    advance: Advance = lambda _steps: None,
-    judged: Judged = lambda _epoch: None,
+    work: Run | None = None,
 ) -> UserTower:
     """Trains a tower on product vectors (N, d) and histories, oldest act first. `categories` (N,) number the products'
     categories, -1 if unknown; new products take the mean popularity of their category. The newest acts are held out
-    until the number of epochs is known. An interrupted run resumes from
-    `folder`. `advance` receives completed steps, `judged` epochs. Raises TrainingError for too little data or a
-    non-finite loss."""
+    until the number of epochs is known. Without `work`, an interrupted run cannot resume. Raises TrainingError for
+    too little data or a non-finite loss."""
     _check(vectors, histories)
     share, hide_seen = options.validation_share, options.hide_seen
     learning, held = split_by_time(histories, share, hide_seen=hide_seen, whole_visit=True)
     if not len(held.targets):
         raise TrainingError("no shopper did anything after the first acts of all: nothing can validate a tower")
-    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as given:
-        work = Path(given)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = work or Run(Path(scratch))
         run = _UserTowerTraining(vectors, learning, options, categories)
         validating = held.some(options.most_validated, options.seed)
-        curve = run.train(validating, work / "validated", advance, judged)
+        curve = run.train(validating, replace(work, folder=work.folder / "validated"))
         neighbours = choose_neighbours(
             run.tower(),
             learning,
@@ -116,7 +110,7 @@ def fit(
         best = best_of(curve).number
         if options.refit:
             run = _UserTowerTraining(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
-            run.train(None, work / "whole", advance)
+            run.train(None, Run(work.folder / "whole", work.advance))
             neighbours = run.learned_again(neighbours)
     return run.tower(neighbours, prior)
 
@@ -157,9 +151,7 @@ class _UserTowerTraining:
             seed=options.seed,
         )
 
-    def train(
-        self, held: HeldOutActs | None, folder: Path, advance: Advance, judged: Judged = lambda _epoch: None
-    ) -> tuple[Epoch, ...]:
+    def train(self, held: HeldOutActs | None, run: Run) -> tuple[Epoch, ...]:
         """Trains the tower; returns the curve. Without `held` the last epoch counts as the best."""
 
         def validate(_model: UserTowerModel) -> float:
@@ -170,7 +162,7 @@ class _UserTowerTraining:
 
         training = Training(self._batches.of_epoch, self._batches.steps, next_product_loss, validate)
         self.model.eval()
-        return train(self.model, training, self._options.loop(), folder, advance, judged=judged)
+        return train(self.model, training, self._options.loop(), run)
 
     def learned_again(self, neighbours: WeightedNeighbours) -> WeightedNeighbours:
         """Neighbours with the same options, on these histories."""

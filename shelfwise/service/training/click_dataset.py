@@ -9,7 +9,6 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
-import xxhash
 from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog
@@ -39,7 +38,7 @@ from shelfwise.rerank.training.click_training import ClickOptions, Mixing, Priva
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from shelfwise.rerank.training.history_training import HistoryOptions
 from shelfwise.rerank.training.losses import propensities, unbiased_gains
-from shelfwise.rerank.training.trainer import Epoch, Federation, best_of
+from shelfwise.rerank.training.trainer import Epoch, Federation, best_of, run_digest
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import NO_POPULARITY, PopularBefore, Popularity
@@ -346,9 +345,6 @@ def _by_fold(
 def digest(made: ClickTrainingSet, parent: str) -> str:
     """A digest that changes if a run would train on other data or otherwise; `parent` names the initial weights."""
     manifest = made.snapshot.manifest
-    found = xxhash.xxh3_64(f"{manifest.version} {manifest.encoder} {parent} {made.options}".encode())
-    lists, displays = made.clicks.lists, made.clicks.displays
-    validating = made.validating.data
-    for array in (lists.rows, lists.features, made.clicks.gains, displays.places, displays.acts, validating.targets):
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+    clicks, lists, displays = made.clicks, made.clicks.lists, made.clicks.displays
+    arrays = (lists.rows, lists.features, clicks.gains, displays.places, displays.acts, made.validating.data.targets)
+    return run_digest(f"{manifest.version} {manifest.encoder} {parent} {made.options}", *arrays)

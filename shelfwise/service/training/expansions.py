@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -146,7 +145,6 @@ class _ExpansionTraining:
         self.progress.end(f"{len(expansions):,} words of {len(pairs):,} pairs of a query and a relevant product")
         decision, means = self._judged(tested, judged, test, corrected)
         report = ExpansionReport(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
             against="searches without expansions",
             measured_on=f"{len(test):,} queries of {judged.source}",
             measures=means,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import cast
 
 import numpy as np
 import polars as pl
-import xxhash
+from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import shown_places
 from shelfwise.rerank.evaluation.promotion import MRR
@@ -45,7 +44,7 @@ from shelfwise.rerank.training.history_training import (
 )
 from shelfwise.rerank.training.list_scores import outputs_of
 from shelfwise.rerank.training.losses import propensities
-from shelfwise.rerank.training.trainer import spare_threads, tensorboard_curve
+from shelfwise.rerank.training.trainer import Run, run_digest, run_folder, spare_threads, tensorboard_curve
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot
@@ -63,8 +62,6 @@ from shelfwise.service.training.click_dataset import (
     digest,
 )
 from shelfwise.service.training.ranker_promotion import changed_queries, judged, off_policy, publish_judged, spec_of
-
-_RUN = "clicks-"
 
 
 @spare_threads()
@@ -94,16 +91,14 @@ def click_ranker(
     served = registry.serving(encoding_of(snapshot)).model
     made = build_training_set(snapshot, events, served, options, now, progress, earlier)
     start = new_start(made)
-    run = work / f"{_RUN}{digest(made, start.parent)}"
-    chosen = train_network(made, start.network, run, progress)
-    history = train_history_phase(made, chosen, acts, start.attention, run, progress)
-    before_judging()
-    spec = spec_of(made, chosen, history, start.parent, earlier.events)
-    judge = partial(judged, made, history, progress)
-    network = replace_attention(chosen.network, history.attention)
-    added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
-    for over in work.glob(f"{_RUN}*"):
-        shutil.rmtree(over)
+    with run_folder(work, "clicks", digest(made, start.parent)) as run:
+        chosen = train_network(made, start.network, run, progress)
+        history = train_history_phase(made, chosen, acts, start.attention, run, progress)
+        before_judging()
+        spec = spec_of(made, chosen, history, start.parent, earlier.events)
+        judge = partial(judged, made, history, progress)
+        network = replace_attention(chosen.network, history.attention)
+        added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
     now_popular = earlier.popularity(cast(datetime, made.periods.held_out["time"].max()))
     examples = changed_queries(made, added.model, now_popular, read_memory(root), read_popular_queries(root))
     estimate = off_policy(made, added.model, progress)
@@ -155,17 +150,13 @@ def train_network(made: ClickTrainingSet, start: RankerNetwork, run: Path, progr
     epochs = options.loop.epochs if federation is None else federation.rounds
     steps = -(-len(made.clicks.usable) // options.lists) * epochs
     progress.begin(method, None if options.private else steps, "steps")
-    advance, judged, guarantee = progress.advance, tensorboard_curve(run, method), None
+    to, guarantee = Run(run / method, progress.advance, tensorboard_curve(run, method)), None
     if federation is not None:
-        network, curve = train_federated(start, made.data, made.validation, options, federation, advance, judged=judged)
+        network, curve = train_federated(start, made.data, made.validation, options, federation, to)
     elif options.private is not None:
-        network, curve, guarantee = train_privately(
-            start, made.data, made.validation, options, options.private, run / method, advance, judged=judged
-        )
+        network, curve, guarantee = train_privately(start, made.data, made.validation, options, options.private, to)
     else:
-        network, curve = train_on_clicks(
-            start, made.data, made.validation, options, run / method, advance, judged=judged
-        )
+        network, curve = train_on_clicks(start, made.data, made.validation, options, to)
     trained = TrainedNetwork(method, network, curve, choose_mixing(network, made.validation), guarantee)
     progress.end(trained.summary)
     return trained
@@ -199,8 +190,8 @@ def train_history_phase(
     progress.begin(HISTORIES, training.steps * training.options.loop.epochs, "steps")
     start = start or new_attention(encoding_of(made.snapshot).vector_dimension, training.seed)
     folder = run / f"{HISTORIES}-{_digest(training)}"
-    judged = tensorboard_curve(run, HISTORIES)
-    attention, curve = train_history(start, training, folder, progress.advance, judged=judged)
+    to = Run(folder, progress.advance, tensorboard_curve(run, HISTORIES))
+    attention, curve = train_history(start, training, to)
     gain = training.judges.gain(attention)
     is_better = gain.low > 0
     interval = f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
@@ -260,13 +251,11 @@ def _data(
 
 def _digest(training: HistoryTraining) -> str:
     """A digest that changes if the training data would differ."""
-    found = xxhash.xxh3_64(repr(training.judges.event_weights).encode())
+    arrays: list[NDArray[np.generic]] = []
     for each in (training.data, training.judges.choosing):
         shown = each.displays
-        arrays = (shown.times, shown.places, shown.acts, shown.first, shown.behind, each.base, each.past.rows)
-        for array in arrays:
-            found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+        arrays += [shown.times, shown.places, shown.acts, shown.first, shown.behind, each.base, each.past.rows]
+    return run_digest(repr(training.judges.event_weights), *arrays)
 
 
 RowOf = Callable[[str], int | None]

@@ -5,21 +5,17 @@ The lists belong to queries generated from the catalog, which a teacher scores, 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from shelfwise.rerank.evaluation.promotion import LEAST_JUDGED, NDCG, QueryMeasures, decide, shortage
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
-from shelfwise.rerank.model_card import option_values
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork
 from shelfwise.rerank.ranker.onnx import OnnxRanker
@@ -39,14 +35,22 @@ from shelfwise.rerank.training.distillation import (
     split_lists,
 )
 from shelfwise.rerank.training.list_scores import fit_calibration, ranker_scores, scores_of
-from shelfwise.rerank.training.trainer import Epoch, best_of, spare_threads, tensorboard_curve
+from shelfwise.rerank.training.trainer import (
+    Epoch,
+    Run,
+    best_of,
+    run_digest,
+    run_folder,
+    spare_threads,
+    tensorboard_curve,
+)
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import read_memory, read_popularity
 from shelfwise.service.training.ranker_dataset import ScoredLists, candidate_lists, list_data
-from shelfwise.service.training.ranker_promotion import publish_judged
+from shelfwise.service.training.ranker_promotion import publish_judged, ranker_report, ranker_spec
 
 EVENT_WEIGHTS = (0.5, 0.3, 0.2)
 """Event weights of a network trained on lists, which predicts the same for all events."""
@@ -161,18 +165,17 @@ def publish_trained(
 
     An interrupted run is resumed from its state in `work`. Raises TrainingError, and the errors of the registry.
     """
-    run = work / f"{lists.source}-{_digest(snapshot, lists.data, options)}"
-    contenders = [_contender(lists, layers, options, run, progress) for layers in (0, 1)]
-    # With a tenth of some hundred judged queries, the layer would hardly ever be significantly better.
-    chosen = choose(contenders, surely=lists.objective is TEACHING)
-    spec = _spec(snapshot, lists, chosen, options)
-    registry = ranker_store(root)
-    served = registry.serving(encoding_of(snapshot)).model
-    judge = partial(_judged, lists, options, served, progress)
-    added = publish_judged(registry, chosen.network, chosen.curve, spec, judge, progress)
-    for over in work.glob(f"{lists.source}-*"):
-        shutil.rmtree(over)
-    return added
+    manifest, registry = snapshot.manifest, ranker_store(root)
+    arrays = (lists.data.lists.offsets, lists.data.lists.rows, lists.data.lists.features, lists.data.targets)
+    digest = run_digest(f"{manifest.version} {manifest.encoder} {options}", *arrays)
+    with run_folder(work, lists.source, digest) as run:
+        contenders = [_contender(lists, layers, options, run, progress) for layers in (0, 1)]
+        # With a tenth of some hundred judged queries, the layer would hardly ever be significantly better.
+        chosen = choose(contenders, surely=lists.objective is TEACHING)
+        spec = _spec(snapshot, lists, chosen, options)
+        served = registry.serving(encoding_of(snapshot)).model
+        judge = partial(_judged, lists, options, served, progress)
+        return publish_judged(registry, chosen.network, chosen.curve, spec, judge, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +208,8 @@ def _contender(lists: TrainingLists, layers: int, options: DistilOptions, run: P
     name = "attention" if layers else "features"
     steps = -(-len(parts.training) // options.lists) * options.loop.epochs
     progress.begin(name, steps, "steps")
-    catalogs, judged = [DistillationCatalog(data, parts)], tensorboard_curve(run, name)
-    network, curve = distil(catalogs, shape, options, run / name, progress.advance, judged=judged, objective=objective)
+    catalogs, to = [DistillationCatalog(data, parts)], Run(run / name, progress.advance, tensorboard_curve(run, name))
+    network, curve = distil(catalogs, shape, options, to, objective=objective)
     found = scores_of(network, full_batches(data, parts.validation), EVENT_WEIGHTS)
     places = data.lists.places(parts.validation)
     merged, bonus = merged_scores(data.lists)[places], data.lists.bonus[places]
@@ -217,36 +220,17 @@ def _contender(lists: TrainingLists, layers: int, options: DistilOptions, run: P
     return Contender(network, curve, mix, found + mix * merged, qualities[mix])
 
 
-def _digest(snapshot: Snapshot, data: ListData, options: DistilOptions) -> str:
-    """A digest that changes if a run would train on other data or in another way."""
-    digest = xxhash.xxh3_64(f"{snapshot.manifest.version} {snapshot.manifest.encoder} {options}".encode())
-    for array in (data.lists.offsets, data.lists.rows, data.lists.features, data.targets):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def _spec(snapshot: Snapshot, lists: TrainingLists, chosen: Contender, options: DistilOptions) -> RankerSpec:
     data, parts = lists.data, lists.split
     fits = lists.fits[data.lists.places(parts.validation)]
     is_known = ~np.isnan(fits)
-    encoding = encoding_of(snapshot)
-    return RankerSpec(
-        encoder=encoding.encoder,
-        state_dimension=data.states.dimension,
-        vector_dimension=encoding.vector_dimension,
-        features=FEATURES,
-        layers=chosen.network.shape.layers,
-        precision="fp32",
+    return ranker_spec(
+        snapshot,
+        chosen.network,
         mix=chosen.mix,
         event_weights=EVENT_WEIGHTS,
         calibration=fit_calibration(chosen.scores.astype(np.float64)[is_known], fits[is_known]),
-        neutral=tuple(chosen.network.centre.tolist()),
-        trained_on={
-            "catalog": snapshot.manifest.version,
-            "queries": len(parts.training),
-            **lists.trained_on,
-            "seed": options.seed,
-        },
+        trained_on={"queries": len(parts.training), **lists.trained_on, "seed": options.seed},
     )
 
 
@@ -263,15 +247,8 @@ def _judged(
     progress.begin("gate", None, "")
     decision = decide(_measures(reached), _measures(against))
     progress.end(str(decision))
-    return RankerReport(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        measured_on=f"{len(numbers)} {lists.tested_on}",
-        measures={NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())},
-        against=served.name if served else "the merged order",
-        rejection_reasons=decision.rejection_reasons,
-        decision=decision,
-        options=option_values(options),
-    )
+    measures = {NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())}
+    return ranker_report(served, f"{len(numbers)} {lists.tested_on}", measures, decision, options)
 
 
 def _served_quality(lists: TrainingLists, ranker: OnnxRanker) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -177,15 +176,28 @@ def judged(
     progress.begin("gate", None, "")
     decision = gate.decide(reached, against)
     progress.end(str(decision))
+    tested_on = f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries"
+    finite = {name: value for name, value in measures.items() if np.isfinite(value)}
+    return ranker_report(made.served, tested_on, finite, decision, made.options, orders)
+
+
+def ranker_report(
+    served: StoredRanker | None,
+    tested_on: str,
+    measures: Mapping[str, float],
+    decision: Decision,
+    options: object,
+    orders: tuple[OrderResult, ...] = (),
+) -> RankerReport:
+    """The report on a challenger of what serves: a ranker, or the merged order."""
     return RankerReport(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        measured_on=f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries",
-        measures={name: value for name, value in measures.items() if np.isfinite(value)},
-        against=made.served.name if made.served else "the merged order",
+        measured_on=tested_on,
+        measures=measures,
+        against=served.name if served else "the merged order",
         rejection_reasons=decision.rejection_reasons,
         decision=decision,
         orders=orders,
-        options=option_values(made.options),
+        options=option_values(options),
     )
 
 
@@ -193,32 +205,53 @@ def spec_of(
     made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResult, parent: str, events: EventFacts
 ) -> RankerSpec:
     """The model spec for running the chosen network, besides its weights."""
-    encoding, options = encoding_of(made.snapshot), made.options
     shown = np.flatnonzero(made.clicks.is_shown)
     lists = made.data.data
     found = chosen.mixing.scores(chosen.network, Validation(lists, np.arange(len(lists.lists)))).astype(np.float64)
-    return RankerSpec(
-        encoder=encoding.encoder,
-        state_dimension=made.data.data.states.dimension,
-        vector_dimension=encoding.vector_dimension,
-        features=FEATURES,
-        layers=chosen.network.shape.layers,
-        precision="fp32",
+    return ranker_spec(
+        made.snapshot,
+        chosen.network,
         mix=chosen.mixing.mix,
         event_weights=chosen.mixing.event_weights,
         calibration=fit_calibration(found[shown], made.clicks.gains[shown, 0].astype(np.float64)),
-        neutral=tuple(chosen.network.centre.tolist()),
         trained_on={
-            "catalog": made.snapshot.manifest.version,
             "lists": made.evidence.log.size,
             "queries": made.clicks.query_count,
             "method": chosen.method,
             "histories": history.summary,
-            "seed": options.training.seed,
+            "seed": made.options.training.seed,
             **events,
-            ERASURES: options.erasures,
+            ERASURES: made.options.erasures,
             **(chosen.guarantee.facts if chosen.guarantee else {}),
         },
+        parent=parent,
+    )
+
+
+def ranker_spec(
+    snapshot: Snapshot,
+    network: RankerNetwork,
+    *,
+    mix: float,
+    event_weights: tuple[float, float, float],
+    calibration: tuple[float, float],
+    trained_on: Mapping[str, str | int | float],
+    parent: str = "",
+) -> RankerSpec:
+    """The spec of a network that was trained on a version; see `RankerSpec`."""
+    encoding = encoding_of(snapshot)
+    return RankerSpec(
+        encoder=encoding.encoder,
+        state_dimension=network.shape.state_dimension,
+        vector_dimension=encoding.vector_dimension,
+        features=FEATURES,
+        layers=network.shape.layers,
+        precision="fp32",
+        mix=mix,
+        event_weights=event_weights,
+        calibration=calibration,
+        neutral=tuple(network.centre.tolist()),
+        trained_on={"catalog": snapshot.manifest.version, **trained_on},
         parent=parent,
     )
 
@@ -326,7 +359,7 @@ def publish_judged(
         save_network(network, made / WEIGHTS_FILE)
         (made / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
         progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.1f} MB, as it will serve")
-        report = judge(StoredRanker("the new ranker", made, spec, RankerReport(created="")))
+        report = judge(StoredRanker("the new ranker", made, spec, RankerReport()))
         progress.begin("publish", None, "")
         added = registry.add(copy_of(made), spec, report)
         progress.end(f"{added.model.name} {'serves' if added.serves else 'is kept and does not serve'}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import tempfile
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -211,7 +210,6 @@ def _compared(
     spec = msgspec.structs.replace(spec, calibration=fit_calibration(after, ranker.fit(before)))
     why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
     report = RankerReport(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{alike.queries} synthetic queries by {name}",
         measures={f"agreement with {name}": alike.agreement, "share of its first ten": alike.first_ten},
         against=name,

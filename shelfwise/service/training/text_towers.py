@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import xxhash
 
 from shelfwise.indexer.static_encoder import teacher_name
 from shelfwise.rerank.evaluation.promotion import NDCG
@@ -36,7 +35,7 @@ from shelfwise.rerank.text_towers.negatives import NegativeOptions
 from shelfwise.rerank.text_towers.task import RetrievedProducts, TextTowerOptions, TextTowerTask, TrainedTowers, suited
 from shelfwise.rerank.text_towers.text_tower_training import check_options, train_towers
 from shelfwise.rerank.text_towers.validation import PoolEvaluator
-from shelfwise.rerank.training.trainer import Epoch, tensorboard_curve
+from shelfwise.rerank.training.trainer import Epoch, run_digest, tensorboard_curve
 from shelfwise.retrieval.encoders.folder import TORCH_FOLDER
 from shelfwise.retrieval.encoders.registry import parse_runtime
 from shelfwise.retrieval.encoders.weights import ModelSource, find_model
@@ -307,10 +306,8 @@ class _Ground:
         """A digest that changes with everything that affects the weights, so that only an equal run is resumed."""
         made, request = self.made, self.request
         run = {"options": asdict(request.options), "base": self.source.fingerprint}
-        digest = xxhash.xxh3_64(msgspec.json.encode([run, self.snapshot.manifest.version, made.queries]))
-        for array in (made.training, made.query_of, made.rows, made.gains, made.weights):
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        identity = msgspec.json.encode([run, self.snapshot.manifest.version, made.queries]).decode()
+        return run_digest(identity, made.training, made.query_of, made.rows, made.gains, made.weights)
 
     def tuned(self) -> TextTowerOptions:
         """The best options of some short trainings."""

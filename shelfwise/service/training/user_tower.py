@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import polars as pl
-import xxhash
 from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import Flags
@@ -26,7 +24,7 @@ from shelfwise.rerank.evaluation.promotion import (
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.model_card import option_values
 from shelfwise.rerank.model_store import MODEL_FILE, copy_of
-from shelfwise.rerank.training.trainer import Epoch, best_of
+from shelfwise.rerank.training.trainer import Epoch, Run, best_of, run_digest, run_folder
 from shelfwise.rerank.user_tower.files import (
     USER_TOWERS,
     MethodResult,
@@ -67,10 +65,8 @@ class ShopperActs:
     @property
     def digest(self) -> str:
         """A digest of the acts: an interrupted run is resumed if it is equal."""
-        made = xxhash.xxh3_64()
-        for array in (self.histories.products, self.histories.kinds, self.histories.times, self.histories.starts):
-            made.update(np.ascontiguousarray(array).tobytes())
-        return made.hexdigest()
+        acts = self.histories
+        return run_digest("", acts.products, acts.kinds, acts.times, acts.starts)
 
 
 def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
@@ -93,7 +89,6 @@ def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
 
 HELD_OUT = 0.1
 """Share of the acts, the newest, used for evaluation."""
-_RUN = "users-"
 _OF, _UNTIL = "digest", "until"
 """Keys in `trained_on`: a digest of what determines the result; the time of the last act, in seconds since 1970."""
 
@@ -177,11 +172,9 @@ class _UserTowerTraining:
         self._progress.begin("catalog", None, "")
         catalog = UserTowerCatalog.of(self._snapshot)
         self._progress.end(f"{len(catalog.vectors):,} products, {len(catalog.names):,} categories")
-        tower, curve = self._fitted(catalog, learning, work / f"{_RUN}{self._digest(acts)}")
-        stored = self._judged(catalog, learning, held, (tower, curve), self._digest(acts))
-        for over in work.glob(f"{_RUN}*"):
-            shutil.rmtree(over)
-        return stored
+        digest = self._digest(acts)
+        with run_folder(work, "users", digest) as run:
+            return self._judged(catalog, learning, held, self._fitted(catalog, learning, run), digest)
 
     def _divided(self, histories: Histories) -> tuple[Histories, HeldOutActs]:
         """Training and evaluation acts. The evaluation acts contain none that the serving tower learned from, because
@@ -196,8 +189,7 @@ class _UserTowerTraining:
 
     def _digest(self, acts: ShopperActs) -> str:
         """A digest of everything that determines the result; an interrupted run is resumed if it is equal."""
-        identity = f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}"
-        return xxhash.xxh3_64_hexdigest(identity.encode())
+        return run_digest(f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}")
 
     def _fitted(self, catalog: UserTowerCatalog, learning: Histories, run: Path) -> tuple[UserTower, list[Epoch]]:
         curve: list[Epoch] = []
@@ -207,7 +199,8 @@ class _UserTowerTraining:
             self._progress.advance(1)
 
         self._progress.begin("train", self._options.epochs + 1, "epochs")
-        tower = fit(catalog.vectors, learning, self._options, categories=catalog.categories, folder=run, judged=judged)
+        to = Run(run, judged=judged)
+        tower = fit(catalog.vectors, learning, self._options, categories=catalog.categories, work=to)
         best = best_of(curve)
         self._progress.end(f"nDCG@10 {best.validation:.4f} after {best.number} epochs, on the validation acts")
         return tower, curve
@@ -251,7 +244,6 @@ class _UserTowerTraining:
             )
             report = msgspec.structs.replace(
                 report,
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
                 curve=tuple((epoch.number, epoch.validation) for epoch in curve),
                 options=option_values(self._options),
                 measured_on=f"the newest {HELD_OUT:.0%} of the acts",
@@ -365,7 +357,6 @@ class TowerGate:
 
         shoppers = len(self.held.targets)
         return UserTowerReport(
-            created="",
             shoppers=shoppers,
             against=old,
             fallback="near" if is_near else "in-categories",

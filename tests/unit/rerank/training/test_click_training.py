@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from shelfwise.rerank.training.click_training import (
 )
 from shelfwise.rerank.training.datasets import full_batches
 from shelfwise.rerank.training.list_scores import scores_of
+from shelfwise.rerank.training.trainer import Run
 from shelfwise.retrieval.errors import TrainingError
 from tests.click_training import OPTIONS, Threads, shoppers, start, validation, without_attention
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, row_of, shop
@@ -62,7 +64,9 @@ def test_a_validation_without_a_click_is_refused(made: Shop) -> None:
         Validation(made.data, np.empty(0, np.int64))
 
 
-def test_feature_that_is_constant_in_one_store_keeps_the_scale_of_the_others(made: Shop, events: pl.DataFrame) -> None:
+def test_feature_that_is_constant_in_one_store_keeps_the_scale_of_the_others(
+    made: Shop, events: pl.DataFrame, tmp_path: Path
+) -> None:
     data = click_data(made, learned_lists(made, events))
     features = made.data.lists.features.copy()
     features[:, 3] = 1.0
@@ -70,7 +74,7 @@ def test_feature_that_is_constant_in_one_store_keeps_the_scale_of_the_others(mad
     stores = Threads(2, rounds=1)
 
     def trained(network: RankerNetwork) -> RankerNetwork:
-        return train_federated(network, data, validation(made), OPTIONS, stores)[0]
+        return train_federated(network, data, validation(made), OPTIONS, stores, Run(tmp_path))[0]
 
     assert starts[0].constant_features[3]
     with ThreadPoolExecutor(2) as threads:

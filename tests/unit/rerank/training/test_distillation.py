@@ -26,7 +26,7 @@ from shelfwise.rerank.training.distillation import (
     split_lists,
 )
 from shelfwise.rerank.training.list_scores import scores_of
-from shelfwise.rerank.training.trainer import LoopOptions
+from shelfwise.rerank.training.trainer import LoopOptions, Run
 from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
@@ -48,7 +48,7 @@ def parts(data: ListData) -> ListSplit:
 
 @pytest.fixture(scope="module")
 def distilled(data: ListData, parts: ListSplit, tmp_path_factory: pytest.TempPathFactory) -> RankerNetwork:
-    return distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path_factory.mktemp("run"))[0]
+    return distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, Run(tmp_path_factory.mktemp("run")))[0]
 
 
 def lists_of(lengths: list[int], merged: list[float]) -> CandidateLists:
@@ -106,7 +106,7 @@ class TestDistillation:
         features[:, HAS_STATES] = 1
         everywhere = dataclasses.replace(data, lists=dataclasses.replace(data.lists, features=features))
         untrained = dataclasses.replace(OPTIONS, loop=LoopOptions(epochs=0))
-        seen, _ = distil([DistillationCatalog(everywhere, parts)], SHAPE, untrained, tmp_path)
+        seen, _ = distil([DistillationCatalog(everywhere, parts)], SHAPE, untrained, Run(tmp_path))
         with_states, without = (seen.scaled(torch.full((len(FEATURES),), result))[HAS_STATES] for result in (1.0, 0.0))
         assert float(with_states - without) > 2
 
@@ -116,7 +116,7 @@ class TestDistillation:
         halves = [dataclasses.replace(parts, training=parts.training[at::2]) for at in range(2)]
         steps: list[int] = []
         together = [DistillationCatalog(data, half) for half in halves]
-        _, curve = distil(together, SHAPE, OPTIONS, tmp_path, steps.append)
+        _, curve = distil(together, SHAPE, OPTIONS, Run(tmp_path, steps.append))
         assert len(steps) == OPTIONS.loop.epochs * sum(-(-len(half.training) // OPTIONS.lists) for half in halves)
         assert max(epoch.validation for epoch in curve) > curve[0].validation
 
@@ -124,9 +124,9 @@ class TestDistillation:
         self, data: ListData, parts: ListSplit, distilled: RankerNetwork, tmp_path: Path
     ) -> None:
         with pytest.raises(KilledError):
-            distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, killed_at(21))
+            distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, Run(tmp_path, killed_at(21)))
         steps: list[int] = []
-        resumed, _ = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, steps.append)
+        resumed, _ = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, Run(tmp_path, steps.append))
         # Two complete epochs of eight steps were stored.
         assert steps == [16, *[1] * 16]
         assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in distilled.state_dict().items())

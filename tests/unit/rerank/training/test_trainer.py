@@ -18,6 +18,7 @@ from shelfwise.rerank.training.trainer import (
     STATE_FILE,
     Epoch,
     LoopOptions,
+    Run,
     Training,
     tensorboard_curve,
     train,
@@ -58,7 +59,7 @@ def test_training_improves_and_reports_every_step(tmp_path: Path) -> None:
     steps: list[int] = []
     network = _network()
     before = _quality(network)
-    curve = train(network, _TRAINING, _OPTIONS, tmp_path, steps.append)
+    curve = train(network, _TRAINING, _OPTIONS, Run(tmp_path, steps.append))
     assert sum(steps) == 5 * 6
     assert [epoch.number for epoch in curve] == [0, 1, 2, 3, 4, 5]
     assert _quality(network) > before
@@ -74,14 +75,14 @@ def test_training_ends_with_the_best_weights(tmp_path: Path) -> None:
         seen.append({name: value.clone() for name, value in now.state_dict().items()})
         return next(validations)
 
-    curve = train(network, Training(_batches, 6, _loss, validate), LoopOptions(patience=2), tmp_path)
+    curve = train(network, Training(_batches, 6, _loss, validate), LoopOptions(patience=2), Run(tmp_path))
     assert [epoch.validation for epoch in curve] == [0.1, 0.5, 0.3, 0.2]
     assert all(torch.equal(value, seen[1][name]) for name, value in network.state_dict().items())
 
 
 def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
     whole, killed = _network(), _network()
-    curve = train(whole, _TRAINING, _OPTIONS, tmp_path / "whole")
+    curve = train(whole, _TRAINING, _OPTIONS, Run(tmp_path / "whole"))
 
     def batches(epoch: int) -> Iterator[Tensor]:
         if epoch == 4:
@@ -89,28 +90,28 @@ def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
         return _batches(epoch)
 
     with pytest.raises(KilledError):
-        train(killed, Training(batches, 6, _loss, _quality), _OPTIONS, tmp_path / "killed")
+        train(killed, Training(batches, 6, _loss, _quality), _OPTIONS, Run(tmp_path / "killed"))
     resumed = _network()
     steps: list[int] = []
-    again = train(resumed, _TRAINING, _OPTIONS, tmp_path / "killed", steps.append)
+    again = train(resumed, _TRAINING, _OPTIONS, Run(tmp_path / "killed", steps.append))
     assert steps[0] == 3 * 6
     assert again == curve
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
 
 
 def test_unreadable_checkpoint_restarts_training(tmp_path: Path) -> None:
-    train(_network(), _TRAINING, LoopOptions(epochs=1), tmp_path)
+    train(_network(), _TRAINING, LoopOptions(epochs=1), Run(tmp_path))
     whole = (tmp_path / STATE_FILE).read_bytes()
     damaged = [whole.replace(word, word[::-1]) for word in (b"done", b"xxh3")]
     for content in (*damaged, b"", b"not a checkpoint", b"\x80\x04cos\nsystem\n."):
         (tmp_path / STATE_FILE).write_bytes(content)
-        assert len(train(_network(), _TRAINING, LoopOptions(epochs=1), tmp_path)) == 2
+        assert len(train(_network(), _TRAINING, LoopOptions(epochs=1), Run(tmp_path))) == 2
 
 
 def test_non_finite_loss_raises(tmp_path: Path) -> None:
     bad = Training(_batches, 6, lambda network, batch: _loss(network, batch) * math.nan, _quality)
     with pytest.raises(TrainingError, match="the loss became nan in epoch 1"):
-        train(_network(), bad, _OPTIONS, tmp_path)
+        train(_network(), bad, _OPTIONS, Run(tmp_path))
 
 
 accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from shelfwise.rerank.training.trainer import Epoch
+from shelfwise.rerank.training.trainer import Epoch, Run
 from shelfwise.rerank.user_tower.held_out_acts import HeldOutActs, hit_rate, ranks_of
 from shelfwise.rerank.user_tower.histories import Histories, TextPlaces, certainty
 from shelfwise.rerank.user_tower.item_neighbours import (
@@ -100,11 +100,12 @@ def test_network_reads_the_newest_fifty_acts_and_neighbours_all_that_are_counted
 @pytest.mark.slow
 def test_killed_run_gives_the_same_result(tmp_path: Path) -> None:
     vectors, histories = _given()
-    whole = fit(vectors, histories, TINY, folder=tmp_path / "whole")
+    whole = fit(vectors, histories, TINY, work=Run(tmp_path / "whole"))
     with pytest.raises(KilledError):
-        fit(vectors, histories, TINY, folder=tmp_path / "killed", advance=killed_at(22))
+        fit(vectors, histories, TINY, work=Run(tmp_path / "killed", killed_at(22)))
     result: list[int] = []
-    again = fit(vectors, histories, TINY, folder=tmp_path / "killed", judged=lambda epoch: result.append(epoch.number))
+    to = Run(tmp_path / "killed", judged=lambda epoch: result.append(epoch.number))
+    again = fit(vectors, histories, TINY, work=to)
     asked = Histories.of([[1, 9], [4]])
     assert again.scores(asked).tolist() == whole.scores(asked).tolist()
     assert result[:2] == [0, 1]
@@ -120,7 +121,7 @@ def test_product_of_few_shoppers_has_no_own_parameters() -> None:
     assert EACH - 1 in fit(vectors, alone, replace(TINY, epochs=1)).learned.rows
 
 
-def test_newest_product_is_known_without_an_improving_epoch() -> None:
+def test_newest_product_is_known_without_an_improving_epoch(tmp_path: Path) -> None:
     vectors, histories = _given()
     newest = EACH - 1  # no other shopper chose it
     late = Histories.of(
@@ -128,7 +129,7 @@ def test_newest_product_is_known_without_an_improving_epoch() -> None:
         times=[*[[float(each)] * 6 for each in range(60)], *([[50.0, 100.0]] * 3)],
     )
     judged: list[Epoch] = []
-    tower = fit(vectors, late, replace(TINY, epochs=1, learning_rate=3.0), judged=judged.append)
+    tower = fit(vectors, late, replace(TINY, epochs=1, learning_rate=3.0), work=Run(tmp_path, judged=judged.append))
     assert judged[1].validation < judged[0].validation
     assert newest in tower.learned.rows
 
