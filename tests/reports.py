@@ -95,7 +95,7 @@ def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> Report
     return ReportInputs(window=WINDOW, made=START, **(empty | tables))
 
 
-def added_ranker(decision: Decision, *, serves: bool) -> AddedRanker:
+def added_ranker(decision: Decision, *, serves: bool = False) -> AddedRanker:
     """The ranker of a run, compared with ranker-0001."""
     rejected = () if decision.publish else decision.reasons
     report = RankerReport(
@@ -104,10 +104,10 @@ def added_ranker(decision: Decision, *, serves: bool) -> AddedRanker:
     return AddResult(StoredRanker("ranker-0002", Path("store/rankers/ranker-0002"), SPEC, report), serves)
 
 
-def off_policy(refusal: str = "") -> OffPolicyEstimate:
-    """The off-policy estimate of a new ranker, or the reason why there is none."""
+def off_policy() -> OffPolicyEstimate:
+    """The off-policy estimate of a new ranker."""
     clicks = OutcomeEstimate("clicks", 0.5, 0.52, 0.02, 0.01, 0.03, 345.0)
-    return OffPolicyEstimate(2_000, 800, 10, 0.75, () if refusal else (clicks,), refusal)
+    return OffPolicyEstimate(2_000, 800, 10, 0.75, (clicks,), "")
 
 
 def learn_report(text: str = "nothing was clicked", **values: object) -> LearnReport:
