@@ -20,7 +20,6 @@ from shelfwise.indexer.cleaning.text import (
     join_lines,
     parse_quantity,
 )
-from shelfwise.indexer.feeds.values import currency_code
 from shelfwise.retrieval.filters.schema import fold_value
 from shelfwise.retrieval.records import AttributeValue, Product, Variant
 from shelfwise.retrieval.updates.validation import is_address_name, is_web_address
@@ -115,20 +114,6 @@ class _TextCleaner:
             options={name: value for name, value in options.items() if value},
             identifiers=self.identifiers(variant.identifiers),
         )
-
-
-_LANGUAGE = re.compile(r"\s*([a-z]{2})(?:[-_][a-z0-9_-]*)?\s*", re.IGNORECASE | re.ASCII)
-
-
-def clean_currency(text: str) -> str:
-    """The ISO 4217 code of a code in any case, or of a symbol of only one currency; else the text as it is."""
-    return currency_code(text.strip()) or text
-
-
-def clean_language(text: str) -> str:
-    """The ISO 639-1 part of a code with or without a region ("EN-us" is "en"); else the text as it is."""
-    found = _LANGUAGE.fullmatch(text)
-    return found[1].lower() if found else text
 
 
 _GOOD = re.compile(r"(?:https?://[^\s/<>\"]+|file:[^\s<>\"]+)\S*", re.IGNORECASE)
@@ -379,13 +364,6 @@ def _add_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]
     return {**attributes, **added}
 
 
-def _counted(rule: str, before: str, after: str, counts: Counter[str]) -> str:
-    if after == before:
-        return before
-    counts[rule] += 1
-    return after
-
-
 def _variants(variants: tuple[Variant, ...], counts: Counter[str]) -> tuple[Variant, ...]:
     cleaned = tuple(_variant(variant, counts) for variant in variants)
     return cleaned if cleaned != variants else variants
@@ -403,7 +381,5 @@ _FIELD_RULES: tuple[tuple[str, Callable[[Any, Counter[str]], object]], ...] = (
     ("identifiers", _identifiers),
     ("images", _images),
     ("attributes", lambda attributes, counts: _add_measures(_links(attributes, counts), counts)),
-    ("currency", lambda text, counts: _counted("currency", text, clean_currency(text), counts)),
-    ("language", lambda text, counts: _counted("language-code", text, clean_language(text), counts)),
     ("variants", _variants),
 )

@@ -109,12 +109,8 @@ def test_other_feeds_and_settings_begin_anew(fresh: Shop, feed: Path, tmp_path: 
         (tmp_path / "staging").rename(fresh.store.staging)
     resumed, left = resume(fresh, feed, **options)
     assert (resumed, left[0]) == ([], "read")
-    assert Synonyms.stored(fresh.folder / "synonyms.txt").text == (
-        "" if changed not in ("synonyms", "version") else _TEXT
-    )
-
-
-_TEXT = "billfold => wallet\n"
+    text = RULE if changed in ("synonyms", "version") else ""
+    assert Synonyms.stored(fresh.folder / "synonyms.txt").text == text
 
 
 def test_standard_input_and_old_checkpoints_are_of_no_use(

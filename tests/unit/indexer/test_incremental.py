@@ -18,7 +18,7 @@ import shelfwise.retrieval.index.tantivy
 from shelfwise.indexer.cleaning.spelling import SpellingNormalizer
 from shelfwise.indexer.feeds.base import NoteHandler, Record
 from shelfwise.indexer.feeds.reader import RecordReader
-from shelfwise.indexer.incremental import Inspection, UnchangedProducts, UpdateMerge, prune_journal
+from shelfwise.indexer.incremental import Inspection, UnchangedProducts, UpdateMerge
 from shelfwise.indexer.quality.findings import Findings
 from shelfwise.indexer.quality.norms import Norm, Norms, PriceNorm
 from shelfwise.indexer.rejects import REJECTED_FILE
@@ -232,15 +232,6 @@ class TestRebuilds:
         built.change(Upsert(DRILL))
         assert built.rebuild(CATALOG, force=True).products == 1
 
-    def test_rolled_back_version_gets_every_later_change(self, built: Shop) -> None:
-        built.change(Patch("1", {"price": 79.0}))
-        built.rebuild([DRILL, replaced(HOSE, price=21.0)], force=True)
-        built.change(Delete("2"))
-        with built.store.lock("rollback"):
-            roll_back(built.store)
-        built.rebuild(CATALOG, force=True)
-        assert built.products == [CHEAP]
-
     def test_only_the_few_changes_are_read_and_indexed(
         self, fresh: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -323,8 +314,3 @@ class TestJournalPruning:
         manifest.write_bytes(b"{}")
         built.rebuild([DRILL, replaced(HOSE, price=1.0)], force=True)
         assert pending(built) == 1
-
-    def test_pruning_an_empty_journal_does_nothing(self, tmp_path: Path) -> None:
-        for merged in ([], [0, 3], [3]):
-            prune_journal(tmp_path, merged)
-        assert list(tmp_path.iterdir()) == []

@@ -12,16 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shelfwise.indexer.feeds.base import FeedNote, RejectedRow
-from shelfwise.indexer.rejects import (
-    EXAMPLES,
-    REJECTED_FILE,
-    ReasonCounts,
-    RejectExample,
-    RejectLog,
-    mask_text,
-    remove_unfinished,
-)
+from shelfwise.indexer.feeds.base import RejectedRow
+from shelfwise.indexer.rejects import EXAMPLES, REJECTED_FILE, RejectExample, RejectLog, mask_text, remove_unfinished
 from shelfwise.retrieval.errors import FeedError, StoreError
 from shelfwise.retrieval.events.privacy import Masker
 from tests.unit.indexer.conftest import Shop
@@ -78,22 +70,6 @@ class TestFile:
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "target").read_bytes()
         assert Path("/dev/null").is_char_device()
-
-
-class TestNotes:
-    def test_notes_of_batches_are_summed(self) -> None:
-        noted = [FeedNote("f", line, ("price", "rating")[line % 2], "odd", str(line)) for line in range(50)]
-        whole, merged = ReasonCounts(), ReasonCounts()
-        for each in noted:
-            whole.add_note(each)
-        for start in range(0, 50, 7):
-            part = ReasonCounts()
-            for each in noted[start : start + 7]:
-                part.add_note(each)
-            merged.merge(part)
-        assert merged == whole
-        assert merged.counts == {"price: odd": 25, "rating: odd": 25}
-        assert len(merged.examples["price: odd"]) == EXAMPLES
 
 
 class TestRepairing:

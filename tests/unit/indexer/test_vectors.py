@@ -30,8 +30,7 @@ from shelfwise.retrieval.index.token_states import (
     quantise_tokens,
 )
 from shelfwise.retrieval.index.vectors import NO_CUTOFF, Cutoff
-from shelfwise.retrieval.records import Availability, Product
-from shelfwise.retrieval.store.files import read_seal
+from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
 from shelfwise.retrieval.store.products import ProductStore, encoder_text
 from shelfwise.retrieval.store.signals import StoredSignals
@@ -92,13 +91,6 @@ def chunks(tmp_path: Path) -> EncodingCheckpoints:
 
 
 class TestChunkFolder:
-    def test_chunks_round_trip(self, chunks: EncodingCheckpoints, tmp_path: Path) -> None:
-        for texts in (["a", "b"], ["c"]):
-            chunks.save(keys_of(texts), vectors_of(texts))
-        known = VectorCache(VECTOR_COLUMNS)
-        assert EncodingCheckpoints(tmp_path / "chunks", VECTOR_COLUMNS).load(known) == 3
-        assert np.array_equal(filled(known, "cab"), vectors_of("cab"))
-
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"garbage" * 100, b"\x93NUMPY\x01\x00"])
     def test_invalid_chunks_are_removed_and_others_kept(
         self, chunks: EncodingCheckpoints, tmp_path: Path, content: bytes
@@ -157,17 +149,6 @@ class TestTokenStates:
         assert (result.ids[2] >= 0).sum() == MOST_TOKENS
         assert len(states.idf) == encoder.vocabulary
 
-    def test_manifest_and_report_describe_token_states(self, fresh: Shop) -> None:
-        result = StoppedProgress()
-        report = fresh.rebuild(CATALOG, progress=result)
-        facts = states_of(fresh).info
-        manifest = fresh.store.serving()[0]
-        assert manifest.states == facts
-        assert (facts.encoder, facts.dimension, facts.products) == (manifest.encoder, DIMENSION, len(CATALOG))
-        assert report.token_states == facts.tokens > 0
-        assert any(f"{facts.tokens:,} token states" in message for message in result.summaries)
-        assert {f"{STATES_FOLDER}/{name}" for name in STATES_FILES} <= set(read_seal(fresh.folder))
-
     def test_version_may_have_no_token_states(self, fresh: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(OnnxEncoder, "state_dimension", property(lambda _: 0, lambda *_: None), raising=False)
         result = StoppedProgress()
@@ -178,13 +159,6 @@ class TestTokenStates:
         with SearchEngine.open(fresh.root) as engine:
             assert engine.snapshot.states is None
             assert engine.search("drill").hits
-
-    def test_signals_match_the_products(self, fresh: Shop) -> None:
-        fresh.rebuild(replaced(CATALOG, availability=Availability.OUT_OF_STOCK, rating=4.0, rating_count=3))
-        result = StoredSignals(fresh.folder, len(CATALOG)).at(np.array([0, 3]))
-        assert result.price.tolist() == [10, 13]
-        assert (result.rating[0], result.rating_count[0], result.availability[0]) == (4, 3, -1)
-        assert np.isnan(result.rating[1])
 
 
 class TestReuse:

@@ -7,12 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shelfwise.benchmarks.studies.defects import DEFECT_KINDS, NOW, DefectFeed, Outcome, defects, planted, score
+from shelfwise.benchmarks.studies.defects import DEFECT_KINDS, NOW, DefectFeed, defects, planted, score
 from shelfwise.indexer.pipeline import FeedOptions, check_feeds
 from shelfwise.indexer.quality.report import QualityReport
-from shelfwise.indexer.quality.rules import built_in_rules
 from shelfwise.service.demo.catalog import make_catalog
-from tests.unit.indexer.cleaning.test_cleaning_rules import CLEANING_RULES
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +29,6 @@ def test_every_kind_is_found_without_false_findings(tmp_path: Path) -> None:
     result = defects(tmp_path, seed=7, products=1_000)
     assert (result.missed, result.false_findings) == ((), ())
     assert result.found == result.kinds == len(DEFECT_KINDS) >= 30
-
-
-def test_kinds_name_existing_rules() -> None:
-    rules = {rule.name for rule in built_in_rules()}
-    assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.FINDING} <= rules
-    assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.CLEANED} <= set(CLEANING_RULES)
-    assert len({kind.name for kind in DEFECT_KINDS}) == len(DEFECT_KINDS)
 
 
 def test_missed_kind_is_reported(report: QualityReport, feed: DefectFeed) -> None:

@@ -70,11 +70,6 @@ class _Pipe(io.RawIOBase):
         return len(piece)
 
 
-def test_feeds_of_several_formats_are_one_catalog() -> None:
-    names = ("google.tsv", "shopify-new.csv", "products.jsonl")
-    assert read(*(FEEDS / name for name in names)).ids == ["T1", "T2", "mug", "1", "2"]
-
-
 def test_named_format_skips_detection(tmp_path: Path) -> None:
     path = tmp_path / "feed"
     shutil.copy(FEEDS / "google.tsv", path)
