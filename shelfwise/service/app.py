@@ -211,10 +211,10 @@ def _open_indexes(
                 folder.mkdir(parents=True, exist_ok=True)
             return folder
 
-        if engine.exploration:
+        if engine.settings.ranker.exploration:
             ExperimentStore(engine.root).ensure_key()
         # While another thread loads them for the first time, a search would take part in none.
-        engine.experiments.reload_if_changed()
+        engine.experiments.reload_if_changed(engine.snapshot)
         turn = source / _TURN_FILE if isinstance(source, Path) else None
         return ServiceContext(
             name,

@@ -62,7 +62,7 @@ def test_product_is_found_and_changed(browser: Browser, address: str, store: Sea
     with visiting(browser, address) as visit:
         visit.page.goto(f"/admin#products/{product.id}")
         visit.page.get_by_role("heading", name=product.title).wait_for()
-        visit.page.get_by_text(f"Type: {store.product_types(product.id).by_title} (by its title)").wait_for()
+        visit.page.get_by_text(f"Type: {store.rules.product_types(product.id).by_title} (by its title)").wait_for()
         visit.page.get_by_label("Price").fill("1.25")
         visit.page.get_by_label("Availability").select_option("preorder")
         visit.page.get_by_role("button", name="Change").click()

@@ -144,9 +144,9 @@ def test_boosts_cost_one_more_cluster_request(engines: tuple[SearchEngine, Searc
     engine, clustered = engines
     asked = []
     for rules in ([], rules_for(engine)[:1], rules_for(engine)):
-        before = clustered.round_trips
+        before = clustered.connection.round_trips
         clustered.search("drill", stage="merged", facets=FACETS, rules=rules)
-        asked.append(clustered.round_trips - before)
+        asked.append(clustered.connection.round_trips - before)
     # One for each boost or burial.
     assert asked == [2, 2, 4]
 

@@ -79,10 +79,10 @@ def test_synonym_of_a_rarer_word_leaves_other_query_unchanged(engine: SearchEngi
 
 def test_synonym_frequencies_are_requested_once(engine: SearchEngine) -> None:
     engine.synonyms.put([Synonym("laptop", SynonymKind.TWO_WAY, ("laptop", "notebook pc"))])
-    counts = [engine.round_trips]
+    counts = [engine.connection.round_trips]
     for query in ("laptop", "laptop sleeve", "red laptop"):
         engine.search(query, correct=False, stage="merged")
-        counts.append(engine.round_trips)
+        counts.append(engine.connection.round_trips)
     first, *others = np.diff(counts).tolist()
     # If few products have both words, those with one word are also requested.
     assert (first, others) in ((2, [2, 2]), (0, [0, 0]))

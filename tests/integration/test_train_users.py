@@ -60,7 +60,7 @@ def test_user_tower_is_trained_evaluated_and_stored(root: Path) -> None:
     assert report.curve[0][0] == 0
     assert not list((root / TRAINING_FOLDER).glob("users-*"))
     with SearchEngine.open(root, follow=False) as engine:
-        assert engine.user_tower == (text["tower"] if text["serves"] else "")
+        assert engine.recommender.user_tower == (text["tower"] if text["serves"] else "")
 
 
 def test_too_few_shoppers_are_refused(demo_index: Path, tmp_path: Path) -> None:

@@ -14,11 +14,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from pathlib import Path
 
 from shelfwise.retrieval.errors import QueryError
 from shelfwise.retrieval.filters.conditions import AllOf, Condition
-from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.keyword import Selection
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import fold, identifier_key, word_term
@@ -27,7 +25,6 @@ from shelfwise.service.answers.facts import (
     Fact,
     FactMatch,
     FieldIndex,
-    NearTexts,
     compare,
     contradictions,
     fact_label,
@@ -38,7 +35,7 @@ from shelfwise.service.answers.facts import (
     sentences_of,
     title_has,
 )
-from shelfwise.service.answers.faq import FaqIndex, FaqMatch, ServedFaq
+from shelfwise.service.answers.faq import CompiledFaq, FaqMatch
 from shelfwise.service.answers.questions import (
     MOST_CHARACTERS,
     Question,
@@ -162,10 +159,7 @@ class Sources:
     """The texts of one engine that answer questions."""
 
     snapshot: Snapshot
-    fields: FieldIndex
-    """Fields of the engine's catalog."""
-    faq: FaqIndex
-    near: NearTexts
+    faq: CompiledFaq
     rules: CompiledRules | None = None
     filters: str = ""
     """Filter of the request; products that do not pass it are treated as missing."""
@@ -182,24 +176,6 @@ class _Named:
     rest: str
     rows: tuple[int, ...] = ()
     """Rows of the products of the type, best first."""
-
-
-class Answering:
-    """The sources of answers for an index directory, cached between questions. Thread-safe."""
-
-    def __init__(self, root: Path) -> None:
-        self.faq = ServedFaq(root)
-        self._kept: tuple[FieldCatalog, FieldIndex, NearTexts] | None = None
-
-    def sources(
-        self, snapshot: Snapshot, rules: CompiledRules | None, filters: str, hidden: Collection[str]
-    ) -> Sources:
-        """The sources of the serving version."""
-        catalog, kept = snapshot.catalog, self._kept
-        if kept is None or kept[0] is not catalog:
-            near = NearTexts(snapshot.encoder, snapshot.manifest.background)
-            kept = self._kept = catalog, FieldIndex(catalog), near
-        return Sources(snapshot, kept[1], self.faq.compiled(snapshot), kept[2], rules, filters, hidden)
 
 
 def answer_question(
@@ -239,7 +215,7 @@ def answer_question(
     if not quotes and product_id is None and question.is_offer:
         quotes = _offered(sources, question, text, named)
     if not quotes and named.row is None:
-        quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq))
+        quotes = _faq_quotes(sources.faq.entries.find(question, THRESHOLDS.faq))
     is_sure = bool(quotes) and quotes[0].score >= _SURE and question.bound is None
     if is_sure and quotes[0].text.partition(": ")[2].casefold() in text.casefold():  # "jacket size medium" asks nothing
         is_sure = False
@@ -249,7 +225,7 @@ def answer_question(
     decided = {quote.holds for quote in quotes if quote.holds is not None}
     disagree = named.row is not None and len(quotes) > 1 and quotes[0].field not in ("faq", "description")
     holds = decided.pop() if len(decided) == 1 and not disagree else None
-    related = (*related, *sources.faq.related(question, exclude={quote.entry for quote in quotes}))
+    related = (*related, *sources.faq.entries.related(question, exclude={quote.entry for quote in quotes}))
     row = None if quotes else named.row
     nearest = None if row is None else _near_sentence(sources, snapshot.products[row], question)[0]
     subject, quoted = named.subject, tuple(quotes[:_MOST_QUOTES])
@@ -521,21 +497,21 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
     matches = _best_facts(question, facts, words, own)
     if not (matches and matches[0].score >= THRESHOLDS.fact) and word_term(question.counted) in own:
         matches = _best_facts(question, facts, _PIECES, own)  # "how many pens": their count
-    lacking = _lacking(sources.fields, words, matches)
+    lacking = _lacking(sources.faq.fields, words, matches)
     hidden = "description" in sources.hidden
     sentences = () if hidden else sentences_of(product.description)
     quotes: list[Quote] = []
     if matches and matches[0].score >= THRESHOLDS.fact and not lacking:
         quotes = _fact_quotes(product, matches, sentences)
     if not quotes:
-        of_product = sources.faq.find_bound(question, THRESHOLDS.faq, product.id, _type_name(sources, row))
+        of_product = sources.faq.entries.find_bound(question, THRESHOLDS.faq, product.id, _type_name(sources, row))
         quotes = _faq_quotes(of_product)
     if not quotes:
         quotes = _sentence_quotes(product, sentences, question, words, own, lacking=lacking)
     if not quotes:
         quotes = _title_quotes(sources, product, row, question)
     if not quotes and not lacking:
-        quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq_of_product))
+        quotes = _faq_quotes(sources.faq.entries.find(question, THRESHOLDS.faq_of_product))
     if not quotes and not lacking and question.words:
         quotes = _near_quotes(sources, product, question, facts)
     requested = {quote.field.removeprefix("attributes.") for quote in quotes}
@@ -550,7 +526,7 @@ def _near_quotes(sources: Sources, product: Product, question: Question, facts: 
     # "How many" asks for a number without a unit.
     is_count = question.counted and not question.unit
     labelled = {fact.field.label: fact for fact in facts if not (is_count and fact.quantity)}
-    near = sources.near.nearest(question.text, [*labelled])
+    near = sources.faq.near.nearest(question.text, [*labelled])
     if near and near.score >= THRESHOLDS.field_meaning and near.lead >= THRESHOLDS.field_lead:
         fact = [*labelled.values()][near.number]
         holds = fact.value if isinstance(fact.value, bool) else None
@@ -565,7 +541,7 @@ def _near_sentence(sources: Sources, product: Product, question: Question) -> tu
     """The sentence of a description that is nearest to a question in meaning, if it is near enough to be shown,
     and its lead over the second one."""
     sentences = () if "description" in sources.hidden else sentences_of(product.description)[:_MOST_ENCODED]
-    near = sources.near.nearest(question.text, sentences)
+    near = sources.faq.near.nearest(question.text, sentences)
     if near is None or near.score < THRESHOLDS.nearest:
         return None, 0.0
     quote = Quote(sentences[near.number], "description", product.id, title=product.title, score=near.score)
@@ -672,7 +648,7 @@ def _title_quotes(sources: Sources, product: Product, row: int, question: Questi
 def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quote]:
     """FAQ entries about a type or, without any, facts of its best products; for a yes-or-no question, products with a
     yes."""
-    of_type = sources.faq.find_bound(question, THRESHOLDS.faq, "", named.subject.product_type)
+    of_type = sources.faq.entries.find_bound(question, THRESHOLDS.faq, "", named.subject.product_type)
     if of_type:
         return _faq_quotes(of_type)
     if question.superlative and question.kind is QuestionKind.VALUE:

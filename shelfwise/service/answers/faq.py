@@ -26,10 +26,10 @@ from shelfwise.retrieval.errors import EncoderError, FaqError
 from shelfwise.retrieval.index.vectors import Background
 from shelfwise.retrieval.store.files import file_stamp
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
-from shelfwise.service.answers.facts import sentence_coverage, sentences_of
+from shelfwise.service.answers.facts import FieldIndex, NearTexts, sentence_coverage, sentences_of
 from shelfwise.service.answers.questions import Question, concept_terms, content_terms, split_words
 from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text
-from shelfwise.service.engine.editors import DocumentEditor, ServedDocuments
+from shelfwise.service.engine.editors import CompiledEditor
 from shelfwise.service.engine.snapshot import Snapshot
 
 MOST_QUESTION, MOST_ANSWER = 500, 4_000
@@ -285,44 +285,47 @@ def _quoted(entry: FaqEntry, question: Question) -> str:
     return max(sentences, key=lambda each: sentence_coverage(each, question.words, ()))
 
 
-class ServedFaq(ServedDocuments[FaqEntry, FaqIndex]):
-    """The entries of an index directory, as engines search them."""
+@dataclass(frozen=True, slots=True)
+class CompiledFaq:
+    """The entries of a store for the questions to one version, and the indexes of its fields and texts."""
 
-    def __init__(self, root: Path) -> None:
-        self.store = store = FaqStore(root)
+    entries: FaqIndex
+    fields: FieldIndex
+    near: NearTexts
 
-        def compile_entries(entries: Sequence[FaqEntry], snapshot: Snapshot) -> FaqIndex:
-            stored = store.vectors(snapshot.encoder.identity) if entries else {}
-            return FaqIndex.of(entries, snapshot.encoder, snapshot.manifest.background, stored)
-
-        super().__init__(store, compile_entries, _notices)
-
-
-def _notices(index: FaqIndex) -> Sequence[str]:
-    count = index.unencoded
-    if not count:
-        return ()
-    return (f"{count:,} answer texts have no vectors and match by words only; shelfwise rebuild encodes them",)
+    @property
+    def notices(self) -> Sequence[str]:
+        """A notice if entries have no vectors."""
+        count = self.entries.unencoded
+        why = f"{count:,} answer texts have no vectors and match by words only; shelfwise rebuild encodes them"
+        return (why,) if count else ()
 
 
-class EngineFaq(DocumentEditor[FaqEntry]):
+class EngineFaq(CompiledEditor[FaqEntry, CompiledFaq]):
     """The answer texts of an engine's index.
 
     >>> engine.answers.put([FaqEntry("returns", "Within 30 days.", "What is your return policy?")], who="m7")
     """
 
-    def __init__(self, served: ServedFaq, snapshot: Callable[[], Snapshot]) -> None:
-        super().__init__(served.store, served.reload_if_changed, snapshot)
-        self._vectors = served.store
+    def __init__(self, root: Path, snapshot: Callable[[], Snapshot]) -> None:
+        self._vectors = vectors = FaqStore(root)
+
+        def compile_entries(entries: Sequence[FaqEntry], snapshot: Snapshot) -> CompiledFaq:
+            encoder, background = snapshot.encoder, snapshot.manifest.background
+            stored = vectors.vectors(encoder.identity) if entries else {}
+            index = FaqIndex.of(entries, encoder, background, stored)
+            return CompiledFaq(index, FieldIndex(snapshot.catalog), NearTexts(encoder, background))
+
+        super().__init__(vectors, snapshot, compile_entries, lambda compiled: compiled.notices)
 
     def put(self, documents: Iterable[FaqEntry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
         """Adds entries, or replaces those with the same id, and stores their vectors. Raises FaqError for an invalid
         entry, EncoderError if the encoder fails."""
         checked, gone = self._checked(documents), set(gone)
         # Checked before encoding, which can take minutes.
-        self._store.check_count({each.id for each in self.list()} - gone | {each.id for each in checked})
+        self.store.check_count({each.id for each in self.list()} - gone | {each.id for each in checked})
         vectors = self._encode(checked)
-        revision = self._store.put(checked, gone=gone, who=who)
+        revision = self.store.put(checked, gone=gone, who=who)
         self._vectors.add_vectors(self._snapshot().encoder.identity, vectors)
         return self._followed(revision)
 

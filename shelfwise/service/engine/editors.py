@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,6 +21,7 @@ from shelfwise.retrieval.index.keyword import Selection
 from shelfwise.retrieval.records import ExposureGoal, Page
 from shelfwise.retrieval.store.products import FieldWeights
 from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.product_types import TypeNames
 from shelfwise.retrieval.text.synonyms import Synonyms
 from shelfwise.service.curation.document_store import (
     DocumentChange,
@@ -53,7 +54,7 @@ from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule, RuleStore
 from shelfwise.service.curation.synonyms import Synonym, SynonymStore
 from shelfwise.service.engine.reranking import SignalOrder
-from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.engine.snapshot import Snapshot, row_of
 from shelfwise.service.events.hot_reload import ReloadedFile
 
 
@@ -64,55 +65,6 @@ def follow_documents(store: DocumentStore[Entry]) -> ReloadedFile[StoredDocument
 
 
 Compiled = TypeVar("Compiled")
-
-
-class ServedDocuments(Generic[Entry, Compiled]):
-    """Documents of an index directory, reloaded when they change and compiled for the serving version. Thread-safe."""
-
-    def __init__(
-        self,
-        store: DocumentStore[Entry],
-        compile_documents: Callable[[Sequence[Entry], Snapshot], Compiled],
-        notices_of: Callable[[Compiled], Sequence[str]],
-    ) -> None:
-        self._compile_documents = compile_documents
-        self._notices_of = notices_of
-        self._stored = follow_documents(store)
-        self._lock = threading.Lock()
-        self._current: tuple[FieldCatalog, Compiled] | None = None
-        """The catalog for which documents were last compiled, and the result."""
-        self._compiled_from: StoredDocuments[Entry] = self._stored.value
-        self._key: object = None
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """Reasons why documents are ignored or outdated."""
-        current = self._current
-        return (*self._stored.notices, *(self._notices_of(current[1]) if current else ()))
-
-    def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Loads and compiles changed documents. On failure the previous ones stay, and `notices` has the reason."""
-        self._stored.reload_if_changed()
-        if self._compiled_from is not self._stored.value:
-            with self._lock:
-                self._compile(snapshot)
-
-    def compiled(self, snapshot: Snapshot) -> Compiled:
-        """The compiled documents for searches of a snapshot."""
-        current = self._current
-        if current and current[0] is snapshot.catalog:
-            return current[1]
-        with self._lock:
-            return self._compile(snapshot)
-
-    def _compile(self, snapshot: Snapshot) -> Compiled:
-        """Compiles the documents while searches use the previous ones; live changes add fields and kinds of values."""
-        current, stored = self._current, self._stored.value
-        kinds = {name: info.kinds for name, info in snapshot.catalog.fields.items()}
-        key = (snapshot.manifest.version, kinds, stored.revision, stored.file)
-        compiled = current[1] if current and key == self._key else self._compile_documents(stored.documents, snapshot)
-        self._current, self._key, self._compiled_from = (snapshot.catalog, compiled), key, stored
-        return compiled
 
 
 class ServedExposure:
@@ -156,30 +108,6 @@ class ServedExposure:
         self._counts.write()
 
 
-class ServedRules(ServedDocuments[Rule, CompiledRules | None]):
-    """The rules of an index directory; compiled to None if there are none."""
-
-    def __init__(self, root: Path) -> None:
-        self.store, self.exposure = RuleStore(root), ServedExposure(root)
-        compile_all = partial(compile_rules, state_of=self.exposure.state)
-        super().__init__(self.store, compile_all, lambda compiled: compiled.notices if compiled else ())
-        self._typed: tuple[Snapshot, CompiledRules | None, Snapshot] | None = None
-        """The version to which rules last gave types, the rules, and the resulting version."""
-
-    def typed(self, snapshot: Snapshot) -> Snapshot:
-        """A version whose products have the types that rules give them; the same object until something changes. While
-        the cluster does not respond, products keep their own types."""
-        typed, rules = self._typed, self.compiled(snapshot)
-        if typed and typed[0] is snapshot and typed[1] is rules:
-            return typed[2]
-        try:
-            found = with_given_types(snapshot, rules)
-        except ClusterError:
-            return snapshot
-        self._typed = (snapshot, rules, found)
-        return found
-
-
 def compile_rules(
     rules: Sequence[Rule], snapshot: Snapshot, state_of: Callable[[ExposureGoal], ExposureState] = lambda _: NOT_COUNTED
 ) -> CompiledRules | None:
@@ -198,30 +126,34 @@ def with_given_types(snapshot: Snapshot, rules: CompiledRules | None) -> Snapsho
     return replace(snapshot, types=snapshot.types.with_given(names))
 
 
-class DocumentEditor(Generic[Entry]):
+class DocumentEditor(ABC, Generic[Entry]):
     """Reads and changes the documents of one kind of an engine's index: rules, synonyms, relations, relevance settings,
     campaigns or answer texts. Searches of this engine use a change when the method returns, those of other engines
     within a second. Methods raise the kind's error for an invalid or unknown document."""
 
-    def __init__(
-        self,
-        store: DocumentStore[Entry],
-        reload_if_changed: Callable[[Snapshot], None],
-        snapshot: Callable[[], Snapshot],
-    ) -> None:
-        self._store = store
-        self._reload_if_changed = reload_if_changed
+    def __init__(self, store: DocumentStore[Entry], snapshot: Callable[[], Snapshot]) -> None:
+        """`snapshot` is the version that the engine searches."""
+        self.store = store
         self._snapshot = snapshot
+
+    @property
+    @abstractmethod
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why documents are ignored or outdated."""
+
+    @abstractmethod
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        """Loads what changed since the last call, for the searches of a snapshot."""
 
     @property
     def kind(self) -> DocumentCodec[Entry]:
         """The kind of the documents."""
-        return self._store.kind
+        return self.store.kind
 
     @property
     def revision(self) -> int:
         """Number of the last change; 0 before the first."""
-        return self._store.revision()
+        return self.store.revision()
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -234,7 +166,7 @@ class DocumentEditor(Generic[Entry]):
 
     def list(self) -> tuple[Entry, ...]:
         """All documents of the store, ordered by id; without the synonyms that the version was built with."""
-        return self._store.read().documents
+        return self.store.read().documents
 
     def of_product(self, product: str) -> Sequence[Entry]:
         """The documents about a product, of a kind that is listed by product."""
@@ -242,30 +174,30 @@ class DocumentEditor(Generic[Entry]):
 
     def get(self, document_id: str, /) -> Entry:
         """One document."""
-        return self._store.get(document_id)
+        return self.store.get(document_id)
 
     def put(self, documents: Iterable[Entry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
         """Adds documents, or replaces those with the same id, and deletes the ids in `gone`, durably and all or none.
         Returns the revision. `who` is recorded with the change."""
-        return self._followed(self._store.put(self._checked(documents), gone=gone, who=who))
+        return self._followed(self.store.put(self._checked(documents), gone=gone, who=who))
 
     def patch(self, document_id: str, values: Mapping[str, object], *, who: str = "") -> int:
         """Replaces fields of a document, named as in JSON: `{"enabled": False}`; returns the revision."""
-        return self._followed(self._store.patch(document_id, values, who=who))
+        return self._followed(self.store.patch(document_id, values, who=who))
 
     def delete(self, ids: Iterable[str], *, who: str = "") -> int:
         """Deletes documents; returns the revision. If an id is unknown, none is deleted."""
         if isinstance(ids, str):
             raise self.kind.error(f"ids must be a list of {self.kind.many}' ids, such as [{ids!r}]", field="ids")
-        return self._followed(self._store.delete(ids, who=who))
+        return self._followed(self.store.delete(ids, who=who))
 
     def history(self, document_id: str | None = None, /, limit: int = 100) -> Sequence[DocumentChange[Entry]]:
         """The last changes of one document or of all, newest first."""
-        return self._store.history(document_id, limit)
+        return self.store.history(document_id, limit)
 
     def restore(self, revision: int, *, who: str = "") -> int:
         """Restores all documents of a revision (0: none); returns the number of this change."""
-        return self._followed(self._store.restore(revision, who=who))
+        return self._followed(self.store.restore(revision, who=who))
 
     def _checked(self, documents: Iterable[Entry]) -> Sequence[Entry]:
         """The validated documents."""
@@ -275,7 +207,7 @@ class DocumentEditor(Generic[Entry]):
         return [self.kind.validate(each) for each in documents]
 
     def _followed(self, revision: int) -> int:
-        self._reload_if_changed(self._snapshot())
+        self.reload_if_changed(self._snapshot())
         return revision
 
 
@@ -285,19 +217,64 @@ def editor_of(engine: object, kind: DocumentKind) -> DocumentEditor[Any]:
     return editor
 
 
-class PreviewEditor(DocumentEditor[Entry]):
-    """An editor whose changes can be tried on a search."""
+class CompiledEditor(DocumentEditor[Entry], Generic[Entry, Compiled]):
+    """Documents that are compiled for the version that an engine searches. Thread-safe."""
 
     def __init__(
         self,
         store: DocumentStore[Entry],
-        reload_if_changed: Callable[[Snapshot], None],
         snapshot: Callable[[], Snapshot],
-        search: Callable[..., Page],
+        compile_documents: Callable[[Sequence[Entry], Snapshot], Compiled],
+        notices_of: Callable[[Compiled], Sequence[str]] = lambda _: (),
     ) -> None:
-        """`search` is `SearchEngine.search`."""
-        super().__init__(store, reload_if_changed, snapshot)
-        self._search = search
+        super().__init__(store, snapshot)
+        self._compile_documents = compile_documents
+        self._notices_of = notices_of
+        self._stored = follow_documents(store)
+        self._lock = threading.Lock()
+        self._current: tuple[FieldCatalog, Compiled] | None = None
+        """The catalog for which documents were last compiled, and the result."""
+        self._compiled_from: StoredDocuments[Entry] = self._stored.value
+        self._compiled_key: object = None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        current = self._current
+        return (*self._stored.notices, *(self._notices_of(current[1]) if current else ()))
+
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        """Loads and compiles changed documents. On failure the previous ones stay, and `notices` has the reason."""
+        self._stored.reload_if_changed()
+        if self._compiled_from is not self._stored.value:
+            with self._lock:
+                self._compile(snapshot)
+
+    def compiled(self, snapshot: Snapshot) -> Compiled:
+        """The compiled documents for searches of a snapshot."""
+        current = self._current
+        if current and current[0] is snapshot.catalog:
+            return current[1]
+        with self._lock:
+            return self._compile(snapshot)
+
+    def _compile(self, snapshot: Snapshot) -> Compiled:
+        """Compiles the documents while searches use the previous ones; live changes add fields and kinds of values."""
+        current, stored = self._current, self._stored.value
+        kinds = {name: info.kinds for name, info in snapshot.catalog.fields.items()}
+        key = (snapshot.manifest.version, kinds, stored.revision, stored.file)
+        is_same = current and key == self._compiled_key
+        compiled = current[1] if current and is_same else self._compile_documents(stored.documents, snapshot)
+        self._current = (snapshot.catalog, compiled)
+        self._compiled_key = key
+        self._compiled_from = stored
+        return compiled
+
+
+class PreviewEditor(CompiledEditor[Entry, Compiled]):
+    """An editor whose changes can be tried on a search."""
+
+    _search: Callable[..., Page]
+    """`SearchEngine.search`."""
 
     def preview(
         self, text: str, put: Iterable[Entry] = (), *, delete: Iterable[str] = (), **options: object
@@ -307,7 +284,7 @@ class PreviewEditor(DocumentEditor[Entry]):
         `options` are those of `SearchEngine.search`: `size`, `page`, `filters`, `sort` and so on. Raises the kind's
         error like `put` and `delete`.
         """
-        self._reload_if_changed(self._snapshot())
+        self.reload_if_changed(self._snapshot())
         changed = self._changed(self._checked(put), list(delete))
         after = self._search(text, **changed, **options)
         return compare_pages(self._search(text, **options), after)
@@ -333,27 +310,60 @@ class RuleExposure:
     """Score offset of the products in the next search, in standard deviations of the scores of the best hits."""
 
 
-class EngineRules(PreviewEditor[Rule]):
+class EngineRules(PreviewEditor[Rule, CompiledRules | None]):
     """The rules of an engine's index.
 
     >>> engine.rules.put([Rule("sale", (Boost("brand = Bosch"),), When("drill", Match.CONTAINS))], who="m7")
     >>> engine.rules.preview("cordless drill", delete=["sale"]).moved
     """
 
-    def __init__(self, served: ServedRules, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
-        super().__init__(served.store, served.reload_if_changed, snapshot, search)
-        self._served = served
+    def __init__(self, root: Path, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
+        self.exposure = ServedExposure(root)
+        """The control of the rules' exposure goals."""
+        self._search = search
+        self._typed: tuple[Snapshot, CompiledRules | None, Snapshot] | None = None
+        """The version to which rules last gave types, the rules, and the resulting version."""
+        compile_all = partial(compile_rules, state_of=self.exposure.state)
+        super().__init__(RuleStore(root), snapshot, compile_all, lambda rules: rules.notices if rules else ())
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return (*self.exposure.notices, *super().notices)
+
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        self.exposure.reload_if_changed()
+        super().reload_if_changed(snapshot)
+
+    def for_search(self, snapshot: Snapshot, rules: bool | Sequence[Rule]) -> CompiledRules | None:
+        """The rules of a search: those of the index, none, or others."""
+        if isinstance(rules, bool):
+            return self.compiled(snapshot) if rules else None
+        return compile_rules(rules, snapshot, self.exposure.state)
+
+    def product_types(self, product_id: str) -> TypeNames:
+        """The types of one product; raises UnknownProductError for an unknown id."""
+        snapshot = self.typed(self._snapshot())
+        row = row_of(snapshot, product_id)
+        return snapshot.types.names_of(row, snapshot.products[row])
+
+    def typed(self, snapshot: Snapshot) -> Snapshot:
+        """A version whose products have the types that rules give them; the same object until something changes. While
+        the cluster does not respond, products keep their own types."""
+        typed, rules = self._typed, self.compiled(snapshot)
+        if typed and typed[0] is snapshot and typed[1] is rules:
+            return typed[2]
+        try:
+            result = with_given_types(snapshot, rules)
+        except ClusterError:
+            return snapshot
+        self._typed = (snapshot, rules, result)
+        return result
 
     @property
     def faults(self) -> Mapping[str, str]:
         """The reason, by id, for each rule that the serving version cannot apply; such rules are skipped."""
-        compiled = self._served.compiled(self._snapshot())
+        compiled = self.compiled(self._snapshot())
         return compiled.faults if compiled else {}
-
-    @property
-    def exposure(self) -> ServedExposure:
-        """The control of the rules' exposure goals."""
-        return self._served.exposure
 
     def exposure_goals(self) -> list[RuleExposure]:
         """Today's progress of the exposure goals of the rules."""
@@ -436,16 +446,16 @@ def _places(page: Page) -> dict[str, int]:
     return {hit.product.id: place for place, hit in enumerate(page.hits, first)}
 
 
-class ServedSynonyms(ServedDocuments[Synonym, Analyzer]):
-    """The synonyms of an index directory, compiled to an analyzer that also has those of the serving version.
+class EngineSynonyms(CompiledEditor[Synonym, Analyzer]):
+    """The synonyms of an engine's index, compiled to an analyzer that also has those of the serving version.
 
     The synonyms of a version are part of its identity; those of the store only expand the queries of an engine.
     """
 
-    def __init__(self, root: Path, *, follow: bool = True) -> None:
-        """Without `follow`, searches use only the version's own synonyms."""
-        self.store, self._follow = SynonymStore(root), follow
-        super().__init__(self.store, expand_analyzer, lambda _: ())
+    def __init__(self, root: Path, snapshot: Callable[[], Snapshot], *, follow: bool = True) -> None:
+        """`snapshot` is the version with its own synonyms; without `follow`, searches use only these."""
+        self._follow = follow
+        super().__init__(SynonymStore(root), snapshot, expand_analyzer)
         self._expanded: tuple[Snapshot, Analyzer, Snapshot] | None = None
         """The version last expanded, its analyzer with the store's synonyms, and the version with it."""
 
@@ -502,33 +512,25 @@ def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelev
     return CompiledRelevance(relevance, limits, SignalOrder(usable, snapshot) if usable else None, faults)
 
 
-class ServedRelevance(ServedDocuments[Relevance, CompiledRelevance]):
-    """The relevance settings of an index directory."""
-
-    def __init__(self, root: Path) -> None:
-        self.store = RelevanceStore(root)
-
-        def compile_one(documents: Sequence[Relevance], snapshot: Snapshot) -> CompiledRelevance:
-            return compile_relevance(documents[0] if documents else DEFAULT_RELEVANCE, snapshot)
-
-        super().__init__(self.store, compile_one, lambda compiled: compiled.notices)
-
-
-class EngineRelevance(PreviewEditor[Relevance]):
+class EngineRelevance(PreviewEditor[Relevance, CompiledRelevance]):
     """The relevance settings of an engine's index: one document, which has the defaults before the first change.
 
     >>> engine.relevance.preview("cordless drill", [Relevance(signals=(Signal("rating"),))]).moved
     >>> engine.relevance.put([Relevance(signals=(Signal("rating"),))], who="m7")
     """
 
-    def __init__(self, served: ServedRelevance, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
-        super().__init__(served.store, served.reload_if_changed, snapshot, search)
-        self._served = served
+    def __init__(self, root: Path, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
+        self._search = search
+
+        def compile_one(documents: Sequence[Relevance], snapshot: Snapshot) -> CompiledRelevance:
+            return compile_relevance(documents[0] if documents else DEFAULT_RELEVANCE, snapshot)
+
+        super().__init__(RelevanceStore(root), snapshot, compile_one, lambda compiled: compiled.notices)
 
     @property
     def faults(self) -> Mapping[str, str]:
         """The reason, by field, for each signal that the serving version cannot apply; such signals are skipped."""
-        return self._served.compiled(self._snapshot()).faults
+        return self.compiled(self._snapshot()).faults
 
     @property
     def weights_in_effect(self) -> FieldWeights:
@@ -538,7 +540,7 @@ class EngineRelevance(PreviewEditor[Relevance]):
     @property
     def served(self) -> Relevance:
         """The settings that searches of this engine use."""
-        return self._served.compiled(self._snapshot()).settings
+        return self.compiled(self._snapshot()).settings
 
     def details(self, _product: str = "", /) -> Mapping[str, object]:
         return {"fields_in_effect": self.weights_in_effect}
@@ -548,7 +550,9 @@ class EngineRelevance(PreviewEditor[Relevance]):
 
     def get(self, document_id: str = DOCUMENT_ID, /) -> Relevance:
         """The stored settings, or the defaults."""
-        return self._served.store.current() if document_id == DOCUMENT_ID else super().get(document_id)
+        if document_id != DOCUMENT_ID:
+            return super().get(document_id)
+        return next(iter(self.store.read().documents), DEFAULT_RELEVANCE)
 
     def patch(self, document_id: str, values: Mapping[str, object], *, who: str = "") -> int:
         there: dict[str, object] = to_builtins(self.get(document_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
@@ -20,42 +20,33 @@ from shelfwise.retrieval.errors import ClusterError, PictureError, QueryError, S
 from shelfwise.retrieval.records import Event, Page, PastAct, Product
 from shelfwise.retrieval.store.manifest import Manifest
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.text.product_types import TypeNames
 from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
-from shelfwise.service.answers.answering import Answer, Answering, QuestionSubject, answer_question
+from shelfwise.service.answers.answering import Answer, QuestionSubject, Sources, answer_question
 from shelfwise.service.answers.faq import EngineFaq
 from shelfwise.service.answers.questions import is_question, searched_words
 from shelfwise.service.curation.relevance import TypoTolerance
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule
 from shelfwise.service.curation.switches import ServedSwitches, SwitchedPart
-from shelfwise.service.curation.synonyms import Synonym
 from shelfwise.service.engine.candidates import Encodings, Stages
 from shelfwise.service.engine.editors import (
-    DocumentEditor,
     EngineRelevance,
     EngineRules,
-    ServedRelevance,
-    ServedRules,
-    ServedSynonyms,
+    EngineSynonyms,
     compile_relevance,
-    compile_rules,
     with_given_types,
 )
-from shelfwise.service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
-from shelfwise.service.engine.ranking import Sponsor
+from shelfwise.service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from shelfwise.service.engine.recommendations import (
     EngineRelations,
-    PopularProducts,
-    ServedRelations,
-    filled,
+    PageMaker,
+    Recommender,
     products_by_looks,
-    recommend_by_history,
     similar_products,
 )
-from shelfwise.service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
-from shelfwise.service.engine.search import Search, StoreLanguages
-from shelfwise.service.engine.served_models import ServedExpansions, ServedRanker, ServedUserTower
+from shelfwise.service.engine.request import STAGES, SearchOptions, SearchRequest, apply_operators
+from shelfwise.service.engine.search import Search
+from shelfwise.service.engine.served_models import ServedExpansions, ServedRanker
 from shelfwise.service.engine.snapshot import (
     Connection,
     MatchingIds,
@@ -64,7 +55,6 @@ from shelfwise.service.engine.snapshot import (
     open_snapshot,
     ordered_ids,
     row_of,
-    siblings_of,
 )
 from shelfwise.service.engine.spelling import Completion, VisibleCatalog
 from shelfwise.service.engine.suggest import Suggester, Suggestions
@@ -72,7 +62,7 @@ from shelfwise.service.events.hot_reload import Recorder, follow_popularity
 from shelfwise.service.events.signals import NO_RELATIONS
 from shelfwise.service.experiments.experiment_store import EngineExperiments, stored_problem
 from shelfwise.service.experiments.exploration import Exploration
-from shelfwise.service.sponsored.placement import EngineCampaigns, SponsoredPlacement, is_sponsored_click
+from shelfwise.service.sponsored.placement import EngineCampaigns, is_sponsored_click
 
 if TYPE_CHECKING:
     from shelfwise.service.events.event_log import RecordResult
@@ -106,45 +96,48 @@ class SearchEngine:
         follow: bool = True,
         models: bool = True,
     ) -> None:
-        self._store = store
-        self._connection = connection
-        self.recorder = Recorder(store.root, settings)
-        self._popularity = follow_popularity(store.root)
-        self._ranker = ServedRanker(store.root, settings, self._popularity)
-        self._tower = ServedUserTower(store.root)
-        self._expansions = ServedExpansions(store.root)
-        self._popular = PopularProducts(self._popularity)
-        self._languages = StoreLanguages()
-        self._relations = ServedRelations(store.root)
+        self.root = store.root
+        self.connection = connection
         self._settings = settings
+        self.live = FollowedVersion(store, snapshot, connection, follow=follow)
+        """The serving version, and the live changes over it."""
         if models:
             snapshot.analyzer.groups("a")  # loads what the first query needs
-        self._suggester = Suggester(store.root, self._popularity)
-        self._rules = ServedRules(store.root)
-        self._relevance = ServedRelevance(store.root)
-        self._synonyms = ServedSynonyms(store.root, follow=follow)
-        self._answering = Answering(store.root)
-        self._sponsored = SponsoredPlacement(store.root, lambda: self._ranker.memory)
+        self.recorder = Recorder(store.root, settings)
         self.switches = ServedSwitches(store.root)
+        popularity = follow_popularity(store.root)
+        self._ranker = ServedRanker(store.root, settings, popularity)
+        self._expansions = ServedExpansions(store.root)
+        self._suggester = Suggester(store.root, popularity)
+
+        def current() -> Snapshot:
+            return self.snapshot
+
+        self.synonyms = EngineSynonyms(store.root, lambda: self.live.snapshot, follow=follow)
+        self.rules = EngineRules(store.root, current, self.search)
+        self.relevance = EngineRelevance(store.root, current, self.search)
+        self.answers = EngineFaq(store.root, current)
+        self.relations = EngineRelations(store.root, current, self._answer, self.product)
+        is_sponsored = partial(self.switches.is_on, SwitchedPart.SPONSORED)
+        self.campaigns = EngineCampaigns(store.root, current, lambda: self._ranker.memory, is_sponsored)
         problem = self.ranker_problem if models else stored_problem(store.root)
-        self.experiments = EngineExperiments(store.root, lambda: self.snapshot, problem)
-        expansions = (self._expansions,) if models else ()
-        self._files = (*expansions, self._popularity, self._relations, self._rules.exposure)
-        """Reloaded when they change, before the companions."""
-        served = (self._ranker, self._tower) if models else ()
-        documents = (self._rules, self._relevance, self._answering.faq, self._sponsored)
-        self._companions = (*served, *documents, self._suggester)
+        self.experiments = EngineExperiments(store.root, current, problem)
+        self.recommender = Recommender(store.root, popularity, self._answer, current)
+        self._files = (*((self._expansions,) if models else ()), popularity)
+        """Reloaded when they change, before the parts."""
+        served = (self._ranker, self.recommender) if models else ()
+        documents = (self.relations, self.rules, self.relevance, self.answers, self.campaigns)
+        self._parts = (*served, *documents, self._suggester)
         """Models, documents and words, reloaded when they or the version change."""
-        self._version = FollowedVersion(store, snapshot, connection, follow=follow)
         self._encodings = Encodings(_QUERY_ENCODINGS)
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
         self._refreshing = threading.Lock()
         self._unanswered = snapshot.cluster_problem
         """The last error of the cluster, or empty."""
-        self._reload_companions()
+        self._reload_parts()
         if follow:
-            self._version.catch_up()
+            self.live.catch_up()
             threading.Thread(
                 target=_follow, args=(weakref.ref(self), self._stop), name="shelfwise-follow", daemon=True
             ).start()
@@ -175,37 +168,13 @@ class SearchEngine:
             raise
 
     @property
-    def root(self) -> Path:
-        return self._store.root
-
-    @property
     def manifest(self) -> Manifest:
         return self.snapshot.manifest
 
     @property
     def snapshot(self) -> Snapshot:
         """The opened version, for benchmarks and tools."""
-        return self._expansions.over(self._synonyms.over(self._version.snapshot))
-
-    @property
-    def live_changed(self) -> float | None:
-        """Time of the last live changes of this engine, in seconds since 1970; None before the first."""
-        return self._version.changed
-
-    @property
-    def live_sequence(self) -> int:
-        """Number of the last live change that searches show; 0 before the first."""
-        return self._version.sequence
-
-    @property
-    def last_sequence(self) -> int:
-        """Number of the last live change that any process stored, which this engine shows within a second."""
-        return self._version.last_sequence
-
-    @property
-    def round_trips(self) -> int:
-        """Number of requests to the cluster."""
-        return self._connection.round_trips
+        return self._expansions.over(self.synonyms.over(self.live.snapshot))
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -231,8 +200,8 @@ class SearchEngine:
     @property
     def notices(self) -> tuple[str, ...]:
         """Problems that do not stop searches, such as a damaged newer version."""
-        parts = (self.switches, self.experiments, self._version, self.recorder)
-        followed = (self._synonyms, *self._files, *self._companions, *parts)
+        parts = (self.switches, self.experiments, self.live, self.recorder)
+        followed = (self.synonyms, *self._files, *self._parts, *parts)
         unanswered = (self._unanswered,) if self._unanswered else ()
         return (*self.snapshot.notices, *(notice for each in followed for notice in each.notices), *unanswered)
 
@@ -249,14 +218,13 @@ class SearchEngine:
         cannot serve.
         """
         request = apply_operators(text if isinstance(text, SearchRequest) else SearchRequest(text, **options))
-        self._check_open()
 
-        def answer(snapshot: Snapshot, unavailable: tuple[str, ...]) -> Page:
+        def answer(snapshot: Snapshot, unavailable: tuple[str, ...], rules: CompiledRules | None) -> Page:
             visible = condition_of(snapshot, request.visible)
             completions = self._suggester.completions(snapshot, request.text, visible) if request.prefix else ()
             text = completions[0].text if completions else request.text
-            given = request.relevance
-            relevance = compile_relevance(given, snapshot) if given else self._relevance.compiled(snapshot)
+            own = request.relevance
+            relevance = compile_relevance(own, snapshot) if own else self.relevance.compiled(snapshot)
             settings = relevance.settings
             completion = text if text != request.text else ""
             # Without its keyword index, an engine does not know which words are missing from the catalog.
@@ -264,13 +232,14 @@ class SearchEngine:
             if correction and not correction.is_sure and is_question(text):
                 correction = None  # a question's words are not corrected: "do you sell" is not "do you self"
             may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
-            rules = self._rules_for(snapshot, request.rules)
-            snapshot = self._rules.typed(snapshot) if request.rules is True else with_given_types(snapshot, rules)
+            snapshot = self.rules.typed(snapshot) if request.rules is True else with_given_types(snapshot, rules)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             kept = self._encodings if encodings is None else encodings
-            sponsor = self._sponsor_of(request, snapshot)
+            sponsor = self.campaigns.sponsor(request, snapshot, lambda: self.settings)
             stages = Stages(snapshot, self._executor, last, kept, relevance.limits, relevance.signals, sponsor)
-            exploration = self._exploration_of(request)
+            exploration = None
+            if request.explore and (share := self.settings.ranker.exploration):
+                exploration = Exploration.of_search(share, request.explore, request.query_key, self._ranker.memory)
 
             def find(text: str, completions: Sequence[Completion]) -> Page:
                 words = searched_words(text) if is_question(text) else text
@@ -294,11 +263,10 @@ class SearchEngine:
                     return replace(page, corrected=True)
             return find(text, completions)
 
-        page = self._answer(answer)
-        return self._only_visible(page, request) if request.visible else page
-
-    def _only_visible(self, page: Page, request: SearchRequest) -> Page:
-        """A page without whether invisible products fit, and without the values that they have."""
+        page = self._answer(answer, request.rules)
+        if not request.visible:
+            return page
+        # Without whether invisible products fit, and without the values that they have.
         preferred = tuple(self.visible(request.visible).preferences(page.preferred))
         return replace(page, nothing_fits=not page.total and bool(request.text.strip()), preferred=preferred)
 
@@ -313,7 +281,8 @@ class SearchEngine:
         self._check_open()
         snapshot = self.snapshot
         where = condition_of(snapshot, filters)
-        rules, relevance = self._rules.compiled(snapshot), self._relevance.compiled(snapshot).settings
+        rules = self.rules.compiled(snapshot)
+        relevance = self.relevance.compiled(snapshot).settings
         return self._suggester.suggest(snapshot, text, size, rules, relevance, where)
 
     def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
@@ -338,14 +307,10 @@ class SearchEngine:
         Raises QueryError for a text that is blank or too long, UnknownProductError, FilterError. See docs/answers.md.
         """
         self._check_open()
-        snapshot = self._rules.typed(self.snapshot)
-        sources = self._answering.sources(snapshot, self._rules.compiled(snapshot), filters, hidden)
+        snapshot = self.rules.typed(self.snapshot)
+        compiled = self.answers.compiled(snapshot)
+        sources = Sources(snapshot, compiled, self.rules.compiled(snapshot), filters, hidden)
         return answer_question(sources, text, product_id, about)
-
-    @property
-    def has_pictures(self) -> bool:
-        """Whether products can be found by their pictures."""
-        return self.snapshot.pictures is not None
 
     def search_by_picture(
         self, picture: bytes | os.PathLike[str], *, size: int = 20, filters: str = "", rules: bool = True
@@ -363,19 +328,10 @@ class SearchEngine:
 
         try:
             content = picture if isinstance(picture, bytes) else read_file(Path(picture))
-            return self._by_looks(content, size, filters, rules=rules)
+            return self._answer(partial(products_by_looks, content, size, filters), rules)
         except PictureError as error:
             name = "the picture" if isinstance(picture, bytes) else os.fspath(picture)
             raise PictureError(f"{name} cannot be used: {error}") from error
-
-    def _by_looks(self, picture: bytes | str, size: int, filters: str, *, rules: bool) -> Page:
-        self._check_open()
-
-        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            given = self._rules_for(snapshot, rules)
-            return products_by_looks(snapshot, picture, size, filters, lost, given)
-
-        return self._answer(answer)
 
     def similar(
         self,
@@ -404,20 +360,17 @@ class SearchEngine:
         if not isinstance(coviews, bool):
             raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
         if by == "looks":
-            return self._by_looks(product_id, size, filters, rules=rules)
-        self._check_open()
-        known = self._relations.value if coviews else NO_RELATIONS
-        left_out = self._relations.removed_substitutes(product_id) if coviews else frozenset[str]()
+            return self._answer(partial(products_by_looks, product_id, size, filters), rules)
+        derived = self.relations.derived if coviews else NO_RELATIONS
+        removed = self.relations.removed_substitutes(product_id) if coviews else frozenset[str]()
 
-        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            given, settings = self._rules_for(snapshot, rules), self._loaded_settings.sponsored
-            sponsor = partial(self._sponsored.place_similar, snapshot, settings)
-            wanted = sponsor if sponsored and self.has_sponsored_hits else None
+        def answer(snapshot: Snapshot, lost: tuple[str, ...], rules: CompiledRules | None) -> Page:
+            sponsor = self.campaigns.similar_sponsor(snapshot, lambda: self.settings) if sponsored else None
             return similar_products(
-                snapshot, product_id, size, filters, lost, given, known, sponsor=wanted, left_out=left_out
+                snapshot, product_id, size, filters, lost, rules, derived, sponsor=sponsor, left_out=removed
             )
 
-        return self._answer(answer)
+        return self._answer(answer, rules)
 
     def recommend(
         self,
@@ -439,116 +392,27 @@ class SearchEngine:
         past = tuple(SearchRequest(size=size, filters=filters, history=history).history)
         if not isinstance(include_seen, bool | None):
             raise QueryError(f"include_seen is {type(include_seen).__name__}, it must be bool or None")
-        self._check_open()
-        seen = self._loaded_settings.recommend.seen == "show" if include_seen is None else include_seen
-
-        def recommended(where: str) -> Page:
-            page = self._answer(partial(self._recommended, past, size, where, seen))
-            if len(page.hits) == size:
-                return page
-            browsed = self.search("", size=min(size + len(page.hits) + len(past), MAX_SIZE), filters=where)
-            return filled(page, browsed, () if seen else past)
-
-        own = self._languages.narrow(self.snapshot, past, language, filters)
-        page = recommended(own)
-        return page if own == filters or len(page.hits) == size else filled(page, recommended(filters), ())
-
-    def _recommended(
-        self, past: Sequence[PastAct], size: int, filters: str, seen: bool, snapshot: Snapshot, lost: tuple[str, ...]
-    ) -> Page:
-        rules, tower = self._rules.compiled(snapshot), self._tower.of(snapshot)
-        is_near = bool(past) and bool(tower or self._tower.fallback == "near")
-        if is_near:
-            page = recommend_by_history(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
-            if page.hits:
-                return page
-            lost = page.degraded
-        popular = self._popular.page(snapshot, past, size, filters, rules, include_seen=seen)
-        if popular.hits or is_near:
-            return replace(popular, degraded=lost)
-        return recommend_by_history(snapshot, past, size, filters, lost, rules, include_seen=seen)
-
-    @property
-    def user_tower(self) -> str:
-        """Name of the user tower that recommends; empty if none serves."""
-        tower = self._tower.of(self.snapshot)
-        return tower.name if tower else ""
-
-    def _exploration_of(self, request: SearchRequest) -> Exploration | None:
-        if not (request.explore and self.exploration):
-            return None
-        return Exploration.of_search(self.exploration, request.explore, request.query_key, self._ranker.memory)
-
-    def _sponsor_of(self, request: SearchRequest, snapshot: Snapshot) -> Sponsor | None:
-        is_first = request.sponsored and request.page == 1 and request.size > 0
-        if not is_first or request.sort or request.stage not in STAGES[2:]:
-            return None
-        if not self.has_sponsored_hits:
-            return None
-        return partial(self._sponsored.place, snapshot, self._loaded_settings.sponsored)
-
-    @property
-    def exploration(self) -> float:
-        """Share of searches by a known shopper that explore; see `SearchRequest.explore`."""
-        return self._loaded_settings.ranker.exploration
+        seen = self.settings.recommend.seen == "show" if include_seen is None else include_seen
+        return self.recommender.page(self.search, past, size, filters, language, include_seen=seen)
 
     @cached_property
-    def _loaded_settings(self) -> Settings:
+    def settings(self) -> Settings:
+        """The settings that the engine was opened with, or those of the file and the environment."""
         from shelfwise.service.settings import load_settings
 
         return self._settings or load_settings()
 
-    @property
-    def relations(self) -> EngineRelations:
-        return EngineRelations(
-            self._relations,
-            self._answer,
-            self._rules_for,
-            self._check_open,
-            product=self.product,
-            snapshot=lambda: self.snapshot,
-        )
-
-    @property
-    def rules(self) -> EngineRules:
-        return EngineRules(self._rules, lambda: self.snapshot, self.search)
-
-    @property
-    def relevance(self) -> EngineRelevance:
-        return EngineRelevance(self._relevance, lambda: self.snapshot, self.search)
-
-    @property
-    def answers(self) -> EngineFaq:
-        return EngineFaq(self._answering.faq, lambda: self.snapshot)
-
-    @property
-    def synonyms(self) -> DocumentEditor[Synonym]:
-        return DocumentEditor(self._synonyms.store, self._synonyms.reload_if_changed, lambda: self._version.snapshot)
-
-    @property
-    def has_sponsored_hits(self) -> bool:
-        """Whether searches that request sponsored hits may get some: the switch."""
-        return self.switches.is_on(SwitchedPart.SPONSORED)
-
-    @property
-    def campaigns(self) -> EngineCampaigns:
-        return EngineCampaigns(self._sponsored, lambda: self.snapshot, lambda: self.has_sponsored_hits)
-
-    def _rules_for(self, snapshot: Snapshot, rules: bool | Sequence[Rule]) -> CompiledRules | None:
-        if isinstance(rules, bool):
-            return self._rules.compiled(snapshot) if rules else None
-        return compile_rules(rules, snapshot, self._rules.exposure.state)
-
-    def _answer(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
+    def _answer(self, answer: PageMaker, rules: bool | Sequence[Rule]) -> Page:
         """A page, made without the cluster if that fails; the page then names the missing stage."""
+        self._check_open()
         snapshot = self.snapshot
         try:
-            page = answer(snapshot, ())
+            page = answer(snapshot, (), self.rules.for_search(snapshot, rules))
         except (ClusterError, StoreDamagedError) as error:
             if snapshot.manifest.cluster is None:
                 raise
             self._unanswered = f"searches use vectors alone: {error}"
-            page = answer(snapshot.without_cluster, ("bm25",))
+            page = answer(snapshot.without_cluster, ("bm25",), self.rules.for_search(snapshot, rules))
         else:
             self._unanswered = ""
         for stage in page.degraded:
@@ -560,11 +424,6 @@ class SearchEngine:
         snapshot = self.snapshot
         return snapshot.products[row_of(snapshot, product_id, filters)]
 
-    def siblings(self, product_id: str, *, filters: str = "") -> tuple[str, ...]:
-        """Ids of the other variants and near copies of a product that pass the filter, at most 100; raises
-        UnknownProductError for an unknown id."""
-        return siblings_of(self.snapshot, product_id, filters)
-
     def visible(self, filters: str) -> VisibleCatalog:
         """The products that pass a filter: their fields, words, values and ids."""
         snapshot = self.snapshot
@@ -573,12 +432,6 @@ class SearchEngine:
     def ids(self, *, filters: str = "", after: str = "") -> MatchingIds:
         """The ids of all products that pass a filter; those after `after`, in order."""
         return ordered_ids(self.snapshot, filters, after)
-
-    def product_types(self, product_id: str) -> TypeNames:
-        """The types of one product; raises UnknownProductError for an unknown id."""
-        snapshot = self._rules.typed(self.snapshot)
-        row = row_of(snapshot, product_id)
-        return snapshot.types.names_of(row, snapshot.products[row])
 
     def upsert(self, products: Iterable[Product]) -> AppliedChanges:
         """Adds products, or replaces those with the same id, durably: searches find them when this returns.
@@ -613,13 +466,8 @@ class SearchEngine:
         self._check_open()
         result = self.recorder.record(events)
         if clicks := [each for each in events if is_sponsored_click(each.kind, each.query_id)]:
-            self._sponsored.charge(self.snapshot, self.recorder.stored(clicks))
+            self.campaigns.charge(self.snapshot, self.recorder.stored(clicks))
         return result
-
-    def pseudonyms_of(self, shopper: str) -> list[str]:
-        """The pseudonyms of a shopper under every key, to find or erase the events."""
-        self._check_open()
-        return self.recorder.pseudonyms_of(shopper)
 
     def change(self, changes: Sequence[Change], *, filters: str = "") -> AppliedChanges:
         """Applies upserts, deletes and patches in order, durably, all or none; raises like those methods.
@@ -636,17 +484,7 @@ class SearchEngine:
                 for each in checked
             ]
 
-        return self._version.change(plan, filters)
-
-    def append(self, plan: Plan, *, filters: str = "") -> AppliedChanges:
-        """Stores the changes that a plan makes from the current products, durably, all or none, without waiting until
-        their texts are encoded: searches find them once `live_sequence` reaches the returned number."""
-        self._check_open()
-        return self._version.append(plan, filters)
-
-    def wait_for(self, sequence: int, seconds: float) -> bool:
-        """Waits until searches show a live change, at most for the given time; returns whether they do."""
-        return self._version.wait_for(sequence, seconds)
+        return self.live.change(plan, filters)
 
     def refresh(self) -> bool:
         """Switches to the published version; returns whether it is another one.
@@ -654,20 +492,20 @@ class SearchEngine:
         Running searches keep the version with which they started. If the new version cannot be opened, the old one
         keeps serving and the error is raised.
         """
-        changed = self._version.refresh()
-        self._unanswered = self._version.snapshot.cluster_problem or self._unanswered
-        self._reload_companions()
+        changed = self.live.refresh()
+        self._unanswered = self.live.snapshot.cluster_problem or self._unanswered
+        self._reload_parts()
         return changed
 
     def close(self) -> None:
         self._stop.set()
         self._executor.shutdown(wait=True)
-        self._version.close()
-        self._sponsored.flush()
-        self._rules.exposure.write()
+        self.live.close()
+        self.campaigns.flush()
+        self.rules.exposure.write()
         self.recorder.close()
         self._ranker.close()
-        self._connection.close()
+        self.connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -683,24 +521,24 @@ class SearchEngine:
 
     def reload_if_changed(self) -> None:
         """Follows changes and versions of other processes; `notices` names failures."""
-        self._version.catch_up()
-        self._reload_companions()
-        if self._version.is_due and self._refreshing.acquire(blocking=False):
+        self.live.catch_up()
+        self._reload_parts()
+        if self.live.is_due and self._refreshing.acquire(blocking=False):
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
-    def _reload_companions(self) -> None:
-        self._synonyms.reload_if_changed(self._version.snapshot)
+    def _reload_parts(self) -> None:
+        self.synonyms.reload_if_changed(self.live.snapshot)
         for file in self._files:
             file.reload_if_changed()
         snapshot = self.snapshot
-        for companion in self._companions:
-            companion.reload_if_changed(snapshot)
+        for part in self._parts:
+            part.reload_if_changed(snapshot)
 
     def _follow_store(self) -> None:
         try:
             self.refresh()
         except ShelfwiseError as error:
-            self._version.postpone(error)
+            self.live.postpone(error)
         finally:
             self._refreshing.release()
 

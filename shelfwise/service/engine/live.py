@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from shelfwise.retrieval.encoders.base import Tokens, as_token_encoder
 from shelfwise.retrieval.encoders.registry import LazyEncoder
-from shelfwise.retrieval.errors import EncoderUnavailableError, OutsideFilterError, SettingError, ShelfwiseError
+from shelfwise.retrieval.errors import (
+    EncoderUnavailableError,
+    OutsideFilterError,
+    QueryError,
+    SettingError,
+    ShelfwiseError,
+)
 from shelfwise.retrieval.filters.conditions import Condition, fields_of, matches
 from shelfwise.retrieval.filters.schema import FieldCatalog, extend_catalog, product_columns
 from shelfwise.retrieval.index.keyword import DocumentChange
@@ -605,6 +611,8 @@ class FollowedVersion:
         return AppliedChanges(numbers[-1] if numbers else 0, len(found))
 
     def _check_following(self) -> None:
+        if self._is_closed:
+            raise QueryError("the engine is closed; open it again with SearchEngine.open")
         if not self._follow:
             raise SettingError("this engine was opened with follow=False: it searches the published version only")
 

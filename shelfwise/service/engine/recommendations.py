@@ -52,10 +52,10 @@ from shelfwise.service.curation.document_store import MOST_HISTORY, DocumentChan
 from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules
 from shelfwise.service.engine.editors import DocumentEditor, follow_documents
-from shelfwise.service.engine.request import SearchRequest
+from shelfwise.service.engine.request import MAX_SIZE, SearchRequest
 from shelfwise.service.engine.reranking import by_time
-from shelfwise.service.engine.search import language_filter
-from shelfwise.service.engine.served_models import OpenedUserTower
+from shelfwise.service.engine.search import StoreLanguages, language_filter
+from shelfwise.service.engine.served_models import OpenedUserTower, ServedUserTower
 from shelfwise.service.engine.snapshot import PICTURES, Snapshot, condition_of, nearest_to, row_of
 from shelfwise.service.events.hot_reload import ReloadedFile, follow_relations
 from shelfwise.service.events.signals import NO_RELATIONS, Popularity, Relations
@@ -319,7 +319,85 @@ class PopularProducts:
         return ids
 
 
-def filled(page: Page, others: Page, hidden: Sequence[PastAct]) -> Page:
+class Recommender:
+    """The recommendations of an engine: by the user tower, by the products nearest to past choices, or by popularity.
+    Thread-safe."""
+
+    def __init__(
+        self, root: Path, popularity: ReloadedFile[Popularity], answer: Answerer, snapshot: Callable[[], Snapshot]
+    ) -> None:
+        self._tower = ServedUserTower(root)
+        self._popular = PopularProducts(popularity)
+        self._languages = StoreLanguages()
+        self._answer = answer
+        self._snapshot = snapshot
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The reason why no published tower serves, if so."""
+        return self._tower.notices
+
+    @property
+    def user_tower(self) -> str:
+        """Name of the user tower that recommends; empty if none serves."""
+        tower = self._tower.of(self._snapshot())
+        return tower.name if tower else ""
+
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        """Opens the tower that was published since the last call."""
+        self._tower.reload_if_changed(snapshot)
+
+    def page(
+        self,
+        search: Callable[..., Page],
+        acts: Sequence[PastAct],
+        size: int,
+        filters: str,
+        language: str,
+        *,
+        include_seen: bool,
+    ) -> Page:
+        """See `SearchEngine.recommend`; `search` fills the page with browsing."""
+
+        def recommended(where: str) -> Page:
+            def answer(snapshot: Snapshot, lost: tuple[str, ...], rules: CompiledRules | None) -> Page:
+                return self._of_snapshot(snapshot, acts, size, where, lost, rules, include_seen=include_seen)
+
+            page = self._answer(answer, True)
+            if len(page.hits) == size:
+                return page
+            browsed = search("", size=min(size + len(page.hits) + len(acts), MAX_SIZE), filters=where)
+            return _filled(page, browsed, () if include_seen else acts)
+
+        own = self._languages.narrow(self._snapshot(), acts, language, filters)
+        page = recommended(own)
+        return page if own == filters or len(page.hits) == size else _filled(page, recommended(filters), ())
+
+    def _of_snapshot(
+        self,
+        snapshot: Snapshot,
+        acts: Sequence[PastAct],
+        size: int,
+        filters: str,
+        lost: tuple[str, ...],
+        rules: CompiledRules | None,
+        *,
+        include_seen: bool,
+    ) -> Page:
+        tower = self._tower.of(snapshot)
+        is_near = bool(acts) and bool(tower or self._tower.fallback == "near")
+        if is_near:
+            page = recommend_by_history(snapshot, acts, size, filters, lost, rules, tower, include_seen=include_seen)
+            if page.hits:
+                return page
+            lost = page.degraded
+        popular = self._popular.page(snapshot, acts, size, filters, rules, include_seen=include_seen)
+        if popular.hits or is_near:
+            return replace(popular, degraded=lost)
+        return recommend_by_history(snapshot, acts, size, filters, lost, rules, include_seen=include_seen)
+
+
+def _filled(page: Page, others: Page, hidden: Sequence[PastAct]) -> Page:
     """A page, filled up with the first products of another that it lacks and that are not in `hidden` acts."""
     present = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
     more = [hit for hit in others.hits if hit.product.id not in present]
@@ -412,10 +490,10 @@ def similar_products(
 
 
 def products_by_looks(
-    snapshot: Snapshot,
     picture: bytes | str,
     size: int,
     filters: str,
+    snapshot: Snapshot,
     lost: tuple[str, ...] = (),
     rules: CompiledRules | None = None,
 ) -> Page:
@@ -594,43 +672,10 @@ def _is_compatible(snapshot: Snapshot, row: int, other: int) -> bool:
     return are_compatible(one, two)
 
 
-Answerer = Callable[[Callable[[Snapshot, tuple[str, ...]], Page]], Page]
-"""Creates a page from a snapshot and the failed stages, as `SearchEngine` creates every page."""
-
-
-class ServedRelations:
-    """The co-views and relations of an index directory, with the store's corrections. Thread-safe."""
-
-    def __init__(self, root: Path) -> None:
-        self.store = RelationStore(root)
-        self._found = follow_relations(root)
-        self._corrections = follow_documents(self.store)
-
-    @property
-    def value(self) -> Relations:
-        return self._found.value
-
-    @property
-    def corrections(self) -> Sequence[RelationCorrection]:
-        return self._corrections.value.documents
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """Reasons why there are no relations, or why their corrections are outdated."""
-        return (*self._found.notices, *self._corrections.notices)
-
-    def removed_substitutes(self, product_id: str) -> frozenset[str]:
-        """The products that the store says not to be chosen instead of one."""
-        kinds = (each for each in self.corrections if each.kind is RelationKind.SUBSTITUTE)
-        return removed_from(product_id, tuple(kinds))
-
-    def reload_if_changed(self) -> None:
-        self._found.reload_if_changed()
-        self._corrections.reload_if_changed()
-
-    def of(self, product_id: str) -> list[tuple[str, Relation]]:
-        """The relations of a product, corrected."""
-        return list(corrected(product_id, self.value.related(product_id), self.corrections))
+PageMaker = Callable[[Snapshot, tuple[str, ...], CompiledRules | None], Page]
+"""Creates a page from a snapshot, the failed stages and the rules that apply."""
+Answerer = Callable[[PageMaker, bool], Page]
+"""Calls a `PageMaker` as `SearchEngine` does for every page, with the store's rules or without rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -649,20 +694,36 @@ class EngineRelations(DocumentEditor[RelationCorrection]):
     """
 
     def __init__(
-        self,
-        served: ServedRelations,
-        answer: Answerer,
-        rules_for: Callable[[Snapshot, bool], CompiledRules | None],
-        check_open: Callable[[], None],
-        product: Callable[[str], Product],
-        snapshot: Callable[[], Snapshot],
+        self, root: Path, snapshot: Callable[[], Snapshot], answer: Answerer, product: Callable[[str], Product]
     ) -> None:
-        super().__init__(served.store, lambda _: served.reload_if_changed(), snapshot)
-        self._served = served
+        super().__init__(RelationStore(root), snapshot)
         self._answer = answer
-        self._rules_for = rules_for
-        self._check_open = check_open
         self._product = product
+        self._derived = follow_relations(root)
+        self._corrections = follow_documents(self.store)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return (*self._derived.notices, *self._corrections.notices)
+
+    def reload_if_changed(self, _snapshot: Snapshot) -> None:
+        self._derived.reload_if_changed()
+        self._corrections.reload_if_changed()
+
+    @property
+    def derived(self) -> Relations:
+        """The co-views and relations of the derived tables."""
+        return self._derived.value
+
+    @property
+    def corrections(self) -> Sequence[RelationCorrection]:
+        """The store's corrections that searches use."""
+        return self._corrections.value.documents
+
+    def removed_substitutes(self, product_id: str) -> frozenset[str]:
+        """The products that the store says not to be chosen instead of one."""
+        kinds = (each for each in self.corrections if each.kind is RelationKind.SUBSTITUTE)
+        return removed_from(product_id, tuple(kinds))
 
     def of(
         self, product_id: str, *, kind: str = GOES_WITH, size: int = 20, filters: str = "", rules: bool = True
@@ -675,28 +736,26 @@ class EngineRelations(DocumentEditor[RelationCorrection]):
             raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
         if kind not in RELATED_KINDS:
             raise QueryError(f"kind is {str(kind)[:40]!r}, it can be {', '.join(RELATED_KINDS)}")
-        self._check_open()
-        found = [each for each in self._served.of(product_id) if each[1].kind in RELATED_KINDS[kind]]
-        known = KnownRelations(found, removed_from(product_id, self._served.corrections), self._served.value)
+        relations = [each for each in self.show(product_id) if each[1].kind in RELATED_KINDS[kind]]
+        known = KnownRelations(relations, removed_from(product_id, self.corrections), self.derived)
 
-        def related(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            given = self._rules_for(snapshot, rules)
-            return related_products(snapshot, product_id, RELATED_KINDS[kind], (size, filters), lost, given, known)
+        def related(snapshot: Snapshot, lost: tuple[str, ...], rules: CompiledRules | None) -> Page:
+            return related_products(snapshot, product_id, RELATED_KINDS[kind], (size, filters), lost, rules, known)
 
-        return self._answer(related)
+        return self._answer(related, rules)
 
     def show(self, product_id: str) -> list[tuple[str, Relation]]:
         """All relations of a product with other products' ids, corrected, including products that rules hide, without
         those of related types."""
-        return self._served.of(product_id)
+        return list(corrected(product_id, self.derived.related(product_id), self.corrections))
 
     def list(self) -> tuple[RelationCorrection, ...]:
         """All corrections."""
-        return tuple(self._served.corrections)
+        return tuple(self.corrections)
 
     def of_product(self, product: str) -> Sequence[RelationCorrection]:
         """The corrections of a product, from either side."""
-        return [each for each in self._served.corrections if each.names(product)]
+        return [each for each in self.corrections if each.names(product)]
 
     def details(self, product: str = "", /) -> Mapping[str, object]:
         """The relations of a product, corrected, and the titles of the products that are named."""

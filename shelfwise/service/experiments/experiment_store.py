@@ -176,7 +176,7 @@ class EngineExperiments(DocumentEditor[Experiment]):
             keeps_value=True,
             interval=_RELOAD_SECONDS,
         )
-        super().__init__(store, lambda _: self.reload_if_changed(), snapshot)
+        super().__init__(store, snapshot)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -199,6 +199,6 @@ class EngineExperiments(DocumentEditor[Experiment]):
         stored, now = self._stored.current(), self._clock()
         return replace(stored, documents=tuple(each for each in stored.documents if each.runs(now)))
 
-    def reload_if_changed(self) -> None:
+    def reload_if_changed(self, _snapshot: Snapshot, /) -> None:
         """Loads changed experiments at once."""
         self._stored.reload_if_changed()

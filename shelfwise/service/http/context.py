@@ -258,8 +258,8 @@ class ServiceContext:
     def append(self, permit: Permit, plan: Plan) -> AppliedChanges:
         """Stores the live changes that a plan makes, and waits briefly until searches show them. With a key that has
         filters, the plan only finds products that pass them."""
-        stored = self.engine.append(plan, filters=combine_filters(permit.filters))
-        self.engine.wait_for(stored.sequence, _SHOWN_SECONDS)
+        stored = self.engine.live.append(plan, filters=combine_filters(permit.filters))
+        self.engine.live.wait_for(stored.sequence, _SHOWN_SECONDS)
         return stored
 
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:

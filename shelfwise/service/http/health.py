@@ -136,7 +136,7 @@ class WorkerNews:
         shared: SharedParts = self._app.state.shared
         shared.share_pressure()
         indexes: IndexRegistry[ServiceContext] = self._app.state.indexes
-        shown = {each.name: each.engine.live_sequence for each in indexes.opened}
+        shown = {each.name: each.engine.live.sequence for each in indexes.opened}
         self._group.publish(_SEQUENCES_NAME, msgspec.msgpack.encode(shown))
         if is_whole:
             self._group.publish(_METRICS_NAME, generate_latest(_own_metrics(self._app)))
@@ -173,7 +173,7 @@ class ServiceCollector(Collector):
             own = (manifest.version, ranker, manifest.encoder_name, version("shelfwise"))
             info.add_metric([*self._values(each), *own], 1)
         yield info
-        changed = {each: when for each in contexts if (when := each.engine.live_changed) is not None}
+        changed = {each: when for each in contexts if (when := each.engine.live.changed) is not None}
         if changed:
             text = "Time of the last live change, in seconds since 1970"
             yield self._gauges("shelfwise_live_changes_timestamp_seconds", text, changed)

@@ -72,7 +72,7 @@ def now_text() -> str:
 def published_task(context: ServiceContext, sequence: int = 0) -> int:
     """The id of a durable change: the number of the live change, or of the last one."""
     # Clients interpret 0 as a missing id.
-    return max(sequence or context.engine.live_sequence, 1)
+    return max(sequence or context.engine.live.sequence, 1)
 
 
 @router.get("/indexes/{index}/settings", summary="The settings")
@@ -143,7 +143,7 @@ def delete_by(context: Contextual, permit: MayWrite, stored: Stored, payload: Pa
     if strange := sorted(set(payload) - FILTERING):
         raise QueryError(f"{strange[0]} cannot select objects to delete; use {', '.join(sorted(FILTERING))}")
     # Only now are the attributes of objects that were just saved known.
-    context.engine.wait_for(context.engine.last_sequence, _SHOWN_SECONDS)
+    context.engine.live.wait_for(context.engine.live.last_sequence, _SHOWN_SECONDS)
     expression = FilterTranslator(AttributeCatalog(context.visible(permit).fields)).expression(
         parse_refinements(payload)
     )
@@ -175,11 +175,11 @@ def application_task(context: Contextual, _permit: MayWrite, task_id: TaskId) ->
 
 
 def _task_result(context: ServiceContext, task_id: int) -> TaskResult:
-    if task_id == 1 and not context.engine.last_sequence:
+    if task_id == 1 and not context.engine.live.last_sequence:
         return TaskResult("published")
-    if task_id <= context.engine.live_sequence and is_shown_by_all(context.shared.group, context.name, task_id):
+    if task_id <= context.engine.live.sequence and is_shown_by_all(context.shared.group, context.name, task_id):
         return TaskResult("published")
-    if task_id > context.engine.last_sequence:
+    if task_id > context.engine.live.last_sequence:
         raise UnknownTaskError(f"there is no task {task_id}")
     return TaskResult("notPublished", pending=True)
 

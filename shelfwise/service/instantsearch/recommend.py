@@ -183,7 +183,7 @@ class Recommender:
     def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
         # Visual similarity depends on the products alone, not on co-views: on their pictures, if they have some.
         mixed, where = request.model != "looking-similar", self._narrowed(request.filters)
-        if not mixed and self._engine.has_pictures:
+        if not mixed and self._engine.snapshot.pictures is not None:
             page = self._engine.similar(request.product_id, size=request.size, filters=where, by="looks")
             if page.hits:
                 return _ScoredProducts([(hit.product, hit.score) for hit in page.hits])

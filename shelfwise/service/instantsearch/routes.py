@@ -82,7 +82,7 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str
     """The hooks of a request with this permit, on the index or a replica of it."""
     is_private, permit = _is_private(request), narrowed(context, permit)
     running = context.engine.experiments.running()
-    explores = context.engine.exploration > 0
+    explores = context.engine.settings.ranker.exploration > 0
 
     def record_impressions(query_id: str, text: str, page: Page, shopper: str) -> None:
         if not is_private:

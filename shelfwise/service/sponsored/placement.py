@@ -30,12 +30,13 @@ from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.retrieval.text.product_types import type_synonyms
 from shelfwise.service.curation.document_store import day_of, to_microseconds, wall_clock
 from shelfwise.service.curation.exposure import DelayedCounts
-from shelfwise.service.engine.editors import DocumentEditor, ServedDocuments
-from shelfwise.service.engine.ranking import Ranking
-from shelfwise.service.engine.request import ResolvedRequest
+from shelfwise.service.engine.editors import CompiledEditor
+from shelfwise.service.engine.ranking import Ranking, Sponsor
+from shelfwise.service.engine.recommendations import SimilarSponsor
+from shelfwise.service.engine.request import STAGES, ResolvedRequest, SearchRequest
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.hot_reload import ReloadedFile
-from shelfwise.service.settings import SponsoredSettings
+from shelfwise.service.settings import Settings, SponsoredSettings
 from shelfwise.service.sponsored.auction import Award, Bid, award_places, bucket_of
 from shelfwise.service.sponsored.campaign import LOWEST_FLOOR, MICROS, Campaign, CampaignStore, to_micros
 from shelfwise.service.sponsored.ledger import (
@@ -123,46 +124,84 @@ class CompiledCampaigns:
         return any(bool(each) and each <= terms for each in queries) or (bool(types) and bool(types & named()))
 
 
-class SponsoredPlacement:
-    """The sponsored hits of an index directory's searches: follows campaigns and budgets, runs the auctions, counts
-    impressions and charges clicks. Thread-safe."""
+class EngineCampaigns(CompiledEditor[Campaign, CompiledCampaigns]):
+    """The sponsored campaigns of an engine's index, and their hits in searches: follows campaigns and budgets, runs the
+    auctions, counts impressions and charges clicks. Thread-safe.
+
+    >>> engine.campaigns.put([Campaign("drills", "acme", ("p1", "p2"), bid=0.40, daily_budget=20.0)], who="m7")
+    >>> engine.campaigns.ledger.entries("acme")
+    """
 
     def __init__(
-        self, root: Path, memory: Callable[[], QueryMemory], *, clock: Callable[[], datetime] = wall_clock
+        self,
+        root: Path,
+        snapshot: Callable[[], Snapshot],
+        memory: Callable[[], QueryMemory],
+        is_on: Callable[[], bool],
+        *,
+        clock: Callable[[], datetime] = wall_clock,
     ) -> None:
-        self.store, self.ledger = CampaignStore(root, clock=clock), Ledger(root, clock=clock)
-        self._served: ServedDocuments[Campaign, CompiledCampaigns] = ServedDocuments(
-            self.store, CompiledCampaigns, lambda _: ()
-        )
+        """`is_on` is the switch of sponsored hits."""
+        super().__init__(CampaignStore(root, clock=clock), snapshot, CompiledCampaigns)
+        self._ledger = Ledger(root, clock=clock)
         self._spending: ReloadedFile[Spending] = ReloadedFile(
-            self.ledger.path,
-            lambda _: self.ledger.spending(),
+            self._ledger.path,
+            lambda _: self._ledger.spending(),
             NO_SPENDING,
             "the spending of campaigns is outdated",
             keeps_value=True,
         )
         self._addresses = AddressPseudonyms(root / EVENTS_FOLDER)
         self._memory = memory
+        self._is_on = is_on
         self._clock = clock
         self._key = b""
         self._shown: DelayedCounts[Offer, int] = DelayedCounts(
-            self.ledger.add_shown, operator.add, "sponsored hits are not counted", clock
+            self._ledger.add_shown, operator.add, "sponsored hits are not counted", clock
         )
 
     @property
     def notices(self) -> tuple[str, ...]:
         """Reasons why campaigns or budgets are outdated, or why nothing is counted."""
-        return (*self._served.notices, *self._spending.notices, *self._shown.notices)
+        return (*super().notices, *self._spending.notices, *self._shown.notices)
 
-    def campaigns(self, snapshot: Snapshot) -> CompiledCampaigns:
-        """The campaigns for searches of a snapshot."""
-        return self._served.compiled(snapshot)
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """The products of campaigns that the serving version does not have, by campaign."""
+        return self.compiled(self._snapshot()).faults
+
+    @property
+    def spending(self) -> Spending:
+        """The spending of campaigns, and the click rates of sponsored hits."""
+        return self.ledger.spending()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The charges of clicks, with all impressions so far counted."""
+        self.flush()
+        return self._ledger
+
+    def details(self, _product: str = "", /) -> Mapping[str, object]:
+        """Whether searches have sponsored hits, and the state of each campaign by id."""
+        states = campaign_states(self.list(), self.spending, datetime.now(UTC))
+        return {"enabled": self._is_on(), "states": states}
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Loads changed campaigns and charges, and stores impressions."""
-        self._served.reload_if_changed(snapshot)
+        super().reload_if_changed(snapshot)
         self._spending.reload_if_changed()
         self._shown.write_if_due()
+
+    def sponsor(self, request: SearchRequest, snapshot: Snapshot, settings: Callable[[], Settings]) -> Sponsor | None:
+        """Places the sponsored hits of a search; None if it gets none."""
+        is_first = request.sponsored and request.page == 1 and request.size > 0
+        if not is_first or request.sort or request.stage not in STAGES[2:] or not self._is_on():
+            return None
+        return partial(self.place, snapshot, settings().sponsored)
+
+    def similar_sponsor(self, snapshot: Snapshot, settings: Callable[[], Settings]) -> SimilarSponsor | None:
+        """Places the sponsored hits shown with similar products; None if they are switched off."""
+        return partial(self.place_similar, snapshot, settings().sponsored) if self._is_on() else None
 
     def place(
         self,
@@ -175,7 +214,7 @@ class SponsoredPlacement:
     ) -> tuple[SponsoredHit, ...]:
         """The sponsored hits of a search, by an auction among the eligible products that no rule buries; `least` is the
         cosine below which nothing in the store's catalog fits a query."""
-        campaigns = self._served.compiled(snapshot)
+        campaigns = self.compiled(snapshot)
         is_empty = not ranking.total or ranking.nothing_fits or request.unavailable
         # While the last word may be incomplete, the meaning of the query is not known.
         texts = [each.text for each in request.begun]
@@ -194,7 +233,7 @@ class SponsoredPlacement:
     ) -> tuple[SponsoredHit, ...]:
         """The sponsored hits shown with products similar to the one at `row`, by an auction among those in `nearest`
         that have its type, are available, are at least as similar as `least` (a cosine) and reach every floor."""
-        campaigns, background = self._served.compiled(snapshot), snapshot.manifest.background
+        campaigns, background = self.compiled(snapshot), snapshot.manifest.background
         names = [*map(snapshot.products.id_of, nearest.rows.tolist())] if campaigns.of_product else []
         similarity = background.standardise(nearest.scores.astype(np.float64))
         floor, kind = settings.floor, snapshot.types.name_of(row)
@@ -231,7 +270,7 @@ class SponsoredPlacement:
         withheld = self._withheld(spending, now)
         if query_subject(text_hash(seed)) in withheld:
             return ()
-        of_product = self._served.compiled(snapshot).of_product
+        of_product = self.compiled(snapshot).of_product
         chances = spending.rates.probabilities(ratios)
         bids, of_bid = [], []
         for at, product in enumerate(found.ids):
@@ -303,9 +342,9 @@ class SponsoredPlacement:
         self._key = self._key or (self.store.ensure_key() if self.store.path.exists() else b"")
         if self._key:
             self.flush()  # so that a click is never stored before its impression
-            self._served.reload_if_changed(snapshot)
-            campaigns = self._served.compiled(snapshot).by_id
-            self.ledger.charge(clicks, campaigns, self._key)
+            super().reload_if_changed(snapshot)
+            campaigns = self.compiled(snapshot).by_id
+            self._ledger.charge(clicks, campaigns, self._key)
             self._spending.reload_if_changed()
 
     def flush(self) -> None:
@@ -361,48 +400,6 @@ def _have_all_words(snapshot: Snapshot, request: ResolvedRequest, rows: Rows) ->
         found = snapshot.keyword.score(ordered, (replace(group, expansions=()),))
         has_all &= np.isin(rows, found.rows[found.scores > 0])
     return has_all
-
-
-class EngineCampaigns(DocumentEditor[Campaign]):
-    """The sponsored campaigns of an engine's index, and their ledger; searches of this engine follow a change when its
-    method returns, those of others within a second.
-
-    >>> engine.campaigns.put([Campaign("drills", "acme", ("p1", "p2"), bid=0.40, daily_budget=20.0)], who="m7")
-    >>> engine.campaigns.ledger.entries("acme")
-    """
-
-    def __init__(
-        self, placement: SponsoredPlacement, snapshot: Callable[[], Snapshot], is_enabled: Callable[[], bool]
-    ) -> None:
-        """`is_enabled` tells whether searches have sponsored hits."""
-        super().__init__(placement.store, placement.reload_if_changed, snapshot)
-        self._placement = placement
-        self._is_enabled = is_enabled
-
-    @property
-    def faults(self) -> Mapping[str, str]:
-        """The products of campaigns that the serving version does not have, by campaign."""
-        return self._placement.campaigns(self._snapshot()).faults
-
-    @property
-    def spending(self) -> Spending:
-        """The spending of campaigns, and the click rates of sponsored hits."""
-        return self.ledger.spending()
-
-    @property
-    def ledger(self) -> Ledger:
-        """The charges of clicks, with all impressions so far counted."""
-        self._placement.flush()
-        return self._placement.ledger
-
-    def details(self, _product: str = "", /) -> Mapping[str, object]:
-        """Whether searches have sponsored hits, and the state of each campaign by id."""
-        states = campaign_states(self.list(), self.spending, datetime.now(UTC))
-        return {"enabled": self._is_enabled(), "states": states}
-
-    def issue(self, query_id: str, hits: Sequence[SponsoredHit]) -> tuple[str, ...]:
-        """The query ids of the sponsored hits of an answer, to be sent with clicks on them."""
-        return self._placement.issue(query_id, hits)
 
 
 def is_sponsored_click(kind: str, query_id: str) -> bool:

@@ -105,7 +105,7 @@ async def facts(context: Contextual, request: Request) -> Response:
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products, hidden)
     look: StoreLook = state.look
     return tagged_response(
-        request, StoreFacts(key, facets, sorts, look.facts, look.pictures, context.engine.has_pictures)
+        request, StoreFacts(key, facets, sorts, look.facts, look.pictures, context.engine.snapshot.pictures is not None)
     )
 
 

@@ -18,6 +18,7 @@ from shelfwise.retrieval.text.highlight import MOST_HITS, HighlightedFields, Mat
 from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from shelfwise.service.engine.request import MAX_TEXT, SearchRequest
 from shelfwise.service.engine.search import parse_sort
+from shelfwise.service.engine.snapshot import siblings_of
 from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.experiments.assignment import ShopperSearch, answer_search
 from shelfwise.service.http.auth import Permit, Scope, combine_filters
@@ -176,8 +177,8 @@ def product(
     """A product; 304 if its ETag matches If-None-Match."""
     returned = context.returned_fields(permit, fields)
     found = context.engine.product(product_id, filters=combine_filters(permit.filters))
-    types = context.engine.product_types(product_id)
-    siblings = context.engine.siblings(product_id, filters=combine_filters(permit.filters))
+    types = context.engine.rules.product_types(product_id)
+    siblings = siblings_of(context.engine.snapshot, product_id, combine_filters(permit.filters))
     shown = returned.select(context.shown(permit, found))
     return tagged_response(request, ProductResponse(shown, types, siblings))
 

@@ -333,7 +333,7 @@ def start_task(context: Contextual, _permit: MayAdminister, body: TaskBody) -> R
     if isinstance(body, RebuildBody):
         feed_paths(body.feeds, context.feeds())
     if isinstance(body, ForgetBody):
-        arguments = {"pseudonyms": context.engine.pseudonyms_of(body.shopper)}
+        arguments = {"pseudonyms": context.engine.recorder.pseudonyms_of(body.shopper)}
     added = context.tasks.add(body.kind, arguments)
     response = json_response(added, 202)
     response.headers["Location"] = f"{context.path}/tasks/{added.id}"

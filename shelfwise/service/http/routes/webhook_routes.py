@@ -92,7 +92,7 @@ def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "")
     _check_topic("X-Shopify-Topic", x_shopify_topic, _SHOPIFY)
     sent = _decode(body)
     # Products are found by their Shopify number, which becomes a field once searches show a product that has one.
-    context.engine.wait_for(context.engine.last_sequence, _SHOWN_SECONDS)
+    context.engine.live.wait_for(context.engine.live.last_sequence, _SHOWN_SECONDS)
     name = f"shopify {sent['id']}"
     if x_shopify_topic == "products/delete":
         _note_deletion(context, name, sent)

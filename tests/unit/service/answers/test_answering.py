@@ -8,6 +8,7 @@ from shelfwise.retrieval.errors import QueryError, UnknownProductError
 from shelfwise.retrieval.records import Product
 from shelfwise.service.answers.answering import AnswerStatus, QuestionSubject
 from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.snapshot import siblings_of
 
 KEYPAD = "Kordant KD77X Numeric Keypad, Intel E8500, 18 full size keys, Black"
 COLOURS = [(size, colour) for size in ("1-Person", "2-Person") for colour in ("Blue", "Red", "Black")]
@@ -57,7 +58,7 @@ def products_with(engine: SearchEngine, *names: str) -> Product:
 def test_a_product_is_named_by_its_title_and_the_next_question_keeps_it(engine: SearchEngine) -> None:
     product = products_with(engine, "voltage_v")
     first = engine.answer(f"How much is the {product.title}?")
-    assert first.about.product_id in (product.id, *engine.siblings(product.id))
+    assert first.about.product_id in (product.id, *siblings_of(engine.snapshot, product.id))
     second = engine.answer("And what voltage is it?", about=first.about)
     assert second.about == first.about
     assert second.quotes[0].field == "attributes.voltage_v"
@@ -221,7 +222,7 @@ def test_the_first_of_a_type_is_found_by_the_field_that_a_superlative_names(engi
     prices = [float(quote.text.split()[1]) for quote in engine.answer("which drill is the cheapest?").quotes]
     assert prices == sorted(prices)
     drills = engine.search("drill", size=100).hits
-    types = {hit.product.id: engine.product_types(hit.product.id).name for hit in drills}
+    types = {hit.product.id: engine.rules.product_types(hit.product.id).name for hit in drills}
     of_type = [hit.product.price for hit in drills if types[hit.product.id].casefold().endswith("drill")]
     assert prices[0] <= min(price for price in of_type if price is not None)
 

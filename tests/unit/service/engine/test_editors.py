@@ -127,7 +127,7 @@ def test_classify_rule_gives_a_product_its_type_until_it_is_removed(live: Search
 
     before = first(live)
     assert "odd" not in before
-    assert live.product_types("odd") == TypeNames(by_title="kettle")
+    assert live.rules.product_types("odd") == TypeNames(by_title="kettle")
     rules = [Rule("kettle", (Classify("drill", ("odd",)),))]
     preview = live.rules.preview("drill", rules, stage="merged")
     shown = next(move for move in (*preview.moved, *preview.gained) if move.product == "odd")
@@ -135,7 +135,7 @@ def test_classify_rule_gives_a_product_its_type_until_it_is_removed(live: Search
     assert first(live) == before
     live.rules.put(rules)
     assert first(live) == ["odd", "odd"]
-    assert live.product_types("odd") == TypeNames(by_rule="drill")
+    assert live.rules.product_types("odd") == TypeNames(by_rule="drill")
     assert live.search("drill").rules == ()
     assert "odd" not in ids(live.search("drill", size=1, stage="merged", rules=False))
     with SearchEngine.open(root) as opened:
@@ -156,7 +156,7 @@ def test_classify_rule_adds_a_type_for_products_that_pass_its_filter(live: Searc
     assert found.product_type == "washing machine"
     live.patch("w2", **{"attributes.load": "top"})
     assert ids(live.search("washing machine", sort="price")) == ["w1"]
-    assert live.product_types("w2").by_rule == ""
+    assert live.rules.product_types("w2").by_rule == ""
 
 
 def test_similar_products_respect_hide_rules(live: SearchEngine) -> None:

@@ -326,10 +326,10 @@ def test_nearly_all_strings_of_random_letters_have_no_hits(engine: SearchEngine)
 
 def test_a_hit_shows_the_type_of_its_product(engine: SearchEngine) -> None:
     for hit in (*engine.search("cordless drill").hits, *engine.search("").hits, *engine.search("asdfqwzx").nearest):
-        assert hit.product_type == engine.product_types(hit.product.id).name
+        assert hit.product_type == engine.rules.product_types(hit.product.id).name
     assert "drill" in engine.search("cordless drill").hits[0].product_type
     with pytest.raises(UnknownProductError):
-        engine.product_types("nosuch")
+        engine.rules.product_types("nosuch")
 
 
 @given(text=st.text(max_size=60))

@@ -56,7 +56,7 @@ class TestPatch:
     def test_patched_price_encodes_nothing(self, live: SearchEngine) -> None:
         product = live.snapshot.products[7]
         live.close()
-        store = Store(live._store.root)
+        store = Store(live.root)
         connection = Connection(store)
         with SearchEngine(store, open_snapshot(store, connection, encoder=BrokenEncoder(live)), connection) as broken:
             assert broken.patch(product.id, price=1.0).products == 1
@@ -84,7 +84,7 @@ class TestPatch:
         with pytest.raises(ChangeError, match="prize"):
             live.patch(product.id, prize=1.0)
         assert live.product(product.id) == product
-        assert Journal(live._store.root).last() == 0
+        assert Journal(live.root).last() == 0
 
 
 def test_durable_change_succeeds_if_it_cannot_be_applied_yet(live: SearchEngine) -> None:

@@ -161,7 +161,7 @@ def test_live_change_of_a_picture_hides_it_until_the_next_rebuild(root: Path, tm
 
 
 def test_index_without_pictures_says_so(engine: SearchEngine) -> None:
-    assert not engine.has_pictures
+    assert engine.snapshot.pictures is None
     with pytest.raises(QueryError, match="shelfwise rebuild INDEX FEED --pictures MODEL"):
         engine.search_by_picture(STRIPED_RED_SHIRT)
 
@@ -173,7 +173,7 @@ def test_damaged_model_of_pictures_leaves_the_rest(root: Path, tmp_path: Path) -
     (copy / "encoders" / info.encoder / "model" / "model.safetensors").write_bytes(b"lost")
     with SearchEngine.open(copy, follow=False) as engine:
         assert engine.search("t-shirt").hits
-        assert not engine.has_pictures
+        assert engine.snapshot.pictures is None
         assert "pictures are not searched" in engine.notices[0]
 
 

@@ -307,7 +307,7 @@ def test_places_by_text_are_those_of_the_arrays_with_a_filter_too(
 
 @pytest.mark.parametrize("rows", [[3, 40, 17], [*range(20, 95), 3, 40, 17]])
 def test_tower_scores_equal_its_arrays(live: SearchEngine, tower: UserTower, rows: list[int]) -> None:
-    assert live.user_tower == "tower-0001"
+    assert live.recommender.user_tower == "tower-0001"
     acts = acts_on(live, *rows)
     times = [act.at.timestamp() for act in acts if act.at]
     kinds = [[1] * len(rows)]
@@ -453,10 +453,10 @@ def test_most_chosen_products_are_first_if_training_chose_popularity(
 def test_new_tower_is_loaded_during_searches(live: SearchEngine, root: Path, tower: UserTower) -> None:
     publish(root, live.snapshot, tower, reasons=("not better",))
     live.reload_if_changed()
-    assert live.user_tower == "tower-0001"
+    assert live.recommender.user_tower == "tower-0001"
     publish(root, live.snapshot, tower)
     live.reload_if_changed()
-    assert (live.user_tower, live.notices) == ("tower-0003", ())
+    assert (live.recommender.user_tower, live.notices) == ("tower-0003", ())
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_other_encoder_and_damaged_report_are_reported(
     if report:
         (folder / "report.json").write_text(report)
     live.reload_if_changed()
-    assert live.user_tower == ""
+    assert live.recommender.user_tower == ""
     assert any(all(each in notice for each in message) for notice in live.notices)
     acts = acts_on(live, 3)
     assert ids(live.recommend(acts, size=5)) == ids(live.similar(acts[0].product_id, size=5))

@@ -285,14 +285,14 @@ def test_without_keys_only_what_a_shopper_needs_is_open(store: SearchEngine, hea
     """Regression: behind a proxy that changes no header, every caller was taken for this machine, and administered."""
     app = create_app(store, ServiceSettings())
     app.state.shared.token.ensure()
-    before = store.live_sequence
+    before = store.live.sequence
     found = statuses_of_operations(TestClient(app, "http://search.example", client=("127.0.0.1", 50_000)), headers)
     assert len(found) > 90
     hidden = {each.path for each in app.routes if isinstance(each, APIRoute) and not each.include_in_schema}
     assert {each for each in hidden if each.startswith(("/v1/", "/1/"))} == {"/v1/openapi.json"}
     signed = {name for name in found if "/webhooks/" in name}
     assert {name for name, status in found.items() if status != 401} - signed == OPEN
-    assert store.live_sequence == before
+    assert store.live.sequence == before
 
 
 def test_the_token_opens_every_operation_with_or_without_keys(guarded: TestClient, keys: KeyFile) -> None:

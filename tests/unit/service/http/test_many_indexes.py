@@ -144,7 +144,7 @@ def test_writes_of_a_batch_go_to_their_indexes(client: TestClient, whole: dict[s
     assert answer.json()["taskID"].keys() == {"shop-a", "shop-b"}
     for name, other in (("shop-a", "shop-b"), ("shop-b", "shop-a")):
         engine = client.app.state.indexes.opened[name == "shop-b"].engine  # type: ignore[attr-defined]
-        assert engine.wait_for(answer.json()["taskID"][name], 60)
+        assert engine.live.wait_for(answer.json()["taskID"][name], 60)
         assert client.get(f"/1/indexes/{name}/new-{name}", headers=whole).status_code == 200
         assert client.get(f"/1/indexes/{name}/new-{other}", headers=whole).status_code == 404
 
@@ -318,7 +318,7 @@ def test_a_write_to_an_index_that_does_not_exist_makes_one(
     task = answer.json()["taskID"]
     indexes = client.app.state.indexes  # type: ignore[attr-defined]
     with indexes.use("new-articles") as context, indexes.use("shop-a") as other:
-        assert context.engine.wait_for(task, 60)
+        assert context.engine.live.wait_for(task, 60)
         assert context.engine.snapshot.encoder is other.engine.snapshot.encoder
     assert client.get(f"/1/indexes/new-articles/task/{task}", headers=writer).json()["status"] == "published"
     found = client.post("/1/indexes/new-articles/query", json={"query": "drill"}, headers=writer).json()

@@ -176,9 +176,9 @@ def test_batch_is_one_durable_change(served: TestClient, live: SearchEngine, roo
     assert served.get(f"{INDEX}/task/{task}").json()["status"] == "published"
     assert (root / "live.log").stat().st_size > size
     requests.append({"action": "addObject", "body": {"objectID": "bad"}})
-    before = live.last_sequence
+    before = live.live.last_sequence
     assert served.post(f"{INDEX}/batch", json={"requests": requests[-2:]}).status_code == 400
-    assert live.last_sequence == before
+    assert live.live.last_sequence == before
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as other:
         assert other.product("n29").title == "Lamp 29"
 
@@ -193,7 +193,7 @@ def test_write_does_not_wait_for_the_encoder(
         "action": "partialUpdateObject",
         "body": {"objectID": "n1", "stock": {"_operation": "Increment", "value": 5}},
     }
-    with live._version._swap:  # held by the thread that encodes
+    with live.live._swap:  # held by the thread that encodes
         tasks = [
             served.post(f"{INDEX}/batch", json={"requests": each}).json()["taskID"] for each in (lamps, [one_more])
         ]
@@ -206,7 +206,7 @@ def test_write_does_not_wait_for_the_encoder(
     assert within(60, lambda: served.get(f"{INDEX}/task/{tasks[-1]}").json()["status"] == "published")
     assert served.get(f"{INDEX}/n0").status_code == 404
     assert served.get(f"{INDEX}/n1").json()["stock"] == 1 + 5
-    with live._version._swap:
+    with live.live._swap:
         served.post(f"{INDEX}/n3/partial", json={"name": "Lamp", "stock": 3})
         cleared = served.post(f"{INDEX}/clear").json()["taskID"]
     assert within(60, lambda: served.get(f"{INDEX}/task/{cleared}").json()["status"] == "published")

@@ -129,7 +129,7 @@ def test_similar_products_have_advertisements_of_their_type_and_stay_as_they_are
     assert replace(page, sponsored=()) == plain
     (hit,) = page.sponsored
     assert hit.product.id in near
-    assert engine.product_types(hit.product.id).by_title == engine.product_types(product).by_title
+    assert engine.rules.product_types(hit.product.id).by_title == engine.rules.product_types(product).by_title
     last = min(hit.stages["dense"].score for hit in plain.hits)
     assert engine.snapshot.manifest.background.standardise(np.array(last)) <= hit.relevance
     for values in ({"queries": ("drill",)}, {"types": ("garden hose",)}, {"floor": hit.relevance + 9}):

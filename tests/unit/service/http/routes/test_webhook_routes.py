@@ -102,7 +102,7 @@ def send(vendor: str, receiver: TestClient, topic: str, sent: object, *, waits: 
     headers = {topic_header: topic, signature_header: signature(body)}
     answer = receiver.post(f"/v1/webhooks/{vendor}", content=body, headers=headers)
     if waits and answer.is_success:
-        assert receiver.app.state.indexes.opened[0].engine.wait_for(answer.json()["sequence"], 60)  # type: ignore[attr-defined]
+        assert receiver.app.state.indexes.opened[0].engine.live.wait_for(answer.json()["sequence"], 60)  # type: ignore[attr-defined]
     return answer
 
 
