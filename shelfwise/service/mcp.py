@@ -33,8 +33,9 @@ from pydantic import Field, ValidationError
 
 from shelfwise.retrieval.errors import ShelfwiseError
 from shelfwise.retrieval.records import Choice, Facet, Hit, Page, Product
-from shelfwise.service.answers.answering import Answer, QuestionSubject
+from shelfwise.service.answers.answering import Answer
 from shelfwise.service.answers.questions import load_questions
+from shelfwise.service.answers.subjects import QuestionSubject
 from shelfwise.service.curation.relevance import without_fields
 from shelfwise.service.http.errors import to_request_error
 from shelfwise.service.http.schemas import Name, ProductId, RecommendBody, RelatedKind, RequestBody, encode

@@ -1,22 +1,30 @@
-"""The documents of a keyword index, in a compressed file from which every backend is filled.
+"""The documents of a keyword index, in a compressed file from which every backend is filled, and their places.
 
 The next version copies the lines of unchanged products, so their texts are not analysed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
 import msgspec
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.filters.places import Area, distances
 from shelfwise.retrieval.filters.schema import FieldCatalog
-from shelfwise.retrieval.index.keyword import KeywordDocument
+from shelfwise.retrieval.index.keyword import KeywordDocument, Rows
+from shelfwise.retrieval.index.vectors import places_of
+from shelfwise.retrieval.records import Place
+from shelfwise.retrieval.store.files import load_array
 
 LINES_FILE = "lines.zst"
+PLACES_FILE = "places.npy"
 _LEVEL = 1
 _LENGTH_BYTES = 4
 _BLOCK_BYTES = 1 << 17
@@ -171,3 +179,48 @@ def _line_at(unread: bytes, start: int) -> bytes:
 
 encode_line = msgspec.msgpack.Encoder().encode
 decode_line = msgspec.msgpack.Decoder(KeywordLine).decode
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaceColumns:
+    """The places of products. `table` (m, 3) has a row, a latitude and a longitude; a product may have several."""
+
+    table: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, places: Iterable[tuple[int, Sequence[tuple[float, float]]]]) -> PlaceColumns:
+        """The columns of rows, given with the latitudes and longitudes of their places."""
+        lines = [(row, lat, lng) for row, each in places for lat, lng in each]
+        return cls(np.array(lines, np.float64).reshape(-1, 3))
+
+    @classmethod
+    def load(cls, folder: Path) -> PlaceColumns:
+        """The columns in an index's folder; raises StoreDamagedError."""
+        table = load_array(folder / PLACES_FILE, mapped=True)
+        if table.ndim != 2 or table.shape[1] != 3 or table.dtype != np.float64:
+            message = f"{folder / PLACES_FILE} has {table.dtype}{table.shape}, not places; rebuild the index"
+            raise StoreDamagedError(message)
+        return cls(table)
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / PLACES_FILE, self.table)
+
+    def replace(self, rows: Iterable[int], others: PlaceColumns) -> PlaceColumns:
+        """These columns, with the places of some rows replaced by those of `others`."""
+        is_replaced = np.isin(self.table[:, 0], list(rows))
+        if not is_replaced.any() and not len(others.table):
+            return self
+        return PlaceColumns(np.concatenate([self.table[~is_replaced], others.table]))
+
+    def rows(self, area: Area | None = None) -> Rows:
+        """The rows with a place, ascending; with `area`, the rows with a place in it."""
+        row, lat, lng = self.table.T
+        return np.unique(row if area is None else row[area.contains(lat, lng)]).astype(np.int64)
+
+    def distances(self, rows: Rows, place: Place) -> NDArray[np.float64]:
+        """The distance (n,) in metres from a place to the nearest place of each row; NaN for a row without places."""
+        found = np.full(len(rows), np.inf)
+        row, lat, lng = self.table.T
+        at = places_of(row.astype(np.int64), rows)
+        np.minimum.at(found, at[at >= 0], distances(place, lat, lng)[at >= 0])
+        return np.where(np.isinf(found), np.nan, found)

@@ -68,13 +68,14 @@ from shelfwise.retrieval.index.keyword import (
 )
 from shelfwise.retrieval.index.keyword_documents import (
     LINES_FILE,
+    PLACES_FILE,
     KeywordBuilder,
     KeywordLine,
+    PlaceColumns,
     decode_line,
     keyword_line,
     read_lines,
 )
-from shelfwise.retrieval.index.place_columns import PLACES_FILE, PlaceColumns
 from shelfwise.retrieval.index.vectors import rows_now
 from shelfwise.retrieval.records import Facet
 from shelfwise.retrieval.store.files import load_array

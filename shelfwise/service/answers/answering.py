@@ -8,19 +8,15 @@ entries about the whole store.
 from __future__ import annotations
 
 import re
-import time
-from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
+from pathlib import Path
 
-from shelfwise.retrieval.errors import QueryError
-from shelfwise.retrieval.filters.conditions import AllOf, Condition
-from shelfwise.retrieval.index.keyword import Selection
+from shelfwise.retrieval.errors import QueryError, UnknownProductError
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.text.analysis import fold, identifier_key, word_term
-from shelfwise.retrieval.text.product_types import MOST_WORDS
+from shelfwise.retrieval.text.analysis import word_term
 from shelfwise.service.answers.facts import (
     Fact,
     FactMatch,
@@ -35,7 +31,7 @@ from shelfwise.service.answers.facts import (
     sentences_of,
     title_has,
 )
-from shelfwise.service.answers.faq import CompiledFaq, FaqMatch
+from shelfwise.service.answers.faq import FaqMatch
 from shelfwise.service.answers.questions import (
     MOST_CHARACTERS,
     Question,
@@ -43,24 +39,30 @@ from shelfwise.service.answers.questions import (
     Superlative,
     Word,
     concept_terms,
-    content_terms,
     has_count,
     is_advice,
     is_follow_up,
     is_question,
-    measured_places,
     named_fields,
     of_last_word,
     parse_question,
-    split_words,
 )
-from shelfwise.service.curation.rule_matching import CompiledRules
-from shelfwise.service.engine.snapshot import Snapshot, condition_of, row_of
+from shelfwise.service.answers.subjects import (
+    CANDIDATES,
+    NamedSubject,
+    QuestionSubject,
+    Sources,
+    question_condition,
+    searched_terms,
+    subject_of,
+    terms_of,
+    title_terms,
+)
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.events.popular_queries import read_popular_queries
 
-_CANDIDATES, _READ, _READ_OF_TYPE = 30, 30, 40
-"""Limits: candidate products found by a question's words, candidates read, and products of a type read."""
-_OF_TYPE = 200
-"""Number of keyword hits that are examined for products of a type."""
+_READ_OF_TYPE = 40
+"""Number of products of a type that are read."""
 _MOST_QUOTES = 3
 _MOST_RELATED = 4
 
@@ -73,16 +75,6 @@ class AnswerStatus(StrEnum):
     """No text of the store answers the question."""
     NO_QUESTION = "no_question"
     """The text is a search, not a question."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionSubject:
-    """The subject of a question: a product or a type of product; all fields are empty for the whole store."""
-
-    product_id: str = ""
-    product_type: str = ""
-    title: str = ""
-    """Title of the product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,30 +146,6 @@ class Thresholds:
 THRESHOLDS = Thresholds()
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The texts of one engine that answer questions."""
-
-    snapshot: Snapshot
-    faq: CompiledFaq
-    rules: CompiledRules | None = None
-    filters: str = ""
-    """Filter of the request; products that do not pass it are treated as missing."""
-    hidden: Collection[str] = ()
-    """Names of fields that are never quoted."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """A product or type that a question names, and the question without it."""
-
-    subject: QuestionSubject
-    row: int | None
-    rest: str
-    rows: tuple[int, ...] = ()
-    """Rows of the products of the type, best first."""
-
-
 def answer_question(
     sources: Sources, text: str, product_id: str | None = None, about: QuestionSubject | None = None
 ) -> Answer:
@@ -194,7 +162,7 @@ def answer_question(
     is_search = product_id is None and not (is_question(text) or (is_about and is_follow_up(text)))
     if is_search and not named_fields(text):
         return no_question
-    named = _subject_of(sources, text, product_id, about)
+    named = subject_of(sources, text, product_id, about)
     question = parse_question(named.rest)
     # "Is it waterproof backpack" asks nothing of backpacks; "weight of the X hammer" asks something of a product.
     has_content = question.words or question.bound or question.superlative or question.comparative
@@ -245,242 +213,6 @@ def _validate(text: str, about: QuestionSubject | None) -> None:
         raise QueryError(f"the question has {len(text):,} characters, at most {MOST_CHARACTERS:,} are answered")
     if about is not None and not isinstance(about, QuestionSubject):
         raise QueryError(f"about is {type(about).__name__}, it must be a QuestionSubject")
-
-
-def _subject_of(sources: Sources, text: str, product_id: str | None, about: QuestionSubject | None) -> _Named:
-    snapshot = sources.snapshot
-    if product_id is not None:
-        row = row_of(snapshot, product_id, sources.filters)
-        product = snapshot.products[row]
-        title = _title_terms(product)
-        _, terms, rest = _mention(text, title)
-        # Some words of the title may be the question itself: "is it noise cancelling".
-        rest = rest if _share(terms, title) >= _MOST_OF_TITLE else text
-        return _Named(QuestionSubject(product_id, title=product.title), row, rest)
-    named = _find_named(sources, text)
-    if about is None or not (about.product_id or about.product_type):
-        return named
-    keeps = not (named.subject.product_id or named.subject.product_type)
-    if named.subject.product_type and parse_question(text).refers:
-        keeps = True
-    if not keeps:
-        return named
-    if about.product_id:
-        row = row_of(snapshot, about.product_id, sources.filters)
-        return _Named(QuestionSubject(about.product_id, title=snapshot.products[row].title), row, text)
-    rows = _rows_of_type(sources, about.product_type)
-    return _Named(QuestionSubject(product_type=about.product_type), None, text, rows)
-
-
-# Which product or type a question names.
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    start: int
-    end: int
-    term: str
-
-
-def _tokens(folded: str) -> list[_Token]:
-    found, at = [], 0
-    for word in split_words(folded):
-        start = folded.find(word, at)
-        at = start + len(word)
-        found.append(_Token(start, at, word_term(word)))
-    return found
-
-
-def _title_terms(product: Product) -> frozenset[str]:
-    return _terms_of(f"{product.title} {product.brand}")
-
-
-@lru_cache(maxsize=2**12)
-def _terms_of(text: str) -> frozenset[str]:
-    return frozenset(word_term(word) for word in split_words(fold(text)))
-
-
-_MEASURE = 0.5
-"""The weight of a word of a quantity, which a title shares with many."""
-_GAP = 1.0
-"""Cost of a word within a mention that the title lacks."""
-
-
-def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], str]:
-    """The part of a text that mentions a title: its weight, its terms, and the text with "it" in its place.
-
-    The mention is the span with the highest sum, where words of the title gain and others cost (Bentley 1984,
-    Programming Pearls: Algorithm Design Techniques). Words at its ends that occur in it again are removed: in "which
-    case has the drill with case" only the last "case" belongs to the title.
-    """
-    folded = fold(text)
-    best, total, first = (0.0, 0, 0), 0.0, 0
-    tokens = _tokens(folded)
-    measured = measured_places(folded)
-    for at, token in enumerate(tokens):
-        # "16 GB" is of many products.
-        weight = min(_weight(token.term), _MEASURE) if token.start in measured else _weight(token.term)
-        gain = weight if token.term in title else -_GAP
-        if total <= 0:
-            total, first = 0.0, at
-        total += gain
-        if total > best[0]:
-            best = (total, first, at + 1)
-    weight, start, end = best
-    if weight < _LEAST_MENTION:
-        return 0.0, frozenset(), text
-    start, end = _trimmed([token.term for token in tokens], start, end, title)
-    terms = frozenset(token.term for token in tokens[start:end] if token.term in title)
-    rest = f"{folded[: tokens[start].start]} it {folded[tokens[end - 1].end :]}"
-    return weight, terms, rest
-
-
-_LEAST_MENTION = 1.5
-
-
-def _trimmed(terms: Sequence[str], start: int, end: int, title: Collection[str]) -> tuple[int, int]:
-    """The span without repeated title words and other words at its ends; the shorter one of two ways to trim it."""
-
-    def is_needless(at: int, first: int, last: int) -> bool:
-        return last - first > 1 and (terms[at] not in title or terms[first:last].count(terms[at]) > 1)
-
-    found = []
-    for sides in ("left right", "right left"):
-        first, last = start, end
-        for side in sides.split():
-            while is_needless(first if side == "left" else last - 1, first, last):
-                first, last = (first + 1, last) if side == "left" else (first, last - 1)
-        found.append((first, last))
-    return min(found, key=lambda span: span[1] - span[0])
-
-
-_CODE = re.compile(r"(?=.*[a-z])(?=.*[0-9].*[0-9])[a-z0-9-]{5,}")
-"""A model's name, such as "kh4827"."""
-
-
-def _weight(term: str) -> float:
-    """The weight of a term in a mention; numbers and codes weigh more because they distinguish products."""
-    if any(character.isdigit() for character in term):
-        return 3.0 if _CODE.fullmatch(term) else 2.0
-    return 0.3 if len(term) < 2 and term.isascii() else 1.0
-
-
-def _share(terms: Collection[str], title: Collection[str]) -> float:
-    """The share of a title's weight that some of its terms have."""
-    return sum(map(_weight, terms)) / (sum(map(_weight, title)) or 1.0)
-
-
-def _find_named(sources: Sources, text: str) -> _Named:
-    snapshot = sources.snapshot
-    folded = fold(text)
-    where = _condition(sources, text)
-    by_code = _find_code(snapshot, text, where)
-    coded = " ".join(word for word in split_words(folded) if _CODE.fullmatch(word))
-    for words in filter(None, (_searched(folded), coded)):
-        rows = snapshot.keyword.search(snapshot.analyzer.groups(words), _CANDIDATES, where).rows.tolist()
-        if rows:
-            break
-    found: list[tuple[float, float, int, Product, str, frozenset[str]]] = []
-    for row in rows[:_READ]:
-        product = snapshot.products[row]
-        title = _title_terms(product)
-        weight, terms, rest = _mention(text, title)
-        if weight:
-            found.append((weight, _share(terms, title), row, product, rest, terms))
-    shares = Counter(term for each in found for term in each[5])
-    # "Moisturizer" is in many titles, the name of a series in few.
-    rarity = {each[2]: sum(1 / shares[term] for term in each[5]) for each in found}
-    best = max(found, key=lambda each: (each[0], each[1] >= _MOST_OF_TITLE and each[1], rarity[each[2]]), default=None)
-    # Titles can contain codes of parts, such as a processor's.
-    if by_code and (best is None or best[0] <= by_code[0] or best[1] < _MOST_OF_TITLE):
-        return by_code[1]
-    product_type = _named_type(snapshot, folded)
-    if best:
-        # If this many products share the question's words, it names a type or a brand, not one product.
-        tied = [each[3] for each in found if each[0] >= best[0] and 2 * rarity[each[2]] > rarity[best[2]]]
-        others, title = len(tied), _title_terms(best[3])
-        # The variants of a product have nearly the same title.
-        are_variants = all(len(title & _title_terms(each)) >= _SAME * len(title | _title_terms(each)) for each in tied)
-        most = _VARIANTS if are_variants or any(map(_CODE.fullmatch, best[5])) else _FEW
-        distinct = others <= most and best[0] >= _LEAST_NAMED
-        if product_type and parse_question(text).is_offer:  # "are there drills with 20 V" asks for any of them
-            distinct = False
-        if best[1] >= _MOST_OF_TITLE or distinct:
-            return _Named(QuestionSubject(best[3].id, title=best[3].title), best[2], best[4])
-    if product_type:
-        name, rest = product_type
-        return _Named(QuestionSubject(product_type=name), None, rest, _rows_of_type(sources, name))
-    return _Named(QuestionSubject(), None, text)
-
-
-_LEAST_CODE, _MOST_CODES = 5, 4
-"""Minimum length of an identifier that names a product by itself, and the number of words looked up as identifiers."""
-
-
-def _find_code(snapshot: Snapshot, text: str, where: Condition | None) -> tuple[float, _Named] | None:
-    """The product whose identifier occurs in a question, with the weight of its mention."""
-    words = [word for word in split_words(fold(text)) if any(character.isdigit() for character in word)]
-    for word in [each for each in words if len(identifier_key(each)) >= _LEAST_CODE][:_MOST_CODES]:
-        rows = snapshot.keyword.find_identifier(identifier_key(word))
-        if where is not None and len(rows):
-            rows = snapshot.keyword.select(Selection(rows=rows, where=where))
-        if len(rows):
-            product = snapshot.products[int(rows[0])]
-            weight, _, rest = _mention(text, _title_terms(product) | _terms_of(word))
-            return weight, _Named(QuestionSubject(product.id, title=product.title), int(rows[0]), rest)
-    return None
-
-
-_MOST_OF_TITLE = 0.7
-_FEW, _VARIANTS, _LEAST_NAMED, _SAME = 3, 12, 3.0, 0.5
-
-
-def _searched(folded: str) -> str:
-    """The content words of a question, for finding the products that it names; long descriptions contain all other
-    words."""
-    return " ".join(content_terms(folded)) or folded
-
-
-def _condition(sources: Sources, text: str) -> Condition | None:
-    snapshot = sources.snapshot
-    where = condition_of(snapshot, sources.filters)
-    if sources.rules is None:
-        return where
-    effect = sources.rules.effect([snapshot.analyzer.analyze(text)], where, time.time())
-    parts = tuple(each for each in (where, *effect.where) if each is not None)
-    return AllOf(parts) if len(parts) > 1 else parts[0] if parts else None
-
-
-def _named_type(snapshot: Snapshot, folded: str) -> tuple[str, str] | None:
-    """The longest phrase of a question that is a product type, as written, and the question without it."""
-    tokens, measured = _tokens(folded), measured_places(folded)
-    for count in range(MOST_WORDS, 0, -1):
-        for at in range(len(tokens) - count + 1):
-            part = tokens[at : at + count]
-            phrase = tuple(token.term for token in part)
-            # "Does it run": no store sells runs.
-            is_verb = count == 1 and at > 0 and tokens[at - 1].term in _SUBJECTS
-            if is_verb or part[-1].start in measured or not content_terms(folded[part[0].start : part[-1].end]):
-                continue
-            numbers = snapshot.types.heads.get(phrase[-1], ())
-            if any(snapshot.types.phrases[number] == phrase for number in numbers):
-                start, end = part[0].start, part[-1].end
-                return folded[start:end], f"{folded[:start]} it {folded[end:]}"
-    return None
-
-
-_SUBJECTS = frozenset({"it", "they", "i", "we", "you", "to"})
-
-
-def _rows_of_type(sources: Sources, name: str) -> tuple[int, ...]:
-    snapshot = sources.snapshot
-    where = _condition(sources, name)
-    rows = snapshot.keyword.search(snapshot.analyzer.groups(name), _OF_TYPE, where).rows
-    wanted = snapshot.types.named(name, len(name.split()))
-    if wanted is None or not len(rows):
-        return ()
-    agreement = snapshot.types.agreements(wanted, rows)
-    return tuple(rows[agreement >= 1].tolist())
 
 
 # Sources of the answer.
@@ -560,7 +292,7 @@ def _type_name(sources: Sources, row: int) -> str:
 def _own_terms(snapshot: Snapshot, product: Product, row: int) -> frozenset[str]:
     """The words by which a question may refer to a product: those of title, brand, type and category."""
     category = product.category[-1] if product.category else ""
-    return _title_terms(product) | _terms_of(f"{category} {snapshot.types.name_of(row)}")
+    return title_terms(product) | terms_of(f"{category} {snapshot.types.name_of(row)}")
 
 
 def _best_facts(
@@ -637,15 +369,15 @@ def _title_quotes(sources: Sources, product: Product, row: int, question: Questi
     """The title, if it has all words of a yes-or-no question except those for the product ("is it noise cancelling"),
     or the number or colour that a question asks for: "how many amps", "what color"."""
     category = product.category[-1] if product.category else ""
-    itself = _terms_of(f"{category} {_type_name(sources, row)} {product.brand}")
+    itself = terms_of(f"{category} {_type_name(sources, row)} {product.brand}")
     words = [word for word in question.words if not word.terms & itself]
-    title = _title_terms(product)
+    title = title_terms(product)
     if not title_has(product.title, title, words, question):
         return []
     return [Quote(product.title, "title", product.id, title=product.title, score=THRESHOLDS.sentence)]
 
 
-def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quote]:
+def _about_type(sources: Sources, question: Question, named: NamedSubject) -> list[Quote]:
     """FAQ entries about a type or, without any, facts of its best products; for a yes-or-no question, products with a
     yes."""
     of_type = sources.faq.entries.find_bound(question, THRESHOLDS.faq, "", named.subject.product_type)
@@ -686,7 +418,7 @@ def _has_words(best: Fact | None, facts: Sequence[Fact], words: Sequence[Word], 
     return all(map(has, words))
 
 
-def _first_of_type(sources: Sources, question: Question, superlative: Superlative, named: _Named) -> list[Quote]:
+def _first_of_type(sources: Sources, question: Question, superlative: Superlative, named: NamedSubject) -> list[Quote]:
     """The products of a type with the highest or the lowest value of a field, of one unit."""
     found: dict[str, list[tuple[float, Quote]]] = defaultdict(list)
     for row in named.rows:
@@ -706,16 +438,16 @@ def _first_of_type(sources: Sources, question: Question, superlative: Superlativ
     return [quote for _, quote in ordered[:_MOST_QUOTES]]
 
 
-def _offered(sources: Sources, question: Question, text: str, named: _Named) -> list[Quote]:
+def _offered(sources: Sources, question: Question, text: str, named: NamedSubject) -> list[Quote]:
     """The titles of named products, for a question that asks whether the store has them: a yes, or no quotes at all."""
     if parse_question(text).refers:  # "do you have a bag for it"
         return []
     found = []
     rows = named.rows if named.row is None else (named.row,)
     if not (rows or named.subject.product_type):  # a brand
-        groups = sources.snapshot.analyzer.groups(_searched(" ".join(word.text for word in question.words)))
-        where = _condition(sources, text)
-        rows = tuple(sources.snapshot.keyword.search(groups, _CANDIDATES, where).rows.tolist())
+        groups = sources.snapshot.analyzer.groups(searched_terms(" ".join(word.text for word in question.words)))
+        where = question_condition(sources, text)
+        rows = tuple(sources.snapshot.keyword.search(groups, CANDIDATES, where).rows.tolist())
     for row in rows[:_READ_OF_TYPE]:
         product = sources.snapshot.products[row]
         facts = facts_of(product, sources.hidden)
@@ -759,3 +491,42 @@ def _related_fields(
 
 
 _MOST_RELATED_FIELDS = 2
+
+
+_MOST_POPULAR = 500
+"""Number of the most frequent questions that are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredQuestion:
+    """A shopper's question that no text of the store answers."""
+
+    text: str
+    times: int
+    about: QuestionSubject
+    """The product on whose page it was asked, or the subject that it names."""
+
+
+def unanswered_questions(answer: Callable[..., Answer], root: Path, size: int) -> tuple[UnansweredQuestion, ...]:
+    """The questions without an answer among the 500 most frequent popular queries of an index directory, most frequent
+    first. `answer` is `SearchEngine.answer`. A question that enough shoppers asked on a product's page is counted for
+    that product."""
+    questions = sorted(_popular_questions(root), key=lambda each: -each[1])[:_MOST_POPULAR]
+    found: list[UnansweredQuestion] = []
+    for text, times, product_id in questions:
+        try:
+            result = answer(text, product_id)
+        except (QueryError, UnknownProductError):  # the product is gone
+            continue
+        if result.status is AnswerStatus.NO_SOURCE:
+            found.append(UnansweredQuestion(text, times, result.about))
+    return tuple(found[:size])
+
+
+def _popular_questions(root: Path) -> Iterator[tuple[str, int, str | None]]:
+    """Popular questions with their counts, and the product on whose page each was asked, if any."""
+    for each in read_popular_queries(root).queries:
+        yield from ((each.text, times, product_id) for product_id, times in each.pages)
+        others = each.searches - sum(times for _, times in each.pages)
+        if others > 0 and is_question(each.text):
+            yield each.text, others, None

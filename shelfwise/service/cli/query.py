@@ -26,12 +26,12 @@ from shelfwise.retrieval.records import (
     RelationKind,
 )
 from shelfwise.retrieval.value_texts import printable
-from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
-from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
+from shelfwise.service.answers.answering import Answer, AnswerStatus, UnansweredQuestion, unanswered_questions
+from shelfwise.service.answers.subjects import QuestionSubject
 from shelfwise.service.cli.options import Filter, Index, SettingsFile, command
 from shelfwise.service.cli.output import Cell, emit, price_text, say, show_notices, show_rows
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.recommendations import GOES_WITH, RELATED_KINDS
+from shelfwise.service.engine.related import GOES_WITH, RELATED_KINDS
 from shelfwise.service.engine.request import STAGES, SearchRequest, parse_history
 from shelfwise.service.engine.reranking import UNREAD, unknown_products_warning
 from shelfwise.service.engine.spelling import Spans

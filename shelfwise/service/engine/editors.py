@@ -532,6 +532,10 @@ class EngineRelevance(PreviewEditor[Relevance, CompiledRelevance]):
         """The reason, by field, for each signal that the serving version cannot apply; such signals are skipped."""
         return self.compiled(self._snapshot()).faults
 
+    def for_search(self, snapshot: Snapshot, relevance: Relevance | None) -> CompiledRelevance:
+        """The settings of a search: those that it brings, or else those of the index."""
+        return compile_relevance(relevance, snapshot) if relevance else self.compiled(snapshot)
+
     @property
     def weights_in_effect(self) -> FieldWeights:
         """The field weights with which the serving version was built; changed weights wait for the next rebuild."""

@@ -21,29 +21,19 @@ from shelfwise.retrieval.records import Event, Page, PastAct, Product
 from shelfwise.retrieval.store.manifest import Manifest
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
-from shelfwise.service.answers.answering import Answer, QuestionSubject, Sources, answer_question
+from shelfwise.service.answers.answering import Answer, answer_question
 from shelfwise.service.answers.faq import EngineFaq
 from shelfwise.service.answers.questions import is_question, searched_words
+from shelfwise.service.answers.subjects import QuestionSubject, Sources
 from shelfwise.service.curation.relevance import TypoTolerance
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule
 from shelfwise.service.curation.switches import ServedSwitches, SwitchedPart
 from shelfwise.service.engine.candidates import Encodings, Stages
-from shelfwise.service.engine.editors import (
-    EngineRelevance,
-    EngineRules,
-    EngineSynonyms,
-    compile_relevance,
-    with_given_types,
-)
+from shelfwise.service.engine.editors import EngineRelevance, EngineRules, EngineSynonyms, with_given_types
 from shelfwise.service.engine.live import AppliedChanges, FollowedVersion, add_measures
-from shelfwise.service.engine.recommendations import (
-    EngineRelations,
-    PageMaker,
-    Recommender,
-    products_by_looks,
-    similar_products,
-)
+from shelfwise.service.engine.recommendations import Recommender
+from shelfwise.service.engine.related import EngineRelations, PageMaker, products_by_looks, similar_products
 from shelfwise.service.engine.request import STAGES, SearchOptions, SearchRequest, apply_operators
 from shelfwise.service.engine.search import Search
 from shelfwise.service.engine.served_models import ServedExpansions, ServedRanker
@@ -223,15 +213,11 @@ class SearchEngine:
             visible = condition_of(snapshot, request.visible)
             completions = self._suggester.completions(snapshot, request.text, visible) if request.prefix else ()
             text = completions[0].text if completions else request.text
-            own = request.relevance
-            relevance = compile_relevance(own, snapshot) if own else self.relevance.compiled(snapshot)
+            completed = text if text != request.text else ""
+            relevance = self.relevance.for_search(snapshot, request.relevance)
             settings = relevance.settings
-            completion = text if text != request.text else ""
             # Without its keyword index, an engine does not know which words are missing from the catalog.
             correction = None if unavailable else self._suggester.did_you_mean(snapshot, text, settings, visible)
-            if correction and not correction.is_sure and is_question(text):
-                correction = None  # a question's words are not corrected: "do you sell" is not "do you self"
-            may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
             snapshot = self.rules.typed(snapshot) if request.rules is True else with_given_types(snapshot, rules)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             kept = self._encodings if encodings is None else encodings
@@ -255,9 +241,9 @@ class SearchEngine:
                     exploration=exploration,
                     hidden=settings.hidden,
                 ).page()
-                return replace(page, completion=completion, suggestion=correction.text if correction else "")
+                return replace(page, completion=completed, suggestion=correction.text if correction else "")
 
-            if correction and correction.is_sure and may_correct:
+            if correction and correction.is_sure and request.correct and settings.typo_tolerance is TypoTolerance.ON:
                 page = find(correction.text, ())
                 if page.total or page.redirect:
                     return replace(page, corrected=True)

@@ -14,7 +14,7 @@ from functools import cache, partial
 import numpy as np
 
 from shelfwise.retrieval.errors import ModelError, QueryError, UnknownFieldError
-from shelfwise.retrieval.filters.ast import PLACES, Exists, Filter, In, Not, Or, Within, format_filter, leaves
+from shelfwise.retrieval.filters.ast import PLACES, Filter, Within, leaves
 from shelfwise.retrieval.filters.conditions import AnyOf, Condition, NotThat, all_of, fields_of
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.filters.places import Circle, coordinates, distances, place_problem
@@ -31,7 +31,6 @@ from shelfwise.retrieval.records import (
     Facet,
     Hit,
     Page,
-    PastAct,
     Place,
     Product,
     RangeCount,
@@ -531,47 +530,3 @@ def _optional(snapshot: Snapshot, expression: str) -> Lift:
     if wanted is None:
         raise QueryError("optional_filters has an empty filter; write one such as brand = Bosch")
     return Lift(wanted, sign * _OPTIONAL, "")
-
-
-_MIN_SHARE = 0.1
-"""The least share of a language among the products with one; it is detected from titles, where errors are rarer."""
-_MIN_VIEWED = 0.9
-"""The least share of a history's products in its language; other shoppers read several."""
-
-
-def language_filter(language: str) -> Filter:
-    """The products in a language and those without one."""
-    return Or((In("language", (language,)), Not(Exists("language"))))
-
-
-class StoreLanguages:
-    """The languages in which an index directory has many products. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._of_version: frozenset[tuple[str, str]] = frozenset()
-
-    def narrow(self, snapshot: Snapshot, acts: Sequence[PastAct], language: str, filters: str) -> str:
-        """A filter, narrowed to a language, or to that of the acts' products, and to products without one;
-        unchanged for a language of few products. Raises QueryError for a language that is not two letters."""
-        if language and not (len(language) == 2 and language.isascii() and language.isalpha() and language.islower()):
-            raise QueryError(f"language is {language[:40]!r}, it must be an ISO 639-1 code such as en")
-        if not language and acts:
-            rows = (snapshot.products.row_of(act.product_id) for act in acts)
-            viewed = Counter(snapshot.products[row].language for row in rows if row is not None)
-            language, count = next(iter(viewed.most_common(1)), ("", 0))
-            language = language if count >= _MIN_VIEWED * viewed.total() else ""
-        if not language or not self._has_many(snapshot, language):
-            return filters
-        own = f"({format_filter(language_filter(language))})"
-        return f"({filters}) AND {own}" if filters.strip() else own
-
-    def _has_many(self, snapshot: Snapshot, language: str) -> bool:
-        key = (snapshot.manifest.version, language)
-        field = snapshot.catalog.fields.get("language")
-        if key in self._of_version or field is None:
-            return field is not None
-        where = snapshot.catalog.compile(In("language", (language,)))
-        if len(snapshot.keyword.select(Selection(where=where, everything=True))) < _MIN_SHARE * field.products:
-            return False
-        self._of_version = frozenset({each for each in self._of_version if each[0] == key[0]} | {key})
-        return True

@@ -21,6 +21,7 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import WORDS_FOLDER
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.vocabulary import CatalogWords, Offsets, VocabularyEntries
+from shelfwise.service.answers.questions import is_question
 from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, TypoTolerance
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.engine.request import MAX_TEXT
@@ -166,10 +167,12 @@ class Suggester:
         if relevance.typo_tolerance is TypoTolerance.OFF:
             return None
         corrector = self._corrector(VisibleCatalog(snapshot, where), snapshot, relevance.protected_words)
-        found = corrector.correct_query(text) if corrector else None
-        if corrector and found and found.is_sure and not corrector.finds_better(found.text, text):
-            return Correction(found.text, is_sure=False)
-        return found
+        correction = corrector.correct_query(text) if corrector else None
+        if corrector and correction and correction.is_sure and not corrector.finds_better(correction.text, text):
+            correction = Correction(correction.text, is_sure=False)
+        if correction and not correction.is_sure and is_question(text):
+            return None  # a question's words are not corrected: "do you sell" is not "do you self"
+        return correction
 
     def completions(self, snapshot: Snapshot, text: str, where: Condition | None) -> tuple[Completion, ...]:
         """See `Corrector.completions`; only words of products that pass `where` complete the text."""

@@ -25,7 +25,7 @@ from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.retrieval.text.highlight import Matcher
 from shelfwise.service.curation.relations import removed_from
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.recommendations import GOES_WITH, RELATED_KINDS
+from shelfwise.service.engine.related import GOES_WITH, RELATED_KINDS
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.hot_reload import ReloadedFile, follow_popularity
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator

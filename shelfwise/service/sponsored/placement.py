@@ -32,7 +32,7 @@ from shelfwise.service.curation.document_store import day_of, to_microseconds, w
 from shelfwise.service.curation.exposure import DelayedCounts
 from shelfwise.service.engine.editors import CompiledEditor
 from shelfwise.service.engine.ranking import Ranking, Sponsor
-from shelfwise.service.engine.recommendations import SimilarSponsor
+from shelfwise.service.engine.related import SimilarSponsor
 from shelfwise.service.engine.request import STAGES, ResolvedRequest, SearchRequest
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.hot_reload import ReloadedFile

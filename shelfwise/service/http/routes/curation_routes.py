@@ -13,7 +13,7 @@ from fastapi import Body, Path, Query
 from msgspec import to_builtins
 from starlette.convertors import StringConvertor, register_url_convertor
 
-from shelfwise.service.answers.unanswered import UnansweredQuestion, unanswered_questions
+from shelfwise.service.answers.answering import UnansweredQuestion, unanswered_questions
 from shelfwise.service.curation.document_store import DocumentKind
 from shelfwise.service.engine.editors import DocumentEditor, HitMove, PreviewEditor, editor_of
 from shelfwise.service.http.auth import Permit, Scope, combine_filters

@@ -15,7 +15,8 @@ from shelfwise.retrieval.index.grouping import VARIANTS
 from shelfwise.retrieval.index.ranges import parse_ranges
 from shelfwise.retrieval.records import Page
 from shelfwise.retrieval.text.highlight import MOST_HITS, HighlightedFields, Matcher
-from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
+from shelfwise.service.answers.answering import Answer, AnswerStatus
+from shelfwise.service.answers.subjects import QuestionSubject
 from shelfwise.service.engine.request import MAX_TEXT, SearchRequest
 from shelfwise.service.engine.search import parse_sort
 from shelfwise.service.engine.snapshot import siblings_of

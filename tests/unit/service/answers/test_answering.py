@@ -6,7 +6,8 @@ import pytest
 
 from shelfwise.retrieval.errors import QueryError, UnknownProductError
 from shelfwise.retrieval.records import Product
-from shelfwise.service.answers.answering import AnswerStatus, QuestionSubject
+from shelfwise.service.answers.answering import AnswerStatus
+from shelfwise.service.answers.subjects import QuestionSubject
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import siblings_of
 

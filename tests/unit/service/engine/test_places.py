@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from fastapi.testclient import TestClient
-from tests.unit.service.instantsearch.test_protocol_batch import HookRecorder
 
 from shelfwise.retrieval.errors import ChangeError, FilterError, QueryError, UnknownProductError
 from shelfwise.retrieval.records import Place, Product
@@ -20,6 +19,7 @@ from shelfwise.service.settings import ServiceSettings
 from tests.catalogs import BERLIN, ids
 from tests.oracle import metres_between
 from tests.services import add_key, narrowed
+from tests.unit.service.instantsearch.test_search_batch import HookRecorder
 
 NEAR = "distance(52.52, 13.405) < 20 km"
 AROUND = {"aroundLatLng": "52.52, 13.405", "aroundRadius": 20_000}

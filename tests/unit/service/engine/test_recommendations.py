@@ -31,7 +31,8 @@ from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.service.curation.relations import RelationCorrection
 from shelfwise.service.curation.rules import Hide, Rule
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.recommendations import RELATED_KINDS, TOWER, WEIGHT, _known, similar_products
+from shelfwise.service.engine.recommendations import TOWER, _known
+from shelfwise.service.engine.related import RELATED_KINDS, WEIGHT, similar_products
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Relations, read_relations, type_node, write_popularity, write_relations

@@ -19,7 +19,7 @@ from shelfwise.retrieval.records import Event, EventKind, Page, Preference, Prod
 from shelfwise.retrieval.store.manifest import POPULAR_QUERIES_FILE, WORDS_FOLDER
 from shelfwise.retrieval.text.analysis import contains_chinese
 from shelfwise.retrieval.text.vocabulary import forms, words_of
-from shelfwise.service.answers.unanswered import unanswered_questions
+from shelfwise.service.answers.answering import unanswered_questions
 from shelfwise.service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.spelling import TypedText

@@ -109,10 +109,10 @@ def test_engine_loads_experiments_of_other_processes(root: Path, clock: Mock, en
     followed = EngineExperiments(root, lambda: engine.snapshot, engine.ranker_problem, clock=clock)
     assert followed.running().documents == ()
     store.put([MERGING])
-    followed.reload_if_changed()
+    followed.reload_if_changed(engine.snapshot)
     assert [each.id for each in followed.running().documents] == ["merging"]
     store.path.write_bytes(b"damaged" * 1_000)
-    followed.reload_if_changed()
+    followed.reload_if_changed(engine.snapshot)
     assert [each.id for each in followed.running().documents] == ["merging"]
     assert "not loaded" in followed.notices[0]
 

@@ -1,0 +1,435 @@
+"""Products that belong to a product: similar ones, those that look alike, and those that have a relation with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from shelfwise.retrieval.errors import QueryError, UnknownProductError
+from shelfwise.retrieval.extras import optional_imports
+from shelfwise.retrieval.filters.ast import Exists, Filter, In, Not, Or
+from shelfwise.retrieval.filters.conditions import Condition, all_of
+from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
+from shelfwise.retrieval.index.grouping import VARIANTS
+from shelfwise.retrieval.index.keyword import Rows, Selection
+from shelfwise.retrieval.index.vectors import NearestRows
+from shelfwise.retrieval.records import (
+    Hit,
+    Page,
+    Product,
+    RelatedHit,
+    Relation,
+    RelationEvidence,
+    RelationKind,
+    SponsoredHit,
+    StageScore,
+)
+from shelfwise.retrieval.text.compatibility import TypedProduct, are_compatible
+from shelfwise.service.curation.document_store import MOST_HISTORY, DocumentChange
+from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
+from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules
+from shelfwise.service.engine.editors import DocumentEditor, follow_documents
+from shelfwise.service.engine.request import SearchRequest
+from shelfwise.service.engine.snapshot import PICTURES, Snapshot, condition_of, nearest_to, row_of
+from shelfwise.service.events.hot_reload import follow_relations
+from shelfwise.service.events.signals import NO_RELATIONS, Relations
+
+
+def browsing_condition(
+    snapshot: Snapshot, filters: str, rules: CompiledRules | None
+) -> tuple[Condition | None, tuple[str, ...]]:
+    """The condition that a product must pass: a filter and the rules on browsing, with the ids of these rules."""
+    requested = condition_of(snapshot, filters)
+    effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
+    return effect.condition(requested), effect.excluded_by
+
+
+def language_filter(language: str) -> Filter:
+    """The products in a language and those without one."""
+    return Or((In("language", (language,)), Not(Exists("language"))))
+
+
+def _is_foreign(one: Product, other: Product) -> bool:
+    return bool(one.language and other.language) and one.language != other.language
+
+
+# Products similar to a product: near to it by their texts, or viewed by the same shoppers.
+#
+# Candidates are the nearest by text and the product's co-views, each scored by both: the cosine in deviations above
+# that of unrelated products, as in merging (`shelfwise.retrieval.index.fusion`), plus a weighted strength of the
+# co-view. A convex combination with fixed normalisation (Bruch, Gai & Ingber 2023, An Analysis of Fusion Functions for
+# Hybrid Retrieval, section 3): a product's score depends on nothing else that was found, so a filter never changes the
+# order of what it leaves.
+
+WEIGHT = 20.0
+"""Deviations of the cosine that a co-view of strength 1 is worth, chosen in docs/benchmarks.md."""
+COVIEWS = "coviews"
+"""Name of the co-view's strength among a hit's stages, next to "dense", the cosine."""
+
+
+SimilarSponsor = Callable[[int, NearestRows, float], tuple[SponsoredHit, ...]]
+"""Chooses the sponsored hits shown with products similar to the one at a row, among those nearest to it; the number is
+the cosine of the least similar one."""
+_ADVERTISED = 200
+"""Number of nearest products among which sponsored hits are chosen."""
+
+
+def similar_products(
+    snapshot: Snapshot,
+    product_id: str,
+    size: int,
+    filters: str,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+    coviews: Relations = NO_RELATIONS,
+    weight: float = WEIGHT,
+    *,
+    sponsor: SimilarSponsor | None = None,
+    left_out: Collection[str] = (),
+) -> Page:
+    """The products most similar to a product by texts and by `coviews`, without itself, those of
+    `left_out` and those that `rules` exclude; `sponsor` chooses the sponsored hits. Raises UnknownProductError for an
+    unknown product.
+
+    Scores are on the scale of the cosine, and equal it for products without co-views.
+    """
+    row = row_of(snapshot, product_id)
+    where, rule_ids = browsing_condition(snapshot, filters, rules)
+    vector = snapshot.vectors.vector(row)
+    if not vector.any():
+        # Added as a live change while the encoder was unavailable.
+        return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
+    nearest = nearest_to(snapshot, vector, size + 1 + len(left_out), where, is_lost=bool(lost))
+    near = zip(nearest.rows.tolist(), nearest.scores.tolist(), strict=True)
+    hidden = {row, *(snapshot.products.row_of(name) for name in left_out)}
+    others = ((other, cosine) for other, cosine in near if other not in hidden)
+    texts = {other: StageScore(rank, cosine) for rank, (other, cosine) in enumerate(others, 1)}
+    viewed = _viewed(snapshot, product_id, row, where, coviews)
+    own, products = snapshot.products[row], snapshot.products
+    own_rows = set[int]()
+    if any(_is_foreign(own, products[other]) for other in texts):
+        same = snapshot.catalog.compile(language_filter(own.language))
+        found = nearest_to(snapshot, vector, size + 1 + len(left_out), all_of(where, (same,)), is_lost=bool(lost))
+        own_rows = {*found.rows.tolist()}
+    if further := sorted((viewed.keys() | own_rows) - texts.keys() - hidden):
+        cosines = snapshot.vectors.similarity(vector, np.array(further, np.int64)).tolist()
+        texts |= {other: StageScore(None, cosine) for other, cosine in zip(further, cosines, strict=True)}
+    # Deviations above the background, rescaled to the cosine; the order is the same.
+    worth = weight * snapshot.manifest.background.deviation
+    hits = []
+    for other, text in texts.items():
+        stages, score = {"dense": text}, text.score
+        if coview := viewed.get(other):
+            stages[COVIEWS], score = coview, score + worth * coview.score
+        hits.append((score, other, stages))
+    best = sorted(hits, key=lambda each: (_is_foreign(own, products[each[1]]), -each[0], each[1]))[:size]
+    shown = tuple(Hit(snapshot.products[other], score, stages) for score, other, stages in best)
+    page = Page(shown, len(shown), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+    if sponsor is None or not best or lost:
+        return page
+    least = min(texts[other].score for _, other, _ in best)
+    return replace(page, sponsored=sponsor(row, nearest_to(snapshot, vector, _ADVERTISED, where, is_lost=False), least))
+
+
+def products_by_looks(
+    picture: bytes | str,
+    size: int,
+    filters: str,
+    snapshot: Snapshot,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+) -> Page:
+    """The products whose pictures are nearest to a picture file, or to the picture of the product with this id, without
+    itself and those that `rules` exclude; no hits for a product without a picture. A score is the cosine.
+
+    Raises QueryError for an index without pictures, MissingExtraError without torch, PictureError for an invalid file,
+    UnknownProductError, or EncoderError.
+    """
+    if (pictures := snapshot.pictures) is None:
+        if snapshot.manifest.pictures is not None:
+            # Their encoder could not be loaded, perhaps for lack of torch.
+            with optional_imports():
+                import shelfwise.retrieval.encoders.picture_encoder  # noqa: F401
+        cure = "rebuild it with a picture model: shelfwise rebuild INDEX FEED --pictures MODEL"
+        raise QueryError(f"the index has no pictures; {cure}")
+    row = row_of(snapshot, picture) if isinstance(picture, str) else -1
+    vector = pictures.encode(picture) if isinstance(picture, bytes) else pictures.index.vector(row)
+    where, rule_ids = browsing_condition(snapshot, filters, rules)
+    hits: list[Hit] = []
+    if vector is not None:
+        found = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost), among=pictures.index)
+        others = ((other, cosine) for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+        shown = [(other, cosine) for other, cosine in others if other != row][:size]
+        scored = ((other, StageScore(rank, cosine)) for rank, (other, cosine) in enumerate(shown, 1))
+        hits = [Hit(snapshot.products[other], each.score, {PICTURES: each}) for other, each in scored]
+    return Page(tuple(hits), len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+
+
+def _viewed(
+    snapshot: Snapshot, product_id: str, row: int, where: Condition | None, coviews: Relations
+) -> dict[int, StageScore]:
+    """The co-views of a product that exist and pass a condition, by row, strongest first."""
+    known = ((snapshot.products.row_of(name), strength) for name, strength in coviews.of(product_id))
+    strengths = {other: strength for other, strength in known if other is not None and other != row}
+    if where is not None and strengths:
+        passed = snapshot.keyword.select(Selection(rows=np.array(sorted(strengths), np.int64), where=where))
+        strengths = {other: strength for other, strength in strengths.items() if other in passed}
+    return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(strengths.items(), 1)}
+
+
+# Related products, which go with a product or are chosen instead of it, and their relations.
+#
+# Relations between products come first. Where they do not fill the page, related types add their products: for each
+# type those nearest to the product by text, in turns, as a case for a phone names the phone.
+
+GOES_WITH = "goes_with"
+"""All kinds of relations except substitutes."""
+RELATED_KINDS: Mapping[str, frozenset[RelationKind]] = {
+    GOES_WITH: frozenset(RelationKind) - {RelationKind.SUBSTITUTE},
+    **{kind.value: frozenset((kind,)) for kind in RelationKind},
+}
+"""The kinds that can be requested, with the kinds of relations that each includes."""
+_OF_TYPES = frozenset((RelationKind.COMPLEMENT, RelationKind.ACCESSORY))
+_MOST_TYPES, _MOST_OF_TYPE, _MOST_READ = 8, 4, 200
+"""Maximum numbers of related types of a product, of products of each type, and of products read for these."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRelations:
+    """The known relations of a product."""
+
+    relations: Sequence[tuple[str, Relation]]
+    """Relations with other products, by their ids."""
+    removed: frozenset[str]
+    """Ids of products whose relation the store removed."""
+    everything: Relations
+    """All relations, for related types."""
+
+
+NO_KNOWN = KnownRelations((), frozenset(), NO_RELATIONS)
+
+
+def related_products(
+    snapshot: Snapshot,
+    product_id: str,
+    kinds: frozenset[RelationKind],
+    page: tuple[int, str],
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+    known: KnownRelations = NO_KNOWN,
+) -> Page:
+    """The products that have a relation of these kinds with a product; `page` is the size and a filter. Products that
+    `rules` exclude are left out, as are all variants of a product but the best. Raises UnknownProductError for an
+    unknown product.
+
+    A score is the relation's strength, 0 to 1.
+    """
+    row, (size, filters) = row_of(snapshot, product_id), page
+    where, rule_ids = browsing_condition(snapshot, filters, rules)
+    found: dict[int, Relation] = {}
+    for name, relation in known.relations:
+        other = snapshot.products.row_of(name) if relation.kind in kinds else None
+        if other is None or other == row or (other in found and relation.strength <= found[other].strength):
+            continue
+        if relation.evidence is not RelationEvidence.SHOPPERS or _is_compatible(snapshot, row, other):
+            found[other] = relation
+    allowed = _allowed(snapshot, np.array(sorted(found), np.int64), where)
+    vector, rows = snapshot.vectors.vector(row), np.array(allowed, np.int64)
+    cosines = dict(zip(allowed, snapshot.vectors.similarity(vector, rows).tolist(), strict=True)) if allowed else {}
+    foreign = {other for other in allowed if _is_foreign(snapshot.products[row], snapshot.products[other])}
+    ordered = sorted(allowed, key=lambda other: (other in foreign, -found[other].strength, -cosines[other], other))
+    chosen = _one_of_each(snapshot, row, ordered)[:size]
+    if len(chosen) < size and kinds & _OF_TYPES:
+        by_type = _of_types(snapshot, row, kinds & _OF_TYPES, where, known.everything, is_lost=bool(lost))
+        removed = {snapshot.products.row_of(name) for name in known.removed}
+        by_type = {other: relation for other, relation in by_type.items() if other not in removed}
+        found = by_type | found
+        chosen = _one_of_each(snapshot, row, [*chosen, *(other for other in by_type if other not in cosines)])[:size]
+    hits = tuple(
+        RelatedHit(snapshot.products[other], found[other].strength, {}, relation=found[other]) for other in chosen
+    )
+    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+
+
+def _allowed(snapshot: Snapshot, rows: Rows, where: Condition | None) -> list[int]:
+    passed = rows if where is None or not len(rows) else snapshot.keyword.select(Selection(rows=rows, where=where))
+    return [int(row) for row in passed]
+
+
+def _one_of_each(snapshot: Snapshot, row: int, rows: Sequence[int]) -> list[int]:
+    """The first variant of each product, without variants of the product at a row."""
+    keys = snapshot.groups.of(np.array([row, *rows], np.int64), VARIANTS, snapshot.products.__getitem__).tolist()
+    first: dict[int, int] = {}
+    for key, each in zip(keys[1:], rows, strict=True):
+        first.setdefault(key, each)
+    return [each for key, each in first.items() if key != keys[0]]
+
+
+def _of_types(
+    snapshot: Snapshot,
+    row: int,
+    kinds: frozenset[RelationKind],
+    where: Condition | None,
+    relations: Relations,
+    *,
+    is_lost: bool,
+) -> dict[int, Relation]:
+    """Products of the types that go with those of a product, by row, best first."""
+    names = (snapshot.types.name_of(row), CATEGORY_SEPARATOR.join(snapshot.products[row].category))
+    types: dict[str, Relation] = {}
+    for name, relation in chain.from_iterable(relations.related_types(own) for own in names if own):
+        # Accessories of the product's type go with it; products whose accessory it is do not.
+        is_wanted = relation.kind in kinds and (relation.reverse or relation.kind is not RelationKind.ACCESSORY)
+        if is_wanted and (name not in types or relation.strength > types[name].strength):
+            types[name] = relation
+    strongest = sorted(types.items(), key=lambda each: (-each[1].strength, each[0]))[:_MOST_TYPES]
+    turns = [(_nearest_of_type(snapshot, row, name, where, is_lost=is_lost), relation) for name, relation in strongest]
+    found: dict[int, Relation] = {}
+    for place in range(_MOST_OF_TYPE):
+        for rows, relation in turns:
+            for other in rows[place : place + 1]:
+                found.setdefault(other, relation)
+    return found
+
+
+def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition | None, *, is_lost: bool) -> list[int]:
+    """The products of a type or a category that are nearest by text to the product at a row."""
+    rows = snapshot.types.members_of(name)
+    if not len(rows) and "category" in snapshot.catalog.fields and not is_lost:
+        category = snapshot.catalog.compile(In("category", (name,)))
+        rows = snapshot.keyword.select(Selection(where=category, everything=True))
+    rows = np.array(_allowed(snapshot, rows, where), np.int64)
+    if not len(rows):
+        return []
+    cosines = snapshot.vectors.similarity(snapshot.vectors.vector(row), rows)
+    nearest = rows[np.lexsort((rows, -cosines))][:_MOST_READ].tolist()
+    fitting = [other for other in nearest if other != row and _is_compatible(snapshot, row, other)]
+    root = snapshot.products[row].category[:1]
+    in_trade = [other for other in fitting if snapshot.products[other].category[:1] == root]
+    return _one_of_each(snapshot, row, in_trade or fitting)[:_MOST_OF_TYPE]
+
+
+def _is_compatible(snapshot: Snapshot, row: int, other: int) -> bool:
+    one, two = (TypedProduct(snapshot.products[each], snapshot.types.name_of(each)) for each in (row, other))
+    return are_compatible(one, two)
+
+
+PageMaker = Callable[[Snapshot, tuple[str, ...], CompiledRules | None], Page]
+"""Creates a page from a snapshot, the failed stages and the rules that apply."""
+Answerer = Callable[[PageMaker, bool], Page]
+"""Calls a `PageMaker` as `SearchEngine` does for every page, with the store's rules or without rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRelation:
+    """A relation between a product and another one."""
+
+    product_id: str
+    relation: Relation
+
+
+class EngineRelations(DocumentEditor[RelationCorrection]):
+    """The relations between the products of an engine's index. See docs/relations.md.
+
+    >>> for hit in engine.relations.of("B0042", kind="goes_with", size=8).hits:
+    ...     hit.product.title, hit.relation.kind, hit.relation.shoppers
+    """
+
+    def __init__(
+        self, root: Path, snapshot: Callable[[], Snapshot], answer: Answerer, product: Callable[[str], Product]
+    ) -> None:
+        super().__init__(RelationStore(root), snapshot)
+        self._answer = answer
+        self._product = product
+        self._derived = follow_relations(root)
+        self._corrections = follow_documents(self.store)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return (*self._derived.notices, *self._corrections.notices)
+
+    def reload_if_changed(self, _snapshot: Snapshot) -> None:
+        self._derived.reload_if_changed()
+        self._corrections.reload_if_changed()
+
+    @property
+    def derived(self) -> Relations:
+        """The co-views and relations of the derived tables."""
+        return self._derived.value
+
+    @property
+    def corrections(self) -> Sequence[RelationCorrection]:
+        """The store's corrections that searches use."""
+        return self._corrections.value.documents
+
+    def removed_substitutes(self, product_id: str) -> frozenset[str]:
+        """The products that the store says not to be chosen instead of one."""
+        kinds = (each for each in self.corrections if each.kind is RelationKind.SUBSTITUTE)
+        return removed_from(product_id, tuple(kinds))
+
+    def of(
+        self, product_id: str, *, kind: str = GOES_WITH, size: int = 20, filters: str = "", rules: bool = True
+    ) -> Page:
+        """The products related to a product, as `RelatedHit`s that name the relation: `kind` is a `RelationKind`, or
+        "goes_with" for all but substitutes. With `rules` the store's rules apply. Raises UnknownProductError for an
+        unknown product, QueryError or FilterError for an invalid argument."""
+        SearchRequest(size=size, filters=filters)
+        if not isinstance(product_id, str):
+            raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
+        if kind not in RELATED_KINDS:
+            raise QueryError(f"kind is {str(kind)[:40]!r}, it can be {', '.join(RELATED_KINDS)}")
+        relations = [each for each in self.show(product_id) if each[1].kind in RELATED_KINDS[kind]]
+        known = KnownRelations(relations, removed_from(product_id, self.corrections), self.derived)
+
+        def related(snapshot: Snapshot, lost: tuple[str, ...], rules: CompiledRules | None) -> Page:
+            return related_products(snapshot, product_id, RELATED_KINDS[kind], (size, filters), lost, rules, known)
+
+        return self._answer(related, rules)
+
+    def show(self, product_id: str) -> list[tuple[str, Relation]]:
+        """All relations of a product with other products' ids, corrected, including products that rules hide, without
+        those of related types."""
+        return list(corrected(product_id, self.derived.related(product_id), self.corrections))
+
+    def list(self) -> tuple[RelationCorrection, ...]:
+        """All corrections."""
+        return tuple(self.corrections)
+
+    def of_product(self, product: str) -> Sequence[RelationCorrection]:
+        """The corrections of a product, from either side."""
+        return [each for each in self.corrections if each.names(product)]
+
+    def details(self, product: str = "", /) -> Mapping[str, object]:
+        """The relations of a product, corrected, and the titles of the products that are named."""
+        if not product:
+            return {}
+        self._product(product)
+        related = [ProductRelation(*each) for each in self.show(product)]
+        corrections = self.of_product(product)
+        titles = {}
+        for name in {each.product_id for each in related}.union(*((each.product, each.other) for each in corrections)):
+            with suppress(UnknownProductError):
+                titles[name] = self._product(name).title
+        return {"relations": related, "titles": titles}
+
+    def history(
+        self, document_id: str | None = None, /, limit: int = 100
+    ) -> Sequence[DocumentChange[RelationCorrection]]:
+        """The last corrections, newest first; for a correction or a product, those among the last 10,000."""
+        if document_id is None:
+            return super().history(limit=limit)
+        changes = ((each, each.after or each.before) for each in super().history(limit=MOST_HISTORY))
+        return [each for each, one in changes if one and (each.id == document_id or one.names(document_id))][:limit]
+
+    def _checked(self, documents: Iterable[RelationCorrection]) -> Sequence[RelationCorrection]:
+        """Raises UnknownProductError if a product does not exist."""
+        corrections = super()._checked(documents)
+        for name in dict.fromkeys(chain.from_iterable((each.product, each.other) for each in corrections)):
+            self._product(name)
+        return corrections
