@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,6 +70,23 @@ def fork_context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_IMPORTED))
     return context
+
+
+def die_at(fatal_step: int, *, opens: bool = False) -> None:
+    """Kills this process at a change to a folder, from 1; `opens` counts also files that are opened for writing.
+    Successive removals count as one step; otherwise they would be half of all steps."""
+    step, last = 0, ""
+
+    def look(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal step, last
+        is_writing = opens and event == "open" and isinstance(arguments[1], str) and arguments[1][:1] in ("w", "x")
+        if is_writing or event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
+            step += (event, last) != ("os.remove", "os.remove")
+            last = event
+            if step == fatal_step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(look)
 
 
 def killed_writers(

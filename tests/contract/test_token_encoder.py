@@ -20,7 +20,7 @@ from shelfwise.retrieval.encoders.base import (
     sample_texts,
 )
 from shelfwise.retrieval.encoders.folder import TORCH_FOLDER
-from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
+from shelfwise.retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
 from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, find_model
 from tests.encoders import word_table
 
@@ -72,7 +72,7 @@ def encoder(
 ) -> Iterator[TokenEncoder]:
     made = opened(*kind, cache)
     if request.param == "stored":
-        again = as_token_encoder(load_encoder(store_encoder(made, tmp_path_factory.mktemp("stored") / made.identity)))
+        again = as_token_encoder(LazyEncoder(store_encoder(made, tmp_path_factory.mktemp("stored") / made.identity)))
         assert again is not None
         assert (again.identity, again.state_dimension) == (made.identity, made.state_dimension)
         assert np.abs(again.encode_queries(TEXTS) - made.encode_queries(TEXTS)).max() <= EXACT[kind[1]]

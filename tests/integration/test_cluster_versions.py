@@ -21,18 +21,23 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
-from shelfwise.indexer.targets import MoveReport, move
+from shelfwise.indexer.targets import MoveReport, move, reencode
 from shelfwise.retrieval.elasticsearch.client import Cluster, Document
 from shelfwise.retrieval.elasticsearch.cluster_versions import index_name
+from shelfwise.retrieval.encoders.registry import open_encoder
 from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
 from shelfwise.retrieval.index.keyword import Selection
+from shelfwise.retrieval.index.token_states import STATES_FILES
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import STATES_FOLDER
 from shelfwise.retrieval.store.products import ProductStore
+from shelfwise.retrieval.store.signals import SIGNALS_FILE
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.service.cli.main import app
@@ -542,6 +547,41 @@ class TestMoving:
         assert served.store.versions() == [V3]
         assert served.move(keep=1).published
         assert served.indexes() == served.named() == [served.index("v000004")]
+
+
+class TestStates:
+    """Token states and signals stay in the version's files."""
+
+    @staticmethod
+    def contents(shop: Shop) -> list[bytes]:
+        folder = shop.store.version_folder(shop.store.current())
+        names = [*(f"{STATES_FOLDER}/{name}" for name in STATES_FILES), SIGNALS_FILE]
+        return [(folder / name).read_bytes() for name in names]
+
+    def test_rebuild_into_a_cluster_has_states_of_products_and_live_changes(
+        self, empty: Shop, shop: Shop, products: list[Product]
+    ) -> None:
+        empty.rebuild(products)
+        assert self.contents(empty) == self.contents(shop)
+        with empty.open() as engine:
+            engine.upsert([KETTLE, dataclasses.replace(products[1], price=1.5)])
+            states, row = engine.snapshot.states, engine.snapshot.products.row_of(KETTLE.id)
+            assert states is not None
+            assert row == COUNT
+            assert (states.gather(np.array([row, 1])).ids >= 0).any(axis=1).all()
+            assert engine.snapshot.signals.at(np.array([row, 1])).price.tolist() == [49, 1.5]
+
+    def test_other_encoder_reencodes_a_cluster_index(self, served: Shop, cache: Path) -> None:
+        encoder = open_encoder(ENCODER, "onnx-fp32", cache)
+        with served.open() as engine:
+            engine.upsert([KETTLE])
+            report = reencode(served.root, encoder, ENCODER, NullProgress(), cluster=served.settings.cluster)
+            assert (report.version, report.published) == (V3, True)
+        with served.open() as engine:
+            assert engine.manifest.cluster is not None
+            assert engine.manifest.encoder == encoder.identity
+            assert ids(engine, QUERIES[0], "dense")
+            assert ids(engine, "zweeble", "bm25") == [KETTLE.id]
 
 
 class TestCommands:

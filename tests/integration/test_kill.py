@@ -10,7 +10,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -31,7 +30,7 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import RankerSettings, Settings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
-from tests.machine import fork_context
+from tests.machine import die_at, fork_context
 
 SEED = 3
 QUERIES = ("cordless drill", "耳机", "red mug", "gift for a gardener", "")
@@ -44,23 +43,8 @@ def run_rebuild(root: Path, feed: Path, cache: Path, fatal_step: int = 0) -> Non
     shelfwise.indexer.embedding.CHUNK = 16
     shelfwise.indexer.checkpoint.LEAST_SECONDS = 0.0
     if fatal_step:
-        _die_at(fatal_step)
+        die_at(fatal_step)
     rebuild(root, RebuildOptions((str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", keep=1))
-
-
-def _die_at(fatal_step: int) -> None:
-    step, last = 0, ""
-
-    def look(event: str, _: tuple[object, ...]) -> None:
-        nonlocal step, last
-        if event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
-            # Successive removals count as one step; otherwise they would be half of all steps.
-            step += (event, last) != ("os.remove", "os.remove")
-            last = event
-            if step == fatal_step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(look)
 
 
 @dataclasses.dataclass(frozen=True)

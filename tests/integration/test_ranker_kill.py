@@ -5,10 +5,8 @@ Each publish is a process, forked from one that has imported everything, and kil
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.lock import HOLDER, LOCK
 from shelfwise.retrieval.store.manifest import CURRENT
-from tests.machine import fork_context
+from tests.machine import die_at, fork_context
 from tests.rankers import ENCODING, add_ranker
 from tests.versions import publish_products
 
@@ -26,22 +24,8 @@ KEEP = 2
 
 def run_publish(root: Path, fatal_step: int) -> None:
     """Publishes a third ranker, which removes the first one; kills its process at the given step."""
-    _die_at(fatal_step)
+    die_at(fatal_step, opens=True)
     add_ranker(ranker_store(root, KEEP), 3)
-
-
-def _die_at(fatal_step: int) -> None:
-    step = 0
-
-    def look(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal step
-        is_writing = event == "open" and isinstance(arguments[1], str) and arguments[1][:1] in ("w", "x")
-        if is_writing or event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
-            step += 1
-            if step == fatal_step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(look)
 
 
 def _whole(root: Path) -> tuple[str, list[str]]:
