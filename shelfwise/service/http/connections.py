@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import ipaddress
 import re
 import socket
 import struct
@@ -24,6 +23,7 @@ import structlog
 from h11._receivebuffer import ReceiveBuffer, blank_line_regex
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -80,9 +80,7 @@ class ConnectionLimiter:
         self._open = group.array("open", (), np.int64)
         """Number of connections of each worker, shape (workers,)."""
         self._open[self._own] = 0
-        networks = map(_parse_network, limits.proxies)
-        self._proxies = [network for network in networks if network is not None]
-        self._trusts_all = "*" in limits.proxies
+        self._proxies = _TrustedHosts(list(limits.proxies))
 
     def enter(self, address: str) -> bool:
         """Counts a new connection; returns whether it is within the limits."""
@@ -118,10 +116,7 @@ class ConnectionLimiter:
         return bool(self._open[self._own] > self._open.min())
 
     def _is_proxy(self, address: str) -> bool:
-        if self._trusts_all or not address:
-            return True
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in network for network in self._proxies)
+        return not address or address in self._proxies
 
 
 class _StrictBuffer(ReceiveBuffer):
@@ -355,14 +350,6 @@ def refuse_new_connections(listener: socket.socket) -> None:
         listener.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
         )
-
-
-def _parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """The network of an address; None for a host name, since connections only have addresses."""
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return None
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
