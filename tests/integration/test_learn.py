@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from shelfwise.rerank.model_store import WEIGHTS_FILE
 from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.rerank.text_towers.artifacts import read_towers
-from shelfwise.rerank.user_tower.files import USER_TOWERS, user_tower_store
+from shelfwise.rerank.user_tower.files import user_tower_store
 from shelfwise.retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.store.files import checksum
@@ -26,7 +26,15 @@ from shelfwise.retrieval.store.lock import hold_lock
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.main import app
 from shelfwise.service.events.popular_queries import query_key, read_popular_queries
-from shelfwise.service.reports.training import TOWERS, LearnReport, RecordedSteps, RunDecision, Stage, StageOutcome
+from shelfwise.service.reports.training import (
+    SHOPPERS,
+    TOWERS,
+    LearnReport,
+    RecordedSteps,
+    RunDecision,
+    Stage,
+    StageOutcome,
+)
 from shelfwise.service.training.learn import (
     REPORT_FILE,
     LearnOptions,
@@ -76,14 +84,14 @@ class TestReport:
         assert [step.name for step in steps].count("events") == 1, "the tables are made once"
 
     def test_report_has_the_promotion_decision_of_the_user_tower(self, learned: Path) -> None:
-        found, registry = report_of(learned).shoppers, user_tower_store(learned)
-        assert found is not None
-        assert registry.names() == [found.tower]
-        assert found.report == USER_TOWERS.open(registry.folder / found.tower).report
-        assert found.serves == (registry.current() == found.tower) == (not found.report.rejection_reasons)
+        found, registry = report_of(learned).learned[SHOPPERS], user_tower_store(learned)
+        assert registry.names() == [found.name]
+        report = registry.open(found.name).report
+        assert found.serves == (registry.current() == found.name) == (not report.rejection_reasons)
+        assert found.rejection_reasons == report.rejection_reasons
         assert found.is_new
-        assert [way.name for way in found.report.methods[:2]] == [TOWER, NEAR]
-        assert [number for number, _ in found.report.curve] == [0, 1, 2]
+        assert [way.name for way in report.methods[:2]] == [TOWER, NEAR]
+        assert [number for number, _ in report.curve] == [0, 1, 2]
 
     def test_report_has_the_events_and_the_promotion_decision_of_the_ranker(self, learned: Path) -> None:
         report, registry = report_of(learned), ranker_store(learned)
@@ -228,10 +236,9 @@ def test_killed_run_is_resumed(eventful_store: Path, learned: Path, tmp_path: Pa
     assert not report_path(root).exists()
     learn(root, SETTINGS, OPTIONS, NullProgress())
     # The tower is still that of the killed run.
-    found = report_of(root).shoppers
-    assert found is not None
+    found = report_of(root).learned[SHOPPERS]
     assert not found.is_new
-    assert towers[0].names() == [found.tower]
+    assert towers[0].names() == [found.name]
 
 
 @pytest.fixture(scope="module")
@@ -255,15 +262,12 @@ def options(cache: Path) -> LearnOptions:
 def test_better_encoder_serves_and_other_models_train_on_its_vectors(root: Path, options: LearnOptions) -> None:
     report = learn(root, SETTINGS, options, NullProgress())
     assert report_of(root) == report
-    towers = report.towers
-    assert towers is not None
-    assert (towers.version, towers.next) == ("v000002", ())
+    towers = report.learned[TOWERS]
+    assert towers.serves
     serving = Store(root).find_serving().manifest
-    assert (serving.version, serving.encoder_name) == (towers.version, towers.folder)
-    spec = read_towers(Path(towers.folder))
+    assert (serving.version, serving.encoder_name) == ("v000002", towers.name)
+    spec = read_towers(Path(towers.name))
     assert (spec.source, spec.version) == ("clicks", "v000001")
-    assert (towers.before, towers.after) == (spec.curve[0].validation, spec.validation)
-    assert towers.queries == len(every_query())
     assert spec.trained_on["training queries"] + spec.trained_on["validation queries"] == (
         len(every_query()) - len(judging(every_query()))
     )
@@ -299,5 +303,6 @@ def test_locked_index_keeps_trained_towers_for_the_next_run(root: Path, cache: P
     assert towers_stage(steps).outcome is StageOutcome.NOT_TRAINED
     made = train_encoder(root, SETTINGS, request, again)
     assert made is not None
-    assert made.version == "v000002"
+    assert made.serves
+    assert Store(root).current() == "v000002"
     assert "already trained" in " ".join(step.did for step in towers_stage(again).steps)

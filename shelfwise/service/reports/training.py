@@ -12,10 +12,8 @@ from enum import StrEnum
 import msgspec
 
 from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate
-from shelfwise.rerank.expansions import ExpansionReport
 from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport
 from shelfwise.rerank.sessions.refresh import RefreshResult
-from shelfwise.rerank.user_tower.files import UserTowerReport
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.training.click_dataset import FirstHits
 
@@ -104,6 +102,19 @@ class RecordedSteps:
         finally:
             self._under = ""
 
+    @contextmanager
+    def stage(
+        self, name: str, failures: tuple[type[Exception], ...], others: tuple[type[Exception], ...] = ()
+    ) -> Iterator[None]:
+        """Like `under`; a failure except of the `others` ends the stage with its reason, and the run continues."""
+        with self.under(name):
+            try:
+                yield
+            except others:
+                raise
+            except failures as error:
+                self.leave(StageOutcome.NOT_TRAINED, str(error))
+
     def begin(self, phase: str, total: int | None, unit: str) -> None:
         self._current, self._began = phase, self._clock()
         self._stage = self._under or _STAGE_OF.get(phase, "ranker")
@@ -186,45 +197,15 @@ class RunDecision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ExpansionResult:
-    """Result of the training of query expansion."""
+class LearnedModel:
+    """A model that a stage trained."""
 
-    expansion: str
-    """Name of the model."""
+    name: str
+    """Name of the model, which has its own report; for an encoder, its folder."""
     serves: bool
-    words: int
-    """Number of query words with an expansion."""
-    report: ExpansionReport
-
-
-@dataclass(frozen=True, slots=True)
-class UserTowerResult:
-    """Result of the training of the user tower."""
-
-    tower: str
-    """Name of the model."""
-    serves: bool
-    is_new: bool
-    """Whether this run trained it; false if an earlier run did on the same acts."""
-    report: UserTowerReport
-    """Measures of the tower, and the gate's reasons."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextTowers:
-    """The encoder of a run: its training data and result."""
-
-    queries: int
-    """Number of queries labelled by clicks."""
-    next: tuple[str, ...]
-    """Command that trains an encoder, or that uses the rejected one; empty if the new one serves."""
-    folder: str = ""
-    """Folder of the trained encoder; empty if none was trained."""
-    before: float | None = None
-    after: float | None = None
-    """nDCG@10 of the validation queries over a part of the catalog, after training; `before`, before it."""
-    version: str = ""
-    """Version in which the encoder serves; empty if it does not serve."""
+    rejection_reasons: tuple[str, ...] = ()
+    is_new: bool = True
+    """Whether this run trained it; false if an earlier run did on the same data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,12 +239,9 @@ class LearnReport:
     """Frequent held-out queries whose first hits the new ranker changes."""
     off_policy: OffPolicyEstimate | None = None
     """The estimated effect of the new ranker on the lists of the gate; None if no list has a known query."""
-    shoppers: UserTowerResult | None = None
-    """Result of the user tower; None if none was trained (its stage has the reason)."""
-    expansions: ExpansionResult | None = None
-    """Result of query expansion; None if none was trained (its stage has the reason)."""
-    towers: TextTowers | None = None
-    """Result of the encoder; None if the run did not reach its stage or had no result (the stage has the reason)."""
+    learned: Mapping[str, LearnedModel] = field(default_factory=dict)
+    """The user tower, the encoder and the query expansion, by stage; without those that were not trained, for which the
+    stage has the reason."""
     schema: int = SCHEMA
 
     def to_json(self) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,23 +39,21 @@ from shelfwise.service.reports.training import (
     SHOPPERS,
     TOWERS,
     Days,
-    ExpansionResult,
+    LearnedModel,
     LearnReport,
     RecordedSteps,
     RunDecision,
     Stage,
     StageOutcome,
-    TextTowers,
-    UserTowerResult,
 )
 from shelfwise.service.settings import Settings
 from shelfwise.service.training.click_dataset import ClickRankerOptions, ClickTraining
 from shelfwise.service.training.expansions import BY_JUDGMENTS, expansions_from_tables
 from shelfwise.service.training.training_session import TRAINING_FOLDER, FreshTables, fresh_tables, ranker_from_tables
-from shelfwise.service.training.user_tower import ShopperActs, shopper_acts, tower_of_acts
+from shelfwise.service.training.user_tower import ShopperActs, TrainedTower, shopper_acts, tower_of_acts
 
 if TYPE_CHECKING:
-    from shelfwise.service.training.text_towers import TextTowersRequest, TextTowersResult
+    from shelfwise.service.training.text_towers import TextTowersRequest
 
 
 # The trainings of a run other than the ranker: the user tower, query expansion and, first and only on request, the
@@ -64,95 +62,76 @@ if TYPE_CHECKING:
 
 def train_shoppers(
     tables: FreshTables, acts: ShopperActs, options: UserTowerOptions, steps: RecordedSteps
-) -> UserTowerResult | None:
+) -> LearnedModel | None:
     """Trains the user tower, which serves if it is better; None if there is too little data, or if the serving tower
     cannot be read. A tower that an earlier run trained on the same acts is not trained again."""
-    with steps.under(SHOPPERS):
-        try:
-            done = tower_of_acts(tables, acts, options, steps, again=False)
-        except (TrainingError, ModelError) as error:
-            steps.leave(StageOutcome.NOT_TRAINED, str(error))
-            return None
+    with steps.stage(SHOPPERS, (TrainingError, ModelError)):
+        done = tower_of_acts(tables, acts, options, steps, again=False)
         steps.begin("decision", None, "")
-        found = UserTowerResult(done.tower.name, done.serves, done.is_new, done.tower.report)
-        steps.end(_summarize(found))
-        return found
+        steps.end(_summarize(done))
+        return LearnedModel(done.tower.name, done.serves, done.tower.report.rejection_reasons, done.is_new)
+    return None
 
 
 def train_encoder(
     root: Path, settings: Settings, request: TextTowersRequest, steps: RecordedSteps
-) -> TextTowers | None:
+) -> LearnedModel | None:
     """Trains the encoder on clicks, and publishes it if it is better. None if there is too little data, if it is not
     better, or if it could not be written or published: the next run then continues with it.
 
     Raises the errors of `train_text_towers` about events and the index.
     """
-    with steps.under(TOWERS):
-        # Takes seconds to import, and is rarely needed.
-        from shelfwise.service.training.text_towers import train_text_towers
+    # Takes seconds to import, and is rarely needed.
+    from shelfwise.service.training.text_towers import train_text_towers
 
-        try:
-            return _trained(root, train_text_towers(root, settings, replace(request, publish=True), steps), steps)
-        except (StoreMissingError, StoreForeignError, StoreDamagedError):
-            raise
-        except (TrainingError, EncoderError, StoreError, ClusterError) as error:
-            steps.leave(StageOutcome.NOT_TRAINED, str(error))
-            return None
+    failures = (TrainingError, EncoderError, StoreError, ClusterError)
+    with steps.stage(TOWERS, failures, (StoreMissingError, StoreForeignError, StoreDamagedError)):
+        done = train_text_towers(root, settings, replace(request, publish=True), steps)
+        published, use = done.published, f"shelfwise rebuild {root} --encoder {done.folder}"
+        serves = published is not None and published.serves
+        reasons = tuple(published.report.rejection_reasons) if published and published.report else ()
+        if published is not None and serves:
+            outcome = f"It serves as {published.version}; later trainings read its vectors"
+        else:
+            outcome = f"It is rejected: {'; '.join(reasons)}. To use it nevertheless: {use}"
+        steps.begin("decision", None, "")
+        steps.end(
+            f"{done.folder}: nDCG@10 {done.spec.curve[0].validation:.4f} before and {done.spec.validation:.4f} after "
+            f"training, on the validation queries. {outcome}"
+        )
+        return LearnedModel(str(done.folder), serves, reasons)
+    return None
 
 
-def learn_words(tables: FreshTables, steps: RecordedSteps) -> ExpansionResult | None:
+def learn_words(tables: FreshTables, steps: RecordedSteps) -> LearnedModel | None:
     """Trains query expansion, which serves if searches are better; None if there is too little data, or if a table
     trained on judgments serves."""
-    with steps.under(EXPANSIONS):
+    with steps.stage(EXPANSIONS, (TrainingError, ModelError, StoreError, ClusterError)):
         serving = expansion_store(tables.root).serving(None).model
         if serving and serving.spec.trained_on.get("source") == BY_JUDGMENTS:
             steps.leave(StageOutcome.LEFT, f"{serving.name} serves, which was trained on {BY_JUDGMENTS}")
             return None
-        try:
-            added = expansions_from_tables(tables, steps)
-        except (TrainingError, ModelError, StoreError, ClusterError) as error:
-            steps.leave(StageOutcome.NOT_TRAINED, str(error))
-            return None
-        return ExpansionResult(added.model.name, added.serves, added.model.spec.words, added.model.report)
+        added = expansions_from_tables(tables, steps)
+        return LearnedModel(added.model.name, added.serves, added.model.report.rejection_reasons)
+    return None
 
 
-def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
+def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> None:
     """Reports the number of queries labelled by clicks, and the command that trains the encoder on them."""
     with steps.under(TOWERS):
-        could = TextTowers(queries, (f"shelfwise learn {root} --towers",))
         steps.leave(
             StageOutcome.LEFT,
             f"{queries:,} queries labelled by clicks could train it. Since this encodes every product again, it is "
-            f"done only on request: {could.next[0]}",
+            f"done only on request: shelfwise learn {root} --towers",
         )
-        return could
 
 
-def _trained(root: Path, done: TextTowersResult, steps: RecordedSteps) -> TextTowers:
-    published, trained_on = done.published, done.spec.trained_on
-    version = published.version if published and published.serves else ""
-    report = published.report if published else None
-    queries = trained_on["training queries"] + trained_on["validation queries"] + (report.queries if report else 0)
-    use = f"shelfwise rebuild {root} --encoder {done.folder}"
-    before, after = done.spec.curve[0].validation, done.spec.validation
-    if version:
-        outcome = f"It serves as {version}; later trainings read its vectors"
-    else:
-        reasons = "; ".join(report.rejection_reasons) if report else ""
-        outcome = f"It is rejected: {reasons}. To use it nevertheless: {use}"
-    steps.begin("decision", None, "")
-    steps.end(
-        f"{done.folder}: nDCG@10 {before:.4f} before and {after:.4f} after training, on the validation queries. "
-        f"{outcome}"
-    )
-    return TextTowers(queries, () if version else (use,), str(done.folder), before, after, version)
-
-
-def _summarize(found: UserTowerResult) -> str:
-    decision = "serves" if found.serves else f"is rejected: {'; '.join(found.report.rejection_reasons)}"
-    measures = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.methods)
-    earlier = "" if found.is_new else ", trained on the same acts in an earlier run,"
-    return f"{found.tower}{earlier} {decision}. Of {found.report.shoppers:,} shoppers: {measures}"
+def _summarize(done: TrainedTower) -> str:
+    report = done.tower.report
+    decision = "serves" if done.serves else f"is rejected: {'; '.join(report.rejection_reasons)}"
+    measures = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in report.methods)
+    earlier = "" if done.is_new else ", trained on the same acts in an earlier run,"
+    return f"{done.tower.name}{earlier} {decision}. Of {report.shoppers:,} shoppers: {measures}"
 
 
 # STORE/training/
@@ -182,27 +161,25 @@ class _LearnRun:
     """Those of the report."""
     events: RefreshResult | None = None
     """Counts of events, once the tables are up to date."""
-    shoppers: UserTowerResult | None = None
-    towers: TextTowers | None = None
-    expansions: ExpansionResult | None = None
+    learned: dict[str, LearnedModel | None] = field(default_factory=dict)
 
     def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
         """Trains the encoder first, since the others read its vectors. The tables are refreshed once and read at once,
         since other programs may replace them."""
         if options.towers is not None:
-            self.towers = train_encoder(root, settings, options.towers, self.steps)
+            self.learned[TOWERS] = train_encoder(root, settings, options.towers, self.steps)
         with fresh_tables(root, settings, self.steps) as tables:
             self.events = tables.refreshed
             acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
             if options.towers is None:
-                self.towers = leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
+                leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
 
             def train_user_tower() -> None:
-                self.shoppers = train_shoppers(tables, acts, options.shoppers, self.steps)
+                self.learned[SHOPPERS] = train_shoppers(tables, acts, options.shoppers, self.steps)
 
             done = ranker_from_tables(tables, options.ranker, self.steps, before_judging=train_user_tower)
             # Evaluated with the serving ranker.
-            self.expansions = learn_words(tables, self.steps)
+            self.learned[EXPANSIONS] = learn_words(tables, self.steps)
             return done
 
     def succeeded(self, done: ClickTraining) -> LearnReport:
@@ -236,9 +213,7 @@ class _LearnRun:
             stages=stages,
             days=self.days,
             events=self.events,
-            shoppers=self.shoppers,
-            towers=self.towers,
-            expansions=self.expansions,
+            learned={stage: model for stage, model in self.learned.items() if model is not None},
         )
 
 
