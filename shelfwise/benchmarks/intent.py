@@ -72,15 +72,6 @@ class AbsentFigures:
     """Queries with hits and without a notice that these are only the nearest."""
 
 
-@dataclass(frozen=True, slots=True)
-class _CaseOutcome:
-    query: str
-    first: float
-    ten: float
-    accessories: float
-    failure: IntentFailure | None
-
-
 def read_intent_cases(path: Path, part: str = "") -> list[IntentCase]:
     """Reads intent cases, tab-separated with the header query, good, accessory, filter, part; `part` selects one part.
 
@@ -152,7 +143,23 @@ def intent_figures(
     kinds: Sequence[tuple[IntentCase, frozenset[str]]], hits: Callable[[str], Sequence[tuple[str, str]]]
 ) -> IntentFigures:
     """The figures of a ranking; `hits` returns the ids and titles of the first hits of a query."""
-    return _figures([_outcome(case, good, hits(case.query)[:DEPTH]) for case, good in kinds])
+    first, ten, accessories, failures = list[float](), list[float](), list[float](), list[IntentFailure]()
+    for case, good in kinds:
+        shown = hits(case.query)[:DEPTH]
+        is_good = [product in good for product, _ in shown]
+        depth = min(DEPTH, len(good))
+        first.append(float(is_good[0]) if is_good else 0.0)
+        ten.append(sum(is_good[:depth]) / depth)
+        accessories.append(sum(bool(case.accessory and case.accessory.search(title)) for _, title in shown) / DEPTH)
+        if not first[-1] or ten[-1] < 0.5:
+            failures.append(IntentFailure(case.query, ten[-1], [title for _, title in shown[:3]]))
+    nothing = np.zeros(len(kinds))
+    return IntentFigures(
+        paired_bootstrap(np.array(first), nothing),
+        paired_bootstrap(np.array(ten), nothing),
+        float(np.mean(accessories)),
+        failures,
+    )
 
 
 def _good_products(snapshot: Snapshot, case: IntentCase, titles: Sequence[str]) -> frozenset[str]:
@@ -160,24 +167,3 @@ def _good_products(snapshot: Snapshot, case: IntentCase, titles: Sequence[str]) 
     if case.condition:
         rows = snapshot.keyword.select(Selection(rows=rows, where=condition_of(snapshot, case.condition)))
     return frozenset(snapshot.products.id_of(row) for row in rows.tolist())
-
-
-def _outcome(case: IntentCase, good: frozenset[str], hits: Sequence[tuple[str, str]]) -> _CaseOutcome:
-    is_good = [product in good for product, _ in hits]
-    first, depth = float(is_good[0]) if is_good else 0.0, min(DEPTH, len(good))
-    precision = sum(is_good[:depth]) / depth
-    accessories = sum(bool(case.accessory and case.accessory.search(title)) for _, title in hits) / DEPTH
-    failed = not first or precision < 0.5
-    failure = IntentFailure(case.query, precision, [title for _, title in hits[:3]]) if failed else None
-    return _CaseOutcome(case.query, first, precision, accessories, failure)
-
-
-def _figures(outcomes: Sequence[_CaseOutcome]) -> IntentFigures:
-    first, ten = (np.array([getattr(each, name) for each in outcomes]) for name in ("first", "ten"))
-    nothing = np.zeros(len(outcomes))
-    return IntentFigures(
-        paired_bootstrap(first, nothing),
-        paired_bootstrap(ten, nothing),
-        float(np.mean([each.accessories for each in outcomes])),
-        [each.failure for each in outcomes if each.failure],
-    )

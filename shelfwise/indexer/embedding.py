@@ -47,10 +47,6 @@ def state_columns(encoder: Encoder) -> int:
     return min(DIMENSION, token_encoder.state_dimension) if token_encoder else 0
 
 
-def _checkpoints_folder(store: Store, encoder: Encoder) -> Path:
-    return store.staging / f"vectors-{encoder.identity}"
-
-
 class CatalogEncoder:
     """Encodes the texts of one catalog with one encoder."""
 
@@ -73,7 +69,7 @@ class CatalogEncoder:
             return self._encode_by_table(self._encoder, building, keys, previous)
         cache = VectorCache(self._encoder.dimension, TokenCache() if self._states else None)
         cache_version_vectors(self._store, self._encoder.identity, cache, previous, self._states)
-        folder = _checkpoints_folder(self._store, self._encoder)
+        folder = self._store.staging / f"vectors-{self._encoder.identity}"
         checkpoints = EncodingCheckpoints(folder, self._encoder.dimension, self._states)
         checkpoints.load(cache)
         rows = missing_rows(keys, cache)

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -204,13 +204,13 @@ class ClientLoad:
                 group.create_task(self._swap(until, swap_seconds))
                 group.create_task(self._watch(until, seconds, advance))
 
-    async def _at_a_rate(self, ask: Callable[[], Awaitable[object]], rate: float, until: float) -> None:
+    async def _at_a_rate(self, ask: Callable[[], Coroutine[Any, Any, None]], rate: float, until: float) -> None:
         """Open-loop: late requests do not delay the next ones."""
         due = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             while (due := due + self.dice.expovariate(rate)) < until:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                group.create_task(_awaited(ask))
+                group.create_task(ask())
 
     async def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         """Sends one request; the status is 0 without an answer."""
@@ -339,10 +339,6 @@ class ClientLoad:
 
     def _query(self) -> str:
         return self.dice.choice(self.queries)
-
-
-async def _awaited(ask: Callable[[], Awaitable[object]]) -> None:
-    await ask()
 
 
 _SETTLED = 0.25
