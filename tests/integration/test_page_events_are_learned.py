@@ -164,7 +164,7 @@ def test_old_search_is_not_attributed(browser: Browser, address: str, store: Sea
         visit.page.evaluate(
             """() => {
                 const origins = JSON.parse(localStorage.getItem("shelfwise.origins"));
-                for (const found of Object.values(origins)) found.at -= 25 * 60 * 60 * 1000;
+                for (const found of origins) found.at -= 25 * 60 * 60 * 1000;
                 localStorage.setItem("shelfwise.origins", JSON.stringify(origins));
             }"""
         )

@@ -1,6 +1,7 @@
 // Analytics: searches, clicks and purchases in a range of days, compared with the previous days.
 
-import { call, withParameters } from "./api.js";
+import { withParameters } from "./address.js";
+import { call } from "./api.js";
 import { attempt, button, counts, field, head, lineForm, moment, notice, number, percent, place, shortTable, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 import { follow } from "./admin-service.js";

@@ -1,6 +1,7 @@
 // The panel of a kind of documents: a table, an editor with a preview, and the history, from a declaration.
 
-import { call, withParameters } from "./api.js";
+import { withParameters } from "./address.js";
+import { call } from "./api.js";
 import { formOrJson } from "./admin-form.js";
 import { attempt, button, counts, editor, field, head, lineForm, listPart, moment, number, opener, place, table, tag } from "./admin-ui.js";
 import { el, fill } from "./dom.js";

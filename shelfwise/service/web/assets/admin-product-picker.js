@@ -1,6 +1,7 @@
 // Selection of an ordered list of products by search.
 
-import { call, productPath, withParameters } from "./api.js";
+import { withParameters } from "./address.js";
+import { call, productPath } from "./api.js";
 import { button, field } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 

@@ -1,6 +1,7 @@
 // Sponsored campaigns: a list with spending, a form, the ledger and counts by day.
 
-import { call, withParameters } from "./api.js";
+import { withParameters } from "./address.js";
+import { call } from "./api.js";
 import { documentsPart } from "./admin-documents.js";
 import { attempt, button, counts, moment, notice, number, opener, switchButton, table, tag } from "./admin-ui.js";
 import { el } from "./dom.js";

@@ -1,6 +1,6 @@
 // Answers to questions: above the hits of a query that is a question, and on a product page.
 
-import { addressOf } from "./address.js";
+import { ALL, addressOf } from "./address.js";
 import { announce } from "./announce.js";
 import { api } from "./api.js";
 import { el, fill } from "./dom.js";
@@ -32,7 +32,7 @@ export function answerBox() {
       // The hits say more about a type of product than a note that no text does: "what laptop has 16gb ram".
       if (!isQuestion || (answer.status === "not_said" && answer.about.product_type)) return;
       const drop = before && about && el("button", { type: "button", class: "quiet", onclick: () => { about = null; show(query); } }, t("answer drop"));
-      const related = answer.related.map((each) => el("a", { href: addressOf({ view: "search", q: each }), text: each }));
+      const related = answer.related.map((each) => el("a", { href: addressOf({ ...ALL, q: each }), text: each }));
       fill(element, el("section", { class: "answer", "aria-label": t("answer") }, subject(answer.about), quotes(answer),
         related.length ? el("p", { class: "related" }, related) : null, drop));
     } catch {

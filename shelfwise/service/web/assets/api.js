@@ -1,6 +1,6 @@
 // Client of this server's API.
 
-import { BASE } from "./address.js";
+import { BASE, withParameters } from "./address.js";
 
 const MOST_KEPT_ALIVE = 60_000;
 const PATIENCE_MS = 3000;
@@ -72,18 +72,6 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
     // A proxy may respond with another format.
   }
   throw new Refusal(answer.status, fault || {});
-}
-
-/** A path with parameters; lists are repeated, empty values are omitted. */
-export function withParameters(path, parameters) {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(parameters)) {
-    for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== undefined && one !== null && one !== "") query.append(name, one);
-    }
-  }
-  const text = query.toString();
-  return text ? `${path}?${text}` : path;
 }
 
 /** The path of a product; slashes in its id are not escaped. */

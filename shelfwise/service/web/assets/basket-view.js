@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { MOST_OF_ONE, buy, lines, renew, setQuantity, sums } from "./basket.js";
 import { productAddress } from "./cards.js";
-import { el, fill } from "./dom.js";
+import { el, fill, keepFocus } from "./dom.js";
 import { mark } from "./picture.js";
 import { announce } from "./announce.js";
 import { money, t } from "./words.js";
@@ -16,10 +16,10 @@ export function basketView() {
   element.append(title, content);
 
   const render = () => {
-    const key = content.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+    const hadFocus = content.contains(document.activeElement);
     const there = lines();
-    fill(content, there.length ? [el("ul", { class: "lines", role: "list" }, there.map((each) => line(each, render))), total(finish)] : empty());
-    if (key) (content.querySelector(`[data-key="${CSS.escape(key)}"]`) || title).focus();
+    keepFocus(content, () => fill(content, there.length ? [el("ul", { class: "lines", role: "list" }, there.map((each) => line(each, render))), total(finish)] : empty()));
+    if (hadFocus && !content.contains(document.activeElement)) title.focus();
   };
   const finish = () => {
     const count = buy().reduce((sum, each) => sum + each.quantity, 0);
@@ -53,10 +53,6 @@ function line(each, render) {
     if (!quantity) announce(t("removed", { name }));
     render();
   };
-  const step = (by, key, sign) => el("button", {
-    type: "button", class: "round", "aria-label": t(key, { name }), "data-key": `${key} ${each.id} ${each.variant}`,
-    onclick: () => set(each.quantity + by), text: sign,
-  });
   const count = el("input", {
     type: "number", min: 0, max: MOST_OF_ONE, inputmode: "numeric", value: each.quantity, "aria-label": t("quantity", { name }),
     "data-key": `count ${each.id} ${each.variant}`, onchange: (event) => set(event.target.valueAsNumber || 0),
@@ -69,8 +65,7 @@ function line(each, render) {
   return el("li", { class: each.gone ? "line gone" : "line" }, mark(each),
     el("div", { class: "line-name" }, el("a", { href: productAddress(each.id), text: each.title, lang: each.language || undefined }),
       el("small", { text: [each.brand, each.option].filter(Boolean).join(" · ") })),
-    el("div", { class: "stepper" }, step(-1, "fewer", "−"), count, step(1, "more", "+")),
-    el("b", { class: "line-cost", text: cost }), out);
+    count, el("b", { class: "line-cost", text: cost }), out);
 }
 
 function total(finish) {

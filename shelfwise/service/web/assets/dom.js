@@ -23,6 +23,13 @@ export function fill(parent, ...children) {
   parent.replaceChildren(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+/** Rebuilds parts of an element by `make`, and restores the focus by the key of the focused element. */
+export function keepFocus(element, make) {
+  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  make();
+  if (key) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
 /** The address of a picture if it may be loaded (https, this server, inline data), else an empty text. The scheme http
  * is replaced by https. */
 export function pictureUrl(text) {

@@ -1,13 +1,13 @@
 // Filters of a search: categories, values with counts, a price range; and the active filters.
 
-import { addressOf, isNarrowed, widened } from "./address.js";
+import { addressOf, isNarrowed, widened, withRange, withValues } from "./address.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { fieldName, money, number, t, valueName } from "./words.js";
 
-const SHOWN = 8;
+/** Number of values above which a field filters them. */
+const MIN_SOUGHT = 10;
+const MAX_LISTED = 100;
 const PATH = " > ";
-const MOST_LISTED = 100;
-const opened = new Set();
 /** The text typed into the finder of each field. */
 const sought = new Map();
 
@@ -27,15 +27,9 @@ export function facetGroups(place, facets, store, go) {
 export function activeFilters(place) {
   const made = [];
   if (place.category) made.push([place.category, { ...place, category: "", page: 1 }]);
-  const price = priceText(place.price);
-  if (price) made.push([price, { ...place, price: [null, null], page: 1 }]);
-  if (place.rating) made.push([t("stars up", { count: place.rating }), { ...place, rating: 0, page: 1 }]);
-  for (const [field, chosen] of Object.entries(place.chosen)) {
-    for (const value of chosen) made.push([chosenName(field, value), without(place, field, value)]);
-  }
-  for (const [field, range] of Object.entries(place.within)) {
-    const { [field]: _gone, ...within } = place.within;
-    made.push([`${fieldName(field)}: ${rangeText(range)}`, { ...place, within, page: 1 }]);
+  for (const [field, range] of Object.entries(place.within)) made.push([rangeName(field, range), withRange(place, field, [null, null])]);
+  for (const [field, values] of Object.entries(place.selected)) {
+    for (const value of values) made.push([valueLabel(field, value), withValues(place, field, values.filter((each) => each !== value))]);
   }
   return made;
 }
@@ -52,9 +46,17 @@ export function chips(place, go) {
   return [el("ul", { class: "chips", role: "list", "aria-label": t("chosen") }, items, el("li", {}, all))];
 }
 
-/** The name of a chosen value; numbers include the field's name. */
-function chosenName(field, value) {
+/** The name of a selected value; numbers include the field's name. */
+function valueLabel(field, value) {
   return /^-?[\d.]+$/.test(value) ? `${fieldName(field)}: ${value}` : valueName(field, value);
+}
+
+function rangeName(field, range) {
+  if (field === "rating") return t("stars up", { count: range[0] });
+  if (field !== "price") return `${fieldName(field)}: ${rangeText(range)}`;
+  const [low, high] = range.map((value) => (value === null ? "" : money(value, "")));
+  if (low && high) return `${low} – ${high}`;
+  return low ? t("at least", { low }) : t("at most", { high });
 }
 
 /** Proposed filters for a broad query: the values of each field with their numbers of hits. */
@@ -75,11 +77,9 @@ function choiceName(field, { value, low, high }) {
 
 /** The place after one value of a choice is chosen. */
 function chose(place, field, { value, low, high }) {
-  const next = { ...place, page: 1 };
-  if (field === "category") return { ...next, category: value };
-  if (field === "price") return { ...next, price: [low, below(high)] };
-  if (value === null) return { ...next, within: { ...place.within, [field]: [low, high] } };
-  return { ...next, chosen: { ...place.chosen, [field]: [String(value)] } };
+  if (field === "category") return { ...place, category: value, page: 1 };
+  if (field === "price") return withRange(place, field, [low, below(high)]);
+  return value === null ? withRange(place, field, [low, high]) : withValues(place, field, [String(value)]);
 }
 
 /** The highest price below a bound, since the page's price filter includes both ends. */
@@ -112,7 +112,7 @@ function categories(place, facet, isForeign, go) {
   });
   const top = chosen.length ? [el("li", {}, choice(t("all categories"), null, "category", to(""), ICONS.back))] : [];
   const down = ({ value, count }) => el("li", {}, choice(value.slice(start.length), count, `category ${value}`, to(value)));
-  return group(t("category"), el("ul", { role: "list" }, top, up), long("category", next, down));
+  return group(t("category"), el("ul", { role: "list" }, top, up), valueList("category", t("category"), next, down));
 }
 
 function choice(name, count, key, onclick, path) {
@@ -124,12 +124,13 @@ function choice(name, count, key, onclick, path) {
 /** The filter for a minimum number of stars. */
 function ratings(place, facet, go) {
   const counts = facet?.counts || [];
-  if (!counts.length && !place.rating) return null;
+  const now = place.within.rating?.[0] || 0;
+  if (!counts.length && !now) return null;
   const options = [4, 3, 2, 0].map((least) => {
-    const isOn = place.rating === least;
+    const isOn = now === least;
     const count = counts.reduce((sum, each) => sum + (each.value >= least ? each.count : 0), 0);
     const isEmpty = !isOn && least > 0 && !count;
-    const set = () => go({ ...place, rating: least, page: 1 });
+    const set = () => go(withRange(place, "rating", [least || null, null]));
     const props = { type: "radio", name: "rating", value: least, "data-key": `rating ${least}`, checked: isOn, disabled: isEmpty, onchange: set };
     const stars = least ? el("span", { class: "stars", "aria-hidden": "true" }, el("b", { text: "★".repeat(least) }), "★".repeat(5 - least)) : null;
     return el("label", { class: "choice" }, el("input", props), stars, el("span", { text: least ? t("stars up", { count: least }) : t("any rating") }), least ? el("small", { text: number(count) }) : null);
@@ -138,90 +139,56 @@ function ratings(place, facet, go) {
 }
 
 function values(place, field, facet, go) {
-  const chosen = place.chosen[field] || [];
+  const selected = place.selected[field] || [];
   const counts = (facet?.counts || []).map(({ value, count }) => ({ value: String(value), count }));
-  const missing = chosen.filter((value) => !counts.some((each) => each.value === value));
+  const missing = selected.filter((value) => !counts.some((each) => each.value === value));
   const all = [...missing.map((value) => ({ value, count: null })), ...counts];
-  if (!all.length || (all.length === 1 && !chosen.length)) return null;
-  // Chosen values come first, so that "show all" never hides them.
-  const ordered = [...all.filter((each) => chosen.includes(each.value)), ...all.filter((each) => !chosen.includes(each.value))];
-  const item = ({ value, count }) => {
-    const isOn = chosen.includes(value);
-    const change = () => go(isOn ? without(place, field, value) : within(place, field, value));
-    const box = el("input", { type: "checkbox", "data-key": `${field} ${value}`, checked: isOn, onchange: change });
+  if (!all.length || (all.length === 1 && !selected.length)) return null;
+  const isOn = ({ value }) => selected.includes(value);
+  const item = (each) => {
+    const { value, count } = each;
+    const change = () => go(withValues(place, field, isOn(each) ? selected.filter((other) => other !== value) : [...selected, value]));
+    const box = el("input", { type: "checkbox", "data-key": `${field} ${value}`, checked: isOn(each), onchange: change });
     const text = el("span", { text: valueName(field, value) });
     return el("li", {}, el("label", { class: "choice" }, box, text, count === null ? null : el("small", { text: number(count) })));
   };
-  const parts = long(field, ordered, item);
-  return group(fieldName(field), all.length > SHOWN + 2 ? finder(field, ordered, parts, item) : parts);
+  return group(fieldName(field), valueList(field, fieldName(field), [...all.filter(isOn), ...all.filter((each) => !isOn(each))], item));
 }
 
-/** A text field that filters the values of a facet, with the list of values. */
-function finder(field, known, parts, item) {
-  const holder = el("div", {}, parts);
-  const label = t("find in", { name: fieldName(field) });
-  const input = el("input", { type: "search", class: "find", "aria-label": label, placeholder: label, maxlength: 100, "data-key": `find ${field}` });
-  const find = () => {
-    const text = input.value.trim().toLowerCase();
-    sought.set(field, input.value);
-    if (!text) return fill(holder, parts);
-    const found = known.filter(({ value }) => valueName(field, value).toLowerCase().includes(text));
-    return fill(holder, found.length ? el("ul", { role: "list" }, found.slice(0, MOST_LISTED).map(item)) : el("p", { class: "brand", text: t("find none") }));
+/** A list of values that scrolls, with a field that filters it if there are many. */
+function valueList(field, name, every, item) {
+  const list = el("ul", { role: "list", class: "values" });
+  const label = t("find in", { name });
+  const show = (text) => {
+    const part = text.trim().toLowerCase();
+    const found = every.filter(({ value }) => valueName(field, value).toLowerCase().includes(part)).slice(0, MAX_LISTED);
+    fill(list, found.length || !part ? found.map(item) : el("li", { class: "brand", text: t("find none") }));
   };
-  input.addEventListener("input", find);
-  if (sought.get(field)) {
-    input.value = sought.get(field);
-    find();
+  if (every.length <= MIN_SOUGHT) {
+    show("");
+    return list;
   }
-  return [input, holder];
-}
-
-/** A list that shows its first items until all are requested. */
-function long(name, every, item) {
-  const all = every.slice(0, MOST_LISTED);
-  if (all.length <= SHOWN + 2 || opened.has(name)) return el("ul", { role: "list" }, all.map(item));
-  const list = el("ul", { role: "list" }, all.slice(0, SHOWN).map(item));
-  const text = all.length === every.length ? t("more values", { count: all.length }) : t("first values", { count: all.length });
-  const more = el("button", { type: "button", class: "quiet", text });
-  more.addEventListener("click", () => {
-    opened.add(name);
-    list.append(...all.slice(SHOWN).map(item));
-    list.children[SHOWN].querySelector("button, input").focus();
-    more.remove();
+  const input = el("input", { type: "search", class: "find", "aria-label": label, placeholder: label, maxlength: 100, "data-key": `find ${field}`, value: sought.get(field) || "" });
+  input.addEventListener("input", () => {
+    sought.set(field, input.value);
+    show(input.value);
   });
-  return [list, more];
+  show(input.value);
+  return [input, list];
 }
 
 function prices(place, facet, go) {
-  if (!facet || (facet.minimum === null && !priceText(place.price))) return null;
+  const range = place.within.price;
+  if (!facet || (facet.minimum === null && !range)) return null;
   const input = (at, key, hint) => el("label", { class: "bound" }, el("span", { text: t(key) }), el("input", {
-    type: "number", min: 0, step: "any", inputmode: "decimal", "data-key": key, value: place.price[at], placeholder: hint,
+    type: "number", min: 0, step: "any", inputmode: "decimal", "data-key": key, value: range?.[at], placeholder: hint,
   }));
-  const low = input(0, "price from", facet.minimum === null ? "" : Math.floor(facet.minimum));
-  const high = input(1, "price to", facet.maximum === null ? "" : Math.ceil(facet.maximum));
-  const fields = [low, high].map((label) => label.querySelector("input"));
+  const labels = [input(0, "price from", facet.minimum === null ? "" : Math.floor(facet.minimum)), input(1, "price to", facet.maximum === null ? "" : Math.ceil(facet.maximum))];
   const submit = (event) => {
     event.preventDefault();
-    const [from, to] = fields.map((field) => field.valueAsNumber);
-    go({ ...place, price: [from, to].map((value) => (value >= 0 ? value : null)), page: 1 });
+    const bounds = labels.map((label) => label.querySelector("input").valueAsNumber);
+    go(withRange(place, "price", bounds.map((value) => (value >= 0 ? value : null))));
   };
   const apply = el("button", { class: "small", text: t("price set"), "data-key": "price set" });
-  return group(t("price"), el("form", { class: "prices", onsubmit: submit }, low, high, apply));
-}
-
-function priceText([low, high]) {
-  const [from, to] = [low, high].map((value) => (value === null ? "" : money(value, "")));
-  if (from && to) return `${from} – ${to}`;
-  if (from) return t("price above", { low: from });
-  return to && t("price below", { high: to });
-}
-
-function within(place, field, value) {
-  return { ...place, chosen: { ...place.chosen, [field]: [...(place.chosen[field] || []), value] }, page: 1 };
-}
-
-function without(place, field, value) {
-  const { [field]: values, ...others } = place.chosen;
-  const left = values.filter((each) => each !== value);
-  return { ...place, chosen: left.length ? { ...others, [field]: left } : others, page: 1 };
+  return group(t("price"), el("form", { class: "prices", onsubmit: submit }, labels, apply));
 }

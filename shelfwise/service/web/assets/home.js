@@ -1,6 +1,6 @@
 // The home view: recommendations, recently viewed products, categories and popular products.
 
-import { addressOf } from "./address.js";
+import { ALL, addressOf } from "./address.js";
 import { api } from "./api.js";
 import { errorNotice, row } from "./cards.js";
 import { el, fill } from "./dom.js";
@@ -62,9 +62,8 @@ function tiles(start) {
   const roots = (start.facets.category?.counts || []).filter(({ value }) => !value.includes(" > ")).slice(0, TILES);
   if (!roots.length) return null;
   const tile = ({ value, count }) => {
-    const place = { view: "search", q: "", page: 1, sort: "", category: value, price: [null, null], chosen: {} };
     const drawn = picture({ id: value, title: value, category: [value], images: [], attributes: {} });
-    return el("li", {}, el("a", { class: "tile", href: addressOf(place) }, drawn,
+    return el("li", {}, el("a", { class: "tile", href: addressOf({ ...ALL, category: value }) }, drawn,
       el("span", { text: value }), el("small", { text: number(count) })));
   };
   return el("section", { class: "row", "aria-label": t("categories") }, el("h2", { text: t("categories") }),

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { addButton, availability, errorNotice, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
-import { addressOf } from "./address.js";
+import { ALL, addressOf } from "./address.js";
 import { productQuestion } from "./answers.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { note } from "./events.js";
@@ -72,7 +72,7 @@ function page(product, shop, choices) {
     update();
   };
   const brand = product.brand && shop.facts.facets.includes("brand")
-    ? el("p", { class: "brand" }, el("a", { href: searchAddress({ chosen: { brand: [product.brand] } }), text: product.brand }))
+    ? el("p", { class: "brand" }, el("a", { href: addressOf({ ...ALL, selected: { brand: [product.brand] } }), text: product.brand }))
     : null;
   return [
     crumbs(product),
@@ -89,14 +89,10 @@ function crumbs(product) {
   const back = el("button", { type: "button", class: "quiet back", onclick: () => history.back() }, icon(ICONS.back), t("back"));
   const path = product.category.map((name, depth) => {
     const category = product.category.slice(0, depth + 1).join(" > ");
-    return el("li", {}, el("a", { href: searchAddress({ category }), text: name, lang: product.language || undefined }));
+    return el("li", {}, el("a", { href: addressOf({ ...ALL, category }), text: name, lang: product.language || undefined }));
   });
   const trail = path.length ? el("nav", { class: "crumbs", "aria-label": t("category") }, el("ol", { role: "list" }, path)) : null;
   return el("div", { class: "above" }, history.state?.inside ? back : null, trail);
-}
-
-function searchAddress(narrowed) {
-  return addressOf({ view: "search", q: "", page: 1, sort: "", category: "", price: [null, null], chosen: {}, ...narrowed });
 }
 
 function thumbnails(product, image) {

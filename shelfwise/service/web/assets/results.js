@@ -1,10 +1,10 @@
 // The results view: filters, notices, hits and pages. It is updated in place, so nothing jumps while typing.
 
-import { SIZES, addressOf, isNarrowed, widened } from "./address.js";
+import { SIZES, addressOf, isNarrowed, widened, withRange, withValues } from "./address.js";
 import { api } from "./api.js";
 import { cachedResults, search } from "./search-request.js";
 import { errorNotice, grid, productAddress, skeletons, sponsoredStrip } from "./cards.js";
-import { ICONS, el, fill, icon, webUrl } from "./dom.js";
+import { ICONS, el, fill, icon, keepFocus, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
 import { activeFilters, chips, choices, facetGroups } from "./facets.js";
 import { announceCount } from "./announce.js";
@@ -56,7 +56,7 @@ export function resultsView(shop) {
     const { length } = activeFilters(place);
     summary.lastChild.textContent = length ? t("filters chosen", { count: length }) : t("filters");
     done.textContent = t("show results", { count: answer.total });
-    withFocus(element, () => {
+    keepFocus(element, () => {
       fill(groups, facetGroups(place, facets, { fields: shop.facts.facets, isForeign: shop.isForeign }, shop.go));
       fill(chosen, chips(place, shop.go));
       fill(narrowing, choices(place, answer));
@@ -215,8 +215,8 @@ function preferenceText({ values, low, high }) {
 function preferenceLinks(named, place, fields) {
   const field = fields.find((each) => named.field === each || named.field === `attributes.${each}`);
   if (!field) return [];
-  const only = field === "price" ? { price: [named.low, named.high] } : { chosen: { ...place.chosen, [field]: named.values } };
-  return [" · ", el("a", { href: addressOf({ ...place, ...only, page: 1 }), text: preferenceText(named) })];
+  const only = field === "price" ? withRange(place, field, [named.low, named.high]) : withValues(place, field, named.values);
+  return [" · ", el("a", { href: addressOf(only), text: preferenceText(named) })];
 }
 
 function pager(place, answer) {
@@ -232,22 +232,12 @@ function pager(place, answer) {
 }
 
 function nothing(place) {
-  const made = el("div", { class: "none" });
-  if (isNarrowed(place)) {
-    made.append(el("p", { text: t("none filtered") }), el("p", {}, el("a", { class: "primary", href: addressOf(widened(place)), text: t("without filters") })));
-  } else made.append(el("p", { text: t("none advice") }));
-  return made;
+  if (!isNarrowed(place)) return el("p", { class: "none", text: t("none advice") });
+  return el("div", { class: "none" }, el("p", { text: t("none filtered") }), el("p", {}, el("a", { class: "primary", href: addressOf(widened(place)), text: t("without filters") })));
 }
 
 function popular(shop) {
   const made = el("div", { class: "none" });
   shop.popular().then((rows) => made.append(...rows));
   return made;
-}
-
-/** Rebuilds parts of an element and restores the focus by the key of the focused element. */
-function withFocus(element, make) {
-  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  make();
-  if (key) Array.from(element.querySelectorAll("[data-key]")).find((each) => each.dataset.key === key)?.focus();
 }

@@ -1,5 +1,6 @@
 // The search field with suggestions below it: a combobox with a listbox, as in the ARIA practices.
 
+import { ALL } from "./address.js";
 import { api } from "./api.js";
 import { ICONS, el, fill, icon, marked } from "./dom.js";
 import { mark } from "./picture.js";
@@ -9,7 +10,7 @@ import { money, t } from "./words.js";
 const PAUSE_MS = 90;
 
 /** Adds suggestions to the field of a form. Callbacks in `on`: `typed(text)` while typing, `submitted(text)` on submit,
- * `chosen(option)` for a category, brand or product. */
+ * `selected(place)` for the place of a category, brand or product. */
 export function searchBox(form, on) {
   const field = form.querySelector("input");
   const list = form.querySelector("[role=listbox]");
@@ -37,11 +38,11 @@ export function searchBox(form, on) {
   const choose = (option) => {
     close();
     clearTimeout(pause);
-    if (option.kind === "forget") forgetSearches();
+    if (option.forgets) forgetSearches();
     else if (option.text !== undefined) {
       field.value = option.text;
       submit();
-    } else on.chosen(option);
+    } else on.selected(option.place);
   };
   const submit = () => {
     shown();
@@ -57,13 +58,15 @@ export function searchBox(form, on) {
     try {
       const found = await api.suggest(text, signal);
       if (signal.aborted || document.activeElement !== field) return;
-      options = optionsOf(found, recent);
+      const groups = groupsOf(found, recent, Boolean(text.trim()));
+      options = groups.flatMap(([, own]) => own);
       options.forEach((option, at) => {
         option.element.id = `option-${at}`;
         option.element.addEventListener("pointerdown", (event) => event.preventDefault());
         option.element.addEventListener("click", () => choose(option));
       });
-      fill(list, groups(options, Boolean(text.trim())));
+      fill(list, groups.map(([name, own]) => el("div", { role: "group", "aria-label": t(name) },
+        el("div", { class: "head", "aria-hidden": "true", text: t(name) }), own.map(({ element }) => element))));
       list.hidden = !options.length;
       field.setAttribute("aria-expanded", String(options.length > 0));
       activate(-1);
@@ -133,33 +136,20 @@ export function searchBox(form, on) {
   };
 }
 
-function optionsOf(found, recent) {
-  const made = [];
-  const option = (kind, content, more) => {
-    made.push({ kind, element: el("div", { role: "option", "aria-selected": "false", class: kind }, content), ...more });
+/** Groups of options, [name of the group, options]; an option has a `text` to search for, a `place` to go to, or `forgets` searches. */
+function groupsOf({ queries, categories, brands, products }, recent, isTyped) {
+  const option = (drawn, content, more) => ({ element: el("div", { role: "option", "aria-selected": "false" }, drawn, el("span", {}, content)), ...more });
+  const forget = option(icon(ICONS.close), t("forget searches"), { forgets: true });
+  const priced = ({ product, spans }) => {
+    const found = option(mark(product), marked(product.title, spans), { place: { view: "product", product: product.id } });
+    found.element.append(el("small", { text: product.price === null ? "" : money(product.price, product.currency) }));
+    return found;
   };
-  recent.forEach((text) => option("recent", [icon(ICONS.clock), el("span", { text })], { text }));
-  if (recent.length) option("forget", [icon(ICONS.close), el("span", { text: t("forget searches") })], {});
-  found.queries.slice(0, 5).forEach(({ text, spans }) =>
-    option("query", [icon(ICONS.search), el("span", {}, marked(text, spans))], { text }));
-  found.categories.slice(0, 2).forEach(({ path, text, spans }) =>
-    option("category", [icon(ICONS.folder), el("span", {}, marked(text, spans))], { path: path.join(" > ") }));
-  found.brands.slice(0, 2).forEach(({ name, spans }) =>
-    option("brand", [icon(ICONS.tag), el("span", {}, marked(name, spans))], { name }));
-  found.products.slice(0, 3).forEach(({ product, spans }) =>
-    option("product", [mark(product), el("span", {}, marked(product.title, spans)),
-      el("small", { text: product.price === null ? "" : money(product.price, product.currency) })], { product }));
-  return made;
-}
-
-const GROUPS = { recent: "recent searches", query: "suggested queries", category: "suggested categories", brand: "suggested brands", product: "suggested products" };
-
-function groups(options, isTyped) {
-  return Object.entries(GROUPS).map(([kind, usual]) => {
-    const name = kind === "query" && !isTyped ? "popular searches" : usual;
-    const own = options.filter((option) => option.kind === kind || (kind === "recent" && option.kind === "forget")).map((option) => option.element);
-    if (!own.length) return null;
-    const head = el("div", { class: "head", "aria-hidden": "true", text: t(name) });
-    return el("div", { role: "group", "aria-label": t(name) }, head, own);
-  });
+  return [
+    ["recent searches", recent.length ? [...recent.map((text) => option(icon(ICONS.clock), text, { text })), forget] : []],
+    [isTyped ? "suggested queries" : "popular searches", queries.slice(0, 5).map(({ text, spans }) => option(icon(ICONS.search), marked(text, spans), { text }))],
+    ["suggested categories", categories.slice(0, 2).map(({ path, text, spans }) => option(icon(ICONS.folder), marked(text, spans), { place: { ...ALL, category: path.join(" > ") } }))],
+    ["suggested brands", brands.slice(0, 2).map(({ name, spans }) => option(icon(ICONS.tag), marked(name, spans), { place: { ...ALL, selected: { brand: [name] } } }))],
+    ["suggested products", products.slice(0, 3).map(priced)],
+  ].filter(([, options]) => options.length);
 }

@@ -1,6 +1,6 @@
 // The store page: the current view and the navigation between views.
 
-import { BASE, addressOf, placeOf } from "./address.js";
+import { ALL, BASE, addressOf, placeOf } from "./address.js";
 import { api, useKey } from "./api.js";
 import { basketView } from "./basket-view.js";
 import { count, whenChanged } from "./basket.js";
@@ -96,10 +96,8 @@ async function popular() {
 
 function searched(text, options = {}) {
   const isSearch = place.view === "search";
-  const kept = isSearch ? place : placeOf("", shop.facts.facets);
-  const q = text.slice(0, 1000);
-  if (!q.trim() && !isSearch) return undefined;
-  return go({ ...kept, view: "search", q, page: 1 }, options);
+  if (!text.trim() && !isSearch) return undefined;
+  return go({ ...(isSearch ? place : ALL), q: text.slice(0, 1000), page: 1 }, options);
 }
 
 const on = {
@@ -109,24 +107,20 @@ const on = {
   async submitted(text) {
     isTypingOn = false;
     document.querySelector("#search input").blur();
-    const answer = await (text.trim() ? searched(text) : go({ ...placeOf("", []), view: "search" }));
+    const answer = await (text.trim() ? searched(text) : go(ALL));
     const page = answer?.redirect ? webUrl(answer.redirect) : "";
     if (page) location.assign(page);
   },
-  chosen({ kind, path, name, product }) {
-    if (kind === "product") return go({ view: "product", product: product.id });
-    const empty = { ...placeOf("", []), view: "search" };
-    return go(kind === "brand" ? { ...empty, chosen: { brand: [name] } } : { ...empty, category: path });
-  },
+  selected: go,
 };
 
 /** Shows products that look like the picture in a file. The view has no address of its own. */
 function showByPicture(file) {
   history.replaceState({ ...history.state, top: scrollY }, "");
-  history.pushState({ inside: true }, "", addressOf(placeOf("", [])));
+  history.pushState({ inside: true }, "", `${BASE}/`);
   isTypingOn = false;
   view?.leave();
-  place = { ...placeOf("", shop.facts.facets), view: "picture" };
+  place = { ...ALL, view: "picture" };
   view = pictureView(file);
   fill(main, view.element);
   box.set("");
@@ -181,39 +175,27 @@ function again() {
   if (view) {
     view.leave();
     view = null;
-    show(place.view === "picture" ? placeOf("", shop.facts.facets) : place, { isBack: true, top: scrollY });
+    show(place.view === "picture" ? { ...ALL, view: "home" } : place, { isBack: true, top: scrollY });
   }
 }
 
-/** Asks for consent unless it was decided; `chosen` is called after the decision. */
-function askConsent(chosen) {
+/** Asks for consent unless it was decided; if the visitor asks for the question (`isRequested`), also afterwards. */
+function askConsent(isRequested = false) {
+  if (isRequested && requestsPrivacy()) return announce(t("privacy asked"));
   document.getElementById("consent")?.remove();
-  if (choice()) return;
-  ask(chosen, false);
-}
-
-/** Asks again, or announces that the browser requests privacy. */
-function askAgain(chosen) {
-  if (requestsPrivacy()) return announce(t("privacy asked"));
-  document.getElementById("consent")?.remove();
-  return ask(chosen, true);
-}
-
-function ask(chosen, takesFocus) {
-  const answer = (agreed) => () => {
+  if (choice() && !isRequested) return undefined;
+  const answer = (text, agreed, kind) => el("button", { type: "button", class: kind, text: t(text), onclick() {
     choose(agreed);
     banner.remove();
-    chosen();
+    again();
     document.getElementById("view-title")?.focus({ preventScroll: true });
-  };
-  const yes = el("button", { type: "button", class: "primary", text: t("consent yes"), onclick: answer(true) });
-  const no = el("button", { type: "button", class: "primary plain", text: t("consent no"), onclick: answer(false) });
+  } });
   const banner = el("section", { id: "consent", "aria-labelledby": "consent-title" },
     el("div", {}, el("h2", { id: "consent-title", tabindex: "-1", text: t("consent title") }), el("p", { text: t("consent") })),
-    el("div", { class: "answers" }, no, yes));
+    el("div", { class: "answers" }, answer("consent no", false, "primary plain"), answer("consent yes", true, "primary")));
   // Placed above the products in the page, so that it covers none.
   document.getElementById("view").before(banner);
-  if (takesFocus) banner.querySelector("h2").focus();
+  return isRequested && banner.querySelector("h2").focus();
 }
 
 async function open() {
@@ -222,9 +204,9 @@ async function open() {
   document.getElementById("language").addEventListener("click", () => {
     speak(language() === "en" ? "zh" : "en");
     again();
-    if (document.getElementById("consent")) askConsent(again);
+    if (document.getElementById("consent")) askConsent();
   });
-  document.getElementById("privacy").addEventListener("click", () => askAgain(again));
+  document.getElementById("privacy").addEventListener("click", () => askConsent(true));
   try {
     shop.facts = await api.facts();
   } catch (error) {
@@ -241,7 +223,7 @@ async function open() {
   box = searchBox(document.getElementById("search"), on);
   followLinks();
   askPictures();
-  askConsent(again);
+  askConsent();
   // Text typed before the page was ready is kept.
   const field = document.querySelector("#search input");
   const isEarly = document.activeElement === field && field.value !== "";

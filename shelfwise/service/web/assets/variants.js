@@ -1,7 +1,7 @@
 // The choices on a product page: options of its variants, and attributes in which its siblings differ.
 
 import { addressOf } from "./address.js";
-import { el, fill } from "./dom.js";
+import { el, fill, keepFocus } from "./dom.js";
 import { paintOfWord } from "./picture.js";
 import { fieldName, t, valueName } from "./words.js";
 
@@ -23,8 +23,7 @@ export function variantChoices(product, pick) {
   const choose = (name, value) => {
     chosen = nearest(all, { ...chosen.options, [name]: value }, name);
     pick(chosen.variant);
-    render();
-    element.querySelector(`[data-key="${CSS.escape(`${name} ${value}`)}"]`)?.focus();
+    keepFocus(element, render);
   };
   const render = () => fill(element, names.map((name, at) => {
     const radios = valuesOf(all, name).map((value) => {

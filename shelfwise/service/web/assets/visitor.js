@@ -5,10 +5,10 @@ import { browser, randomName } from "./storage.js";
 
 const SESSION_MS = 30 * 60 * 1000;
 const ORIGIN_MS = 24 * 60 * 60 * 1000;
-const MOST_ACTS = 50;
-const MOST_SEEN = 12;
-const MOST_RECENT = 6;
-const MOST_LETTERS = 200;
+const MAX_ACTS = 50;
+const MAX_SEEN = 12;
+const MAX_RECENT = 6;
+const MAX_LETTERS = 200;
 
 /** Whether the browser requests privacy; consent then counts as declined. */
 export function requestsPrivacy() {
@@ -42,38 +42,45 @@ export function names() {
   return { shopper, session: session.id };
 }
 
+/** A stored list, newest first; empty without consent. */
+function stored(name) {
+  const list = mayRemember() ? browser.read(name, []) : [];
+  return Array.isArray(list) ? list : [];
+}
+
+/** Puts an entry first in a stored list of at most `max` entries, instead of those that `isSame` finds. */
+function store(name, entry, isSame, max) {
+  if (mayRemember()) browser.write(name, [entry, ...stored(name).filter((each) => !isSame(each))].slice(0, max));
+}
+
 /** The visitor's acts for searches and recommendations, oldest first. Times in the future (the clock was ahead) are
  * set to now, as the server refuses them. */
 export function history() {
   const latest = timestamp();
-  const acts = mayRemember() ? browser.read("acts", []) : [];
-  return acts.map((act) => (act.at > latest ? { ...act, at: latest } : act));
+  return stored("acts").map((act) => (act.at > latest ? { ...act, at: latest } : act)).toReversed();
 }
 
 export function remember(kind, productId) {
-  if (!mayRemember()) return;
-  const acts = history().filter((act) => act.product_id !== productId || act.kind !== kind);
-  browser.write("acts", [...acts, { product_id: productId, kind, at: timestamp() }].slice(-MOST_ACTS));
+  store("acts", { product_id: productId, kind, at: timestamp() }, (act) => act.product_id === productId && act.kind === kind, MAX_ACTS);
 }
 
 /** Ids of viewed products, newest first. */
 export function seen() {
-  return mayRemember() ? browser.read("seen", []) : [];
+  return stored("seen");
 }
 
 export function rememberSeen(productId) {
-  if (mayRemember()) browser.write("seen", [productId, ...seen().filter((id) => id !== productId)].slice(0, MOST_SEEN));
+  store("seen", productId, (id) => id === productId, MAX_SEEN);
 }
 
 /** Recent queries, newest first; stored only in this browser. */
 export function recentSearches() {
-  return mayRemember() ? browser.read("recent", []) : [];
+  return stored("recent");
 }
 
 export function rememberSearch(query) {
-  const text = query.trim().slice(0, MOST_LETTERS);
-  const others = recentSearches().filter((each) => each.toLowerCase() !== text.toLowerCase());
-  if (text && mayRemember()) browser.write("recent", [text, ...others].slice(0, MOST_RECENT));
+  const text = query.trim().slice(0, MAX_LETTERS);
+  if (text) store("recent", text, (each) => each.toLowerCase() === text.toLowerCase(), MAX_RECENT);
 }
 
 export function forgetSearches() {
@@ -82,20 +89,9 @@ export function forgetSearches() {
 
 /** The answer by which a product was reached within the last day, to attribute later acts to it. */
 export function origin(productId) {
-  const found = mayRemember() && origins().find(([id]) => id === productId);
-  if (!found) return null;
-  const { at, ...answer } = found[1];
-  return answer;
+  return stored("origins").find(({ id, at }) => id === productId && Math.abs(Date.now() - at) < ORIGIN_MS)?.answer;
 }
 
 export function rememberOrigin(productId, answer) {
-  if (!mayRemember()) return;
-  const others = origins().filter(([id]) => id !== productId);
-  browser.write("origins", Object.fromEntries([...others, [productId, { ...answer, at: Date.now() }]].slice(-MOST_ACTS)));
-}
-
-/** The valid origins, oldest first; sorted, as an object puts numeric keys first. */
-function origins() {
-  const found = Object.entries(browser.read("origins", {})).filter(([, { at }]) => Math.abs(Date.now() - at) < ORIGIN_MS);
-  return found.sort(([, one], [, other]) => one.at - other.at);
+  store("origins", { id: productId, answer, at: Date.now() }, ({ id }) => id === productId, MAX_ACTS);
 }
