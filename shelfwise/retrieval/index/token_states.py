@@ -15,8 +15,8 @@ over stored states: Khattab & Zaharia 2020, ColBERT, section 3.2).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -266,3 +266,52 @@ def inverse_frequency(frequency: NDArray[np.int64], products: int) -> NDArray[np
     """ln((n + 1) / (df + 1)) + 1 for tokens that df (v,) of n products have (Spärck Jones 1972, smoothed): above 1, and
     finite for a token that no product has."""
     return (np.log((products + 1) / (frequency + 1)) + 1).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedStates:
+    """The token states of a version of `size` products with changes applied over them. A product without states, such
+    as one whose text could not be encoded, has no tokens."""
+
+    base: TokenStates
+    size: int
+    overlay: Mapping[int, TokenRuns | None] = field(default_factory=dict)
+    """Tokens of one text by row; None for a product without states or a deleted one."""
+
+    @property
+    def encoder(self) -> str:
+        return self.base.encoder
+
+    @property
+    def dimension(self) -> int:
+        return self.base.dimension
+
+    @property
+    def idf(self) -> NDArray[np.float32]:
+        return self.base.idf
+
+    def narrow_query(self, query: Tokens) -> Tokens:
+        """See `TokenStates`."""
+        return self.base.narrow_query(query)
+
+    def with_changes(self, overlay: Mapping[int, TokenRuns | None]) -> ChangedStates:
+        """These states with more changes, of which later ones win."""
+        return replace(self, overlay={**self.overlay, **overlay})
+
+    def gather(self, rows: Rows) -> ProductTokens:
+        is_stored = np.array([row < self.size and row not in self.overlay for row in rows.tolist()], bool)
+        if is_stored.all():
+            return self.base.gather(rows)
+        stored = self.base.gather(rows[is_stored])
+        overlay = [self.overlay.get(row) for row in rows[~is_stored].tolist()]
+        longest = max(stored.ids.shape[1], *(len(each.ids) if each else 0 for each in overlay))
+        ids = np.full((len(rows), longest), PADDING, np.int32)
+        states = np.zeros((len(rows), longest, self.dimension), np.int8)
+        width = stored.ids.shape[1]
+        ids[is_stored, :width] = stored.ids
+        states[is_stored, :width] = stored.states
+        for index, tokens in zip(np.flatnonzero(~is_stored).tolist(), overlay, strict=True):
+            if tokens:
+                ids[index, : len(tokens.ids)] = tokens.ids
+                states[index, : len(tokens.ids)] = tokens.states
+        return ProductTokens(ids, states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ Vectors = NDArray[np.float32]
 StoredArray = NDArray[Any]
 """Vectors as stored on disk: float32, or float16 in a large catalog."""
 _FEWEST_FOR_BACKGROUND = 50
+_MAX_PASSED_OVER = 500
+"""Masked rows that a search requests in addition and drops; beyond that it passes the allowed rows to the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +212,86 @@ class StoredVectors:
             self.similarity(query, allowed[start : start + _SCANNED]) for start in range(0, len(allowed), _SCANNED)
         ]
         return nearest_of(allowed, np.concatenate(parts), limit)
+
+
+class ChangedVectors:
+    """A vector index with changes applied over it. Read-only, like every index."""
+
+    def __init__(self, base: VectorIndex, masked: frozenset[int], rows: Rows, vectors: Vectors) -> None:
+        """`masked` are the replaced or deleted rows of `base`; `rows` (n,), ascending, have the `vectors` (n,
+        dimension)."""
+        self._base = base
+        self._masked = masked
+        self._rows = rows
+        self._vectors = vectors
+        self._is_masked = np.zeros(base.size, dtype=bool)
+        self._is_masked[sorted(masked)] = True
+
+    @classmethod
+    def over(cls, base: VectorIndex) -> ChangedVectors:
+        """An overlay without changes."""
+        nothing = np.empty((0, base.dimension), dtype=np.float32)
+        return cls(base, frozenset(), np.empty(0, dtype=np.int64), nothing)
+
+    def with_changes(self, vectors: Mapping[int, Vectors | None]) -> ChangedVectors:
+        """This index with other vectors (dimension,) for some rows, and None for deleted rows."""
+        changed = {**dict(zip(self._rows.tolist(), self._vectors, strict=True)), **vectors}
+        overlay = {row: changed[row] for row in sorted(changed) if changed[row] is not None}
+        rows = np.array(list(overlay), dtype=np.int64)
+        stacked = np.array(list(overlay.values()), dtype=np.float32)
+        masked = self._masked | {row for row in vectors if row < self._base.size}
+        return ChangedVectors(self._base, masked, rows, stacked.reshape(len(rows), self.dimension))
+
+    @property
+    def size(self) -> int:
+        return self._base.size - len(self._masked) + len(self._rows)
+
+    @property
+    def dimension(self) -> int:
+        return self._base.dimension
+
+    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
+        base = self._base_search(query, limit, allowed)
+        overlay = self._rows if allowed is None else np.intersect1d(self._rows, allowed, assume_unique=True)
+        if not len(overlay):
+            return base
+        rows = np.concatenate([base.rows, overlay])
+        scores = np.concatenate([base.scores, self.similarity(query, overlay)])
+        return nearest_of(rows, scores, limit)
+
+    def _base_search(self, query: Vectors, limit: int, allowed: Rows | None) -> NearestRows:
+        if not self._masked and allowed is None:
+            return self._base.search(query, limit)
+        if allowed is None and len(self._masked) <= _MAX_PASSED_OVER:
+            nearest = self._base.search(query, limit + len(self._masked))
+            is_shown = ~self._is_masked[nearest.rows]
+            return NearestRows(nearest.rows[is_shown][:limit], nearest.scores[is_shown][:limit])
+        inside = np.flatnonzero(~self._is_masked) if allowed is None else allowed[allowed < self._base.size]
+        return self._base.search(query, limit, inside[~self._is_masked[inside]])
+
+    def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
+        if not len(self._rows):
+            return self._base.similarity(query, rows)
+        at, is_changed = self._positions(rows)
+        scores = np.empty(len(rows), dtype=np.float32)
+        scores[~is_changed] = self._base.similarity(query, rows[~is_changed])
+        scores[is_changed] = np.einsum("ij,j->i", self._vectors[at[is_changed]], query)
+        return scores
+
+    def vector(self, row: int) -> Vectors:
+        vector: Vectors = self.gather(np.array([row]))[0]
+        return vector
+
+    def gather(self, rows: Rows) -> Vectors:
+        if not len(self._rows):
+            return self._base.gather(rows)
+        at, is_changed = self._positions(rows)
+        vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
+        vectors[~is_changed] = self._base.gather(rows[~is_changed])
+        vectors[is_changed] = self._vectors[at[is_changed]]
+        return vectors
+
+    def _positions(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The positions of `rows` among the changed vectors, and whether each is there."""
+        at = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
+        return at, self._rows[at] == rows

@@ -5,8 +5,8 @@ A keyword index has these too, but for filters: it returns them for all matches 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -132,3 +132,30 @@ def _days(time: datetime | None) -> float | None:
     if time is None:
         return None
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() / _SECONDS_A_DAY
+
+
+_UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedSignals:
+    """The signals of a version of `size` products with changes applied over them."""
+
+    base: ProductSignals
+    size: int
+    overlay: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    """Values by row (5,)."""
+
+    def with_changes(self, products: Mapping[int, Product | None]) -> ChangedSignals:
+        """These signals with those of more products, unknown for deleted ones."""
+        overlay = {row: _UNKNOWN if product is None else signal_row(product) for row, product in products.items()}
+        return replace(self, overlay={**self.overlay, **overlay})
+
+    def at(self, rows: Rows) -> SignalColumns:
+        values = [self.overlay.get(row, _UNKNOWN) for row in rows.tolist()]
+        table = np.array(values, np.float32).reshape(-1, len(COLUMNS))
+        is_stored = np.array([row < self.size and row not in self.overlay for row in rows.tolist()], bool)
+        stored = self.base.at(rows[is_stored])
+        for column, name in enumerate(COLUMNS):
+            table[is_stored, column] = getattr(stored, name)
+        return columns_of(table)

@@ -14,9 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shelfwise.retrieval.encoders.base import Tokens, as_token_encoder
+from shelfwise.retrieval.encoders.base import as_token_encoder
 from shelfwise.retrieval.encoders.registry import LazyEncoder
 from shelfwise.retrieval.errors import (
     EncoderUnavailableError,
@@ -28,13 +27,13 @@ from shelfwise.retrieval.errors import (
 from shelfwise.retrieval.filters.conditions import Condition, fields_of, matches
 from shelfwise.retrieval.filters.schema import FieldCatalog, extend_catalog, product_columns
 from shelfwise.retrieval.index.keyword import DocumentChange
-from shelfwise.retrieval.index.token_states import PADDING, ProductTokens, TokenRuns, TokenStates, quantise_tokens
-from shelfwise.retrieval.index.vectors import NearestRows, Rows, VectorIndex, Vectors, nearest_of
+from shelfwise.retrieval.index.token_states import ChangedStates, TokenRuns, quantise_tokens
+from shelfwise.retrieval.index.vectors import ChangedVectors, Vectors
 from shelfwise.retrieval.records import Product, images_of
 from shelfwise.retrieval.store.files import file_stamp
 from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.retrieval.store.products import encoder_text, keyword_document, product_to_json
-from shelfwise.retrieval.store.signals import COLUMNS, ProductSignals, SignalColumns, columns_of, signal_row
+from shelfwise.retrieval.store.signals import ChangedSignals
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.changes import Change, Upsert, apply_change, same_product
 from shelfwise.retrieval.updates.journal import Journal, JournalEntry, OutrunError
@@ -47,9 +46,6 @@ from shelfwise.service.engine.snapshot import (
     ordered_ids,
     unknown_product,
 )
-
-_MOST_PASSED_OVER = 500
-"""Masked rows that a search requests in addition and drops; beyond that it passes the allowed rows to the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,167 +87,6 @@ class ChangedProducts:
 
 
 _THERE = Product("", "")
-
-
-class ChangedVectors:
-    """A vector index with changes applied over it. Read-only, like every index."""
-
-    def __init__(self, base: VectorIndex, masked: frozenset[int], rows: Rows, vectors: Vectors) -> None:
-        """`masked` are the replaced or deleted rows of `base`; `rows` (n,), ascending, have the `vectors` (n,
-        dimension)."""
-        self._base = base
-        self._masked = masked
-        self._rows = rows
-        self._vectors = vectors
-        self._is_masked = np.zeros(base.size, dtype=bool)
-        self._is_masked[sorted(masked)] = True
-
-    @classmethod
-    def over(cls, base: VectorIndex) -> ChangedVectors:
-        """An overlay without changes."""
-        nothing = np.empty((0, base.dimension), dtype=np.float32)
-        return cls(base, frozenset(), np.empty(0, dtype=np.int64), nothing)
-
-    def with_changes(self, vectors: Mapping[int, Vectors | None]) -> ChangedVectors:
-        """This index with other vectors (dimension,) for some rows, and None for deleted rows."""
-        changed = {**dict(zip(self._rows.tolist(), self._vectors, strict=True)), **vectors}
-        laid = {row: changed[row] for row in sorted(changed) if changed[row] is not None}
-        rows = np.array(list(laid), dtype=np.int64)
-        stacked = np.array(list(laid.values()), dtype=np.float32)
-        masked = self._masked | {row for row in vectors if row < self._base.size}
-        return ChangedVectors(self._base, masked, rows, stacked.reshape(len(rows), self.dimension))
-
-    @property
-    def size(self) -> int:
-        return self._base.size - len(self._masked) + len(self._rows)
-
-    @property
-    def dimension(self) -> int:
-        return self._base.dimension
-
-    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
-        base = self._base_search(query, limit, allowed)
-        laid = self._rows if allowed is None else np.intersect1d(self._rows, allowed, assume_unique=True)
-        if not len(laid):
-            return base
-        rows = np.concatenate([base.rows, laid])
-        scores = np.concatenate([base.scores, self.similarity(query, laid)])
-        return nearest_of(rows, scores, limit)
-
-    def _base_search(self, query: Vectors, limit: int, allowed: Rows | None) -> NearestRows:
-        if not self._masked and allowed is None:
-            return self._base.search(query, limit)
-        if allowed is None and len(self._masked) <= _MOST_PASSED_OVER:
-            found = self._base.search(query, limit + len(self._masked))
-            kept = ~self._is_masked[found.rows]
-            return NearestRows(found.rows[kept][:limit], found.scores[kept][:limit])
-        inside = np.flatnonzero(~self._is_masked) if allowed is None else allowed[allowed < self._base.size]
-        return self._base.search(query, limit, inside[~self._is_masked[inside]])
-
-    def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
-        if not len(self._rows):
-            return self._base.similarity(query, rows)
-        at, is_laid = self._laid(rows)
-        scores = np.empty(len(rows), dtype=np.float32)
-        scores[~is_laid] = self._base.similarity(query, rows[~is_laid])
-        scores[is_laid] = np.einsum("ij,j->i", self._vectors[at[is_laid]], query)
-        return scores
-
-    def vector(self, row: int) -> Vectors:
-        vector: Vectors = self.gather(np.array([row]))[0]
-        return vector
-
-    def gather(self, rows: Rows) -> Vectors:
-        if not len(self._rows):
-            return self._base.gather(rows)
-        at, is_laid = self._laid(rows)
-        vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
-        vectors[~is_laid] = self._base.gather(rows[~is_laid])
-        vectors[is_laid] = self._vectors[at[is_laid]]
-        return vectors
-
-    def _laid(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The positions of `rows` among the changed vectors, and whether each is there."""
-        at = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
-        return at, self._rows[at] == rows
-
-
-def _is_stored(rows: Rows, size: int, laid: Mapping[int, object]) -> NDArray[np.bool_]:
-    """Whether rows (n,) are unchanged from the version of `size` products."""
-    return np.array([row < size and row not in laid for row in rows.tolist()], bool)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedStates:
-    """The token states of a version of `size` products with changes applied over them. A product without states, such
-    as one whose text could not be encoded, has no tokens."""
-
-    base: TokenStates
-    size: int
-    laid: Mapping[int, TokenRuns | None] = field(default_factory=dict)
-    """Tokens of one text by row; None for a product without states or a deleted one."""
-
-    @property
-    def encoder(self) -> str:
-        return self.base.encoder
-
-    @property
-    def dimension(self) -> int:
-        return self.base.dimension
-
-    @property
-    def idf(self) -> NDArray[np.float32]:
-        return self.base.idf
-
-    def narrow_query(self, query: Tokens) -> Tokens:
-        """See `shelfwise.retrieval.index.token_states.TokenStates`."""
-        return self.base.narrow_query(query)
-
-    def with_changes(self, laid: Mapping[int, TokenRuns | None]) -> ChangedStates:
-        """These states with more changes, of which later ones win."""
-        return replace(self, laid={**self.laid, **laid})
-
-    def gather(self, rows: Rows) -> ProductTokens:
-        is_stored = _is_stored(rows, self.size, self.laid)
-        if is_stored.all():
-            return self.base.gather(rows)
-        stored = self.base.gather(rows[is_stored])
-        laid = [self.laid.get(row) for row in rows[~is_stored].tolist()]
-        longest = max(stored.ids.shape[1], *(len(each.ids) if each else 0 for each in laid))
-        ids = np.full((len(rows), longest), PADDING, np.int32)
-        states = np.zeros((len(rows), longest, self.dimension), np.int8)
-        width = stored.ids.shape[1]
-        ids[is_stored, :width], states[is_stored, :width] = stored.ids, stored.states
-        for place, tokens in zip(np.flatnonzero(~is_stored).tolist(), laid, strict=True):
-            if tokens:
-                ids[place, : len(tokens.ids)], states[place, : len(tokens.ids)] = tokens.ids, tokens.states
-        return ProductTokens(ids, states)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedSignals:
-    """The signals of a version of `size` products with changes applied over them."""
-
-    base: ProductSignals
-    size: int
-    laid: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
-    """Values by row (5,)."""
-
-    def with_changes(self, products: Mapping[int, Product | None]) -> ChangedSignals:
-        """These signals with those of more products, unknown for deleted ones."""
-        laid = {row: _UNKNOWN if product is None else signal_row(product) for row, product in products.items()}
-        return replace(self, laid={**self.laid, **laid})
-
-    def at(self, rows: Rows) -> SignalColumns:
-        table = np.array([self.laid.get(row, _UNKNOWN) for row in rows.tolist()], np.float32).reshape(-1, len(COLUMNS))
-        is_stored = _is_stored(rows, self.size, self.laid)
-        stored = self.base.at(rows[is_stored])
-        for column, name in enumerate(COLUMNS):
-            table[is_stored, column] = getattr(stored, name)
-        return columns_of(table)
-
-
-_UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
 
 
 Found = Mapping[str, Product | None]

@@ -18,9 +18,9 @@ from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.index.fusion import METHODS
 from shelfwise.retrieval.index.vectors import Cutoff
 from shelfwise.retrieval.single_flight import SingleFlight
+from shelfwise.retrieval.store.signals import ChangedSignals
 from shelfwise.service.engine.candidates import Stages
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.live import ChangedSignals
 from shelfwise.service.engine.ranking import Ranking
 from shelfwise.service.engine.request import ResolvedRequest
 from shelfwise.service.engine.reranking import candidate_features
