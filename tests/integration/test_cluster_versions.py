@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -45,11 +45,11 @@ from shelfwise.service.demo import DemoFiles
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import row_of
 from shelfwise.service.settings import Settings
-from tests.catalogs import write_feed
 from tests.clusters import KETTLE, LADLE, removed, settings_for
 from tests.conftest import ENCODER
 from tests.machine import within
 from tests.servers.server import Server
+from tests.unit.indexer.conftest import Shop as BuiltShop
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -58,35 +58,26 @@ QUERIES = ("wireless headphones", "garden", "black", "cotton shirt")
 V1, V2, V3 = "v000001", "v000002", "v000003"
 
 
-class Shop:
+class Shop(BuiltShop):
     """An index directory, its settings, and its state in the cluster."""
 
     def __init__(self, root: Path, server: Server, settings: Settings, cache: Path) -> None:
-        self.root = root
+        super().__init__(root, cache)
         self.server = server
         self.settings = settings
-        self.cache = cache
-        self.alias = settings.elasticsearch.alias
 
     @property
-    def store(self) -> Store:
-        return Store(self.root)
+    def alias(self) -> str:
+        return self.settings.elasticsearch.alias
 
-    def rebuild(self, products: Iterable[Product], *, keep: int = 3, embedded: bool = False) -> RebuildReport:
+    def set(self, **options: object) -> None:
+        """Changes settings of the cluster."""
+        changed = self.settings.elasticsearch.model_copy(update=options)
+        self.settings = self.settings.model_copy(update={"elasticsearch": changed})
+
+    def publish(self, products: Sequence[Product], *, keep: int = 3, embedded: bool = False) -> RebuildReport:
         self.root.parent.mkdir(exist_ok=True)
-        feed = write_feed(self.root.with_name("feed.jsonl"), products)
-        cluster = None if embedded else self.settings.cluster
-        options = RebuildOptions(
-            (str(feed),),
-            self.cache,
-            encoder=ENCODER,
-            runtime="onnx-int8",
-            keep=keep,
-            workers=1,
-            force=True,
-            cluster=cluster,
-        )
-        return rebuild(self.root, options)
+        return self.rebuild(products, keep=keep, force=True, cluster=None if embedded else self.settings.cluster)
 
     def move(self, *, embedded: bool = False, keep: int = 3) -> MoveReport:
         cluster = None if embedded else self.settings.cluster
@@ -94,10 +85,6 @@ class Shop:
 
     def open(self) -> SearchEngine:
         return SearchEngine.open(self.root, settings=self.settings)
-
-    def products(self) -> list[Product]:
-        store = ProductStore(self.store.version_folder(self.store.current()))
-        return [store[row] for row in range(len(store))]
 
     def index(self, version: str) -> str:
         return f"{self.alias}-{version}"
@@ -126,10 +113,7 @@ def built(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("built")
     with gzip.open(demo.products) as lines:
         (folder / "feed.jsonl").write_bytes(b"".join(itertools.islice(lines, COUNT)))
-    options = RebuildOptions(
-        (str(folder / "feed.jsonl"),), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, force=True
-    )
-    rebuild(folder / "index", options)
+    BuiltShop(folder / "index", cache).rebuild(folder / "feed.jsonl", force=True)
     return folder / "index"
 
 
@@ -240,7 +224,7 @@ def watched(look: Callable[[], object]) -> Iterator[list[object]]:
 
 class TestRebuild:
     def test_index_is_complete_and_the_only_one_of_the_alias(self, empty: Shop, products: list[Product]) -> None:
-        report = empty.rebuild(products)
+        report = empty.publish(products)
         assert (report.version, report.published, report.products) == (V1, True, COUNT)
         name = empty.index(V1)
         assert empty.indexes() == empty.named() == [name]
@@ -251,12 +235,10 @@ class TestRebuild:
             assert set(ids(engine, "")) == {product.id for product in products}
 
     def test_bulk_load_settings_are_reset_and_replicas_follow_settings(self, shop: Shop) -> None:
-        given = shop.settings.elasticsearch
         kinds: tuple[tuple[str, dict[str, int]], ...] = ((V2, {}), (V3, {"replicas": 0, "shards": 2}))
         for version, more in kinds:
-            settings = {"elasticsearch": given.model_copy(update=more)}
-            shop.settings = shop.settings.model_copy(update=settings)
-            shop.rebuild(priced(shop.products(), len(version) + len(more)))
+            shop.set(**more)
+            shop.publish(priced(shop.products, len(version) + len(more)))
             index = shop.ask("GET", f"/{shop.index(version)}/_settings")[shop.index(version)]["settings"]["index"]
             assert "refresh_interval" not in index
             assert "translog" not in index
@@ -267,12 +249,12 @@ class TestRebuild:
     def test_unchanged_rebuild_publishes_nothing_and_alias_moves_atomically(
         self, empty: Shop, products: list[Product]
     ) -> None:
-        empty.rebuild(products)
-        again = empty.rebuild(products)
+        empty.publish(products)
+        again = empty.publish(products)
         assert (again.version, again.published) == (V1, False)
         assert empty.indexes() == [empty.index(V1)]
         with watched(lambda: tuple(empty.named())) as seen:
-            later = empty.rebuild(priced(products, 1.25))
+            later = empty.publish(priced(products, 1.25))
         assert (later.version, later.published) == (V2, True)
         assert set(seen) <= {(empty.index(V1),), (empty.index(V2),)}
         assert empty.named() == [empty.index(V2)]
@@ -283,23 +265,21 @@ class TestRebuild:
         with removed(dataclasses.replace(served.settings.cluster, alias=f"other-{served.alias}")):
             for name in others:
                 served.ask("PUT", f"/{name}/_doc/1", {"title": "not ours"})
-            assert served.rebuild(priced(products, 1.25), keep=2).version == V3
+            assert served.publish(priced(products, 1.25), keep=2).version == V3
             assert served.store.versions() == [V2, V3]
             assert set(served.indexes()) == {*others[1:], served.index(V2), served.index(V3)}
-            served.rebuild(priced(products, 2.25), keep=1)
+            served.publish(priced(products, 2.25), keep=1)
             assert set(served.indexes()) == {*others[1:], served.index("v000004")}
             for name in others:
                 assert served.ask("GET", f"/{name}/_doc/1")["_source"] == {"title": "not ours"}
 
     def test_new_alias_replaces_the_old_one_and_its_versions(self, served: Shop, products: list[Product]) -> None:
         before = served.alias
-        served.alias = f"{before}-b"
-        given = served.settings.elasticsearch.model_copy(update={"alias": served.alias})
-        served.settings = served.settings.model_copy(update={"elasticsearch": given})
-        served.rebuild(products, keep=2)
+        served.set(alias=f"{before}-b")
+        served.publish(products, keep=2)
         assert served.named() == [served.index(V3)]
         assert [state.name for state in served.states(before)] == [f"{before}-{V2}"]
-        served.rebuild(priced(products, 1.25), keep=1)
+        served.publish(priced(products, 1.25), keep=1)
         assert [state.name for state in served.states(f"{before}*")] == [served.index("v000004")]
 
 
@@ -317,7 +297,7 @@ class TestRefused:
         return str(caught.value)
 
     def test_alias_of_another_store_is_refused(self, served: Shop, empty: Shop) -> None:
-        empty.settings, empty.alias = served.settings, served.alias
+        empty.settings = served.settings
         result = self.refused(empty)
         assert f"the alias {served.alias} names {served.index(V2)}, which does not belong to {empty.root}" in result
         assert served.named() == [served.index(V2)]
@@ -418,7 +398,7 @@ class TestPointer:
 
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(Cluster, "point_alias", ends)
-            served.rebuild(priced(products, 1.25))
+            served.publish(priced(products, 1.25))
         assert served.store.current() == V3
         wrongs: tuple[tuple[list[str], Callable[[], object]], ...] = (
             ([served.index(V2)], lambda: None),  # the state after a crash between the publish and the alias
@@ -444,13 +424,13 @@ class TestKilledLoad:
         with served.open() as engine:
             spared = killed_while_loading(monkeypatch)
             with pytest.raises(Killed):
-                served.rebuild(priced(products, 1.25))
+                served.publish(priced(products, 1.25))
             assert served.store.current() == V2
             assert served.named() == [served.index(V2)]
             assert served.meta(served.index(V3))["whole"] is False
             assert set(ids(engine, "")) == {product.id for product in products}
             spared()
-            assert served.rebuild(priced(products, 2.25), keep=1).version == V3
+            assert served.publish(priced(products, 2.25), keep=1).version == V3
             assert served.indexes() == served.named() == [served.index(V3)]
             # Until it reloads, its own index may be missing, since only one version is kept.
             assert eventually(lambda: engine.manifest.version == V3)
@@ -470,14 +450,14 @@ class TestKilledLoad:
     def test_unchanged_rebuild_removes_leftovers(
         self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        served.rebuild(products)
+        served.publish(products)
         held = served.indexes()
         spared = killed_while_loading(monkeypatch)
         with pytest.raises(Killed):
-            served.rebuild([dataclasses.replace(products[0], title="another title"), *products[1:]])
+            served.publish([dataclasses.replace(products[0], title="another title"), *products[1:]])
         assert len(served.indexes()) == len(held) + 1
         spared()
-        assert not served.rebuild(products).published
+        assert not served.publish(products).published
         assert served.indexes() == held
 
 
@@ -535,8 +515,8 @@ class TestMoving:
         with shop.open() as engine:
             changed_after(engine, products)
         shop.move(embedded=embedded)
-        live = twin.rebuild(feed, embedded=True).live
-        assert shop.rebuild(feed, embedded=embedded).live == live > 0
+        live = twin.publish(feed, embedded=True).live
+        assert shop.publish(feed, embedded=embedded).live == live > 0
         with twin.open() as one, shop.open() as other:
             assert answers(one) == answers(other)
             assert everything(other)[products[5].id].price == 1.25
@@ -561,7 +541,7 @@ class TestStates:
     def test_rebuild_into_a_cluster_has_states_of_products_and_live_changes(
         self, empty: Shop, shop: Shop, products: list[Product]
     ) -> None:
-        empty.rebuild(products)
+        empty.publish(products)
         assert self.contents(empty) == self.contents(shop)
         with empty.open() as engine:
             engine.upsert([KETTLE, dataclasses.replace(products[1], price=1.5)])
@@ -590,7 +570,7 @@ class TestCommands:
     ) -> None:
         with served.open() as engine:
             before = [ids(engine, query) for query in QUERIES]
-            served.rebuild(priced(products, 1.25))
+            served.publish(priced(products, 1.25))
             assert eventually(lambda: engine.manifest.version == V3)
             is_deleted(served, served.index(V2))
             run(served, f"index rollback {served.root} {V2}")
@@ -603,7 +583,7 @@ class TestCommands:
         assert served.indexes() == [served.index(V2), served.index(V3)]
 
     def test_prune_removes_indexes_of_removed_versions(self, served: Shop, products: list[Product], run: Run) -> None:
-        served.rebuild(priced(products, 1.25))
+        served.publish(priced(products, 1.25))
         held = served.indexes()
         run(served, f"index prune {served.root} --keep 1 --dry-run")
         assert served.indexes() == held

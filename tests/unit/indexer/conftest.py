@@ -29,7 +29,7 @@ from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Shop:
     root: Path
     cache: Path
