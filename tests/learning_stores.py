@@ -19,7 +19,7 @@ from shelfwise.retrieval.records import Event, EventKind
 from shelfwise.service.demo import write_demo_store
 from shelfwise.service.events.event_log import DERIVED_FOLDER, EventLog, rejects_path
 from shelfwise.service.experiments.assignment import DraftMark, Mark, SplitMark, sign_query_id
-from shelfwise.service.experiments.experiment_store import ExperimentStore
+from shelfwise.service.experiments.experiment import ExperimentStore
 from shelfwise.service.settings import Settings
 from shelfwise.service.training.click_dataset import ClickRankerOptions
 

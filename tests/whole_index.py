@@ -10,8 +10,7 @@ from shelfwise.retrieval.records import Event, EventKind, Product
 from shelfwise.service.curation.relevance import Relevance, RelevanceStore
 from shelfwise.service.curation.rules import Match, Pin, Rule, RuleStore, When
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
-from shelfwise.service.experiments.experiment import Experiment, Variant
-from shelfwise.service.experiments.experiment_store import ExperimentStore
+from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Variant
 from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile, Scope
 from shelfwise.service.http.tasks import TaskQueue
 from shelfwise.service.instantsearch.index_store import ProtocolStore

@@ -31,7 +31,7 @@ from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.answers.questions import load_questions
 from shelfwise.service.curation.switches import SwitchedPart
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.experiments.experiment_store import ExperimentStore
+from shelfwise.service.experiments.experiment import ExperimentStore
 from shelfwise.service.http import health
 from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile
 from shelfwise.service.http.connections import (

@@ -13,8 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.experiments.experiment import Experiment, Mode, Unit, Variant, VariantOptions
-from shelfwise.service.experiments.experiment_store import ExperimentStore
+from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Mode, Unit, Variant, VariantOptions
 from shelfwise.service.settings import Settings
 from tests.browsers import Visit, serious_faults, served, visiting
 from tests.learning_stores import record_searches

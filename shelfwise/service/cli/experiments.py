@@ -24,8 +24,7 @@ from shelfwise.service.experiments.analysis import (
     report_document,
     stored_report,
 )
-from shelfwise.service.experiments.experiment import Experiment, Goal, experiment_document
-from shelfwise.service.experiments.experiment_store import ExperimentStore
+from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Goal, experiment_document
 from shelfwise.service.settings import load_settings
 
 if TYPE_CHECKING:

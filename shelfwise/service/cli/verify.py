@@ -100,7 +100,7 @@ from shelfwise.service.engine.versions import current_name
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.popular_queries import read_popular_queries
 from shelfwise.service.events.signals import CURE, read_memory, read_popularity, read_relations
-from shelfwise.service.experiments.experiment_store import ExperimentStore
+from shelfwise.service.experiments.experiment import ExperimentStore
 from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile
 from shelfwise.service.sponsored.campaign import CampaignStore
 from shelfwise.service.sponsored.ledger import Ledger

@@ -50,7 +50,7 @@ from shelfwise.service.engine.spelling import Completion, VisibleCatalog
 from shelfwise.service.engine.suggest import Suggester, Suggestions
 from shelfwise.service.events.hot_reload import Recorder, follow_popularity
 from shelfwise.service.events.signals import NO_RELATIONS
-from shelfwise.service.experiments.experiment_store import EngineExperiments, stored_problem
+from shelfwise.service.experiments.experiment import EngineExperiments, stored_problem
 from shelfwise.service.experiments.exploration import Exploration
 from shelfwise.service.sponsored.placement import EngineCampaigns, is_sponsored_click
 

@@ -28,8 +28,7 @@ from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.report_inputs import ReportInputs, read_inputs
 from shelfwise.service.experiments.assignment import ExplorationMark, SplitMark, read_marks
-from shelfwise.service.experiments.experiment import Experiment, Goal, Mode, Unit, experiment_document
-from shelfwise.service.experiments.experiment_store import ExperimentStore
+from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Goal, Mode, Unit, experiment_document
 
 Document = dict[str, Any]
 

@@ -22,8 +22,7 @@ from shelfwise.retrieval.errors import ModelError
 from shelfwise.retrieval.records import Hit, Page
 from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
 from shelfwise.service.engine.request import MAX_SIZE, SearchRequest
-from shelfwise.service.experiments.experiment import Experiment, Mode, Unit, Variant
-from shelfwise.service.experiments.experiment_store import StoredExperiments, unserved_reason
+from shelfwise.service.experiments.experiment import Experiment, Mode, StoredExperiments, Unit, Variant, unserved_reason
 
 if TYPE_CHECKING:
     from shelfwise.service.engine.engine import SearchEngine

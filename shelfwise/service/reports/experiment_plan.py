@@ -36,8 +36,14 @@ from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Popularity
 from shelfwise.service.experiments.analysis import shoppers_needed
-from shelfwise.service.experiments.experiment import Experiment, Goal, Mode, VariantOptions
-from shelfwise.service.experiments.experiment_store import check_rankers, stored_problem
+from shelfwise.service.experiments.experiment import (
+    Experiment,
+    Goal,
+    Mode,
+    VariantOptions,
+    check_rankers,
+    stored_problem,
+)
 from shelfwise.service.settings import Settings
 from shelfwise.service.training.derived_tables import catalog, memory_of, popularity_scores
 from shelfwise.service.training.ranker_dataset import best_products

@@ -48,11 +48,13 @@ from shelfwise.service.experiments.experiment import (
     MOST_AT_ONCE,
     Experiment,
     Mode,
+    StoredExperiments,
     Unit,
     Variant,
     VariantOptions,
+    check_rankers,
+    stored_problem,
 )
-from shelfwise.service.experiments.experiment_store import StoredExperiments, check_rankers, stored_problem
 from shelfwise.service.settings import Settings
 from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
 

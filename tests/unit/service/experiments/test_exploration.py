@@ -23,8 +23,14 @@ from shelfwise.service.curation.rules import Bury, Hide, Pin, Rule
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import SearchRequest
 from shelfwise.service.experiments.assignment import ExplorationMark, ShopperSearch, answer_search, read_marks
-from shelfwise.service.experiments.experiment import Experiment, Mode, Variant, VariantOptions
-from shelfwise.service.experiments.experiment_store import ExperimentStore, StoredExperiments
+from shelfwise.service.experiments.experiment import (
+    Experiment,
+    ExperimentStore,
+    Mode,
+    StoredExperiments,
+    Variant,
+    VariantOptions,
+)
 from shelfwise.service.experiments.exploration import FIRST_RANK, LAST_RANK, Exploration, highest_chances
 from shelfwise.service.settings import RankerSettings, ServiceSettings, Settings, load_settings
 from tests.services import events_of_query, local_client
