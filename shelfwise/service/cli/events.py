@@ -244,6 +244,7 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
     show_pairs(
         (
             ("window", f"{window.first:%Y-%m-%d} to {window.last:%Y-%m-%d %H:%M} UTC"),
+            ("earlier", _earlier_text(tables.earlier_days)),
             ("later", _later_text(tables.later_days)),
             ("days", f"{done.days_made:,} cleaned, {done.days_kept:,} unchanged"),
             ("events", f"{done.events:,} in {done.sessions:,} sessions"),
@@ -260,6 +261,10 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
 
 
 _SHARED_ADDRESS = "many events come from few addresses; behind a proxy, name it in service.trusted_proxies"
+
+
+def _earlier_text(days: int) -> str:
+    return f"events of {count_text(days, 'earlier day')} are not used; for a longer window: --days N" if days else ""
 
 
 def _later_text(days: int) -> str:

@@ -22,7 +22,7 @@ from shelfwise.rerank.sessions.relations import RelationCatalog, relation_maker
 from shelfwise.rerank.sessions.tables import count_of, open_derived
 from shelfwise.retrieval.errors import StoreDamagedError, StoreMissingError
 from shelfwise.retrieval.events.privacy import utc_now
-from shelfwise.retrieval.events.stored import DAY_MS, moment
+from shelfwise.retrieval.events.stored import DAY_MS, milliseconds, moment
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
 from shelfwise.retrieval.store.versions import Store
@@ -53,6 +53,8 @@ class DerivedTablesManager:
         self._clock = clock
         self.later_days = 0
         """Number of days with events after the window of the last refresh, too few for another window."""
+        self.earlier_days = 0
+        """Number of days with events before that window."""
         self.refunds = 0
         """Number of charged clicks on sponsored hits that the last refresh classified as fraud."""
 
@@ -68,6 +70,8 @@ class DerivedTablesManager:
         last_day, self.later_days = last_full_day(active, options.days)
         ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
         options = replace(options, until=ends)
+        first_day = milliseconds(options.window(now).first) // DAY_MS
+        self.earlier_days = int(np.searchsorted(active, first_day))
         products = catalog(self._root)
         done = refresh(
             self._log.store,

@@ -143,6 +143,13 @@ def test_unused_pseudonym_key_is_removed(filled: Path) -> None:
         assert expire(log, 30, now=later).keys == ("k1",)
 
 
+def test_refresh_says_that_events_before_the_window_are_not_used(filled: Path, tmp_path: Path) -> None:
+    before = {"kind": "click", "product_id": "p", "shopper": "u", "time": START - timedelta(days=9)}
+    imported(filled, write_log(tmp_path / "before.jsonl", [before]))
+    assert "events of 1 earlier day are not used" in shown("events", "refresh", filled, "--days", "5")
+    assert "earlier" not in shown("events", "refresh", filled)
+
+
 def test_refresh_applies_the_retention_setting(filled: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text("[events]\nretention_days = 1\n")
