@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from shelfwise.service.cli.main import COMMANDS, load_command
+from shelfwise.service.settings import Settings, load_settings, setting_names, variable_name
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -46,6 +49,15 @@ def filled_in(expression: str, variables: Mapping[str, str]) -> str:
     for name, value in variables.items():
         expression = expression.replace(name, value)
     return expression
+
+
+def check_program(command: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """The settings of a container; asserts that the program has its options, and that its variables are settings."""
+    options = {option for parameter in load_command("", COMMANDS[command]).params for option in parameter.opts}
+    assert {each for each in arguments if each.startswith("--")} <= options
+    variables = {each for each in environment if each.startswith("SHELFWISE_")}
+    assert variables <= set(map(variable_name, setting_names()))
+    return load_settings(environment=environment)
 
 
 def named_metrics() -> set[str]:

@@ -9,9 +9,7 @@ import pytest
 import yaml
 
 from shelfwise.service.app import DRAIN_SECONDS
-from shelfwise.service.cli.main import COMMANDS, load_command
-from shelfwise.service.settings import load_settings, setting_names, variable_name
-from tests.deploy.documents import KUBERNETES, Document, documents, named_metrics
+from tests.deploy.documents import KUBERNETES, Document, check_program, documents, named_metrics
 from tests.deploy.test_alerts import promtool
 
 _VERSIONS = ("1.31", "1.34")
@@ -43,29 +41,14 @@ def test_manifests_match_the_kubernetes_schema(version: str) -> None:
         kubernetes_validate.validate(each, version, strict=True)
 
 
-def test_all_files_are_used() -> None:
-    others = {"kustomization.yaml", "adapter-values.yaml", "scrape.yaml"}
-    assert {path.name for path in KUBERNETES.iterdir()} == {*_KUSTOMIZATION["resources"], *others}
-
-
 @pytest.mark.parametrize(("name", "pod"), pods())
-def test_commands_and_options_are_those_of_the_program(name: str, pod: Document) -> None:
+def test_commands_use_existing_options_and_settings(name: str, pod: Document) -> None:
+    common = named("ConfigMap", "shelfwise-settings")["data"]
     for container in pod["spec"]["containers"]:
-        command, *given = container["args"]
-        known = {option for parameter in load_command("", COMMANDS[command]).params for option in parameter.opts}
-        assert {each for each in given if each.startswith("--")} <= known, name
-
-
-@pytest.mark.parametrize(("name", "pod"), pods())
-def test_every_environment_variable_is_a_valid_setting(name: str, pod: Document) -> None:
-    environment = dict(named("ConfigMap", "shelfwise-settings")["data"])
-    for container in pod["spec"]["containers"]:
-        environment |= {each["name"]: each.get("value", "hush") for each in container["env"]}
-    ours = {variable for variable in environment if variable.startswith("SHELFWISE_")}
-    assert ours <= set(map(variable_name, setting_names())), name
-    settings = load_settings(environment=environment)
-    assert settings.cluster.urls
-    assert settings.service.proxies
+        own = {each["name"]: each.get("value", "hush") for each in container["env"]}
+        settings = check_program(container["args"][0], container["args"][1:], common | own)
+        assert settings.cluster.urls, name
+        assert settings.service.proxies, name
 
 
 @pytest.mark.parametrize(("name", "pod"), pods())
