@@ -161,12 +161,7 @@ def test_metrics_are_those_of_both_workers(clients: dict[int, httpx2.Client]) ->
             assert client.get("/v1/suggest", params={"q": "dri"}).status_code == 200
     for client in clients.values():
         assert within(10, lambda: value(client.get("/metrics").text, name) == max(before) + 5 * WORKERS)  # noqa: B023
-        text = client.get("/metrics").text
-        assert value(text, "shelfwise_ready ") == 1
-        assert value(text, "shelfwise_workers ") == WORKERS
-        assert value(text, "shelfwise_requests_places ") == WORKERS * (
-            32 + max(1, len(os.sched_getaffinity(0)) // WORKERS)
-        )
+        assert value(client.get("/metrics").text, "shelfwise_workers ") == WORKERS
 
 
 def test_the_rate_of_a_key_is_that_of_both_workers(clients: dict[int, httpx2.Client], keys: dict[str, str]) -> None:

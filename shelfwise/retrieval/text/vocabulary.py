@@ -283,14 +283,6 @@ class CatalogWords:
     def __contains__(self, word: str) -> bool:
         return self.postings.position(word) is not None
 
-    def products_with(self, word: str) -> int:
-        """The number of products with a folded word in title or brand."""
-        place = self.postings.position(word)
-        if place is None:
-            return 0
-        texts = self.postings.texts_with(place)
-        return len(texts) - int(np.searchsorted(texts, self.entries.bounds[2]))
-
     def frequency(self, place: int) -> int:
         """The number of texts that contain a word."""
         return int(self.postings.starts[place + 1] - self.postings.starts[place])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import NOTHING
 from shelfwise.rerank.training.click_dataset import ClickData, ClickLists, click_lists, fit_evidence
-from shelfwise.rerank.training.datasets import CandidateLists, ListData, merged_scores
+from shelfwise.rerank.training.datasets import ListData, merged_scores
 from shelfwise.rerank.training.list_scores import ndcg
 from tests.unit.rerank.click_models.click_simulation import (
     SimulatedStore,
@@ -80,8 +80,3 @@ def learned_lists(made: Shop, events: pl.DataFrame, most: int = 16) -> ClickList
 def click_data(made: Shop, clicks: ClickLists) -> ClickData:
     data = made.data
     return ClickData(clicks, ListData(clicks.lists, data.queries, data.states, clicks.gains, clicks.weights))
-
-
-def no_lists() -> CandidateLists:
-    nothing = np.empty(0, np.float32)
-    return CandidateLists((), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty((0, 16), np.float32), nothing)

@@ -20,8 +20,6 @@ from shelfwise.service.curation.synonyms import (
     read_lines,
 )
 
-SYNONYMS_STORE = "synonyms.sqlite"
-
 NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
 SOFA = Synonym("sofa", SynonymKind.TWO_WAY, ("sofa", "couch", "settee"))
 HDD = Synonym("hdd", SynonymKind.ONE_WAY, ("hdd",), ("hard drive", "hard disk"))
