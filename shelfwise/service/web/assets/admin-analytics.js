@@ -148,42 +148,27 @@ export function goalsOf(goals) {
 
 /** A chart of `series` ([name, of(row)]) over `rows` with their `day`; `write(value)` formats a value. */
 function chart(title, unit, rows, series, write) {
-  const readout = el("p", { class: "readout", "aria-hidden": "true" });
-  const place = el("div", { class: "plot" });
-  const tell = (row) => fill(readout, el("b", { text: row ? dayOf(row) : "" }), series.map(([name, of], at) =>
-    el("span", { class: `key line-${at}` }, `${name}${row ? ` ${write(of(row))}` : ""}`)));
-  const draw = () => place.clientWidth && fill(place, plot({ title, unit, rows, series, write }, place.clientWidth, tell));
-  new ResizeObserver(draw).observe(place);
-  tell(null);
-  return el("section", { class: "chart" }, el("h2", { text: title }), readout, place,
+  const keys = series.map(([name], at) => el("span", { class: `key line-${at}`, text: name }));
+  const drawn = el("div", { class: "plot" });
+  new ResizeObserver(() => drawn.clientWidth && fill(drawn, plot({ title, unit, rows, series, write }, drawn.clientWidth))).observe(drawn);
+  return el("section", { class: "chart" }, el("h2", { text: title }), el("p", { class: "keys", "aria-hidden": "true" }, keys), drawn,
     el("details", {}, el("summary", { text: "As a table" }), table(title, [
       ["day", dayOf], ...series.map(([name, of]) => [name, (row) => write(of(row)), true]),
     ], rows)));
 }
 
-function plot({ title, unit, rows, series, write }, width, tell) {
+function plot({ title, unit, rows, series, write }, width) {
   const most = ceiling(Math.max(...rows.flatMap((row) => series.map(([, of]) => of(row) ?? 0))));
   const x = (at) => LEFT + ((width - LEFT - RIGHT) * at) / Math.max(rows.length - 1, 1);
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / most);
   const every = Math.max(1, Math.ceil((rows.length * DAY_PX) / (width - LEFT - RIGHT)));
-  const mark = el("line", { class: "mark-line", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
-  const point = ({ offsetX }) => {
-    const at = Math.min(rows.length - 1, Math.max(0, Math.round(((offsetX - LEFT) / (width - LEFT - RIGHT)) * (rows.length - 1))));
-    for (const name of ["x1", "x2"]) mark.setAttribute(name, x(at));
-    mark.setAttribute("visibility", "visible");
-    tell(rows[at]);
-  };
-  const leave = () => {
-    mark.setAttribute("visibility", "hidden");
-    tell(null);
-  };
-  return el("svg", { width, height: HEIGHT, role: "img", "aria-label": `${title}, ${dayOf(rows[0])} to ${dayOf(rows.at(-1))}; the table below has the values`, onpointermove: point, onpointerleave: leave },
+  return el("svg", { width, height: HEIGHT, role: "img", "aria-label": `${title}, ${dayOf(rows[0])} to ${dayOf(rows.at(-1))}; the table below has the values` },
     Array.from({ length: TICKS + 1 }, (_, at) => (most * at) / TICKS).map((value) => [
       el("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
       el("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end", text: write(value) })]).flat(),
     rows.map((row, at) => (at % every ? null : el("text", { x: x(at), y: HEIGHT - BOTTOM + 18, "text-anchor": at ? "middle" : "start", text: dayOf(row) }))),
     el("text", { x: 0, y: 12, text: unit }), el("text", { x: width - RIGHT, y: HEIGHT - 6, "text-anchor": "end", text: "day (UTC)" }),
-    series.map(([, of], line) => el("path", { class: `line line-${line}`, d: pathOf(rows.map((row, at) => (of(row) === null ? null : [x(at), y(of(row))]))) })), mark);
+    series.map(([, of], line) => el("path", { class: `line line-${line}`, d: pathOf(rows.map((row, at) => (of(row) === null ? null : [x(at), y(of(row))]))) })));
 }
 
 /** The path through points, interrupted at null. */

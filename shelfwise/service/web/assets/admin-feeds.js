@@ -35,30 +35,15 @@ function partsOf(found, last, refresh) {
 function uploadOf({ most_bytes: most }, refresh) {
   const status = place();
   const file = field("File", { type: "file", required: true, wide: true });
-  const bar = el("progress", { "aria-label": "Upload", hidden: true });
-  let stop = null;
-  const cancel = button("Stop", () => stop?.abort(new Error("The upload was cancelled; no part of it is stored.")), "primary plain", { hidden: true });
-  const start = (event) => {
-    event.preventDefault();
-    const chosen = file.input.files[0];
-    return attempt(status, async () => {
-      if (!chosen) throw new Error("Choose a file first.");
-      if (chosen.size > most) throw new Error(`The file has ${bytes(chosen.size)}; a feed can have at most ${bytes(most)}.`);
-      stop = new AbortController();
-      bar.hidden = cancel.hidden = false;
-      try {
-        await call(`/v1/feeds/uploads/${encodeURIComponent(chosen.name)}`, { method: "PUT", file: chosen, signal: stop.signal });
-        announce("The feed is uploaded and is being checked");
-        await refresh();
-      } finally {
-        bar.hidden = cancel.hidden = true;
-      }
-    });
+  const upload = async () => {
+    const [chosen] = file.input.files;
+    if (chosen.size > most) throw new Error(`The file has ${bytes(chosen.size)}; a feed can have at most ${bytes(most)}.`);
+    await call(`/v1/feeds/uploads/${encodeURIComponent(chosen.name)}`, { method: "PUT", file: chosen });
+    announce("The feed is uploaded and is being checked");
+    await refresh();
   };
-  return el("section", { "aria-label": "Upload" }, el("h2", { text: "Upload a feed" }),
-    el("p", { class: "hint", text: `${FORMATS}. At most ${bytes(most)}.` }),
-    el("form", { class: "line", onsubmit: start, novalidate: true }, file.element, el("button", { class: "primary", text: "Upload and check" }), cancel),
-    el("div", { class: "line" }, bar), status);
+  return el("section", { "aria-label": "Upload" }, el("h2", { text: "Upload a feed" }), el("p", { class: "hint", text: `${FORMATS}. At most ${bytes(most)}.` }),
+    lineForm(status, upload, "Upload and check", [file]), status);
 }
 
 /** A pending upload: its check, then the findings and the form to publish it. */

@@ -19,22 +19,12 @@ export function productAddress(id) {
 function card(product, { onchoose, onadd, more = null, reason = "", eager = false, level = "h3" } = {}) {
   const link = el("a", { href: productAddress(product.id), text: product.title, lang: product.language || undefined });
   if (onchoose) ["click", "auxclick"].forEach((name) => link.addEventListener(name, (event) => event.button < 2 && onchoose()));
-  return el(
-    "article",
-    { class: "card", "data-product": product.id },
-    picture(product, { eager }),
-    el(
-      "div",
-      { class: "card-text" },
-      el("p", { class: "brand", text: product.brand || "\u00a0" }),
-      el(level, {}, link),
-      more || optionsInShort(product),
+  return el("article", { class: "card", "data-product": product.id }, picture(product, { eager }),
+    el("div", { class: "card-text" },
+      el("p", { class: "brand", text: product.brand || "\u00a0" }), el(level, {}, link), more || optionsInShort(product),
       stars(product) || el("p", { class: "stars", text: "\u00a0" }),
-      el("p", { class: "price-line" }, price(product), regularPrice(product), availability(product)),
-      reason ? el("p", { class: "reason", text: reason }) : null,
-      addButton(product, { onadd }),
-    ),
-  );
+      el("p", { class: "price-line" }, el("span", { class: "price", text: money(product.price, product.currency) }), regularPrice(product), availability(product)),
+      reason ? el("p", { class: "reason", text: reason }) : null, addButton(product, { onadd })));
 }
 
 /** A grid of cards, marked up as a list; `more` returns an additional element for a hit, or null. */
@@ -85,10 +75,6 @@ export function regularPrice(product) {
   const saved = Math.round(100 * (1 - product.price / regular));
   return [el("s", { class: "regular" }, el("span", { class: "sr", text: t("regular price") }), money(regular, product.currency)),
     saved ? el("span", { class: "tag saved", text: `−${saved}%` }) : null];
-}
-
-function price(product) {
-  return el("span", { class: "price", text: money(product.price, product.currency) });
 }
 
 /** The availability; null for "in stock" unless `always`. */

@@ -5,6 +5,7 @@ import { api } from "./api.js";
 import { errorNotice, row } from "./cards.js";
 import { el, fill } from "./dom.js";
 import { picture } from "./picture.js";
+import { productsOf } from "./search-request.js";
 import { history, seen } from "./visitor.js";
 import { number, t } from "./words.js";
 
@@ -54,8 +55,9 @@ async function forYou(shop) {
 }
 
 async function recent() {
-  const found = await Promise.allSettled(seen().slice(0, IN_ROW).map((id) => api.product(id)));
-  return found.filter((each) => each.status === "fulfilled").map((each) => each.value);
+  const ids = seen().slice(0, IN_ROW);
+  const found = ids.length ? await productsOf(ids).catch(() => []) : [];
+  return found.sort((one, other) => ids.indexOf(one.id) - ids.indexOf(other.id));
 }
 
 function tiles(start) {

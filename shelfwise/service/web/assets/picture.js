@@ -58,16 +58,9 @@ export function mark(product) {
 function drawn(product) {
   const root = product.category[0] || product.brand || product.title;
   const parts = drawingOf(product);
-  return el(
-    "div",
-    { class: "picture drawn", "aria-hidden": "true", "--hue": hueOf(root), "--paint": paintOf(product) },
-    el("svg", { viewBox: "0 0 64 64", focusable: "false" }, parts.map((part, at) => (at % 2 ? el("path", { class: parts[at - 1], d: part }) : null))),
-  );
-}
-
-/** One of 24 hues, by a hash of the text. */
-function hueOf(text) {
-  return ((hash(text) >>> 9) % 24) * 15;
+  // One of 24 hues, by a hash of the text.
+  return el("div", { class: "picture drawn", "aria-hidden": "true", "--hue": ((hash(root) >>> 9) % 24) * 15, "--paint": paintOf(product) },
+    el("svg", { viewBox: "0 0 64 64", focusable: "false" }, parts.map((part, at) => (at % 2 ? el("path", { class: parts[at - 1], d: part }) : null))));
 }
 
 /** The paint for a colour or material word, else the CSS colour of that name, else undefined. */
