@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from shelfwise.indexer.static_encoder import made_queries, teacher_name
+from shelfwise.indexer.static_encoder import teacher_name
 from shelfwise.retrieval.encoders.base import TableEncoder
 from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, TORCH_FOLDER
 from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
@@ -129,9 +128,3 @@ def test_a_table_is_no_teacher(shop: Shop, fresh: Shop) -> None:
 )
 def test_names_of_static_encoders(encoder: str, teacher: str | None) -> None:
     assert teacher_name(encoder) == teacher
-
-
-def test_queries_are_neighbouring_words_of_titles() -> None:
-    queries = made_queries([*PRODUCTS, Product("one", "lamp")], random.Random(1))
-    assert queries[-1] == "lamp"
-    assert all(query and query in product.title for query, product in zip(queries, PRODUCTS, strict=False))

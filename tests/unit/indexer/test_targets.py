@@ -11,27 +11,22 @@ from shelfwise.retrieval.value_texts import size_text
 
 
 @pytest.mark.parametrize(
-    ("memory", "before", "kind"),
+    ("count", "memory", "before", "kind"),
     [
-        (10**9, "", VectorIndexKind.EXACT),
-        (10**9, "quantised", VectorIndexKind.EXACT),
-        (None, "exact", VectorIndexKind.EXACT),
-        (6 * 10**7, "exact", VectorIndexKind.QUANTISED),
-        (6 * 10**7, "quantised", VectorIndexKind.QUANTISED),
+        (50_000, 10**9, "", VectorIndexKind.EXACT),
+        (50_000, 10**9, "quantised", VectorIndexKind.EXACT),
+        (50_000, None, "exact", VectorIndexKind.EXACT),
+        (50_000, 6 * 10**7, "exact", VectorIndexKind.QUANTISED),
+        (50_000, 6 * 10**7, "quantised", VectorIndexKind.QUANTISED),
+        (50_001, None, "exact", VectorIndexKind.QUANTISED),
     ],
 )
-def test_memory_decides_the_index_and_a_change_gives_a_notice(
-    memory: int | None, before: str, kind: VectorIndexKind
+def test_memory_and_size_decide_the_index_and_a_change_gives_a_notice(
+    count: int, memory: int | None, before: str, kind: VectorIndexKind
 ) -> None:
-    chosen, reason = choose_index(50_000, 384, memory, before)
+    chosen, reason = choose_index(count, 384, memory, before)
     assert chosen is kind
     assert reason.endswith(f"; it was {before} before") is (before not in ("", kind))
-
-
-def test_a_larger_catalog_gets_another_index_with_a_notice() -> None:
-    kind, reason = choose_index(50_001, 384, None, "exact")
-    assert kind is VectorIndexKind.QUANTISED
-    assert reason.endswith("; it was exact before")
 
 
 def test_too_little_memory_is_refused_with_the_memory_that_would_do() -> None:
