@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from shelfwise.retrieval.errors import (
     StoreError,
     UnknownModelError,
 )
+from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.store.files import (
     SEAL_FILE,
     FileEntry,
@@ -325,6 +327,10 @@ class RollbackResult(Generic[Spec, Report]):
     """The models in between that cannot serve, with the reasons."""
 
 
+Judge = Callable[[StoredModel[Spec, Report]], StoredModel[Spec, Report]]
+"""Judges a model, and returns it with its report."""
+
+
 class ModelStore(Generic[Spec, Report]):
     """The models of one family in one index directory. Nothing is written before a model is added."""
 
@@ -414,6 +420,23 @@ class ModelStore(Generic[Spec, Report]):
             except OSError as error:
                 notices.append(f"older {self.family.noun}s could not be removed ({error})")
             return AddResult(added, serves, removed, tuple(notices))
+
+    def add_judged(
+        self, build: Build, spec: Spec, judge: Judge[Spec, Report], progress: Progress
+    ) -> AddResult[Spec, Report]:
+        """Builds a model, judges its files as they will serve, and adds it as `judge` returns it: with its
+        report. Raises like `add`."""
+        noun = self.family.noun
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            progress.begin("export", None, "")
+            build(folder)
+            progress.end(f"{file_bytes(folder.iterdir()) / 1e6:,.1f} MB, as it will serve")
+            judged = judge(StoredModel(f"the new {noun}", folder, spec, self.family.report_type()))
+            progress.begin("publish", None, "")
+            added = self.add(copy_of(folder), judged.spec, judged.report)
+            progress.end(f"{added.model.name} {'serves' if added.serves else 'is kept and does not serve'}")
+            return added
 
     def rollback(self, name: str = "", encoding: Encoding | None = None) -> RollbackResult[Spec, Report]:
         """Makes the model of this name serve, or the newest before the current one that can; "default" is the shipped

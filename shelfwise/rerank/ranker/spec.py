@@ -50,6 +50,9 @@ STORES = "stores"
 _CURE = "roll back to another one (shelfwise models rollback) or train it again (shelfwise train ranker)"
 
 
+Precision = Literal["fp32", "int8"]
+
+
 class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ranker.json: everything that running the network needs besides its weights."""
 
@@ -66,7 +69,7 @@ class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of its feature matrix, in order; names from `shelfwise.rerank.ranker.features`."""
     layers: int
     """Cross-attention layers; 0 for the features head only."""
-    precision: Literal["fp32", "int8"]
+    precision: Precision
     mix: float
     """The weight of the merged score: a candidate's score is the network's plus `mix` times the merged one."""
     event_weights: tuple[float, float, float]

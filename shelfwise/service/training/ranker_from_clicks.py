@@ -61,7 +61,7 @@ from shelfwise.service.training.click_dataset import (
     build_training_set,
     digest,
 )
-from shelfwise.service.training.ranker_promotion import changed_queries, judged, off_policy, publish_judged, spec_of
+from shelfwise.service.training.ranker_promotion import changed_queries, judged, network_files, off_policy, spec_of
 
 
 @spare_threads()
@@ -98,7 +98,7 @@ def click_ranker(
         spec = spec_of(made, chosen, history, start.parent, earlier.events)
         judge = partial(judged, made, history, progress)
         network = replace_attention(chosen.network, history.attention)
-        added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
+        added = registry.add_judged(network_files(network, chosen.curve), spec, judge, progress)
     now_popular = earlier.popularity(cast(datetime, made.periods.held_out["time"].max()))
     examples = changed_queries(made, added.model, now_popular, read_memory(root), read_popular_queries(root))
     estimate = off_policy(made, added.model, progress)

@@ -6,7 +6,7 @@ The lists belong to queries generated from the catalog, which a teacher scores, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, StoredRanker, ranker_store
+from shelfwise.rerank.ranker.spec import AddedRanker, RankerSpec, StoredRanker, ranker_store
 from shelfwise.rerank.text_towers.dataset import JudgedQuery, is_judging_query, is_validation_query, judged_gains
 from shelfwise.rerank.training.click_training import MIXES
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
@@ -50,7 +50,7 @@ from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import read_memory, read_popularity
 from shelfwise.service.training.ranker_dataset import ScoredLists, candidate_lists, list_data
-from shelfwise.service.training.ranker_promotion import publish_judged, ranker_report, ranker_spec
+from shelfwise.service.training.ranker_promotion import network_files, ranker_report, ranker_spec
 
 EVENT_WEIGHTS = (0.5, 0.3, 0.2)
 """Event weights of a network trained on lists, which predicts the same for all events."""
@@ -175,7 +175,7 @@ def publish_trained(
         spec = _spec(snapshot, lists, chosen, options)
         served = registry.serving(encoding_of(snapshot)).model
         judge = partial(_judged, lists, options, served, progress)
-        return publish_judged(registry, chosen.network, chosen.curve, spec, judge, progress)
+        return registry.add_judged(network_files(chosen.network, chosen.curve), spec, judge, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ def _spec(snapshot: Snapshot, lists: TrainingLists, chosen: Contender, options: 
 
 def _judged(
     lists: TrainingLists, options: DistilOptions, served: StoredRanker | None, progress: Progress, made: StoredRanker
-) -> RankerReport:
+) -> StoredRanker:
     """Quality on the held-out queries, as it would be served, compared with the serving ranker."""
     progress.begin("evaluation", None, "")
     data, numbers = lists.data, lists.split.held_out
@@ -248,7 +248,8 @@ def _judged(
     decision = decide(_measures(reached), _measures(against))
     progress.end(str(decision))
     measures = {NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())}
-    return ranker_report(served, f"{len(numbers)} {lists.tested_on}", measures, decision, options)
+    tested_on = f"{len(numbers)} {lists.tested_on}"
+    return replace(made, report=ranker_report(served, tested_on, measures, decision, options))
 
 
 def _served_quality(lists: TrainingLists, ranker: OnnxRanker) -> NDArray[np.float64]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from shelfwise.rerank.evaluation.promotion import (
 )
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.model_card import option_values
-from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, copy_of
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.memory import QueryMemory
 from shelfwise.rerank.ranker.network import RankerNetwork, save_network
@@ -42,11 +41,10 @@ from shelfwise.rerank.ranker.spec import (
     MERGED,
     NEW,
     SERVED,
-    AddedRanker,
     OrderResult,
+    Precision,
     RankerReport,
     RankerSpec,
-    RankerStore,
     StoredRanker,
 )
 from shelfwise.rerank.training.click_training import Validation
@@ -153,8 +151,8 @@ def ranked_by(ranker: OnnxRanker) -> Scorer:
 
 def judged(
     made: ClickTrainingSet, history: HistoryResult, progress: Progress, challenger: StoredRanker
-) -> RankerReport:
-    """The report on a challenger, as it would serve, with the gate's decision."""
+) -> StoredRanker:
+    """A challenger with its report, as it would serve, with the gate's decision."""
     progress.begin("evaluation", None, "")
     pairs = made.evidence.pairs
     known, queries = frozenset(pairs["product_id"]), frozenset(map(query_of_fold, pairs["query"].unique()))
@@ -178,7 +176,7 @@ def judged(
     progress.end(str(decision))
     tested_on = f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries"
     finite = {name: value for name, value in measures.items() if np.isfinite(value)}
-    return ranker_report(made.served, tested_on, finite, decision, made.options, orders)
+    return replace(challenger, report=ranker_report(made.served, tested_on, finite, decision, made.options, orders))
 
 
 def ranker_report(
@@ -339,28 +337,13 @@ def off_policy(made: ClickTrainingSet, challenger: StoredRanker, progress: Progr
     return found
 
 
-Judge = Callable[[StoredRanker], RankerReport]
-"""The measures of a challenger on held-out queries, with the reasons why it may not serve."""
+def network_files(network: RankerNetwork, curve: Sequence[Epoch] | None = None, precision: Precision = "fp32") -> Build:
+    """Writes a ranker's graph, weights and curve of training."""
 
+    def build(folder: Path) -> None:
+        export_network(network, folder / MODEL_FILE, precision)
+        save_network(network, folder / WEIGHTS_FILE)
+        if curve is not None:
+            (folder / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
 
-def publish_judged(
-    registry: RankerStore,
-    network: RankerNetwork,
-    curve: Sequence[Epoch],
-    spec: RankerSpec,
-    judge: Judge,
-    progress: Progress,
-) -> AddedRanker:
-    """Exports a network, evaluates it as it would serve, and publishes or rejects it; raises the registry's errors."""
-    with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch)
-        progress.begin("export", None, "")
-        export_network(network, made / MODEL_FILE)
-        save_network(network, made / WEIGHTS_FILE)
-        (made / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
-        progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.1f} MB, as it will serve")
-        report = judge(StoredRanker("the new ranker", made, spec, RankerReport()))
-        progress.begin("publish", None, "")
-        added = registry.add(copy_of(made), spec, report)
-        progress.end(f"{added.model.name} {'serves' if added.serves else 'is kept and does not serve'}")
-        return added
+    return build

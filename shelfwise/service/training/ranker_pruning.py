@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.rerank.model_card import option_values
-from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, copy_of
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker.memory import QueryMemory
-from shelfwise.rerank.ranker.network import RankerNetwork, load_network, save_network
+from shelfwise.rerank.ranker.network import RankerNetwork, load_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.pruning import PruningTarget, Sample, complete_target, measure_importance, prune_network
 from shelfwise.rerank.ranker.spec import (
     AddedRanker,
+    Precision,
     RankerReport,
     RankerSpec,
     RankerStore,
@@ -39,6 +37,7 @@ from shelfwise.service.engine.served_models import encoding_of
 from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
 from shelfwise.service.events.signals import Popularity, read_memory, read_popularity
 from shelfwise.service.training.ranker_dataset import candidate_lists, list_data
+from shelfwise.service.training.ranker_promotion import network_files
 
 _FIRST = 10
 
@@ -85,7 +84,6 @@ def _shared(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
     return len(first & now) / len(first)
 
 
-Precision = Literal["fp32", "int8"]
 MEASURING, JUDGING = 200, 300
 """Number of queries that measure the importance of parts, and of others on which the smaller ranker is compared."""
 _LEAST = 50
@@ -133,7 +131,7 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
         raise InputError(
             f"nothing of {name} would be removed: use --heads, --feed-forward, --layers or --precision int8"
         )
-    with serving_snapshot(root) as snapshot, tempfile.TemporaryDirectory() as scratch:
+    with serving_snapshot(root) as snapshot:
         if why := misfit(parent.spec, encoding_of(snapshot)):
             raise ModelMismatchError(f"{name} cannot be compared with: {why}")
         known = read_popularity(root), read_memory(root)
@@ -143,12 +141,7 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
         smaller = prune_on_sample(network, data, measuring, parent.spec.event_weights, left)
         sizes = ", ".join(f"{count:,} {name}" for name, count in _sizes(smaller).items())
         progress.end(sizes or "the features head alone")
-        progress.begin("export", None, "")
-        made = Path(scratch)
-        export_network(smaller, made / MODEL_FILE, precision)
-        save_network(smaller, made / WEIGHTS_FILE)
-        progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.2f} MB")
-        return _compared(registry, parent, made, _spec(parent, smaller, precision), data, judging, options)
+        return _added(registry, parent, smaller, precision, data, judging, options, progress)
 
 
 def split_sample(data: ListData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -192,29 +185,36 @@ def _spec(parent: StoredRanker, smaller: RankerNetwork, precision: Precision) ->
     )
 
 
-def _compared(
+def _added(
     registry: RankerStore,
     parent: StoredRanker,
-    made: Path,
-    spec: RankerSpec,
+    smaller: RankerNetwork,
+    precision: Precision,
     data: ListData,
     judging: NDArray[np.int64],
     options: RankerPruningOptions,
+    progress: Progress,
 ) -> PruningResult:
     """Compares both as they serve, and stores the smaller one."""
-    name, challenger = parent.name, StoredRanker("the smaller one", made, spec, parent.report)
-    ranker = OnnxRanker(parent)
-    before, after = (ranker_scores(each, data, judging.tolist()) for each in (ranker, OnnxRanker(challenger)))
-    alike = measure_agreement(data, judging, before, after)
-    # Gives equal probabilities for the changed scores.
-    spec = msgspec.structs.replace(spec, calibration=fit_calibration(after, ranker.fit(before)))
-    why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
-    report = RankerReport(
-        measured_on=f"{alike.queries} synthetic queries by {name}",
-        measures={f"agreement with {name}": alike.agreement, "share of its first ten": alike.first_ten},
-        against=name,
-        rejection_reasons=() if options.publish else (why,),
-        options=option_values(options),
-    )
-    sizes = [(folder / MODEL_FILE).stat().st_size for folder in (parent.folder, made)]
-    return PruningResult(registry.add(copy_of(made), spec, report), alike, *sizes)
+    ranker, name, found = OnnxRanker(parent), parent.name, list[RankerAgreement]()
+
+    def judge(challenger: StoredRanker) -> StoredRanker:
+        before, after = (ranker_scores(each, data, judging.tolist()) for each in (ranker, OnnxRanker(challenger)))
+        alike = measure_agreement(data, judging, before, after)
+        found.append(alike)
+        # Gives equal probabilities for the changed scores.
+        calibrated = msgspec.structs.replace(challenger.spec, calibration=fit_calibration(after, ranker.fit(before)))
+        why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
+        report = RankerReport(
+            measured_on=f"{alike.queries} synthetic queries by {name}",
+            measures={f"agreement with {name}": alike.agreement, "share of its first ten": alike.first_ten},
+            against=name,
+            rejection_reasons=() if options.publish else (why,),
+            options=option_values(options),
+        )
+        return replace(challenger, spec=calibrated, report=report)
+
+    build = network_files(smaller, precision=precision)
+    added = registry.add_judged(build, _spec(parent, smaller, precision), judge, progress)
+    before, after = ((each.folder / MODEL_FILE).stat().st_size for each in (parent, added.model))
+    return PruningResult(added, found[0], before, after)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,7 @@ from shelfwise.rerank.evaluation.promotion import (
 )
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.model_card import option_values
-from shelfwise.rerank.model_store import MODEL_FILE, copy_of
+from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.training.trainer import Epoch, Run, best_of, run_digest, run_folder
 from shelfwise.rerank.user_tower.files import (
     USER_TOWERS,
@@ -215,40 +215,42 @@ class _UserTowerTraining:
     ) -> StoredUserTower:
         """Evaluates what is published: the graph as it will serve."""
         (tower, curve), options, manifest = fitted, self._options, self._snapshot.manifest
-        with tempfile.TemporaryDirectory() as scratch:
-            made = Path(scratch)
-            write_model(made, tower, self._snapshot.products.id_of)
+        spec = UserTowerSpec(
+            encoder=manifest.encoder,
+            dimension=manifest.dimension,
+            width=options.width,
+            category_bias={catalog.names[place]: bias for place, bias in tower.learned.category_bias.items()},
+            usual_bias=tower.learned.usual_bias,
+            neighbour_weight=tower.learned.neighbours.weight,
+            neighbour_decay=tower.learned.neighbours.decay,
+            neighbour_options=tower.learned.neighbours.options,
+            text_prior=tower.learned.prior,
+            trained_on={
+                "shoppers": len(learning),
+                "acts": len(learning.products),
+                "seed": options.seed,
+                _OF: digest,
+                **_until(learning),
+                **self._events,
+            },
+        )
+
+        def judge(challenger: StoredUserTower) -> StoredUserTower:
             self._progress.begin("judge", None, "")
             gate = TowerGate(catalog.vectors, catalog.categories, learning, held, options.hide_seen)
-            challenger = catalog.tower(OnnxEncoder(made / MODEL_FILE), tower.learned)
-            report = gate.report(challenger.scores, self._serving(catalog))
+            scores = catalog.tower(OnnxEncoder(challenger.folder / MODEL_FILE), tower.learned).scores
+            report = gate.report(scores, self._serving(catalog))
             self._progress.end("; ".join(report.rejection_reasons) or "it may serve")
-            spec = UserTowerSpec(
-                encoder=manifest.encoder,
-                dimension=manifest.dimension,
-                width=options.width,
-                category_bias={catalog.names[place]: bias for place, bias in tower.learned.category_bias.items()},
-                usual_bias=tower.learned.usual_bias,
-                neighbour_weight=tower.learned.neighbours.weight,
-                neighbour_decay=tower.learned.neighbours.decay,
-                neighbour_options=tower.learned.neighbours.options,
-                text_prior=tower.learned.prior,
-                trained_on={
-                    "shoppers": len(learning),
-                    "acts": len(learning.products),
-                    "seed": options.seed,
-                    _OF: digest,
-                    **_until(learning),
-                    **self._events,
-                },
-            )
             report = msgspec.structs.replace(
                 report,
                 curve=tuple((epoch.number, epoch.validation) for epoch in curve),
-                options=option_values(self._options),
+                options=option_values(options),
                 measured_on=f"the newest {HELD_OUT:.0%} of the acts",
             )
-            return self._store.add(copy_of(made), spec, report).model
+            return replace(challenger, report=report)
+
+        build = partial(write_model, tower=tower, id_of=self._snapshot.products.id_of)
+        return self._store.add_judged(build, spec, judge, self._progress).model
 
     def _serving(self, catalog: UserTowerCatalog) -> Score | None:
         """The scores of the serving tower; None if there is none, or if it cannot be used."""
