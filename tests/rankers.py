@@ -15,7 +15,7 @@ from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encodi
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker
-from shelfwise.retrieval.store.files import SEAL_FILE, FileEntry, checksum
+from shelfwise.retrieval.store.files import seal_folder
 from tests.versions import DIMENSION
 
 ENCODING = Encoding("encoder-1", DIMENSION)
@@ -67,18 +67,11 @@ def add_ranker(
     return store.add(building(seed), spec, msgspec.structs.replace(REPORT, rejection_reasons=tuple(reasons)))
 
 
-def reseal_ranker(folder: Path) -> None:
-    """Rewrites the checksums of a ranker's files after a change."""
-    names = sorted(path.name for path in folder.iterdir() if path.name != SEAL_FILE)
-    seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in names}
-    (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
-
-
 def rewrite(path: Path, **values: object) -> None:
     """Changes values in a JSON file of a ranker, and its checksum."""
     document = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode(document | values))
-    reseal_ranker(path.parent)
+    seal_folder(path.parent, {})
 
 
 def opened_export(folder: Path) -> OnnxRanker:

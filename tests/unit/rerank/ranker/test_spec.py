@@ -23,8 +23,8 @@ from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.spec import SPEC_FILE, RankerSpec, misfit, read_report, verify_ranker, write_ranker
 from shelfwise.retrieval.encoders.onnx_export import quantise_graph
 from shelfwise.retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
-from shelfwise.retrieval.store.files import SEAL_FILE
-from tests.rankers import ENCODING, REPORT, SPEC, building, linear_graph, reseal_ranker, rewrite
+from shelfwise.retrieval.store.files import SEAL_FILE, seal_folder
+from tests.rankers import ENCODING, REPORT, SPEC, building, linear_graph, rewrite
 
 FILES = (MODEL_FILE, WEIGHTS_FILE, SPEC_FILE, REPORT_FILE)
 CURE = "shelfwise (models rollback|train ranker)"
@@ -125,11 +125,21 @@ class TestDamage:
 
     @pytest.mark.parametrize("name", [SPEC_FILE, REPORT_FILE])
     @pytest.mark.parametrize(
-        "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": "one"}', b"[" * 100_000, b'{"format":1}']
+        "content",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"\xff\xfe",
+            b'{"format": "1", "created": 1}',
+            b"[" * 100_000,
+            b'{"created": null}',
+        ],
     )
     def test_sealed_json_that_is_not_a_ranker_is_refused(self, folder: Path, name: str, content: bytes) -> None:
         (folder / name).write_bytes(content)
-        reseal_ranker(folder)
+        seal_folder(folder, {})
         with pytest.raises(ModelDamagedError, match=f"{name} cannot be read .*{CURE}"):
             verify_ranker(folder), read_report(folder)
 
@@ -141,7 +151,7 @@ class TestDamage:
 
     def test_seal_without_a_required_file_is_refused(self, folder: Path) -> None:
         (folder / REPORT_FILE).unlink()
-        reseal_ranker(folder)
+        seal_folder(folder, {})
         with pytest.raises(ModelDamagedError, match=r"but must seal model\.onnx, .*report\.json"):
             verify_ranker(folder)
 

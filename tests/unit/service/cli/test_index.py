@@ -124,7 +124,10 @@ class TestPrune:
             return sum(path.stat().st_size for each in folders for path in each.rglob("*") if path.is_file())
 
         before = held()
+        planned = run("index", "prune", root, "--keep", "1", "--dry-run", "--json").document()
+        assert held() == before
         document = run("index", "prune", root, "--keep", "1", "--json").document()
+        assert planned == document | {"dry_run": True}
         assert document == {
             "dry_run": False,
             "versions": ["v000001", "v000002"],

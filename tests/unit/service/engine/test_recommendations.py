@@ -27,6 +27,7 @@ from shelfwise.retrieval.records import (
     RelationKind,
     StageScore,
 )
+from shelfwise.retrieval.store.files import seal_folder
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.service.curation.relations import RelationCorrection
 from shelfwise.service.curation.rules import Hide, Rule
@@ -38,7 +39,7 @@ from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Relations, read_relations, type_node, write_popularity, write_relations
 from shelfwise.service.settings import RecommendSettings, Settings
 from tests.catalogs import ids
-from tests.rankers import reseal_ranker, rewrite
+from tests.rankers import rewrite
 from tests.unit.service.cli import commands
 from tests.unit.service.engine.demo_towers import publish, trained
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
@@ -495,7 +496,7 @@ def test_damaged_files_are_refused(published: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
     tensors = load_file(folder / TABLE_FILE)
     save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
-    reseal_ranker(folder)
+    seal_folder(folder, {})
     with pytest.raises(ModelDamagedError, match="names neighbours that it does not have"):
         read_table(USER_TOWERS.open(folder))
     rewrite(folder / SPEC_FILE, dimension=7)
