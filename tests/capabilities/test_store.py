@@ -238,7 +238,7 @@ def test_webhooks(client: TestClient, store: SearchEngine) -> None:
         headers = {"X-Shopify-Topic": topic, "X-Shopify-Hmac-Sha256": signature}
         answer = client.post("/v1/webhooks/shopify", content=body, headers=headers)
         assert answer.json()["products"] == 1, answer.text
-        assert store.wait_for(answer.json()["sequence"], 60)
+        assert store.live.wait_for(answer.json()["sequence"], 60)
 
     variant = {"id": 7, "price": "19.99", "sku": "shirt-s", "option1": "Small"}
     options = [{"name": "Size", "position": 1, "values": ["Small"]}]

@@ -556,7 +556,8 @@ class DocumentStore(Generic[Entry]):
         try:
             return self.kind.parse(msgspec.json.decode(line))
         except (InputError, msgspec.MsgspecError) as error:
-            raise StoreDamagedError(f"{self.path} contains a {self.kind.one} that cannot be read: {error}") from error
+            message = f"{self.path} is damaged: one of its {self.kind.many} cannot be read ({error})"
+            raise StoreDamagedError(f"{message}; restore it from a backup") from error
 
     @staticmethod
     def _revision(cursor: sqlite3.Cursor) -> int:

@@ -130,7 +130,7 @@ def test_unreadable_rule_is_damage(line: str, store: RuleStore, tmp_path: Path) 
     store.put([SALE])
     with sqlite3.connect(tmp_path / RULES_FILE) as other:
         other.execute("UPDATE rules SET rule = ?", (line,))
-    with pytest.raises(StoreDamagedError, match="contains a rule that cannot be read"):
+    with pytest.raises(StoreDamagedError, match="one of its rules cannot be read"):
         store.read()
 
 
