@@ -2,7 +2,7 @@
 
 import { withParameters } from "./address.js";
 import { call } from "./api.js";
-import { attempt, button, counts, field, head, lineForm, moment, notice, number, percent, place, shortTable, table } from "./admin-ui.js";
+import { attempt, button, counts, field, head, lineForm, moment, notice, number, percent, place, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 import { follow } from "./admin-service.js";
 
@@ -99,7 +99,7 @@ const COLUMNS = {
 
 function queriesOf(title, rows, names, money) {
   const columns = { ...COLUMNS, revenue: ["revenue", ({ revenue }) => money(revenue), true] };
-  return el("section", {}, el("h2", { text: title }), shortTable(title, [
+  return el("section", {}, el("h2", { text: title }), listOf(title, [
     ["query", ({ query }) => el("a", { href: withParameters("/", { q: query }), text: query })],
     ...counts("searches"),
     ...names.map((name) => columns[name]),
@@ -107,11 +107,15 @@ function queriesOf(title, rows, names, money) {
 }
 
 function productsOf(rows, money) {
-  return el("section", {}, el("h2", { text: "Top products" }), shortTable("Top products", [
+  return el("section", {}, el("h2", { text: "Top products" }), listOf("Top products", [
     ["product", (row) => el("a", { href: `#products/${encodeURIComponent(row.product_id)}`, text: row.title || row.product_id })],
     ...counts("impressions", "clicks", "carts", ["units sold", "units"]),
     ["revenue", ({ revenue }) => money(revenue), true],
   ], rows));
+}
+
+function listOf(title, columns, rows) {
+  return rows.length ? table(title, columns, rows) : el("p", { text: "None." });
 }
 
 function changeOf(value, earlier, write) {

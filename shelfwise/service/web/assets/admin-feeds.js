@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { checks } from "./admin-form.js";
-import { attempt, button, check, field, figures, head, lineForm, moment, number, percent, place, sure, switchButton, table } from "./admin-ui.js";
+import { attempt, button, check, field, figures, head, lineForm, moment, number, percent, place, switchButton, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 import { follow } from "./admin-service.js";
@@ -51,7 +51,7 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
   const status = place();
   const shown = place();
   const path = `/v1/feeds/uploads/${encodeURIComponent(file.name)}`;
-  const discard = button("Discard the upload", () => sure(`Delete the upload ${file.name}?`) && attempt(status, async () => {
+  const discard = button("Discard the upload", () => confirm(`Delete the upload ${file.name}?`) && attempt(status, async () => {
     await call(path, { method: "DELETE" });
     announce("The upload is deleted");
     await refresh();
@@ -62,7 +62,7 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
     const columns = columnsOf(done, map, async (body) => checked(await follow((await call(`${path}/check`, { method: "POST", body })).id, shown)), status);
     if (done.state !== "done") return fill(shown, el("div", { class: "rule" }, el("p", { class: "notice faults", role: "alert", text: done.error || `The check was ${done.state}.` }), columns, el("div", { class: "buttons" }, discard)));
     const others = choiceOf(feeds.filter(({ name }) => name !== file.name), last, "Other feeds of the catalog; products of feeds that are not selected are removed");
-    const publish = button("Publish", () => sure(`Build the index from ${file.name} and serve it?`) && attempt(status, async () => {
+    const publish = button("Publish", () => confirm(`Build the index from ${file.name} and serve it?`) && attempt(status, async () => {
       const body = others.value();
       const task = await (isFeed ? call("/v1/tasks", { method: "POST", body: { kind: "rebuild", ...body, map, feeds: [file.name, ...body.feeds] } }) : call(`${path}/publish`, { method: "POST", body }));
       isFeed = true;
@@ -105,7 +105,7 @@ function rebuildOf(feeds, last, refresh) {
   const status = place();
   const shown = place();
   const choice = choiceOf(feeds, last, "Build the index from");
-  const start = () => sure("Build the index from these feeds and serve it?") && attempt(status, async () => {
+  const start = () => confirm("Build the index from these feeds and serve it?") && attempt(status, async () => {
     await rebuilt(await call("/v1/tasks", { method: "POST", body: { kind: "rebuild", ...choice.value(), map: last.map } }), shown, refresh);
   });
   return el("details", {}, el("summary", { text: "Rebuild without an upload" }), choice.element, el("div", { class: "buttons" }, button("Rebuild", start, "primary")), shown, status);

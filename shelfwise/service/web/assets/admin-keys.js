@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { form } from "./admin-form.js";
-import { attempt, button, editor, head, listPart, moment, notice, number, opener, place, sure, table, tag } from "./admin-ui.js";
+import { attempt, button, editor, head, listPart, moment, notice, number, opener, place, table, tag } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 
@@ -54,7 +54,7 @@ export function keysPart() {
     secret.querySelector("h2").focus();
   };
   const warning = (key) => (key.of_page ? "The store page gets a new one." : `Programs that use it, or a key narrowed from it, stop working at once.${key.current ? " This page uses it, too." : ""}`);
-  const withdraw = (key) => sure(`Withdraw the key ${key.name}? ${warning(key)}`) && attempt(part.status, async () => {
+  const withdraw = (key) => confirm(`Withdraw the key ${key.name}? ${warning(key)}`) && attempt(part.status, async () => {
     await call(`/v1/keys/${encodeURIComponent(key.id)}`, { method: "DELETE" });
     announce(`${key.name} is withdrawn`);
     if (key.current) location.reload();

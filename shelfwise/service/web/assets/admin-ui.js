@@ -5,7 +5,6 @@ import { call } from "./api.js";
 import { el, fill } from "./dom.js";
 
 const SLOW_MS = 300;
-const FEW = 8;
 let numbered = 0;
 
 /** A heading, with a hint below it. */
@@ -161,15 +160,6 @@ export function lineForm(status, work, text, parts, { kind = "primary", ...props
   return el("form", { class: "line", onsubmit, ...props }, parts.map((part) => part.element || part), el("button", { class: kind, text }));
 }
 
-/** The first rows of a table; the others are shown on request. */
-export function shortTable(title, columns, rows) {
-  if (!rows.length) return el("p", { text: "None." });
-  const shown = el("div", {}, table(title, columns, rows.slice(0, FEW)));
-  const more = button(`Show all ${rows.length}`, () => fill(shown, table(title, columns, rows)), "quiet", { "aria-label": `Show all ${rows.length} of ${title}` });
-  if (rows.length > FEW) shown.append(more);
-  return shown;
-}
-
 /** Columns of counts: names of the rows' fields, or pairs of a title and such a name. */
 export function counts(...names) {
   return names.map((each) => (Array.isArray(each) ? each : [each, each])).map(([title, name]) => [title, (row) => number(row[name]), true]);
@@ -233,7 +223,7 @@ export function listPart(load) {
     }),
     /** A button about `name` that sends a request, after the question `ask` if there is one. */
     act: (verb, name, [path, method, body], text, ask) =>
-      opener(verb, name, () => (!ask || sure(ask)) && part.change(path, { method, body }, text)),
+      opener(verb, name, () => (!ask || confirm(ask)) && part.change(path, { method, body }, text)),
   };
   part.refresh();
   return part;
@@ -242,9 +232,4 @@ export function listPart(load) {
 /** A button in the row of `name`, with a label that contains it. */
 export function opener(verb, name, work, between = " ") {
   return button(verb, work, "small", { "aria-label": `${verb}${between}${name}` });
-}
-
-/** Asks for confirmation of a change. */
-export function sure(question) {
-  return window.confirm(question);
 }

@@ -96,6 +96,7 @@ def test_record_that_is_no_product_is_refused_by_name(record: dict[str, Any], na
             ("Tools", "Drills"),
         ),
         ({"categories": {}}, ()),
+        ({"categories": []}, ()),
         ({"hierarchicalCategories": {"lvl0": []}}, ()),
     ],
 )
