@@ -33,9 +33,8 @@ from shelfwise.retrieval.store.manifest import (
 from shelfwise.retrieval.store.products import RECIPE, ProductWriter, encoder_text, keyword_document, product_to_json
 from shelfwise.retrieval.store.signals import COLUMNS, SIGNALS_FILE, signal_row
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.analysis import Analyzer, Synonyms
 from shelfwise.retrieval.text.product_types import ProductTypes
-from shelfwise.retrieval.text.synonyms import Synonyms
 
 DIMENSION = 16
 

@@ -65,9 +65,8 @@ from shelfwise.retrieval.store.manifest import (
 )
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore
 from shelfwise.retrieval.store.versions import Store, folder_size
-from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.analysis import Analyzer, Synonyms
 from shelfwise.retrieval.text.named_values import MapProducts, ValueCounts, derive_values
-from shelfwise.retrieval.text.synonyms import Synonyms
 
 CHINESE_SHARE = 0.01
 """A catalog with this share of Chinese titles gets the multilingual encoder unless one is named."""

@@ -45,8 +45,7 @@ from shelfwise.retrieval.index.keyword_documents import KeywordBuilder
 from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.products import ProductStore, keyword_document, product_to_json, searched_fields
-from shelfwise.retrieval.text.analysis import Analyzer, Expansion, identifier_key
-from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.text.analysis import Analyzer, Expansion, Synonyms, identifier_key
 from shelfwise.service.engine.snapshot import NullKeywordIndex
 from tests import catalogs, oracle
 from tests.versions import write_products

@@ -25,6 +25,7 @@ from shelfwise.retrieval.store.files import load_array
 
 LINES_FILE = "lines.zst"
 PLACES_FILE = "places.npy"
+NUMBERS_FILE = "numbers.npy"
 _LEVEL = 1
 _LENGTH_BYTES = 4
 _BLOCK_BYTES = 1 << 17
@@ -224,3 +225,35 @@ class PlaceColumns:
         at = places_of(row.astype(np.int64), rows)
         np.minimum.at(found, at[at >= 0], distances(place, lat, lng)[at >= 0])
         return np.where(np.isinf(found), np.nan, found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DocumentNumbers:
+    """The number of each row's document: an extended index keeps its documents while rows come and go. Rows of live
+    changes, from n on, have numbers from m on."""
+
+    by_row: Rows
+    """(n,)."""
+    rows: Rows
+    """(m,): the row of each number ever assigned, or -1."""
+
+    @classmethod
+    def load(cls, folder: Path) -> DocumentNumbers | None:
+        """The numbers in an index's folder, or None if each document has the number of its row."""
+        if not (folder / NUMBERS_FILE).exists():
+            return None
+        rows = load_array(folder / NUMBERS_FILE).astype(np.int64)
+        return cls(np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :], rows)
+
+    def of(self, rows: Rows) -> Rows:
+        """The numbers of some rows."""
+        return self._find(self.by_row, rows, len(self.rows) - len(self.by_row))
+
+    def rows_of(self, numbers: Rows) -> Rows:
+        """The rows of some numbers."""
+        return self._find(self.rows, numbers, len(self.by_row) - len(self.rows))
+
+    @staticmethod
+    def _find(table: Rows, places: Rows, offset: int) -> Rows:
+        is_known = places < len(table)
+        return np.where(is_known, table[np.where(is_known, places, 0)], places + offset)

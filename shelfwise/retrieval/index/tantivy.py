@@ -17,7 +17,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,9 @@ from shelfwise.retrieval.index.keyword import (
 )
 from shelfwise.retrieval.index.keyword_documents import (
     LINES_FILE,
+    NUMBERS_FILE,
     PLACES_FILE,
+    DocumentNumbers,
     KeywordBuilder,
     KeywordLine,
     PlaceColumns,
@@ -78,7 +79,6 @@ from shelfwise.retrieval.index.keyword_documents import (
 )
 from shelfwise.retrieval.index.vectors import rows_now
 from shelfwise.retrieval.records import Facet
-from shelfwise.retrieval.store.files import load_array
 from shelfwise.retrieval.text.analysis import Phrase, TermGroup
 
 TEXT = "text"
@@ -105,39 +105,6 @@ FEWEST_EXTENDED = 20_000
 MOST_REPLACED = 0.1
 """The largest share of an extended index's documents that no longer belong to a product, relative to its products; word
 statistics still count them."""
-_NUMBERS_FILE = "numbers.npy"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DocumentNumbers:
-    """The number of each row's document: an extended index keeps its documents while rows come and go. Rows of live
-    changes, from n on, have numbers from m on."""
-
-    by_row: Rows
-    """(n,)."""
-    rows: Rows
-    """(m,): the row of each number ever assigned, or -1."""
-
-    @classmethod
-    def load(cls, folder: Path) -> DocumentNumbers | None:
-        """The numbers in an index's folder, or None if each document has the number of its row."""
-        if not (folder / _NUMBERS_FILE).exists():
-            return None
-        rows = load_array(folder / _NUMBERS_FILE).astype(np.int64)
-        return cls(np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :], rows)
-
-    def of(self, rows: Rows) -> Rows:
-        """The numbers of some rows."""
-        return self._find(self.by_row, rows, len(self.rows) - len(self.by_row))
-
-    def rows_of(self, numbers: Rows) -> Rows:
-        """The rows of some numbers."""
-        return self._find(self.rows, numbers, len(self.by_row) - len(self.rows))
-
-    @staticmethod
-    def _find(table: Rows, places: Rows, offset: int) -> Rows:
-        is_known = places < len(table)
-        return np.where(is_known, table[np.where(is_known, places, 0)], places + offset)
 
 
 class TantivyBuilder(KeywordBuilder):
@@ -207,7 +174,7 @@ class TantivyBuilder(KeywordBuilder):
         if len(rows) > (1 + MOST_REPLACED) * len(rows_before):
             return False
         for path in before.iterdir():
-            if path.name not in (LINES_FILE, PLACES_FILE, _NUMBERS_FILE):
+            if path.name not in (LINES_FILE, PLACES_FILE, NUMBERS_FILE):
                 shutil.copyfile(path, self._folder / path.name)
         with _written(self._folder):
             index = tantivy.Index.open(str(self._folder))
@@ -216,16 +183,13 @@ class TantivyBuilder(KeywordBuilder):
             documents = (_document(number, line) for number, (_, line) in enumerate(self._added, len(numbers.rows)))
             _replace_documents(writer, index.schema, gone, documents)
             writer.wait_merging_threads()
-        np.save(self._folder / _NUMBERS_FILE, rows)
-        self._extended_places(before, now_at).save(self._folder)
+        np.save(self._folder / NUMBERS_FILE, rows)
+        places = PlaceColumns.load(before).table
+        places = np.column_stack([now_at[places[:, 0].astype(np.int64)], places[:, 1:]])
+        others = PlaceColumns.of((row, line.places) for row, line in self._added).table
+        table = np.concatenate([places[places[:, 0] >= 0], others])
+        PlaceColumns(table[np.argsort(table[:, 0], kind="stable")]).save(self._folder)
         return True
-
-    def _extended_places(self, before: Path, now_at: Rows) -> PlaceColumns:
-        kept = PlaceColumns.load(before).table
-        kept = np.column_stack([now_at[kept[:, 0].astype(np.int64)], kept[:, 1:]])
-        added = PlaceColumns.of((row, line.places) for row, line in self._added).table
-        table = np.concatenate([kept[kept[:, 0] >= 0], added])
-        return PlaceColumns(table[np.argsort(table[:, 0], kind="stable")])
 
 
 def _extensible_numbers(folder: Path, catalog: FieldCatalog) -> DocumentNumbers | None:
@@ -255,7 +219,7 @@ class TantivyIndex(SequentialQueries):
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
         self._copy = _WorkingCopy(folder, catalog)
-        self._searcher = self._copy.searcher()
+        self._searcher = self._copy.index.searcher()
         self._schema = self._copy.schema
         self._catalog = catalog
         self._places = PlaceColumns.load(folder)
@@ -318,7 +282,8 @@ class TantivyIndex(SequentialQueries):
             found, counts = self._found(_scored_by(chosen, one_each), len(rows))
             matched, scores = found[counts > least - 0.5], np.zeros(len(found), np.float32)
             if len(matched):
-                best = self._found(_scored_by(self._rows(matched), map(self._scored_group, groups)), len(matched))
+                scored = (self._group(each, is_scored=True) for each in groups)
+                best = self._found(_scored_by(self._rows(matched), scored), len(matched))
                 scores[np.searchsorted(found, best[0])] = best[1]
         return Matches(found, round_scores(scores), total=len(found))
 
@@ -358,19 +323,20 @@ class TantivyIndex(SequentialQueries):
         if not needed:
             return None
         least, parts = minimum_matches(groups), list(map(self._group, needed))
-        scored = list(map(self._scored_group, optional))
+        scored = [self._group(each, is_scored=True) for each in optional]
         is_scored_apart = any(each.expansions for each in needed)
         if not 1 < least < len(needed):
             match = Query.boolean_query([(Occur.Should, each) for each in parts], least)
         elif math.comb(len(needed), least) <= _MOST_COMBINATIONS:
             # Intersections skip most postings; a union that counts its parts reads all of them.
             together = ([(Occur.Must, each) for each in part] for part in itertools.combinations(parts, least))
-            match, is_scored_apart = _any_of(map(Query.boolean_query, together)), True
+            match = _any_of(map(Query.boolean_query, together))
+            is_scored_apart = True
         else:
             match = Query.boolean_query([(Occur.Should, each) for each in self._narrowed(needed, parts, least)], least)
         if is_scored_apart:
             match = Query.const_score_query(match, 0.0)
-            scored = [*map(self._scored_group, needed), *scored]
+            scored = [*(self._group(each, is_scored=True) for each in needed), *scored]
         clauses = [(Occur.Must, match), *((Occur.Should, each) for each in scored)]
         return Query.boolean_query(clauses) if scored else match
 
@@ -395,9 +361,6 @@ class TantivyIndex(SequentialQueries):
             for each in others
         )
         return [*(parts[each] for each in rarest), *narrowed]
-
-    def _scored_group(self, group: TermGroup) -> Query:
-        return self._group(group, is_scored=True)
 
     def _group(self, group: TermGroup, *, is_scored: bool = False) -> Query:
         """The query for a group's matches, or for its score: expansions only score, unless no product has the word."""
@@ -434,9 +397,8 @@ class TantivyIndex(SequentialQueries):
     def _filtered(self, match: Query, where: Condition | None) -> Query:
         if where is None:
             return match
-        return Query.boolean_query(
-            [(Occur.Must, match), (Occur.Must, Query.const_score_query(self._where(where), 0.0))]
-        )
+        condition = Query.const_score_query(self._where(where), 0.0)
+        return Query.boolean_query([(Occur.Must, match), (Occur.Must, condition)])
 
     def _selected(self, selection: Selection) -> Query:
         parts = [] if (match := self._match(selection.groups)) is None else [match]
@@ -469,27 +431,17 @@ class TantivyIndex(SequentialQueries):
                 return Query.exists_query(f"facet.t{self._catalog.fields[field].slot}")
             case HasNumber(field):
                 return Query.exists_query(f"n{self._catalog.fields[field].slot}")
-            case NumberWithin():
-                return self._within(condition)
-            case InArea(area):
-                return self._of_rows(self._places.rows(area))
-            case HasPlace():
-                return self._of_rows(self._places.rows())
-
-    def _of_rows(self, rows: Rows) -> Query:
-        """Selects many rows: faster than one term per row, from some hundred rows on."""
-        return Query.term_set_query(self._schema, ROW, self._numbers_of(rows)) if len(rows) else Query.empty_query()
-
-    def _within(self, condition: NumberWithin) -> Query:
-        return Query.range_query(
-            self._schema,
-            f"n{self._catalog.fields[condition.field].slot}",
-            tantivy.FieldType.Float,
-            None if condition.low == -math.inf else condition.low,
-            None if condition.high == math.inf else condition.high,
-            condition.include_low,
-            condition.include_high,
-        )
+            case NumberWithin(field, low, high, include_low, include_high):
+                column = f"n{self._catalog.fields[field].slot}"
+                least = None if low == -math.inf else low
+                most = None if high == math.inf else high
+                kind = tantivy.FieldType.Float
+                return Query.range_query(self._schema, column, kind, least, most, include_low, include_high)
+            case InArea() | HasPlace():
+                rows = self._places.rows(condition.area if isinstance(condition, InArea) else None)
+                # Faster than one term per row, from some hundred rows on.
+                numbers = self._numbers_of(rows)
+                return Query.term_set_query(self._schema, ROW, numbers) if numbers else Query.empty_query()
 
     def _facet(self, info: FieldInfo, query: Query, size: int) -> Facet:
         place = info.slot
@@ -557,16 +509,12 @@ class _WorkingCopy:
             raise StoreError(message) from error
         self._writer: tantivy.IndexWriter | None = None
         try:
-            self._index = tantivy.Index.open(self._links.name)
-            self._index.config_reader("manual")
+            self.index = tantivy.Index.open(self._links.name)
+            self.index.config_reader("manual")
         except ValueError as error:
             message = f"{folder} has no keyword index that can be opened ({error}); rebuild the index"
             raise StoreDamagedError(message) from error
-        self.schema = self._index.schema
-
-    def searcher(self) -> tantivy.Searcher:
-        """A searcher of the committed documents."""
-        return self._index.searcher()
+        self.schema = self.index.schema
 
     def replace(self, documents: Iterable[tantivy.Document], gone: Iterable[int]) -> tantivy.Searcher:
         """Removes the documents of the numbers `gone`, adds others, and returns a searcher of the result.
@@ -578,11 +526,11 @@ class _WorkingCopy:
         with _written(Path(self._links.name)):
             try:
                 if writer is None:
-                    writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
+                    writer = self.index.writer(_LIVE_HEAP_BYTES, 1)
                     # Files that a failed writer began would block this writer, which generates the same names.
                     writer.garbage_collect_files()
                 _replace_documents(writer, self.schema, gone, documents)
-                self._index.reload()
+                self.index.reload()
             except ValueError:
                 if writer is not None:
                     # Its lock is released now, not when the last reference in a traceback is gone.
@@ -590,7 +538,7 @@ class _WorkingCopy:
                         writer.wait_merging_threads()
                 raise
         self._writer = writer
-        return self.searcher()
+        return self.index.searcher()
 
 
 def _replace_documents(
@@ -606,20 +554,20 @@ def _replace_documents(
 
 def _document(number: int, line: KeywordLine) -> tantivy.Document:
     # Not as one JSON text: tantivy's JSON parser rounds some numbers in their last digit, and filters would miss them.
-    made = tantivy.Document()
-    made.add_unsigned(ROW, number)
+    document = tantivy.Document()
+    document.add_unsigned(ROW, number)
     for text in line.repeated:
-        made.add_text(TEXT, text)
-    made.add_text(TAGGED, line.tagged)
+        document.add_text(TEXT, text)
+    document.add_text(TAGGED, line.tagged)
     for key in line.identifiers:
-        made.add_text(IDENTIFIERS, key)
-    for place, value in line.numbers:
-        made.add_float(f"n{place}", value)
+        document.add_text(IDENTIFIERS, key)
+    for slot, value in line.numbers:
+        document.add_float(f"n{slot}", value)
     if line.texts:
-        made.add_json("filter", _TIME_IN_JSON.sub(_ESCAPED, line.texts))
+        document.add_json("filter", _TIME_IN_JSON.sub(_ESCAPED, line.texts))
     if line.shown:
-        made.add_json("facet", _TIME_IN_JSON.sub(_ESCAPED, line.shown))
-    return made
+        document.add_json("facet", _TIME_IN_JSON.sub(_ESCAPED, line.shown))
+    return document
 
 
 _MARK = "\x1f"

@@ -1,4 +1,4 @@
-"""Text analysis: the terms of products and queries, in English and Chinese.
+"""Text analysis: the terms of products and queries, in English and Chinese, with synonyms.
 
 Both keyword backends get complete terms and split them only at spaces, so a query ranks the same in each. The rules
 were chosen by measurement (docs/decisions). There are no stop words, since they did not help.
@@ -6,19 +6,21 @@ were chosen by measurement (docs/decisions). There are no stop words, since they
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from itertools import chain, combinations, islice, pairwise
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import Stemmer
 
+from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.text import units
-from shelfwise.retrieval.text.synonyms import Synonyms
 
 # Ideographs, their compatibility forms and the iteration and zero signs, for use inside a character class.
 HAN = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -309,6 +311,87 @@ class AnalyzedText:
     @cached_property
     def _chunks(self) -> list[Chunk]:
         return list(_read(self.text))
+
+
+_RULE_FORM = 'write "couch, sofa" (each finds the other) or "hdd => hard drive, hard disk" (the left finds the right)'
+
+
+@dataclass(frozen=True, slots=True)
+class SynonymRule:
+    """A query with `phrase` also finds `others`."""
+
+    phrase: str
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Synonyms:
+    """The rules of one file, in order."""
+
+    rules: tuple[SynonymRule, ...] = ()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Synonyms:
+        """Read a UTF-8 file.
+
+        Raises SettingError if the file cannot be read or a line is not a rule.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise SettingError(f"synonyms {path}: cannot be read ({error.strerror}); name a readable file") from error
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise SettingError(f"synonyms {path}:{line}: not UTF-8; save the file as UTF-8") from error
+        return cls.parse(text.split("\n"), str(path))
+
+    @classmethod
+    def stored(cls, path: Path) -> Synonyms:
+        """The synonyms in a version's file, or none without a file; raises SettingError if it is damaged."""
+        return cls.load(path) if path.exists() else cls()
+
+    @classmethod
+    def parse(cls, lines: Iterable[str], name: str = "synonyms") -> Synonyms:
+        """Read lines; "#" starts a comment, and empty lines are skipped. Errors show `name` before the line number.
+
+        Raises SettingError with the number of a line that is not a rule.
+        """
+        rules: list[SynonymRule] = []
+        for number, line in enumerate(lines, 1):
+            if text := line.split("#", 1)[0].strip():
+                rules.extend(_parsed_rules(text, f"{name}:{number}"))
+        return cls(tuple(rules))
+
+    @property
+    def text(self) -> str:
+        """The rules in the format of a file."""
+        return "".join(f"{rule.phrase} => {', '.join(rule.others)}\n" for rule in self.rules)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with the rules; comments, spacing and the file's name do not count."""
+        lines = ("\t".join((rule.phrase, *rule.others)) for rule in self.rules)
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _parsed_rules(text: str, where: str) -> Iterator[SynonymRule]:
+    left, *rest = (_split_phrases(side, where) for side in text.split("=>"))
+    if len(rest) > 1:
+        raise SettingError(f'{where}: more than one "=>" in {text!r}; {_RULE_FORM}')
+    if not rest and len(left) < 2:
+        raise SettingError(f"{where}: {text!r} has no synonym; {_RULE_FORM}")
+    for phrase in left:
+        others = tuple(other for other in (rest[0] if rest else left) if other != phrase)
+        if others:
+            yield SynonymRule(phrase, others)
+
+
+def _split_phrases(side: str, where: str) -> tuple[str, ...]:
+    phrases = tuple(" ".join(phrase.split()) for phrase in side.split(","))
+    for phrase in phrases:
+        if not any(map(str.isalnum, phrase)):
+            raise SettingError(f"{where}: {phrase!r} has no word; {_RULE_FORM}")
+    return tuple(dict.fromkeys(phrases))
 
 
 class Analyzer:

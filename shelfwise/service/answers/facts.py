@@ -18,7 +18,7 @@ from shelfwise.retrieval.errors import EncoderError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.vectors import Background
 from shelfwise.retrieval.records import AttributeValue, Product
-from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
+from shelfwise.retrieval.text.analysis import HAN, contains_chinese, fold, word_term
 from shelfwise.service.answers.questions import (
     Bound,
     Question,
@@ -27,11 +27,11 @@ from shelfwise.service.answers.questions import (
     chinese_label,
     concept_terms,
     content_terms,
-    has_count,
     named_fields,
     neutral_terms,
     quantities_in,
     split_words,
+    unit_of,
     with_same,
 )
 from shelfwise.service.curation.relevance import without_fields
@@ -462,3 +462,20 @@ def contradictions(fact: Fact, sentences: Sequence[str]) -> list[str]:
 def _agrees(own: tuple[str, float], sentence: str) -> bool:
     same = [number for unit, number in quantities_in(sentence) if unit == own[0]]
     return not same or any(abs(number - own[1]) <= _LEAST_COMPARED * max(abs(number), abs(own[1])) for number in same)
+
+
+_CLASSIFIERS = "个件套片支颗块包张只本台条把双对卷袋盒瓶"
+_NUMBER_OF = re.compile(
+    rf"(?:(?<![a-z0-9.])[0-9][0-9.,/]*[ -]?|[一二两三四五六七八九十百]+)(?P<word>[a-z]+?(?=x[0-9])|[a-z]+|[{HAN}]+)"
+)
+
+
+def has_count(text: str, question: Question) -> bool:
+    """Whether a text has a number of what a question counts: "15 Amp" for "how many amps"."""
+    if not question.counted:
+        return False
+    # "Shelves" are counted by "5-shelf".
+    counted, unit = word_term(question.counted), question.unit
+    least = counted[:4] if len(counted) == 5 else counted[:1] if counted[0] in _CLASSIFIERS else counted
+    words = (found["word"] for found in _NUMBER_OF.finditer(fold(text)))
+    return any(word_term(word).startswith(least) or (unit and unit_of(word) == unit) for word in words)

@@ -262,7 +262,7 @@ def parse_question(text: str) -> Question:
         words=words,
         bound=bound,
         is_chinese=is_chinese,
-        unit=_unit_of(counted) if counted else "",
+        unit=unit_of(counted) if counted else "",
         counted=counted,
         refers=bool(_PRONOUN.search(bare)),
         is_offer=offer is not None,
@@ -334,28 +334,10 @@ _HOW_MANY = re.compile(r"\bhow many ((?:fl |sq )?[a-z]+)|(?:多少|几)([^的是
 _CHINESE_UNITS = {"克": "g", "瓦": "w", "伏": "v", "升": "l", "米": "m", "寸": "in", "安": "a"}
 
 
-def _unit_of(word: str) -> str:
+def unit_of(word: str) -> str:
+    """The base unit that a word names; empty if it names none."""
     parsed = parse_quantity(f"1 {_CHINESE_UNITS.get(word, word)}")
     return parsed[0] if parsed else ""
-
-
-_NUMBER_OF = re.compile(
-    rf"(?:(?<![a-z0-9.])[0-9][0-9.,/]*[ -]?|[一二两三四五六七八九十百]+)(?P<word>[a-z]+?(?=x[0-9])|[a-z]+|[{HAN}]+)"
-)
-
-
-_CLASSIFIERS = "个件套片支颗块包张只本台条把双对卷袋盒瓶"
-
-
-def has_count(text: str, question: Question) -> bool:
-    """Whether a text has a number of what a question counts: "15 Amp" for "how many amps"."""
-    if not question.counted:
-        return False
-    # "Shelves" are counted by "5-shelf".
-    counted, unit = word_term(question.counted), question.unit
-    least = counted[:4] if len(counted) == 5 else counted[:1] if counted[0] in _CLASSIFIERS else counted
-    words = (found["word"] for found in _NUMBER_OF.finditer(fold(text)))
-    return any(word_term(word).startswith(least) or (unit and _unit_of(word) == unit) for word in words)
 
 
 @lru_cache(maxsize=2**13)

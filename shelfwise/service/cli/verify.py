@@ -88,10 +88,11 @@ from shelfwise.retrieval.updates.journal import Journal, lock_folder
 from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
 from shelfwise.service.answers.faq import FaqStore
 from shelfwise.service.cli.output import count_text
-from shelfwise.service.curation.document_store import DocumentStore, content_problem
+from shelfwise.service.curation.document_store import DocumentStore
 from shelfwise.service.curation.relations import RelationStore
 from shelfwise.service.curation.relevance import RelevanceStore
 from shelfwise.service.curation.rules import RuleStore
+from shelfwise.service.curation.sqlite_file import content_problem
 from shelfwise.service.curation.switches import SwitchStore
 from shelfwise.service.curation.synonyms import SynonymStore
 from shelfwise.service.engine.served_models import MODEL_STORES

@@ -19,8 +19,8 @@ from typing import Generic, TypeVar
 
 from shelfwise.retrieval.errors import StoreError
 from shelfwise.retrieval.records import ExposureGoal, Page
-from shelfwise.service.curation.document_store import SqliteFile, wall_clock
 from shelfwise.service.curation.rules import Exposure, Rule
+from shelfwise.service.curation.sqlite_file import SqliteFile, wall_clock
 
 EXPOSURE_FILE = "exposure.sqlite"
 DEPTH = 20

@@ -11,8 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from shelfwise.retrieval.errors import SynonymError
-from shelfwise.retrieval.text.analysis import fold, phrase_key
-from shelfwise.retrieval.text.synonyms import SynonymRule
+from shelfwise.retrieval.text.analysis import SynonymRule, fold, phrase_key
 from shelfwise.retrieval.text.vocabulary import words_of
 from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text
 

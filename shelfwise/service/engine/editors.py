@@ -20,9 +20,8 @@ from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.keyword import Selection
 from shelfwise.retrieval.records import ExposureGoal, Page
 from shelfwise.retrieval.store.products import FieldWeights
-from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.analysis import Analyzer, Synonyms
 from shelfwise.retrieval.text.product_types import TypeNames
-from shelfwise.retrieval.text.synonyms import Synonyms
 from shelfwise.service.curation.document_store import (
     DocumentChange,
     DocumentCodec,
@@ -30,8 +29,6 @@ from shelfwise.service.curation.document_store import (
     DocumentStore,
     Entry,
     StoredDocuments,
-    day_of,
-    wall_clock,
 )
 from shelfwise.service.curation.exposure import (
     NOT_COUNTED,
@@ -52,6 +49,7 @@ from shelfwise.service.curation.relevance import (
 )
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule, RuleStore
+from shelfwise.service.curation.sqlite_file import day_of, wall_clock
 from shelfwise.service.curation.synonyms import Synonym, SynonymStore
 from shelfwise.service.engine.reranking import SignalOrder
 from shelfwise.service.engine.snapshot import Snapshot, row_of

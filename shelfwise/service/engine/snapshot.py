@@ -73,10 +73,9 @@ from shelfwise.retrieval.store.manifest import (
 from shelfwise.retrieval.store.products import ProductStore, searched_fields
 from shelfwise.retrieval.store.signals import COLUMNS, ProductSignals, StoredSignals
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.retrieval.text.analysis import Analyzer, Expansions, TermGroup
+from shelfwise.retrieval.text.analysis import Analyzer, Expansions, Synonyms, TermGroup
 from shelfwise.retrieval.text.named_values import NamedValues
 from shelfwise.retrieval.text.product_types import ProductTypes
-from shelfwise.retrieval.text.synonyms import Synonyms
 
 if TYPE_CHECKING:
     from shelfwise.retrieval.elasticsearch.client import Cluster

@@ -29,8 +29,8 @@ from shelfwise.service.curation.document_store import (
     check_text,
     plain_fields,
     read_key,
-    wall_clock,
 )
+from shelfwise.service.curation.sqlite_file import wall_clock
 from shelfwise.service.engine.editors import DocumentEditor
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.engine.versions import stored_encoding

@@ -23,7 +23,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from shelfwise.retrieval.errors import InputError, ShelfwiseError, TaskFailedError, UnknownTaskError
-from shelfwise.service.curation.document_store import SqliteFile
+from shelfwise.service.curation.sqlite_file import SqliteFile
 
 TASKS_FILE = "tasks.sqlite"
 LOCK_FILE = "tasks.lock"

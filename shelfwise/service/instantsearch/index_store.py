@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shelfwise.retrieval.errors import StoreDamagedError
-from shelfwise.service.curation.document_store import SqliteFile
+from shelfwise.service.curation.sqlite_file import SqliteFile
 from shelfwise.service.events.hot_reload import ReloadedFile
 from shelfwise.service.instantsearch.protocol_request import ViewSettings
 

@@ -24,7 +24,7 @@ import xxhash
 
 from shelfwise.retrieval.errors import CampaignError, StoreDamagedError
 from shelfwise.retrieval.events.stored import EPOCH, SPONSORED_MARK, StoredEvent
-from shelfwise.service.curation.document_store import SqliteFile, day_of, to_microseconds, wall_clock
+from shelfwise.service.curation.sqlite_file import SqliteFile, day_of, to_microseconds, wall_clock
 from shelfwise.service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, ClickRates
 from shelfwise.service.sponsored.campaign import MICROS, Campaign
 

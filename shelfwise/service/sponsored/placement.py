@@ -28,8 +28,8 @@ from shelfwise.retrieval.index.vectors import NearestRows
 from shelfwise.retrieval.records import SponsoredHit
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.retrieval.text.product_types import type_synonyms
-from shelfwise.service.curation.document_store import day_of, to_microseconds, wall_clock
 from shelfwise.service.curation.exposure import DelayedCounts
+from shelfwise.service.curation.sqlite_file import day_of, to_microseconds, wall_clock
 from shelfwise.service.engine.editors import CompiledEditor
 from shelfwise.service.engine.ranking import Ranking, Sponsor
 from shelfwise.service.engine.related import SimilarSponsor

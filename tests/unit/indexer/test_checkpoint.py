@@ -11,7 +11,7 @@ import shelfwise.indexer.checkpoint
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.files import SEAL_FILE
 from shelfwise.retrieval.store.manifest import MANIFEST
-from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.text.analysis import Synonyms
 from shelfwise.retrieval.updates.changes import Patch
 from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed

@@ -30,7 +30,7 @@ from shelfwise.retrieval.events.addresses import address_group
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.updates.changes import Change, Delete, Upsert, validate_change
 from shelfwise.retrieval.updates.validation import decode_json
-from shelfwise.service.curation.document_store import SqliteFile, to_microseconds, wall_clock
+from shelfwise.service.curation.sqlite_file import SqliteFile, to_microseconds, wall_clock
 from shelfwise.service.engine.live import CurrentProducts
 from shelfwise.service.http.auth import Permit
 from shelfwise.service.http.context import Contextual, ServiceContext, WorkerRouter

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shelfwise.retrieval.text.analysis import MAX_GROUPS, Analyzer, contains_chinese, identifier_key
-from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.text.analysis import MAX_GROUPS, Analyzer, Synonyms, contains_chinese, identifier_key
 from shelfwise.retrieval.text.units import is_measure
 
 ANALYZER = Analyzer()

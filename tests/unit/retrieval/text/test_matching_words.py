@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.analysis import Analyzer, Synonyms
 from shelfwise.retrieval.text.highlight import Marks, Matcher, excerpt, marked
-from shelfwise.retrieval.text.synonyms import Synonyms
 
 MARKS = Marks("[", "]")
 SYNONYMS = ("sofa, couch, love seat", "cell phone, handset", "电钻, 钻机, drill", "无线电钻 => 充电钻", "tv => 电视")

@@ -9,7 +9,7 @@ import pytest
 
 from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.analysis import Analyzer, Synonyms
 from shelfwise.retrieval.text.product_types import (
     NO_TYPES,
     ROWS_FILE,
@@ -20,7 +20,6 @@ from shelfwise.retrieval.text.product_types import (
     type_phrase,
     type_synonyms,
 )
-from shelfwise.retrieval.text.synonyms import Synonyms
 
 TYPES = ProductTypes.of(
     [("cordless", "drill"), ("hammer", "drill"), ("drill", "bit", "set"), ("drill",)],

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.retrieval.text.analysis import Analyzer, TermGroup
-from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.text.analysis import Analyzer, Synonyms, TermGroup
 
 LINES = (
     "# furniture",

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from shelfwise.service.answers.facts import has_count
 from shelfwise.service.answers.questions import (
     Bound,
     QuestionKind,
-    has_count,
     is_follow_up,
     is_question,
     parse_question,

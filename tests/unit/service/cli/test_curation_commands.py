@@ -9,7 +9,7 @@ import pytest
 
 from shelfwise.retrieval.errors import ExperimentError, ShelfwiseError, StoreMissingError
 from shelfwise.retrieval.events.stored import StoredEvent
-from shelfwise.service.curation.document_store import to_microseconds
+from shelfwise.service.curation.sqlite_file import to_microseconds
 from shelfwise.service.sponsored.campaign import CampaignStore
 from shelfwise.service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
 from tests.learning_stores import record_searches

@@ -22,9 +22,9 @@ from shelfwise.retrieval.errors import (
     StoreForeignError,
     SynonymError,
 )
-from shelfwise.service.curation import document_store
-from shelfwise.service.curation.document_store import SqliteFile, content_problem
+from shelfwise.service.curation import sqlite_file
 from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleStore, When
+from shelfwise.service.curation.sqlite_file import SqliteFile, content_problem
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 
 RULES_FILE = "rules.sqlite"
@@ -160,7 +160,7 @@ def test_a_second_writer_of_a_process_leaves_the_lock_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """POSIX frees all locks of a process on a file when it closes any descriptor of the file."""
-    monkeypatch.setattr(document_store, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_file, "_WAIT_SECONDS", 0.05)
     file = SqliteFile(tmp_path / "numbers.sqlite", "numbers", 7, "CREATE TABLE numbers (n);", private=True)
     other = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
     with file.writing() as cursor:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from shelfwise.retrieval.filters.conditions import Condition, NotThat, TextIn
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
-from shelfwise.retrieval.text.analysis import AnalyzedText, Analyzer
-from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
+from shelfwise.retrieval.text.analysis import AnalyzedText, Analyzer, SynonymRule, Synonyms
 from shelfwise.service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
 from shelfwise.service.curation.rules import Boost, Classify, Hide, Match, Pin, Redirect, Restrict, Rule, When
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shelfwise.retrieval.errors import SynonymError
-from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
+from shelfwise.retrieval.text.analysis import SynonymRule, Synonyms
 from shelfwise.service.curation.synonyms import (
     Synonym,
     SynonymKind,

@@ -19,7 +19,7 @@ import pytest
 from shelfwise.retrieval.errors import CampaignError, StoreDamagedError
 from shelfwise.retrieval.events.stored import SPONSORED_MARK, StoredEvent
 from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
-from shelfwise.service.curation.document_store import to_microseconds
+from shelfwise.service.curation.sqlite_file import to_microseconds
 from shelfwise.service.sponsored.auction import NO_CLICKS
 from shelfwise.service.sponsored.campaign import Campaign
 from shelfwise.service.sponsored.ledger import (

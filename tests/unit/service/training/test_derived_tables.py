@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from shelfwise.retrieval.events.stored import StoredEvent
-from shelfwise.service.curation.document_store import to_microseconds
+from shelfwise.service.curation.sqlite_file import to_microseconds
 from shelfwise.service.sponsored.campaign import Campaign
 from shelfwise.service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
 from shelfwise.service.training.derived_tables import last_full_day, refund_fraud
