@@ -344,7 +344,7 @@ def split_by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float
     if lists.height < LEAST_SHOWN:
         raise TrainingError(
             f"the log has {lists.height} shown lists; training on clicks needs at least {LEAST_SHOWN}: import more "
-            "events, or train with --from-catalog"
+            "events, or train with --from-catalog; train users needs no lists"
         )
     judging = lists.height - max(1, round(lists.height * held_out))
     choosing = judging - max(1, round(lists.height * validation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -37,6 +38,16 @@ def test_every_setting_is_described_and_its_table_documented() -> None:
     tables = describe_settings(SourcedSettings.read())
     assert [name for table in tables.values() for name, each in table.items() if not each.description] == []
     assert [table for table in tables if table != INDEX and f"`{table}." not in TEXTS["settings.md"]] == []
+
+
+def test_every_setting_in_a_document_exists() -> None:
+    tables = describe_settings(SourcedSettings.read())
+    blocks = [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)]
+    in_blocks = [(table, block[table]) for block in blocks for table in tables.keys() & block.keys()]
+    named = {(table, name) for table, values in in_blocks if isinstance(values, dict) for name in values}
+    named |= {(table, name) for table in tables for name in re.findall(rf"`{table}\.(?!sqlite)(\w+)[`= ]", TEXT)}
+    assert len(named) > 20
+    assert sorted(f"{table}.{name}" for table, name in named if name not in tables[table]) == []
 
 
 def test_every_error_code_is_documented() -> None:
