@@ -90,15 +90,15 @@ class Shop(BuiltShop):
         return f"{self.alias}-{version}"
 
     def indexes(self) -> list[str]:
-        return [state.name for state in self.states(f"{self.alias}-*")]
+        return [state.name for state in self.states_of(f"{self.alias}-*")]
 
     def named(self) -> list[str]:
-        return [state.name for state in self.states(self.alias)]
+        return [state.name for state in self.states_of(self.alias)]
 
     def meta(self, name: str) -> dict[str, Any]:
-        return dict(self.states(name)[0].meta)
+        return dict(self.states_of(name)[0].meta)
 
-    def states(self, pattern: str) -> list[Any]:
+    def states_of(self, pattern: str) -> list[Any]:
         with contextlib.closing(Cluster(self.settings.cluster)) as cluster:
             return cluster.states(pattern)
 
@@ -278,9 +278,9 @@ class TestRebuild:
         served.set(alias=f"{before}-b")
         served.publish(products, keep=2)
         assert served.named() == [served.index(V3)]
-        assert [state.name for state in served.states(before)] == [f"{before}-{V2}"]
+        assert [state.name for state in served.states_of(before)] == [f"{before}-{V2}"]
         served.publish(priced(products, 1.25), keep=1)
-        assert [state.name for state in served.states(f"{before}*")] == [served.index("v000004")]
+        assert [state.name for state in served.states_of(f"{before}*")] == [served.index("v000004")]
 
 
 class TestRefused:

@@ -219,8 +219,8 @@ def test_update_changes_only_the_fields_of_a_table_and_names_unknown_ids(index: 
     assert result.document() == {"sequence": 1, "products": 1, "rejected": {"unknown id": 1}}
     assert "no product with the id 'no-such-product'" in result.err
     attributes = {**before.attributes, "colour": "red"}
-    changed = {"price": 1299.5, "currency": "EUR", "availability": Availability.OUT_OF_STOCK, "attributes": attributes}
-    assert held(index, before.id) == dataclasses.replace(before, **changed)
+    changed = dataclasses.replace(before, price=1299.5, currency="EUR", availability=Availability.OUT_OF_STOCK)
+    assert held(index, before.id) == dataclasses.replace(changed, attributes=attributes)
     table.write_text("id,price\nno-such-product,5\n")
     with pytest.raises(FeedError, match="no row is valid; nothing was changed; there is no product"):
         run("index", "update", index, table)

@@ -250,7 +250,8 @@ def test_engine_loads_experiments_of_other_processes(root: Path, clock: Mock, en
 def test_missing_ranker_is_refused_until_the_experiment_is_off(root: Path) -> None:
     store = ExperimentStore(root)
     store.put([replace(ORDER, enabled=False)])
-    for change in (lambda: store.put([ORDER]), lambda: store.patch("order", {"enabled": True})):
+    changes: list[Callable[[], int]] = [lambda: store.put([ORDER]), lambda: store.patch("order", {"enabled": True})]
+    for change in changes:
         with pytest.raises(ExperimentError, match="has no ranker 'ranker-0099'"):
             change()
     assert store.revision() == 1
