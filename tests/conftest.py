@@ -8,9 +8,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -22,11 +22,13 @@ from shelfwise.retrieval.elasticsearch.client import Cluster
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.encoders import onnx, tokenizer, weights
 from shelfwise.retrieval.encoders.folder import folder_fingerprint
+from shelfwise.retrieval.records import Product
 from shelfwise.service.demo import DemoFiles, write_demo_store
 from shelfwise.service.engine import served_models
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.served_models import OpenedRanker
 from shelfwise.service.settings import RankerSettings
+from tests.catalogs import write_feed
 from tests.machine import build_once
 from tests.servers.configuration import Options
 from tests.servers.distribution import VERSION_9
@@ -209,6 +211,19 @@ def engine(demo_index: Path) -> Iterator[SearchEngine]:
     """An engine of the demo store."""
     with SearchEngine.open(demo_index) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def build_index(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Builds an index of products with options of a rebuild."""
+
+    def build(products: Iterable[Product], **options: Any) -> Path:  # noqa: ANN401 - those of RebuildOptions
+        folder = tmp_path_factory.mktemp("built")
+        feed = write_feed(folder / "products.jsonl", products)
+        rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER, **options))
+        return folder / "index"
+
+    return build
 
 
 @pytest.fixture

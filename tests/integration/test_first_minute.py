@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.retrieval.records import Page, Product
 from shelfwise.service.engine.engine import SearchEngine
-from tests.catalogs import write_feed
-from tests.conftest import ENCODER
 
 _NOTEBOOKS = [
     f"{maker} {line} Notebook PC Black {size} cm Intel Core {core} {memory} GB"
@@ -55,17 +52,27 @@ _OTHERS = [
 
 
 @pytest.fixture(scope="module")
-def office(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+def office(build_index: Callable[..., Path]) -> Iterator[SearchEngine]:
     """A store whose titles say notebook, and laptop only for accessories."""
-    folder = tmp_path_factory.mktemp("office")
-    titles = [*_NOTEBOOKS, *_OTHERS]
-    feed = write_feed(
-        folder / "products.jsonl",
-        [Product(f"p{at:03}", title, brand=title.split()[0], price=10.0 + at) for at, title in enumerate(titles)],
-    )
-    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
-    with SearchEngine.open(folder / "index", follow=False) as engine:
+    titles = enumerate([*_NOTEBOOKS, *_OTHERS])
+    products = [Product(f"p{at:03}", title, brand=title.split()[0], price=10.0 + at) for at, title in titles]
+    with SearchEngine.open(build_index(products), follow=False) as engine:
         yield engine
+
+
+@pytest.fixture
+def first_titles(build_index: Callable[..., Path]) -> Callable[..., list[str]]:
+    """The titles of the first hits of a query, merged, in a store with products of given titles."""
+
+    def search(products: Sequence[str], query: str, size: int, filters: str = "") -> list[str]:
+        index = build_index(Product(f"p{at:03}", title) for at, title in enumerate(products))
+        with SearchEngine.open(index, follow=False) as engine:
+            return titles(engine.search(query, size=size, stage="merged", filters=filters))
+
+    return search
+
+
+FirstTitles = Callable[..., list[str]]
 
 
 def titles(page: Page) -> list[str]:
@@ -96,43 +103,33 @@ def test_a_kind_of_product_comes_before_its_accessories(
     assert [kind in title for title in found] == [True] * 5, found
 
 
-def test_many_accessories_nearest_to_a_query_do_not_change_its_type(cache: Path, tmp_path: Path) -> None:
+def test_many_accessories_nearest_to_a_query_do_not_change_its_type(first_titles: FirstTitles) -> None:
     """Short titles that repeat the query are nearer to it than those of the products that it names."""
     drills = [f"Kelda {number} Cordless Drill with Keyless Chuck, Belt Clip and Lamp, Ruby" for number in range(12)]
-    made = [f"Cordless Drill Battery {number}Ah" for number in range(1, 25)] + drills
-    feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])
-    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
-    with SearchEngine.open(tmp_path / "index", follow=False) as engine:
-        assert all("Kelda" in title for title in titles(engine.search("cordless drill", size=8, stage="merged")))
+    batteries = [f"Cordless Drill Battery {number}Ah" for number in range(1, 25)]
+    assert all("Kelda" in title for title in first_titles(batteries + drills, "cordless drill", 8))
 
 
 @pytest.mark.parametrize("query", ["15.6 inch laptop", "laptop 15.6 inch"])
 def test_a_size_that_accessories_have_does_not_hide_the_kind(
-    query: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    query: str, first_titles: FirstTitles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Regression: the nearest products were laptop bags and a "Desktop/Laptop" protector of the size, not notebooks."""
     monkeypatch.setattr("shelfwise.service.engine.candidates.DENSE_DEPTH", 20)
     others = [title for title in _OTHERS if "Desktop/Laptop" not in title]
-    made = [*_NOTEBOOKS, *others, "15.6 in. Protector Desktop/Laptop", "15.6 in. Filter Desktop/Laptop"]
-    feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])
-    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
-    with SearchEngine.open(tmp_path / "index", follow=False) as engine:
-        assert all("Notebook" in title for title in titles(engine.search(query, size=5, stage="merged")))
+    store = [*_NOTEBOOKS, *others, "15.6 in. Protector Desktop/Laptop", "15.6 in. Filter Desktop/Laptop"]
+    assert all("Notebook" in title for title in first_titles(store, query, 5))
 
 
 def test_products_of_a_type_are_candidates_behind_many_accessories(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first_titles: FirstTitles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shelfwise.service.engine.candidates.KEYWORD_DEPTH", 20)
     monkeypatch.setattr("shelfwise.service.engine.candidates.DENSE_DEPTH", 20)
     mice = [f"Kelda {number} Wireless Ergonomic Mouse with Silent Click, Large, Grey" for number in range(12)]
-    made = [f"Mouse Pad for Computer Mouse {number}" for number in range(50)] + mice
-    feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])
-    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
-    with SearchEngine.open(tmp_path / "index", follow=False) as engine:
-        assert all("Kelda" in title for title in titles(engine.search("mouse", size=10, stage="merged")))
-        found = engine.search("mouse", size=10, stage="merged", filters='id != "p055"')
-        assert sum("Kelda" in title for title in titles(found)) == 10
+    store = [f"Mouse Pad for Computer Mouse {number}" for number in range(50)] + mice
+    for filters in ("", 'id != "p055"'):
+        assert sum("Kelda" in title for title in first_titles(store, "mouse", 10, filters=filters)) == 10
 
 
 def test_totals_count_fitting_products_and_cheapest_drill_is_a_drill(office: SearchEngine) -> None:

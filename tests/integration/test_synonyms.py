@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.retrieval.records import Product
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind
 from shelfwise.service.engine.engine import SearchEngine
-from tests.catalogs import write_feed
 from tests.clusters import moved, settings_for
-from tests.conftest import ENCODER
 
 NOTEBOOKS = (
     "HP Compaq 615 Notebook PC 39.6 cm (15.6) 1366 x 768 pixels AMD Athlon 2 GB DDR2-SDRAM 160 GB",
@@ -45,12 +42,8 @@ OTHERS = (
 
 
 @pytest.fixture(scope="module")
-def index(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("notebooks")
-    products = (Product(f"p{at:02}", title) for at, title in enumerate((*OTHERS, *NOTEBOOKS)))
-    feed = write_feed(folder / "products.jsonl", products)
-    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
-    return folder / "index"
+def index(build_index: Callable[..., Path]) -> Path:
+    return build_index(Product(f"p{at:02}", title) for at, title in enumerate((*OTHERS, *NOTEBOOKS)))
 
 
 @pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.elasticsearch)])
