@@ -46,6 +46,7 @@ from tests.unit.rerank.text_towers.tiny_towers import (
     make_index,
     write_judgments,
 )
+from tests.unit.service.cli import commands
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,15 +73,11 @@ def root(store: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def published(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = Path(shutil.copytree(store, tmp_path_factory.mktemp("published") / "store"))
-    document = run("train", "towers", root / "index", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
-    (root / "told.json").write_text(document)
+    document = commands.run(
+        "train", "towers", root / "index", "--judgments", root / "judgments.tsv", "--json", *TRAINING
+    )
+    (root / "told.json").write_text(document.out)
     return root
-
-
-def run(*arguments: str | Path) -> str:
-    done = CliRunner().invoke(app, list(map(str, arguments)))
-    assert done.exit_code == 0, done.output
-    return done.stdout
 
 
 def asked(root: Path, cache: Path) -> TextTowersRequest:
@@ -118,7 +115,7 @@ class TestBetterTowers:
 
     def test_rollback_restores_the_previous_encoder(self, published: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(published, tmp_path / "store"))
-        run("index", "rollback", root / "index")
+        commands.run("index", "rollback", root / "index")
         assert serving(root) == "v000001"
         with SearchEngine.open(root / "index") as engine:
             assert engine.search("new lamp").hits[0].product.id == "new"
@@ -143,7 +140,9 @@ class TestRejectedTowers:
         with pytest.raises(TrainingError, match=r"9 queries can be tested on; 50 are needed .* nothing was trained"):
             train_text_towers(root / "index", SETTINGS, request, NullProgress())
         assert not (root / "index" / "training" / "towers").exists()
-        shown = run("train", "towers", root / "index", "--judgments", root / "few.tsv", "--no-publish", *TRAINING)
+        shown = commands.shown(
+            "train", "towers", root / "index", "--judgments", root / "few.tsv", "--no-publish", *TRAINING
+        )
         assert "To use it: shelfwise rebuild" in " ".join(shown.split())
         assert serving(root) == "v000001"
         assert [path.name for path in (root / "index" / "versions").iterdir()] == ["v000001"]
@@ -251,14 +250,14 @@ class TestReencoding:
 
     def test_command_accepts_an_encoder_without_a_feed(self, root: Path) -> None:
         command = ("rebuild", root / "index", "--encoder", root / "tiny", "--runtime", "onnx-fp32")
-        assert "v000002 is published and serves: 120 products by" in " ".join(run(*command).split())
-        assert "v000002 still serves: its vectors are already by" in " ".join(run(*command).split())
+        assert "v000002 is published and serves: 120 products by" in " ".join(commands.shown(*command).split())
+        assert "v000002 still serves: its vectors are already by" in " ".join(commands.shown(*command).split())
         done = CliRunner().invoke(app, [*map(str, command), "--backend", "embedded"])
         assert "cannot be combined with --backend: run twice" in f"{done.exception}"
 
     def test_serving_encoder_can_use_fewer_dimensions(self, root: Path) -> None:
         command = ("rebuild", root / "index", "--encoder", root / "tiny", "--dimension", "16")
-        assert "v000002 is published and serves: 120 products by" in " ".join(run(*command).split())
+        assert "v000002 is published and serves: 120 products by" in " ".join(commands.shown(*command).split())
         assert Store(root / "index").serving()[0].dimension == 16
         done = CliRunner().invoke(app, ["rebuild", str(root / "index"), "--dimension", "16"])
         assert "name it with --encoder" in f"{done.exception}"

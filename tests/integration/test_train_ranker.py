@@ -36,6 +36,7 @@ from shelfwise.service.training.ranker_dataset import CatalogOptions, best_produ
 from shelfwise.service.training.training_session import TRAINING_FOLDER, run_federation, train_from_catalog
 from tests.progress import StoppedProgress
 from tests.unit.rerank.tiny_cross_encoder import make_cross_encoder
+from tests.unit.service.cli import commands
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.versions import reseal
 
@@ -57,7 +58,7 @@ def trained(demo_index: Path, teacher: Path, tmp_path_factory: pytest.TempPathFa
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("trained") / "index"))
     with SearchEngine.open(root, follow=False) as engine:
         publish(root, spec_for(engine.snapshot), weighted_graph(merged=-1.0))
-    document = run(root, teacher, "--json")
+    document = run(root, teacher)
     (root / "told.json").write_bytes(msgspec.json.encode(document))
     return root
 
@@ -73,14 +74,9 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo_index, tmp_path / "index"))
 
 
-def run(root: Path, teacher: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
-    numbers = ("--queries", str(QUERIES), "--epochs", str(EPOCHS), "--seed", str(SEED))
-    given = ("ranker", str(root), "--from-catalog", "--teacher", str(teacher))
-    done = CliRunner().invoke(app, ["train", *given, *numbers, *arguments])
-    if isinstance(done.exception, ShelfwiseError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return msgspec.json.decode(done.stdout) if "--json" in arguments else done.stdout
+def run(root: Path, teacher: Path) -> Any:  # noqa: ANN401 - JSON
+    numbers = ("--queries", QUERIES, "--epochs", EPOCHS, "--seed", SEED)
+    return commands.document("train", "ranker", root, "--from-catalog", "--teacher", teacher, *numbers)
 
 
 def distilled(root: Path, teacher: Path, watching: StoppedProgress, queries: int = QUERIES) -> AddedRanker:
@@ -152,13 +148,8 @@ def judgments(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def judged_run(root: Path, *files: Path) -> Any:  # noqa: ANN401 - JSON
-    given = [argument for path in files for argument in ("--judgments", str(path))]
-    done = CliRunner().invoke(app, ["train", "ranker", str(root), *given, "--epochs", "4", "--json"])
-    if isinstance(done.exception, ShelfwiseError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return msgspec.json.decode(done.stdout)
+def judged_run(root: Path, judgments: Path) -> Any:  # noqa: ANN401 - JSON
+    return commands.document("train", "ranker", root, "--judgments", judgments, "--epochs", 4)
 
 
 class TestJudgments:
@@ -225,10 +216,8 @@ class TestFederated:
     def test_stores_get_the_same_weights_by_gates_of_their_own(self, clicked: list[Path]) -> None:
         with SearchEngine.open(clicked[0], follow=False) as engine:
             publish(clicked[0], spec_for(engine.snapshot), weighted_graph(merged=-1.0))
-        given = ("ranker", str(clicked[0]), "--federated", str(clicked[1]), "--rounds", "2", "--queries", "200")
-        done = CliRunner().invoke(app, ["train", *given, "--json"])
-        assert done.exit_code == 0, done.output
-        found = msgspec.json.decode(done.stdout)
+        given = ("--federated", clicked[1], "--rounds", 2, "--queries", 200)
+        found = commands.document("train", "ranker", clicked[0], *given)
         assert [each["index"] for each in found] == [str(each) for each in clicked]
         assert found[0]["serves"], "its old ranker ranks by the wrong end"
         made = [ranker_store(root).open(each["ranker"]) for root, each in zip(clicked, found, strict=True)]

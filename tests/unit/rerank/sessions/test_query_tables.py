@@ -169,10 +169,6 @@ def test_product_clicked_at_every_position_has_the_higher_label(tmp_path: Path) 
     assert 0 <= bad < good == 1
 
 
-def test_browsed_pages_give_no_labels(tmp_path: Path) -> None:
-    assert derived(tmp_path, LABELS, search("u1", BEGUN, "", ["a", "b"], ("click", "b"))).is_empty()
-
-
 def test_repeated_query_ids_of_different_days_are_separate(tmp_path: Path) -> None:
     events: list[StoredEvent] = []
     for day, (query, product) in enumerate((("lamp", "a"), ("saw", "b"))):

@@ -21,7 +21,7 @@ from shelfwise.rerank.text_towers.tower_loss import LossOptions, TowerLoss
 from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.encoders.torch import prompts
 from shelfwise.retrieval.encoders.weights import ModelSource
-from shelfwise.retrieval.errors import SettingError, TrainingError
+from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 
@@ -104,17 +104,12 @@ def test_killed_run_resumes_to_the_same_weights(
     assert progress.done < uninterrupted.progress.done
 
 
-class TestAdversarialEmbeddings:
-    def test_moved_embeddings_are_restored(self, encoder: ModelSource, tmp_path: Path) -> None:
-        tower = open_tower(encoder)
-        before = weights(tower)
-        still = replace(OPTIONS, fgm=5.0, learning_rate=1e-30, weight_decay=0.0, epochs=1)
-        trained(tower, tmp_path, options=still)
-        assert torch.equal(weights(tower), before)
-
-    def test_adversarial_training_needs_all_weights(self, encoder: ModelSource, tmp_path: Path) -> None:
-        with pytest.raises(SettingError, match="train all weights"):
-            trained(open_tower(encoder), tmp_path, options=replace(OPTIONS, lora=2, fgm=1.0))
+def test_moved_embeddings_are_restored(encoder: ModelSource, tmp_path: Path) -> None:
+    tower = open_tower(encoder)
+    before = weights(tower)
+    still = replace(OPTIONS, fgm=5.0, learning_rate=1e-30, weight_decay=0.0, epochs=1)
+    trained(tower, tmp_path, options=still)
+    assert torch.equal(weights(tower), before)
 
 
 @pytest.mark.parametrize(

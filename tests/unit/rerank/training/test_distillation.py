@@ -60,76 +60,63 @@ def lists_of(lengths: list[int], merged: list[float]) -> CandidateLists:
     )
 
 
-class TestSplit:
-    def test_lists_with_choices_are_in_one_split(self, data: ListData, parts: ListSplit) -> None:
-        assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [120, 50, 50]
-        together = np.concatenate([parts.training, parts.validation, parts.held_out])
-        assert sorted(together.tolist()) == np.flatnonzero(data.lists.lengths > 1).tolist()
-        assert all((np.diff(part) > 0).all() for part in (parts.training, parts.validation, parts.held_out))
-
-    def test_too_few_lists_are_refused(self) -> None:
-        few = lists_of([2] * 199 + [1] * 50, [0.0] * 448)
-        with pytest.raises(TrainingError, match="199 of 249 queries have two candidates or more; at least 200"):
-            split_lists(few)
+def test_lists_with_choices_are_in_one_split(data: ListData, parts: ListSplit) -> None:
+    assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [120, 50, 50]
+    together = np.concatenate([parts.training, parts.validation, parts.held_out])
+    assert sorted(together.tolist()) == np.flatnonzero(data.lists.lengths > 1).tolist()
+    assert all((np.diff(part) > 0).all() for part in (parts.training, parts.validation, parts.held_out))
 
 
-class TestTargets:
-    def test_first_stage_is_scaled_to_the_teacher(self) -> None:
-        lists, teacher = lists_of([2, 2], [1.0, 3.0, 2.0, 6.0]), np.array([10, 30, 10, 70], np.float32)
-        # Deviations within lists: 10 and 30 of the teacher, 1 and 2 of the merged scores.
-        scale = ((10 + 30) / 2) / ((1 + 2) / 2)
-        expected = teacher + 1.5 * scale * np.array([1, 3, 2, 6])
-        assert mix_targets(lists, teacher).tolist() == pytest.approx(expected.tolist())
-        assert mix_targets(lists, teacher, weight=0.0).tolist() == teacher.tolist()
+def test_too_few_lists_are_refused() -> None:
+    few = lists_of([2] * 199 + [1] * 50, [0.0] * 448)
+    with pytest.raises(TrainingError, match="199 of 249 queries have two candidates or more; at least 200"):
+        split_lists(few)
 
 
-class TestAgreement:
-    def test_teacher_order_has_agreement_1(self, data: ListData, parts: ListSplit) -> None:
-        wanted = np.concatenate([data.targets[data.lists.place(number)] for number in parts.held_out])
-        assert agreement(data, parts.held_out, wanted) == pytest.approx(1)
-        assert agreement(data, parts.held_out, -wanted).max() < 1
+def test_first_stage_is_scaled_to_the_teacher() -> None:
+    lists, teacher = lists_of([2, 2], [1.0, 3.0, 2.0, 6.0]), np.array([10, 30, 10, 70], np.float32)
+    # Deviations within lists: 10 and 30 of the teacher, 1 and 2 of the merged scores.
+    scale = ((10 + 30) / 2) / ((1 + 2) / 2)
+    expected = teacher + 1.5 * scale * np.array([1, 3, 2, 6])
+    assert mix_targets(lists, teacher).tolist() == pytest.approx(expected.tolist())
+    assert mix_targets(lists, teacher, weight=0.0).tolist() == teacher.tolist()
 
 
-class TestDistillation:
-    def test_distillation_learns_the_teacher_order(
-        self, data: ListData, parts: ListSplit, distilled: RankerNetwork
-    ) -> None:
-        merged = [merged_scores(data.lists)[data.lists.place(number)] for number in parts.held_out]
-        first_stage = agreement(data, parts.held_out, np.concatenate(merged)).mean()
-        for event in range(len(EVENTS)):
-            weights = tuple(float(event == other) for other in range(len(EVENTS)))
-            found = scores_of(distilled, full_batches(data, parts.held_out), weights)
-            assert agreement(data, parts.held_out, found).mean() > max(0.9, first_stage + 0.1)
+def test_teacher_order_has_agreement_1(data: ListData, parts: ListSplit) -> None:
+    wanted = np.concatenate([data.targets[data.lists.place(number)] for number in parts.held_out])
+    assert agreement(data, parts.held_out, wanted) == pytest.approx(1)
+    assert agreement(data, parts.held_out, -wanted).max() < 1
 
-    def test_distillation_learns_scores_without_states(self, data: ListData, parts: ListSplit, tmp_path: Path) -> None:
-        features = data.lists.features.copy()
-        features[:, HAS_STATES] = 1
-        everywhere = dataclasses.replace(data, lists=dataclasses.replace(data.lists, features=features))
-        untrained = dataclasses.replace(OPTIONS, loop=LoopOptions(epochs=0))
-        seen, _ = distil([DistillationCatalog(everywhere, parts)], SHAPE, untrained, Run(tmp_path))
-        with_states, without = (seen.scaled(torch.full((len(FEATURES),), result))[HAS_STATES] for result in (1.0, 0.0))
-        assert float(with_states - without) > 2
 
-    def test_several_catalogs_train_one_network_each_by_its_own_lists(
-        self, data: ListData, parts: ListSplit, tmp_path: Path
-    ) -> None:
-        halves = [dataclasses.replace(parts, training=parts.training[at::2]) for at in range(2)]
-        steps: list[int] = []
-        together = [DistillationCatalog(data, half) for half in halves]
-        _, curve = distil(together, SHAPE, OPTIONS, Run(tmp_path, steps.append))
-        assert len(steps) == OPTIONS.loop.epochs * sum(-(-len(half.training) // OPTIONS.lists) for half in halves)
-        assert max(epoch.validation for epoch in curve) > curve[0].validation
+def test_distillation_learns_the_teacher_order(data: ListData, parts: ListSplit, distilled: RankerNetwork) -> None:
+    merged = [merged_scores(data.lists)[data.lists.place(number)] for number in parts.held_out]
+    first_stage = agreement(data, parts.held_out, np.concatenate(merged)).mean()
+    for event in range(len(EVENTS)):
+        weights = tuple(float(event == other) for other in range(len(EVENTS)))
+        found = scores_of(distilled, full_batches(data, parts.held_out), weights)
+        assert agreement(data, parts.held_out, found).mean() > max(0.9, first_stage + 0.1)
 
-    def test_killed_run_gives_the_same_weights(
-        self, data: ListData, parts: ListSplit, distilled: RankerNetwork, tmp_path: Path
-    ) -> None:
-        with pytest.raises(KilledError):
-            distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, Run(tmp_path, killed_at(21)))
-        steps: list[int] = []
-        resumed, _ = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, Run(tmp_path, steps.append))
-        # Two complete epochs of eight steps were stored.
-        assert steps == [16, *[1] * 16]
-        assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in distilled.state_dict().items())
+
+def test_distillation_learns_scores_without_states(data: ListData, parts: ListSplit, tmp_path: Path) -> None:
+    features = data.lists.features.copy()
+    features[:, HAS_STATES] = 1
+    everywhere = dataclasses.replace(data, lists=dataclasses.replace(data.lists, features=features))
+    untrained = dataclasses.replace(OPTIONS, loop=LoopOptions(epochs=0))
+    seen, _ = distil([DistillationCatalog(everywhere, parts)], SHAPE, untrained, Run(tmp_path))
+    with_states, without = (seen.scaled(torch.full((len(FEATURES),), result))[HAS_STATES] for result in (1.0, 0.0))
+    assert float(with_states - without) > 2
+
+
+def test_killed_run_gives_the_same_weights(
+    data: ListData, parts: ListSplit, distilled: RankerNetwork, tmp_path: Path
+) -> None:
+    with pytest.raises(KilledError):
+        distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, Run(tmp_path, killed_at(21)))
+    steps: list[int] = []
+    resumed, _ = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, Run(tmp_path, steps.append))
+    # Two complete epochs of eight steps were stored.
+    assert steps == [16, *[1] * 16]
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in distilled.state_dict().items())
 
 
 class CountingTeacher:
