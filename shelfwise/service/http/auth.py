@@ -186,10 +186,10 @@ class KeyFile:
         own = [each for each in self.keys().values() if each.page_key]
         return max(own, key=lambda each: each.created).page_key if own else ""
 
-    def as_parent(self, key: str, stored: StoredKey) -> StoredKey:
+    def as_parent(self, key: str, entry: StoredKey) -> StoredKey:
         """The entry of a new key that may be the parent of secured API keys. Raises SettingError if it may do more than
         search and send events, or if there are `MAX_PARENTS`."""
-        if not {Scope.SEARCH, Scope.EVENTS}.issuperset(stored.scopes):
+        if not {Scope.SEARCH, Scope.EVENTS}.issuperset(entry.scopes):
             raise SettingError("the parent of secured API keys may have the scopes search and events only")
         with self._lock():
             if sum(each.secured for each in _read(self.path).values()) >= MAX_PARENTS:
@@ -200,7 +200,7 @@ class KeyFile:
             verifier = Fernet(self._secret.read_bytes()).encrypt(key.encode()).decode()
         except ValueError as error:
             raise SettingError(f"{self._secret} holds no encryption key; restore it from a backup") from error
-        return msgspec.structs.replace(stored, verifier=verifier)
+        return msgspec.structs.replace(entry, verifier=verifier)
 
     def add(self, key: StoredKey) -> None:
         """Adds a key durably, with the first one that of the store page."""
@@ -212,17 +212,17 @@ class KeyFile:
         for an unknown id, and with `keeps_admin` RequestError (409) for the last key with the scope admin, without
         which nobody could create another one over HTTP."""
         with self._lock():
-            known = _read(self.path)
-            if identity not in known:
+            keys = _read(self.path)
+            if identity not in keys:
                 raise SettingError(f"there is no key {identity}; shelfwise keys list shows all keys")
-            removed = known.pop(identity)
-            if keeps_admin and _administers(removed) and not any(map(_administers, known.values())):
+            entry = keys.pop(identity)
+            if keeps_admin and _administers(entry) and not any(map(_administers, keys.values())):
                 # FastAPI, which the commands for keys do without.
                 from shelfwise.service.http.errors import RequestError
 
                 raise RequestError(409, "this is the last key with the scope admin; create another one first")
-            self._write(known)
-        return removed
+            self._write(keys)
+        return entry
 
     def _decrypted(self) -> Iterator[tuple[StoredKey, bytes]]:
         for each in filter(lambda key: key.secured, self._keys.values()):
@@ -239,8 +239,8 @@ class KeyFile:
     def _write(self, keys: dict[str, StoredKey]) -> None:
         now = datetime.now(UTC)
         if not any(each.page_key for each in keys.values()):
-            key, stored = new_key("store page", (Scope.SEARCH, Scope.EVENTS), now=now)
-            keys = {**keys, stored.id: msgspec.structs.replace(stored, page_key=key)}
+            key, entry = new_key("store page", (Scope.SEARCH, Scope.EVENTS), now=now)
+            keys = {**keys, entry.id: msgspec.structs.replace(entry, page_key=key)}
         _KEYS.write(self.path, list(keys.values()), now, private=True)
 
 
@@ -320,7 +320,7 @@ def new_key(
     identity = secrets.token_hex(6)
     secret = secrets.token_bytes(_SECRET_BYTES)
     key = f"{_PREFIX}{identity}_{base64.urlsafe_b64encode(secret).decode().rstrip('=')}"
-    stored = StoredKey(
+    entry = StoredKey(
         identity,
         name.strip(),
         scopes,
@@ -332,7 +332,7 @@ def new_key(
         requests_per_minute,
         indexes,
     )
-    return key, stored
+    return key, entry
 
 
 def narrow_key(
@@ -359,11 +359,11 @@ def narrow_key(
     return token
 
 
-def verify_key(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
+def verify_key(key: str, keys: dict[str, StoredKey], now: datetime) -> Permit | None:
     """The permit of a key; None if it is unknown, tampered with, or expired."""
     if len(key) > MOST_CHARACTERS or not key.isascii():
         return None
-    return _verify_narrowed(key, stored, now) if "." in key else _verify_plain(key, stored, now)
+    return _verify_narrowed(key, keys, now) if "." in key else _verify_plain(key, keys, now)
 
 
 def key_identity(key: str) -> str:
@@ -377,32 +377,33 @@ def key_identity(key: str) -> str:
         return ""
 
 
-def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
-    found = stored.get(key.removeprefix(_PREFIX).partition("_")[0])
-    given = hashlib.sha256(key.encode()).hexdigest()
+def _verify_plain(key: str, keys: dict[str, StoredKey], now: datetime) -> Permit | None:
+    entry = keys.get(key.removeprefix(_PREFIX).partition("_")[0])
+    digest = hashlib.sha256(key.encode()).hexdigest()
     # The hash is compared for an unknown id as well, so that the response time does not reveal which ids exist.
-    is_right = hmac.compare_digest(given, found.sha256 if found else "0" * 64)
-    if found is None or not is_right or found.is_expired(now):
+    is_right = hmac.compare_digest(digest, entry.sha256 if entry else "0" * 64)
+    if entry is None or not is_right or entry.is_expired(now):
         return None
-    return _permit(found)
+    return _permit(entry)
 
 
-def _verify_narrowed(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
-    found = stored.get(key_identity(key))
+def _verify_narrowed(key: str, keys: dict[str, StoredKey], now: datetime) -> Permit | None:
+    entry = keys.get(key_identity(key))
     # PyJWT accepts padding, which RFC 7515 excludes.
-    if found is None or found.is_expired(now) or "=" in key:
+    if entry is None or entry.is_expired(now) or "=" in key:
         return None
     try:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(found.public))
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(entry.public))
         claims = msgspec.json.decode(_JWS.decode(key, public, [_ALGORITHM]), type=_Claims)
     except (InvalidTokenError, msgspec.MsgspecError, ValueError):
         return None
     if not claims.nbf <= now.timestamp() < claims.exp:
         return None
-    scopes, wanted = frozenset(found.scopes), frozenset(claims.scopes)
-    if wanted:
-        scopes = wanted if Scope.ADMIN in scopes else scopes & wanted
-    return msgspec.structs.replace(_permit(found, claims.filters, claims.indexes), scopes=scopes)
+    scopes = frozenset(entry.scopes)
+    restriction = frozenset(claims.scopes)
+    if restriction:
+        scopes = restriction if Scope.ADMIN in scopes else scopes & restriction
+    return msgspec.structs.replace(_permit(entry, claims.filters, claims.indexes), scopes=scopes)
 
 
 def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: datetime, address: str) -> Permit | None:
@@ -412,23 +413,24 @@ def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: d
         return None
     try:
         content = base64.b64decode(key, validate=True)
-        signature, signed = content[:64], content[64:]
-        digests = [(each, hmac.digest(parent, signed, "sha256").hex().encode()) for each, parent in parents]
-        found = [each for each, digest in digests if hmac.compare_digest(digest, signature)]
-        pairs = parse_qsl(signed.decode(), keep_blank_values=True, strict_parsing=bool(signed), max_num_fields=100)
-        forced = dict(pairs)
-        ends, sources = float(forced.pop("validUntil", "inf")), forced.pop("restrictSources", None)
-        indexes = _listed(forced.pop("restrictIndices", None))
+        signature, query = content[:64], content[64:]
+        digests = [(each, hmac.digest(parent, query, "sha256").hex().encode()) for each, parent in parents]
+        matches = [each for each, digest in digests if hmac.compare_digest(digest, signature)]
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, strict_parsing=bool(query), max_num_fields=100)
+        parameters = dict(pairs)
+        ends = float(parameters.pop("validUntil", "inf"))
+        sources = parameters.pop("restrictSources", None)
+        indexes = _listed(parameters.pop("restrictIndices", None))
         networks = [ip_network(each, strict=False) for each in _listed(sources)]
         is_there = sources is None or any(ip_address(address) in each for each in networks)
     except ValueError:
         return None
     # A restriction that this version does not know must not be ignored.
-    unknown = [name for name in forced if name.startswith("restrict") and name != "restrictSearchableAttributes"]
+    unknown = [name for name in parameters if name.startswith("restrict") and name != "restrictSearchableAttributes"]
     is_valid = len(pairs) == len(dict(pairs)) and not unknown and is_there and now.timestamp() < ends
-    if not found or found[0].is_expired(now) or not is_valid:
+    if not matches or matches[0].is_expired(now) or not is_valid:
         return None
-    return msgspec.structs.replace(_permit(found[0], indexes=indexes), parameters=forced)
+    return msgspec.structs.replace(_permit(matches[0], indexes=indexes), parameters=parameters)
 
 
 def _permit(key: StoredKey, filters: str = "", indexes: tuple[str, ...] = ()) -> Permit:

@@ -103,8 +103,8 @@ class SharedParts:
     def notices(self) -> tuple[str, ...]:
         """Problems of the whole service that do not stop searches."""
         cure = "all its shoppers count as one address: their events, charges and rates are limited together"
-        found = sorted(self.unnamed_proxies)
-        proxies = (f"service.trusted_proxies does not name the proxy at {each}, so {cure}" for each in found)
+        addresses = sorted(self.unnamed_proxies)
+        proxies = (f"service.trusted_proxies does not name the proxy at {each}, so {cure}" for each in addresses)
         return tuple(filter(None, (self.page_problem(), *proxies)))
 
     def page_key(self) -> str:
@@ -221,9 +221,9 @@ class ServiceContext:
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, computed from the products that pass them."""
-        found = self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
-        products = tuple(replace(each, product=self.shown(permit, each.product)) for each in found.products)
-        return replace(found, products=products)
+        suggestions = self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
+        products = tuple(replace(each, product=self.shown(permit, each.product)) for each in suggestions.products)
+        return replace(suggestions, products=products)
 
     def shown(self, permit: Permit, product: Product) -> Product:
         """A product as visible to a key: without the fields that relevance settings hide, unless it is an admin key."""
@@ -258,9 +258,9 @@ class ServiceContext:
     def append(self, permit: Permit, plan: Plan) -> AppliedChanges:
         """Stores the live changes that a plan makes, and waits briefly until searches show them. With a key that has
         filters, the plan only finds products that pass them."""
-        stored = self.engine.live.append(plan, filters=combine_filters(permit.filters))
-        self.engine.live.wait_for(stored.sequence, _SHOWN_SECONDS)
-        return stored
+        result = self.engine.live.append(plan, filters=combine_filters(permit.filters))
+        self.engine.live.wait_for(result.sequence, _SHOWN_SECONDS)
+        return result
 
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
         """Records events; with a key that has filters, only those about products that pass them. Their address is that
@@ -288,17 +288,17 @@ FindIndex = Callable[[str], "ServiceContext"]
 class RequestIndexes:
     """The indexes of a service during one request; those that it uses are not closed until it is over."""
 
-    def __init__(self, request: Request, held: ExitStack) -> None:
+    def __init__(self, request: Request, stack: ExitStack) -> None:
         self.registry: IndexRegistry[ServiceContext] = request.app.state.indexes
         self.shared: SharedParts = request.app.state.shared
         self.name: str = request.scope.get(INDEX, "")
         """Name of the index in the path."""
         self._request = request
-        self._held = held
+        self._stack = stack
 
     def get(self, name: str) -> ServiceContext:
         """An index by name, or the default one; raises UnknownIndexError or IndexUnavailableError."""
-        context = self._held.enter_context(self.registry.use(name))
+        context = self._stack.enter_context(self.registry.use(name))
         return replace(context, called=name)
 
     def choose(self, name: str, find: FindIndex | None = None) -> ServiceContext:
@@ -355,8 +355,8 @@ class RequestIndexes:
 
 
 async def _indexes_of(request: Request) -> AsyncIterator[RequestIndexes]:
-    with ExitStack() as held:
-        yield RequestIndexes(request, held)
+    with ExitStack() as stack:
+        yield RequestIndexes(request, stack)
 
 
 Indexes = Annotated[RequestIndexes, Depends(_indexes_of)]
@@ -444,7 +444,8 @@ def _unknown_key(shared: SharedParts, key: str) -> RequestError:
 def _check_own_page(request: Request) -> None:
     """Raises RequestError (403) unless a page of this service sent a request with the cookie, or the visitor opened its
     address. Browsers also send the cookie for pages of other ports and of sites under the same domain."""
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    site = request.headers.get("sec-fetch-site")
     own = f"{request.url.scheme}://{request.headers.get('host', '')}"
     is_own = origin in (None, own) and site in (None, "same-origin", "none")
     if not is_own or (origin is site is None and request.method not in ("GET", "HEAD")):

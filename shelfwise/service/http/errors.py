@@ -165,14 +165,14 @@ def handle_errors(app: FastAPI) -> None:
 
     async def respond(request: Request, error: Exception) -> Response:
         scope, in_protocol = request.scope, is_protocol_path(request.scope)
-        known = to_request_error(error)
-        if isinstance(error, HTTPException) and known.status in (404, 405):
-            advice = f"; the path takes {known.allow}" if known.allow else "; /docs lists all routes"
+        request_error = to_request_error(error)
+        if isinstance(error, HTTPException) and request_error.status in (404, 405):
+            advice = f"; the path takes {request_error.allow}" if request_error.allow else "; /docs lists all routes"
             route = f"{request.method} {request.url.path[:200]} is not a route of this service"
-            known.message = route if in_protocol else route + advice
-        if isinstance(error, errors.ShelfwiseError) and known.status >= 500:
+            request_error.message = route if in_protocol else route + advice
+        if isinstance(error, errors.ShelfwiseError) and request_error.status >= 500:
             _log.error("failed", request=request_id(scope), kind=type(error).__name__, error=str(error))
-        return error_response(known, request_id(scope), in_protocol=in_protocol)
+        return error_response(request_error, request_id(scope), in_protocol=in_protocol)
 
     for kind in (RequestError, RequestValidationError, HTTPException, errors.ShelfwiseError, Exception):
         app.add_exception_handler(kind, respond)
@@ -215,22 +215,22 @@ def _server_error(status: int, code: str, retry_after: int = 0) -> RequestError:
 
 
 def _from_validation_error(error: RequestValidationError) -> RequestError:
-    found = error.errors()
-    is_missing = found[0]["type"] == "missing"
-    if tuple(found[0]["loc"]) == ("body",) and (is_missing or isinstance(found[0].get("input"), bytes)):
+    details = error.errors()
+    is_missing = details[0]["type"] == "missing"
+    if tuple(details[0]["loc"]) == ("body",) and (is_missing or isinstance(details[0].get("input"), bytes)):
         what = "is missing" if is_missing else "was not read as JSON"
         return RequestError(400, f"the body {what}; send JSON with Content-Type: application/json", field="body")
-    faults = list(map(_fault, found[:_MOST_FAULTS]))
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    code = "unknown_field" if found[0]["type"] == "extra_forbidden" else "bad_request"
-    refused = RequestError(400, faults[0].message + more, field=faults[0].field, code=code)
-    refused.faults = faults if len(found) > 1 else []
-    return refused
+    faults = list(map(_fault, details[:_MOST_FAULTS]))
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    code = "unknown_field" if details[0]["type"] == "extra_forbidden" else "bad_request"
+    request_error = RequestError(400, faults[0].message + more, field=faults[0].field, code=code)
+    request_error.faults = faults if len(details) > 1 else []
+    return request_error
 
 
 def _fault(error: Mapping[str, Any]) -> Fault:
-    place = [str(part) for part in error["loc"]]
-    field = ".".join(place[1:] if place and place[0] in ("body", "query", "path", "header") else place)
+    path = [str(part) for part in error["loc"]]
+    field = ".".join(path[1:] if path and path[0] in ("body", "query", "path", "header") else path)
     field = field.encode("utf-8", "replace").decode()
     is_unknown = error["type"] == "extra_forbidden"
     return Fault(

@@ -20,15 +20,15 @@ _OWN = frozenset(each.name for each in fields(Product))
 
 def select_fields(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The named fields of a JSON object; `size.width` is a field of the object `size`, or has this exact name."""
-    found = {}
+    selection = {}
     for key, value in document.items():
         if any(key == name or key.startswith(f"{name}.") for name in names):
-            found[key] = value
+            selection[key] = value
             continue
         inner = [name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}.")]
         if inner and isinstance(value, Mapping) and (part := select_fields(value, inner)):
-            found[key] = part
-    return found
+            selection[key] = part
+    return selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class ReturnedFields:
         """Validates names; raises UnknownFieldError for one that is not a field, attribute or identifier of the
         catalog, or an object of attributes."""
         nested = {name.rpartition(".")[0] for name in catalog.fields if name.count(".") > 1}
-        known = _OWN.union(catalog.fields, nested)
-        return cls(tuple(resolve_field(Exists(name), known) for name in names))
+        field_names = _OWN.union(catalog.fields, nested)
+        return cls(tuple(resolve_field(Exists(name), field_names) for name in names))
 
     def select(self, product: Product) -> Product | SelectedProduct:
         """The selected fields of a product, and its id."""

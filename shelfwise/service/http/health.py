@@ -56,8 +56,8 @@ async def ready(indexes: Indexes, request: Request) -> Response:
     products = sum(each.manifest.products for each in engines)
     # Not in a worker thread: it may load a ranker, and must respond while the workers are busy.
     warnings = await asyncio.to_thread(service_notices, request.app)
-    served, ranker = (engines[0].manifest.version, engines[0].ranker) if len(engines) == 1 else ("", "")
-    return json_response(HealthResponse("ready", served, products, ranker, warnings, len(engines)))
+    version_name, ranker = (engines[0].manifest.version, engines[0].ranker) if len(engines) == 1 else ("", "")
+    return json_response(HealthResponse("ready", version_name, products, ranker, warnings, len(engines)))
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_METRICS_RESPONSES)
@@ -87,14 +87,14 @@ def service_notices(app: FastAPI) -> tuple[str, ...]:
 
 async def follow_notices(app: FastAPI) -> None:
     """Logs each notice when it appears and when it ends, until cancelled."""
-    known: frozenset[str] = frozenset()
+    previous: frozenset[str] = frozenset()
     while True:
-        found = frozenset(await asyncio.to_thread(service_notices, app))
-        for notice in sorted(found - known):
+        current = frozenset(await asyncio.to_thread(service_notices, app))
+        for notice in sorted(current - previous):
             _log.warning("notice", notice=notice)
-        for notice in sorted(known - found):
+        for notice in sorted(previous - current):
             _log.info("notice ended", notice=notice)
-        known = found
+        previous = current
         await asyncio.sleep(_NOTICE_SECONDS)
 
 
@@ -136,16 +136,16 @@ class WorkerNews:
         shared: SharedParts = self._app.state.shared
         shared.share_pressure()
         indexes: IndexRegistry[ServiceContext] = self._app.state.indexes
-        shown = {each.name: each.engine.live.sequence for each in indexes.opened}
-        self._group.publish(_SEQUENCES_NAME, msgspec.msgpack.encode(shown))
+        sequences = {each.name: each.engine.live.sequence for each in indexes.opened}
+        self._group.publish(_SEQUENCES_NAME, msgspec.msgpack.encode(sequences))
         if is_whole:
             self._group.publish(_METRICS_NAME, generate_latest(_own_metrics(self._app)))
 
 
 def is_shown_by_all(group: WorkerGroup, name: str, sequence: int = 0) -> bool:
     """Whether all other workers have opened an index, and their searches show its live changes up to a number."""
-    shown = map(_SEQUENCES.decode, group.of_others(_SEQUENCES_NAME))
-    return all(each.get(name, -1) >= sequence for each in shown)
+    sequences = map(_SEQUENCES.decode, group.of_others(_SEQUENCES_NAME))
+    return all(each.get(name, -1) >= sequence for each in sequences)
 
 
 class ServiceCollector(Collector):
@@ -162,8 +162,8 @@ class ServiceCollector(Collector):
         yield from self._events(contexts)
 
     def _index(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
-        built = {each: max(0.0, time.time() - each.engine.snapshot.built) for each in contexts}
-        yield self._gauges("shelfwise_index_age_seconds", "Age of the serving version", built)
+        ages = {each: max(0.0, time.time() - each.engine.snapshot.built) for each in contexts}
+        yield self._gauges("shelfwise_index_age_seconds", "Age of the serving version", ages)
         products = {each: each.engine.manifest.products for each in contexts}
         yield self._gauges("shelfwise_index_products", "Products of the serving version", products)
         names = [*self._labels, "version", "ranker", "encoder", "program"]
@@ -173,10 +173,10 @@ class ServiceCollector(Collector):
             own = (manifest.version, ranker, manifest.encoder_name, version("shelfwise"))
             info.add_metric([*self._values(each), *own], 1)
         yield info
-        changed = {each: when for each in contexts if (when := each.engine.live.changed) is not None}
-        if changed:
+        times = {each: when for each in contexts if (when := each.engine.live.changed) is not None}
+        if times:
             text = "Time of the last live change, in seconds since 1970"
-            yield self._gauges("shelfwise_live_changes_timestamp_seconds", text, changed)
+            yield self._gauges("shelfwise_live_changes_timestamp_seconds", text, times)
         yield GaugeMetricFamily(
             "shelfwise_notices", "Problems that do not stop searches", value=len(service_notices(self._app))
         )
@@ -199,7 +199,8 @@ class ServiceCollector(Collector):
 
     def _events(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
         recorders = [each.impressions for each in contexts]
-        waiting, lost = sum(each.waiting for each in recorders), sum(each.lost for each in recorders)
+        waiting = sum(each.waiting for each in recorders)
+        losses = sum(each.lost for each in recorders)
         lag = max((each.lag for each in recorders), default=0.0)
         yield GaugeMetricFamily(
             "shelfwise_events_waiting", "Events of searches that are not on disk yet", value=waiting
@@ -207,12 +208,14 @@ class ServiceCollector(Collector):
         yield GaugeMetricFamily(
             "shelfwise_events_lag_seconds", "Age of the oldest event that is not on disk yet", value=lag
         )
-        yield CounterMetricFamily("shelfwise_events_lost", "Events of searches that could not be recorded", value=lost)
+        yield CounterMetricFamily(
+            "shelfwise_events_lost", "Events of searches that could not be recorded", value=losses
+        )
         ages = {}
         for each in contexts:
             with suppress(OSError):
-                refreshed = (each.engine.root / POPULARITY_FILE).stat().st_mtime  # every refresh writes it
-                ages[each] = max(0.0, time.time() - refreshed)
+                refresh_time = (each.engine.root / POPULARITY_FILE).stat().st_mtime  # every refresh writes it
+                ages[each] = max(0.0, time.time() - refresh_time)
         if ages:
             yield self._gauges("shelfwise_tables_age_seconds", "Time since the last refresh of the tables", ages)
 

@@ -173,8 +173,8 @@ def public_events(
             raise RequestError(403, _list_message(own[0].kind), field="events.kind")
     accepted = tuple(_public_event(each, address, now, texts.get(each.query_id, "")) for each in events)
     pairs = [(name, *pair) for name in _UNTRUSTED for pair in zip(events, accepted, strict=True)]
-    changed = (name for name, sent, kept in pairs if getattr(sent, name) not in (getattr(kept, name), ""))
-    return PublicEvents(accepted, tuple(dict.fromkeys(changed)))
+    names = (name for name, before, after in pairs if getattr(before, name) not in (getattr(after, name), ""))
+    return PublicEvents(accepted, tuple(dict.fromkeys(names)))
 
 
 def _public_event(event: Event, address: str, now: datetime, text: str) -> Event:

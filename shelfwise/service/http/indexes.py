@@ -112,10 +112,10 @@ class AliasFile:
     def delete(self, name: str) -> None:
         """Deletes an alias; raises SettingError for an unknown one."""
         with self._lock():
-            known = dict(self._read())
-            if known.pop(name, None) is None:
-                raise SettingError(f"there is no alias {name[:100]!r}; there is {', '.join(sorted(known)) or 'none'}")
-            self._write(known)
+            aliases = dict(self._read())
+            if aliases.pop(name, None) is None:
+                raise SettingError(f"there is no alias {name[:100]!r}; there is {', '.join(sorted(aliases)) or 'none'}")
+            self._write(aliases)
 
     def _read(self) -> Mapping[str, str]:
         return _ALIASES.read(self._path, _MOST_ALIAS_BYTES) or {}
@@ -217,22 +217,22 @@ class IndexRegistry(Generic[T]):
     @property
     def notices(self) -> tuple[str, ...]:
         """Problems that do not stop searches, of all indexes; with several indexes, each with the index's name."""
-        found = [(each.name, notice) for each in self.opened for notice in each.notices]
+        of_indexes = [(each.name, notice) for each in self.opened for notice in each.notices]
         if self.root is None:
-            return tuple(notice for _, notice in found)
+            return tuple(notice for _, notice in of_indexes)
         unopened = [(name, entry.problem) for name, entry in sorted(self._entries.items()) if entry.problem]
         of_aliases = self.aliases.notices if self.aliases else ()
-        return (*(f"{name}: {notice}" for name, notice in (*found, *unopened)), *of_aliases)
+        return (*(f"{name}: {notice}" for name, notice in (*of_indexes, *unopened)), *of_aliases)
 
     def resolve(self, name: str = "") -> str:
         """The name of an index by its name or alias; raises UnknownIndexError."""
         entries = self._entries
         if not name:
             name = next(iter(entries)) if len(entries) == 1 else self.default
-        found = name if name in entries or self.aliases is None else self.aliases.all().get(name, name)
-        if found not in entries:
+        target = name if name in entries or self.aliases is None else self.aliases.all().get(name, name)
+        if target not in entries:
             raise UnknownIndexError(name)
-        return found
+        return target
 
     @contextmanager
     def use(self, name: str = "") -> Iterator[T]:
@@ -241,17 +241,17 @@ class IndexRegistry(Generic[T]):
         if self.root and self._is_stale(self.root, name):
             self.refresh()
         with self._lock:
-            resolved = self.resolve(name)
-            entry = self._entries[resolved]
+            target = self.resolve(name)
+            entry = self._entries[target]
             if entry.index is None:
-                raise IndexUnavailableError(resolved)
+                raise IndexUnavailableError(target)
             entry.users += 1
         try:
             yield entry.index
         except (StoreError, OSError) as error:
-            if self.root is None or (self.root / resolved).exists():
+            if self.root is None or (self.root / target).exists():
                 raise
-            raise StoreMissingError(f"the index {resolved} was deleted or renamed during this request") from error
+            raise StoreMissingError(f"the index {target} was deleted or renamed during this request") from error
         finally:
             with self._lock:
                 entry.users -= 1
@@ -260,11 +260,11 @@ class IndexRegistry(Generic[T]):
         """Another process has just created, replaced or deleted the index. A write of its old engine would bring the
         deleted directory back and be lost."""
         try:
-            resolved = self.resolve(name)
+            target = self.resolve(name)
         except UnknownIndexError:
             return bool(_NAME.fullmatch(name)) and (root / name / CURRENT).is_file()
         try:
-            return (root / resolved).stat().st_ino != self._entries[resolved].inode
+            return (root / target).stat().st_ino != self._entries[target].inode
         except (OSError, KeyError):
             return True
 
@@ -373,7 +373,7 @@ class IndexRegistry(Generic[T]):
 def index_directories(root: Path) -> Mapping[str, int]:
     """The index directories in a directory by name, with their inodes; hidden ones are left out."""
     try:
-        found = [each for each in root.iterdir() if not each.name.startswith(".") and (each / CURRENT).is_file()]
-        return {each.name: each.stat().st_ino for each in found}
+        directories = [each for each in root.iterdir() if not each.name.startswith(".") and (each / CURRENT).is_file()]
+        return {each.name: each.stat().st_ino for each in directories}
     except OSError:
         return {}

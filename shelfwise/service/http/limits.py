@@ -164,16 +164,16 @@ class WorkerThreads:
         with self._lock:
             self._queue.put(job)
         self._pool.submit(self._run_next)
-        found: T = await asyncio.wrap_future(job.future)
-        return found
+        result: T = await asyncio.wrap_future(job.future)
+        return result
 
     async def run_all(self, works: Iterable[Callable[[], T]]) -> list[T]:
         """The results in order. The batches of one client share a small number of places: with more, none would end in
         time and other clients would find no room. Raises the first error, and then starts no further work."""
-        places = self._batches.setdefault(CURRENT_CLIENT.get(), asyncio.Semaphore(max(_PARALLEL, 2 * self.count)))
+        slots = self._batches.setdefault(CURRENT_CLIENT.get(), asyncio.Semaphore(max(_PARALLEL, 2 * self.count)))
 
         async def run(work: Callable[[], T]) -> T:
-            async with places:
+            async with slots:
                 return await self.run(work)
 
         tasks = [asyncio.ensure_future(run(work)) for work in works]
@@ -197,11 +197,11 @@ class WorkerThreads:
         error = _no_place()
         while True:
             with self._lock:
-                displaced = self._queue.displace(client)
-            if displaced is None:
+                job = self._queue.displace(client)
+            if job is None:
                 raise error
-            if displaced.future.set_running_or_notify_cancel():
-                displaced.future.set_exception(error)
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(error)
                 return
 
     def _run_next(self) -> None:
@@ -280,11 +280,12 @@ class RateLimiter:
         self._count(self._per_address, "address", address, cost)
 
     def _count(self, most: int, kind: str, name: str, cost: int) -> None:
-        minute, passed = divmod(time.time(), 60)
-        counts, period = self._counts[kind], int(minute)
+        minute, seconds = divmod(time.time(), 60)
+        counts = self._counts[kind]
+        period = int(minute)
         # The previous minute counts by the share of it that lies within the last 60 seconds.
-        if counts.total(name, period) + counts.total(name, period - 1) * (1 - passed / 60) + cost > most:
-            wait = max(1, round(60 - passed))
+        if counts.total(name, period) + counts.total(name, period - 1) * (1 - seconds / 60) + cost > most:
+            wait = max(1, round(60 - seconds))
             counted = f"; this request counts as {cost + 1:,}" if cost > 1 else ""
             message = f"more than {most:,} searches or other requests a minute by one {kind}{counted}; slow down"
             raise RequestError(429, message, retry_after=wait)

@@ -303,9 +303,9 @@ class IndexPathMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (found := _OF_INDEX.fullmatch(scope["path"])):
-            path = found["page"] or f"/v1{found['route']}"
-            scope = {**scope, "path": path, INDEX: found["index"] or found["store"]}
+        if scope["type"] == "http" and (match := _OF_INDEX.fullmatch(scope["path"])):
+            path = match["page"] or f"/v1{match['route']}"
+            scope = {**scope, "path": path, INDEX: match["index"] or match["store"]}
         await self._app(scope, receive, send)
 
 
@@ -377,15 +377,15 @@ async def _receive_body(receive: Receive, most: int, hold: Hold) -> bytes:
 def _decompress(body: bytes, most: int, hold: Hold) -> bytes:
     stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        found = stream.decompress(body, most + 1)
+        content = stream.decompress(body, most + 1)
     except zlib.error:
         raise RequestError(400, "the body is not valid gzip", field="Content-Encoding") from None
-    if len(found) > most:
+    if len(content) > most:
         raise _too_large(most)
     if not stream.eof:
         raise RequestError(400, "the gzip body is truncated", field="Content-Encoding")
-    hold(len(found))
-    return found
+    hold(len(content))
+    return content
 
 
 def _too_large(most: int) -> RequestError:

@@ -38,10 +38,10 @@ def error_responses(kind: type[BaseModel], statuses: Iterable[int]) -> dict[int 
     service's start.
     """
     schema = {"$ref": _SCHEMAS.format(name=kind.__name__)}
-    described = {**dict.fromkeys(statuses), 422: "Never sent: an invalid request is a 400."}
+    descriptions = {**dict.fromkeys(statuses), 422: "Never sent: an invalid request is a 400."}
     return {
         status: {"content": {_JSON: {"schema": schema}}} | ({"description": text} if text else {})
-        for status, text in described.items()
+        for status, text in descriptions.items()
     }
 
 

@@ -24,14 +24,14 @@ _MOST_NAME = 100
 
 def request_id(scope: Scope) -> str:
     """The client's X-Request-ID if it is valid, else a new id; the same on every call for a request."""
-    known = scope.get(_SCOPE_KEY)
-    if known is None:
+    identity = scope.get(_SCOPE_KEY)
+    if identity is None:
         header = next((value for name, value in scope["headers"] if name == REQUEST_ID.lower().encode()), b"")
-        given = header.decode("latin-1")
+        text = header.decode("latin-1")
         # Not a secret; reading the system's random bytes would release Python's lock while the service is busy.
-        known = given if _VALID_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-        scope[_SCOPE_KEY] = known
-    return str(known)
+        identity = text if _VALID_ID.fullmatch(text) else f"{random.getrandbits(128):032x}"
+        scope[_SCOPE_KEY] = identity
+    return str(identity)
 
 
 def header_key(scope: Scope) -> str:

@@ -259,8 +259,8 @@ class ChangeOperation(RequestBody):
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        given = self.model_fields_set
-        if len(given) != 1 or getattr(self, *given) is None:
+        names = self.model_fields_set
+        if len(names) != 1 or getattr(self, *names) is None:
             raise ValueError("an operation must have exactly one of put, patch and delete")
         if self.patch is not None and not (isinstance(self.patch.get("id"), str) and self.patch["id"]):
             raise ValueError("patch needs the id of the product in addition to the new values")
@@ -604,5 +604,5 @@ def tagged_response(request: Request, value: object) -> Response:
 
 def matches_tag(request: Request, tag: str) -> bool:
     """Whether a request's If-None-Match contains an ETag."""
-    known = request.headers.get("if-none-match", "").split(",")
-    return tag in {each.strip().removeprefix("W/") for each in known}
+    tags = request.headers.get("if-none-match", "").split(",")
+    return tag in {each.strip().removeprefix("W/") for each in tags}

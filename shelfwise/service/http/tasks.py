@@ -90,14 +90,14 @@ class TaskQueue:
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
         """Queues a new task, or returns the waiting one of the same kind and arguments."""
-        encoded = msgspec.json.encode(dict(arguments), order="deterministic").decode()
+        content = msgspec.json.encode(dict(arguments), order="deterministic").decode()
         with self._file.writing() as cursor:
             same = "SELECT id FROM tasks WHERE kind = ? AND arguments = ? AND state = ?"
-            found = cursor.execute(same, (kind, encoded, TaskState.WAITING)).fetchone()
-            identity = found[0] if found else uuid.uuid4().hex
-            if not found:
-                row = (identity, kind, encoded, TaskState.WAITING, time.time())
-                cursor.execute("INSERT INTO tasks (id, kind, arguments, state, created) VALUES (?, ?, ?, ?, ?)", row)
+            row = cursor.execute(same, (kind, content, TaskState.WAITING)).fetchone()
+            identity = row[0] if row else uuid.uuid4().hex
+            if not row:
+                values = (identity, kind, content, TaskState.WAITING, time.time())
+                cursor.execute("INSERT INTO tasks (id, kind, arguments, state, created) VALUES (?, ?, ?, ?, ?)", values)
                 old = "SELECT id FROM tasks WHERE ended IS NOT NULL ORDER BY number DESC LIMIT -1 OFFSET ?"
                 cursor.execute(f"DELETE FROM tasks WHERE id IN ({old})", (_MOST_KEPT,))  # noqa: S608 - our names
             return _select(cursor, identity)
@@ -123,19 +123,19 @@ class TaskQueue:
             if reader is None or reader.execute(oldest, (TaskState.WAITING,)).fetchone() is None:
                 return None
         with self._file.writing() as cursor:
-            found = cursor.execute(oldest, (TaskState.WAITING,)).fetchone()
-            if found is None:
+            row = cursor.execute(oldest, (TaskState.WAITING,)).fetchone()
+            if row is None:
                 return None
-            values = (TaskState.RUNNING, time.time(), found[0])
+            values = (TaskState.RUNNING, time.time(), row[0])
             cursor.execute("UPDATE tasks SET state = ?, started = ? WHERE id = ?", values)
-            return _select(cursor, found[0])
+            return _select(cursor, row[0])
 
     def finish(self, identity: str, *, result: object = None, error: str = "", forget: bool = False) -> None:
         """Ends a running task as done, or as failed with an `error`; `forget` deletes its arguments."""
         state = TaskState.FAILED if error else TaskState.DONE
-        encoded = msgspec.json.encode(result).decode()
+        content = msgspec.json.encode(result).decode()
         with self._file.writing() as cursor:
-            values = (state, time.time(), encoded, error, forget, identity, TaskState.RUNNING)
+            values = (state, time.time(), content, error, forget, identity, TaskState.RUNNING)
             cursor.execute(
                 "UPDATE tasks SET state = ?, ended = ?, result = ?, error = ?, "
                 "arguments = CASE WHEN ? THEN '{}' ELSE arguments END "
@@ -170,10 +170,10 @@ class TaskQueue:
 
 def _select(cursor: sqlite3.Cursor | None, identity: str) -> Task:
     query = f"SELECT {_COLUMNS} FROM tasks WHERE id = ?"  # noqa: S608 - our names
-    found: tuple[Any, ...] | None = cursor.execute(query, (identity,)).fetchone() if cursor else None
-    if found is None:
+    row: tuple[Any, ...] | None = cursor.execute(query, (identity,)).fetchone() if cursor else None
+    if row is None:
         raise UnknownTaskError(f"there is no task {identity[:100]!r}")
-    return _to_task(found)
+    return _to_task(row)
 
 
 def _to_task(row: tuple[Any, ...]) -> Task:
@@ -203,7 +203,8 @@ def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
     """The paths of named feeds in the feed folder; raises InputError for a missing file or one outside it."""
     if folder is None:
         raise InputError(FEEDS_OFF)
-    base, paths = folder.resolve(), []
+    base = folder.resolve()
+    paths = []
     for name in names:
         path = (base / name.replace("\0", "")).resolve()
         if "\0" in name or not path.is_relative_to(base) or not path.is_file():
@@ -230,8 +231,8 @@ def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Pat
             least = arguments.get("if_new")
             return ["learn", index, *([] if least is None else ["--if-new", str(least)]), "--json"]
         case "forget":
-            named = [part for each in arguments["pseudonyms"] for part in ("--pseudonym", each)]
-            return ["events", "forget", index, *named, "--json"]
+            options = [part for each in arguments["pseudonyms"] for part in ("--pseudonym", each)]
+            return ["events", "forget", index, *options, "--json"]
         case _:
             raise InputError(f"there is no task of the kind {kind!r}")
 
@@ -267,15 +268,15 @@ def run_command(command: Sequence[str], task: RunningTask, folder: Path | None =
     ]
     for reader in readers:
         reader.start()
-    reported = 0
+    count = 0
 
     def written() -> str:
         text = "".join(messages)
         return re.sub(f"{re.escape(str(folder.resolve()))}/({re.escape(UPLOADS)}/)?", "", text) if folder else text
 
     while any(reader.is_alive() for reader in readers) and not task.is_stopped():
-        if len(messages) > reported:
-            reported = len(messages)
+        if len(messages) > count:
+            count = len(messages)
             task.report(written()[-_MOST_PROGRESS:])
         readers[0].join(_POLL_SECONDS)
     if is_stopped := any(reader.is_alive() for reader in readers):
@@ -312,9 +313,9 @@ class TaskRunner:
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
         """Queues a task durably."""
-        added = self.queue.add(kind, arguments)
+        task = self.queue.add(kind, arguments)
         self._added.set()
-        return added
+        return task
 
     def close(self) -> None:
         """Interrupts the running task, which continues when a runner starts again."""

@@ -112,16 +112,16 @@ class MergedMetrics(Collector):
         merged = {each.name: Metric(each.name, each.documentation, each.type) for each in self._families}
         values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {name: {} for name in merged}
         for family in self._families:
-            found = values[family.name]
+            totals = values[family.name]
             is_summed = family.type in _COUNTING or family.name in _SUMMED_GAUGES
             for sample in family.samples:
                 key = sample.name, tuple(sample.labels.items())
-                if key not in found:
-                    found[key] = sample.value
+                if key not in totals:
+                    totals[key] = sample.value
                 elif sample.name.endswith("_created"):
-                    found[key] = min(found[key], sample.value)
+                    totals[key] = min(totals[key], sample.value)
                 else:
-                    found[key] = found[key] + sample.value if is_summed else max(found[key], sample.value)
+                    totals[key] = totals[key] + sample.value if is_summed else max(totals[key], sample.value)
         for name, metric in merged.items():
             for (sample_name, labels), value in values[name].items():
                 metric.add_sample(sample_name, dict(labels), value)

@@ -55,8 +55,8 @@ def delete(context: Contextual, permit: MayWrite, product_id: ProductPath) -> Ch
 
 
 def _apply(context: ServiceContext, permit: Permit, *changes: Change) -> ChangesResponse:
-    applied = context.change(permit, changes)
-    return ChangesResponse(applied.sequence, applied.products)
+    result = context.change(permit, changes)
+    return ChangesResponse(result.sequence, result.products)
 
 
 @event_router.post("/events", summary="Record events of shoppers")

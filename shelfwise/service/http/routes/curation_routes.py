@@ -108,10 +108,10 @@ def list_documents(
     """Rules, synonyms, corrections of relations, relevance settings, campaigns, texts for answers or experiments."""
     editor = editor_of(context.engine, kind)
     words = q.strip().casefold()
-    stored = editor.of_product(product) if product else editor.list()
-    found = [each for each in map(editor.kind.to_plain, stored) if not words or words in _text_of(each)]
+    entries = editor.of_product(product) if product else editor.list()
+    documents = [each for each in map(editor.kind.to_plain, entries) if not words or words in _text_of(each)]
     details: Document = to_builtins(editor.details(product))
-    return DocumentsResponse(editor.revision, len(found), tuple(found[:limit]), dict(editor.faults), details)
+    return DocumentsResponse(editor.revision, len(documents), tuple(documents[:limit]), dict(editor.faults), details)
 
 
 @router.put("", summary="Add or replace documents")
@@ -154,7 +154,7 @@ def preview(context: Contextual, permit: MayAdminister, kind: Kind, body: Previe
     editor = editor_of(context.engine, kind)
     if not isinstance(editor, PreviewEditor):
         raise RequestError(400, f"{kind} have no preview; rules and relevance settings have one", field="kind")
-    found = editor.preview(
+    comparison = editor.preview(
         body.q,
         _accepted(editor, body.put, "put"),
         delete=body.delete,
@@ -162,7 +162,9 @@ def preview(context: Contextual, permit: MayAdminister, kind: Kind, body: Previe
         page=body.page,
         filters=combine_filters((*permit.filters, body.filters)),
     )
-    return PreviewResponse(found.before.total, found.after.total, found.gained, found.lost, found.moved)
+    return PreviewResponse(
+        comparison.before.total, comparison.after.total, comparison.gained, comparison.lost, comparison.moved
+    )
 
 
 @router.patch("/{document_id:path}", summary="Change some fields of a document")
@@ -184,8 +186,8 @@ def delete(context: Contextual, permit: MayAdminister, kind: Kind, document_id: 
     return RevisionResponse(editor_of(context.engine, kind).delete([document_id], who=permit.id))
 
 
-def _accepted(editor: DocumentEditor[Any], documents: list[Document], place: str) -> list[Any]:
-    return [editor.kind.accept(each, f"{place}[{number}]") for number, each in enumerate(documents)]
+def _accepted(editor: DocumentEditor[Any], documents: list[Document], path: str) -> list[Any]:
+    return [editor.kind.accept(each, f"{path}[{number}]") for number, each in enumerate(documents)]
 
 
 def _text_of(document: object) -> str:
@@ -243,8 +245,8 @@ def ledger(
     """The result of each click with its reason, and no data about shoppers. A key with the scope advertiser reads the
     entries of its own advertiser."""
     whose = _advertiser_of(permit, advertiser)
-    found = context.engine.campaigns.ledger.entries(whose, campaign=campaign, after=after, limit=limit)
-    return LedgerResponse(tuple(found))
+    entries = context.engine.campaigns.ledger.entries(whose, campaign=campaign, after=after, limit=limit)
+    return LedgerResponse(tuple(entries))
 
 
 @ledger_router.get("/report", summary="Counts of sponsored campaigns by day")

@@ -76,10 +76,10 @@ class FeedFolder:
 
     def upload(self, name: str) -> FeedFile:
         """A complete upload; raises RequestError (404)."""
-        found = next((each for each in self.uploads() if each.name == name), None)
-        if found is None:
+        file = next((each for each in self.uploads() if each.name == name), None)
+        if file is None:
             raise RequestError(404, f"there is no upload {name[:_MOST_NAME]!r}", code="unknown_upload")
-        return found
+        return file
 
     async def store(self, name: str, content: AsyncIterator[bytes]) -> FeedFile:
         """Writes an upload to disk as it arrives, and replaces an earlier one of the same name once it is complete.
@@ -166,10 +166,10 @@ def _files(folder: Path) -> tuple[FeedFile, ...]:
     if not folder.is_dir():
         return ()
     names = (each for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
-    found = [(path.name, path.stat()) for path in sorted(names) if path.name != _LOCK_FILE]
+    files = [(path.name, path.stat()) for path in sorted(names) if path.name != _LOCK_FILE]
     return tuple(
         FeedFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), status.st_mtime_ns)
-        for name, status in found
+        for name, status in files
     )
 
 
@@ -220,9 +220,9 @@ async def upload(context: Contextual, _permit: MayAdminister, request: Request, 
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > folder.most_bytes:
         raise folder.too_large()
-    stored = await folder.store(name, request.stream())
-    check = await context.shared.threads.run(partial(context.tasks.add, "check", _check_arguments(stored)))
-    return json_response(UploadState(stored, check), 201)
+    file = await folder.store(name, request.stream())
+    check = await context.shared.threads.run(partial(context.tasks.add, "check", _check_arguments(file)))
+    return json_response(UploadState(file, check), 201)
 
 
 @router.post("/feeds/uploads/{name}/check", status_code=202, response_model=Task, summary="Check an upload again")
@@ -242,8 +242,8 @@ def publish(context: Contextual, _permit: MayAdminister, name: UploadName, body:
     others = [each for each in body.feeds if each != name]
     feed_paths(others, context.feeds())
     _folder_of(context).publish(name)
-    mapped = {"map": check.arguments["map"]} if "map" in check.arguments else {}
-    arguments = {"feeds": [name, *others], **mapped, **body.model_dump(exclude_defaults=True, exclude={"feeds"})}
+    mapping = {"map": check.arguments["map"]} if "map" in check.arguments else {}
+    arguments = {"feeds": [name, *others], **mapping, **body.model_dump(exclude_defaults=True, exclude={"feeds"})}
     return json_response(context.tasks.add("rebuild", arguments), 202)
 
 
@@ -273,7 +273,8 @@ def _check_arguments(upload: FeedFile) -> dict[str, Any]:
 
 def _check_of(context: ServiceContext, upload: FeedFile) -> Task | None:
     """The last check of exactly this content."""
-    wanted = _check_arguments(upload).items()
+    arguments = _check_arguments(upload).items()
     return next(
-        (each for each in context.tasks.queue.list() if each.kind == "check" and wanted <= each.arguments.items()), None
+        (each for each in context.tasks.queue.list() if each.kind == "check" and arguments <= each.arguments.items()),
+        None,
     )

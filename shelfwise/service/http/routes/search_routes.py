@@ -106,20 +106,22 @@ async def multi_search(
     check_batch_hits(sum(each.size * each.per_group for each in body.searches), "searches")
     indexes.shared.charge(permit, sum(map(_cost, body.searches)))
     contexts = [indexes.admitted(permit, each.index, Scope.SEARCH) for each in body.searches]
-    threads, find = indexes.shared.threads, partial(_find, permit=permit, is_private=is_private)
+    threads = indexes.shared.threads
+    find = partial(_find, permit=permit, is_private=is_private)
     works = [partial(find, context, body=each) for context, each in zip(contexts, body.searches, strict=True)]
-    found = await threads.run_all(works)
+    results = await threads.run_all(works)
 
     def respond() -> Response:
-        for context, each, (response, page) in zip(contexts, body.searches, found, strict=True):
+        for context, each, (response, page) in zip(contexts, body.searches, results, strict=True):
             _record(context, permit, each, response, page, is_private=is_private)
-        return json_response(MultiSearchResponse(tuple(response for response, _ in found)))
+        return json_response(MultiSearchResponse(tuple(response for response, _ in results)))
 
     return await threads.run(respond)
 
 
 def _cost(body: SearchBody) -> int:
-    hits, facets = body.size * body.per_group, len(body.facets) + len(body.ranges)
+    hits = body.size * body.per_group
+    facets = len(body.facets) + len(body.ranges)
     characters = sum(map(len, (body.text, body.filters, *body.optional_filters, *body.ranges)))
     return search_cost(hits=hits, page=body.page, facets=facets, characters=characters, explained=body.explain)
 
@@ -177,11 +179,11 @@ def product(
 ) -> Response:
     """A product; 304 if its ETag matches If-None-Match."""
     returned = context.returned_fields(permit, fields)
-    found = context.engine.product(product_id, filters=combine_filters(permit.filters))
+    entry = context.engine.product(product_id, filters=combine_filters(permit.filters))
     types = context.engine.rules.product_types(product_id)
     siblings = siblings_of(context.engine.snapshot, product_id, combine_filters(permit.filters))
-    shown = returned.select(context.shown(permit, found))
-    return tagged_response(request, ProductResponse(shown, types, siblings))
+    document = returned.select(context.shown(permit, entry))
+    return tagged_response(request, ProductResponse(document, types, siblings))
 
 
 def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:
@@ -209,7 +211,8 @@ def _find(
     context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool
 ) -> tuple[SearchResponse, Page]:
     started = time.perf_counter()
-    highlights, returned = _parse_fields(context, permit, body), context.returned_fields(permit, body.fields)
+    highlights = _parse_fields(context, permit, body)
+    returned = context.returned_fields(permit, body.fields)
     request = SearchRequest(
         body.text,
         size=body.size,
@@ -238,15 +241,15 @@ def _find(
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)
     running = context.engine.experiments.running()
-    found = answer_search(context.engine, running, ShopperSearch(request, shopper, session))
-    page = context.shown_page(permit, found.page)
+    result = answer_search(context.engine, running, ShopperSearch(request, shopper, session))
+    page = context.shown_page(permit, result.page)
     hits = _highlight_hits(context, page, body.text, highlights, returned)
     nearest = tuple(search_hit(hit, returned, {}) for hit in page.nearest)
-    query_ids = context.engine.campaigns.issue(found.query_id, page.sponsored)
+    query_ids = context.engine.campaigns.issue(result.query_id, page.sponsored)
     sponsored = sponsored_results(page, query_ids, returned)
     took = (time.perf_counter() - started) * 1_000
     record_search(page)
-    return search_response(found.query_id, body.text, page, hits, nearest, sponsored, took), page
+    return search_response(result.query_id, body.text, page, hits, nearest, sponsored, took), page
 
 
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:
@@ -313,7 +316,7 @@ def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: Pr
     `not_said` if no text does. With `product_id`, any text is a question; without it, a search is `no_question`."""
     context.charge(permit, search_cost(hits=0, characters=len(body.q)))
     about = QuestionSubject(body.about.product_id, body.about.product_type) if body.about else None
-    found = context.engine.answer(
+    result = context.engine.answer(
         body.q,
         body.product_id or None,
         about,
@@ -321,8 +324,8 @@ def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: Pr
         hidden=context.hidden_from(permit),
     )
     query_id = uuid.uuid4().hex
-    if privacy != "1" and found.status is not AnswerStatus.NO_QUESTION:
-        page = Page((), int(found.status is AnswerStatus.ANSWERED), 1, 0)
+    if privacy != "1" and result.status is not AnswerStatus.NO_QUESTION:
+        page = Page((), int(result.status is AnswerStatus.ANSWERED), 1, 0)
         context.impressions.record_page(
             query_id,
             body.q,
@@ -332,7 +335,7 @@ def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: Pr
             product_id=body.product_id,
             address=counted_address(permit),
         )
-    return AnswerResponse(**{each.name: getattr(found, each.name) for each in fields(found)}, query_id=query_id)
+    return AnswerResponse(**{each.name: getattr(result, each.name) for each in fields(result)}, query_id=query_id)
 
 
 @suggest_router.post("/recommend", summary="Recommended products")
@@ -344,7 +347,8 @@ def recommend(
     context.charge(permit, search_cost(hits=body.size, characters=len(body.filters)))
     returned = context.returned_fields(permit, body.fields)
     acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
-    history, filters = context.visible_history(permit, acts), context.narrow(permit, body.filters)
+    history = context.visible_history(permit, acts)
+    filters = context.narrow(permit, body.filters)
     options: Mapping[str, Any] = {"include_seen": body.include_seen, "language": body.language}
     page = context.engine.recommend(history, size=body.size, filters=filters, **options)
     page = context.shown_page(permit, page)

@@ -85,9 +85,9 @@ def rollback_version(context: Contextual, _permit: MayAdminister, body: Rollback
     """Serves the named version, or the newest complete one before the current; 409 during a rebuild."""
     store = Store(context.engine.root)
     with store.lock("rollback"), cluster_versions(store) as cluster:
-        done = roll_back(store, body.name, cluster)
+        rollback = roll_back(store, body.name, cluster)
     context.engine.refresh()
-    return done
+    return rollback
 
 
 @store_router.get("/models", summary="The rankers, user towers and expansions")
@@ -110,11 +110,11 @@ def model_card(context: Contextual, _permit: MayAdminister, name: Annotated[str,
 @store_router.post("/models/rollback", summary="Serve an earlier ranker, user tower or expansion")
 def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Document:
     """Serves the named model, or the newest usable ranker before the current one."""
-    opened = model_store_of(context.engine.root, body.name)
-    done = opened.rollback(body.name, encoding_of(context.engine.snapshot))
+    models = model_store_of(context.engine.root, body.name)
+    rollback = models.rollback(body.name, encoding_of(context.engine.snapshot))
     context.engine.reload_if_changed()
-    document: Document = {"before": done.previous, opened.family.noun: done.model.name}
-    return document | ({"passed_over": done.passed_over} if opened.family is RANKERS else {})
+    document: Document = {"before": rollback.previous, models.family.noun: rollback.model.name}
+    return document | ({"passed_over": rollback.passed_over} if models.family is RANKERS else {})
 
 
 @store_router.get(
@@ -195,7 +195,8 @@ def list_indexes(indexes: Indexes, permit: MaySearchAny) -> list[IndexResponse]:
 
 
 def _to_index(context: ServiceContext, permit: Permit, aliases: Mapping[str, str]) -> IndexResponse:
-    manifest, products = context.engine.manifest, context.engine.ids(filters=combine_filters(permit.filters)).total
+    manifest = context.engine.manifest
+    products = context.engine.ids(filters=combine_filters(permit.filters)).total
     own = tuple(sorted(alias for alias, name in aliases.items() if name == context.name))
     return IndexResponse(context.name, products, manifest.version, manifest.encoder_name, own, len(context.notices))
 
@@ -259,8 +260,8 @@ class CreatedKey(KeyResponse):
 @key_router.get("", response_model=list[KeyResponse], summary="The API keys")
 def keys(indexes: Indexes, permit: MayAdministerService) -> list[KeyResponse]:
     """All keys, oldest first, including expired ones."""
-    stored = sorted(indexes.shared.keys.keys().values(), key=lambda each: each.created)
-    return [KeyResponse(**_key_facts(each, permit.id)) for each in stored]
+    entries = sorted(indexes.shared.keys.keys().values(), key=lambda each: each.created)
+    return [KeyResponse(**_key_facts(each, permit.id)) for each in entries]
 
 
 @key_router.post("", status_code=201, response_model=CreatedKey, summary="Create an API key")
@@ -273,7 +274,7 @@ def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) ->
     for each in indexes.registry.opened:
         if not body.indexes or any(matches_index(pattern, each.name) for pattern in body.indexes):
             each.engine.visible(body.filters)
-    key, stored = new_key(
+    key, entry = new_key(
         body.name,
         tuple(dict.fromkeys(body.scopes)),
         now=now,
@@ -282,9 +283,9 @@ def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) ->
         requests_per_minute=body.requests_per_minute,
         indexes=tuple(dict.fromkeys(body.indexes)),
     )
-    stored = indexes.shared.keys.as_parent(key, stored) if body.secured else stored
-    indexes.shared.keys.add(stored)
-    return json_response(CreatedKey(**_key_facts(stored, permit.id), key=key), 201)
+    entry = indexes.shared.keys.as_parent(key, entry) if body.secured else entry
+    indexes.shared.keys.add(entry)
+    return json_response(CreatedKey(**_key_facts(entry, permit.id), key=key), 201)
 
 
 @key_router.delete("/{key_id}", summary="Withdraw an API key")
@@ -295,10 +296,10 @@ def withdraw_key(indexes: Indexes, permit: MayAdministerService, key_id: str = P
     return KeyResponse(**_key_facts(indexes.shared.keys.withdraw(key_id, keeps_admin=True), permit.id))
 
 
-def _key_facts(stored: StoredKey, current: str) -> dict[str, Any]:
+def _key_facts(entry: StoredKey, current: str) -> dict[str, Any]:
     names = (each.name for each in fields(KeyResponse) if each.name not in ("current", "of_page"))
-    own = {"current": stored.id == current, "of_page": bool(stored.page_key)}
-    return {name: getattr(stored, name) for name in names} | own
+    own = {"current": entry.id == current, "of_page": bool(entry.page_key)}
+    return {name: getattr(entry, name) for name in names} | own
 
 
 @task_router.get("/tasks", response_model=list[Task], summary="The last tasks")
@@ -317,9 +318,9 @@ def task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_le
 def cancel_task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_length=100)) -> Task:
     """Cancels a rebuild, a refresh or learning. What serves is unchanged, and the next such task continues the work."""
     queue = context.tasks.queue
-    known = queue.get(task_id)
-    if known.kind not in CANCELLABLE:
-        raise RequestError(409, f"a task of kind {known.kind} cannot be cancelled")
+    task = queue.get(task_id)
+    if task.kind not in CANCELLABLE:
+        raise RequestError(409, f"a task of kind {task.kind} cannot be cancelled")
     if not queue.cancel(task_id):
         raise RequestError(409, f"the task has ended: it is {queue.get(task_id).state}")
     return queue.get(task_id)
@@ -334,7 +335,7 @@ def start_task(context: Contextual, _permit: MayAdminister, body: TaskBody) -> R
         feed_paths(body.feeds, context.feeds())
     if isinstance(body, ForgetBody):
         arguments = {"pseudonyms": context.engine.recorder.pseudonyms_of(body.shopper)}
-    added = context.tasks.add(body.kind, arguments)
-    response = json_response(added, 202)
-    response.headers["Location"] = f"{context.path}/tasks/{added.id}"
+    task = context.tasks.add(body.kind, arguments)
+    response = json_response(task, 202)
+    response.headers["Location"] = f"{context.path}/tasks/{task.id}"
     return response

@@ -90,26 +90,26 @@ WooCommerceBody = Annotated[bytes, Depends(_signed_body("woocommerce", "X-WC-Web
 def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "") -> ChangesResponse:
     """Applies the creation, update or deletion of a product; a message older than the present product has no effect."""
     _check_topic("X-Shopify-Topic", x_shopify_topic, _SHOPIFY)
-    sent = _decode(body)
+    message = _decode(body)
     # Products are found by their Shopify number, which becomes a field once searches show a product that has one.
     context.engine.live.wait_for(context.engine.live.last_sequence, _SHOWN_SECONDS)
-    name = f"shopify {sent['id']}"
+    name = f"shopify {message['id']}"
     if x_shopify_topic == "products/delete":
-        _note_deletion(context, name, sent)
-        return _edit(context, lambda current: _deletes(current, sent["id"]))
-    rows = rows_of_shopify_object(sent)
+        _note_deletion(context, name, message)
+        return _edit(context, lambda current: _deletes(current, message["id"]))
+    rows = rows_of_shopify_object(message)
     product = _read("shopify", rows)
     is_hidden = is_shopify_product_hidden(rows[0])
 
     def plan(current: CurrentProducts) -> Sequence[Change]:
-        known = current.find(product.id)
-        if _is_outdated(context, name, product, known):
+        before = current.find(product.id)
+        if _is_outdated(context, name, product, before):
             return ()
         if is_hidden:
             _note_deletion(context, name, {}, product.updated)
         # Its handle may have changed.
-        others = [each for each in _deletes(current, sent["id"]) if is_hidden or each.id != product.id]
-        return [*others, *([Delete(product.id)] if is_hidden else [_upsert(context, product, known)])]
+        others = [each for each in _deletes(current, message["id"]) if is_hidden or each.id != product.id]
+        return [*others, *([Delete(product.id)] if is_hidden else [_upsert(context, product, before)])]
 
     return _edit(context, plan)
 
@@ -121,53 +121,55 @@ def woocommerce(context: Contextual, body: WooCommerceBody, x_wc_webhook_topic: 
     if not body:
         return ChangesResponse(0, 0)
     _check_topic("X-WC-Webhook-Topic", x_wc_webhook_topic, _WOOCOMMERCE)
-    sent = _decode(body)
-    name = f"woocommerce {sent['id']}"
+    message = _decode(body)
+    name = f"woocommerce {message['id']}"
     if x_wc_webhook_topic == "product.deleted":
-        _note_deletion(context, name, sent)
-        return _edit(context, lambda _: [Delete(str(sent["id"]))])
-    if sent.get("type") == "variation":
+        _note_deletion(context, name, message)
+        return _edit(context, lambda _: [Delete(str(message["id"]))])
+    if message.get("type") == "variation":
         return ChangesResponse(0, 0)
-    row = row_of_woocommerce_object(sent)
+    row = row_of_woocommerce_object(message)
     product = _read("woocommerce", [row])
 
     def plan(current: CurrentProducts) -> Sequence[Change]:
-        known = current.find(product.id)
-        if _is_outdated(context, name, product, known):
+        before = current.find(product.id)
+        if _is_outdated(context, name, product, before):
             return ()
         if is_woocommerce_product_hidden(row):
             _note_deletion(context, name, {}, product.updated)
             return [Delete(product.id)]
-        return [_upsert(context, _with_feed_values(product, known), known)]
+        return [_upsert(context, _with_feed_values(product, before), before)]
 
     return _edit(context, plan)
 
 
 def _edit(context: ServiceContext, plan: Callable[[CurrentProducts], Sequence[Change]]) -> ChangesResponse:
-    stored = context.append(_EVERYTHING, plan)
-    return ChangesResponse(stored.sequence, stored.products)
+    result = context.append(_EVERYTHING, plan)
+    return ChangesResponse(result.sequence, result.products)
 
 
-def _check_topic(header: str, topic: str, known: Sequence[str]) -> None:
+def _check_topic(header: str, topic: str, topics: Sequence[str]) -> None:
     if topic in _OF_ONE_LOCATION:
         message = f"{header} is {topic!r}, which has the stock of one location; products/update has the sum"
         raise RequestError(400, message, field=header)
-    if topic not in known:
-        message = f"{header} is {topic!r}; subscribe to {', '.join(known)}"
+    if topic not in topics:
+        message = f"{header} is {topic!r}; subscribe to {', '.join(topics)}"
         raise RequestError(400, message, field=header)
 
 
 def _decode(body: bytes) -> Mapping[str, Any]:
     try:
-        sent = decode_json(body)
+        message = decode_json(body)
     except ValueError as error:
         raise RequestError(400, f"the body {error}", field="body") from None
-    if not isinstance(sent, dict) or not isinstance(sent.get("id"), int):
+    if not isinstance(message, dict) or not isinstance(message.get("id"), int):
         raise RequestError(400, "the body must be a product object with its number as id", field="id")
     for name in _LISTS:
-        if not isinstance(values := sent.get(name) or [], list) or not all(isinstance(each, dict) for each in values):
+        if not isinstance(values := message.get(name) or [], list) or not all(
+            isinstance(each, dict) for each in values
+        ):
             raise RequestError(400, f"{name} must be a list of objects", field=name)
-    return sent
+    return message
 
 
 def _read(vendor: str, rows: Sequence[Mapping[str, object]]) -> Product:
@@ -192,10 +194,12 @@ def _deletions(root: Path) -> SqliteFile:
     return SqliteFile(root / _FILE, "deletions", 0x53575748, _DELETIONS, private=True)
 
 
-def _note_deletion(context: ServiceContext, name: str, sent: Mapping[str, Any], time: datetime | None = None) -> None:
+def _note_deletion(
+    context: ServiceContext, name: str, message: Mapping[str, Any], time: datetime | None = None
+) -> None:
     """Stores the time of a deletion, by default now. Raises RequestError for the message of a product: its topic is not
     signed."""
-    if {"title", "name"} & sent.keys():
+    if {"title", "name"} & message.keys():
         raise RequestError(400, "this is no deletion: it has the fields of a product", field="body")
     now = wall_clock()
     with _deletions(context.engine.root).writing() as cursor:
@@ -203,32 +207,32 @@ def _note_deletion(context: ServiceContext, name: str, sent: Mapping[str, Any], 
         cursor.execute(_DELETED, (name, to_microseconds(time or now)))
 
 
-def _is_outdated(context: ServiceContext, name: str, product: Product, known: Product | None) -> bool:
+def _is_outdated(context: ServiceContext, name: str, product: Product, before: Product | None) -> bool:
     """Whether a late or repeated message is older than the present product, or than its deletion."""
     now = wall_clock()
-    if known is not None:
-        return bool(known.updated and product.updated and product.updated < known.updated <= now)
+    if before is not None:
+        return bool(before.updated and product.updated and product.updated < before.updated <= now)
     if product.updated and product.updated < now - _MAX_AGE:
         return True
     with _deletions(context.engine.root).reading() as cursor:
         query = "SELECT time FROM deleted WHERE product = ?"
-        (deleted,) = (cursor.execute(query, (name,)).fetchone() if cursor else None) or (None,)
-    return deleted is not None and (product.updated is None or to_microseconds(product.updated) <= deleted)
+        (deletion,) = (cursor.execute(query, (name,)).fetchone() if cursor else None) or (None,)
+    return deletion is not None and (product.updated is None or to_microseconds(product.updated) <= deletion)
 
 
-def _upsert(context: ServiceContext, product: Product, known: Product | None) -> Change:
+def _upsert(context: ServiceContext, product: Product, before: Product | None) -> Change:
     """The product, in its present currency or the one that all products share, since messages name no currency."""
     if not product.currency:
         facet = context.engine.search("", size=0, facets=["currency"]).facets["currency"]
         shared = str(facet.counts[0].value) if len(facet.counts) == 1 else ""
-        product = replace(product, currency=known.currency if known else shared)
+        product = replace(product, currency=before.currency if before else shared)
     return validate_change(Upsert(product))
 
 
-def _with_feed_values(product: Product, known: Product | None) -> Product:
+def _with_feed_values(product: Product, before: Product | None) -> Product:
     """The product with the feed's values that a WooCommerce message lacks: its category path and its variations."""
-    if known is None:
+    if before is None:
         return product
-    is_path = bool(known.category) and known.category[-1:] == product.category[-1:]
-    product = replace(product, category=known.category if is_path else product.category)
-    return add_variants(product, known.variants) if known.variants else product
+    is_path = bool(before.category) and before.category[-1:] == product.category[-1:]
+    product = replace(product, category=before.category if is_path else product.category)
+    return add_variants(product, before.variants) if before.variants else product
