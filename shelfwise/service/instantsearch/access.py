@@ -229,13 +229,14 @@ Stored = Annotated[ProtocolStore, Depends(_protocol_of)]
 
 def check_index(context: ServiceContext, name: str) -> None:
     """Raises RequestError (404) for a name other than that of the only index; before the first write, any is valid."""
-    known, is_replica = context.protocol_name(), context.companion(ProtocolStore).settings.view(name)
-    is_view = name.startswith(f"{known}_") and (SORTED_INDEX.fullmatch(name) or is_suggestions_index(name))
-    if known and name != known and not (is_view or is_replica):
+    own_name = context.protocol_name()
+    is_replica = context.companion(ProtocolStore).settings.view(name)
+    is_view = name.startswith(f"{own_name}_") and (SORTED_INDEX.fullmatch(name) or is_suggestions_index(name))
+    if own_name and name != own_name and not (is_view or is_replica):
         raise RequestError(
             404,
-            f"there is no index {name[:100]!r}: this service has one, {known!r}. For another one, build a directory of "
-            "its own (shelfwise rebuild DIRECTORY FEED) and serve it (shelfwise serve DIRECTORY --port PORT)",
+            f"there is no index {name[:100]!r}: this service has one, {own_name!r}. For another one, build a directory "
+            "of its own (shelfwise rebuild DIRECTORY FEED) and serve it (shelfwise serve DIRECTORY --port PORT)",
             field="indexName",
         )
 

@@ -170,12 +170,12 @@ class _ExpressionParser:
             return tree
         return self._parse_condition()
 
-    def _nest(self, read: Callable[[], Filter]) -> Filter:
+    def _nest(self, parse: Callable[[], Filter]) -> Filter:
         self._depth += 1
         if self._depth > MAX_NESTING:
             message = f"filters: brackets and NOTs may be nested {MAX_NESTING} deep, not deeper"
             raise FilterError(message, self._at + 1)
-        tree = read()
+        tree = parse()
         self._depth -= 1
         return tree
 
@@ -202,28 +202,28 @@ class _ExpressionParser:
         if quoted := self._match(_QUOTED):
             self._match(_SCORE)
             return _ESCAPED.sub(r"\1", quoted[1] if quoted[1] is not None else quoted[2])
-        found = bare.match(self._text, self._at)
-        if found is None or found[1] in _KEYWORDS or found[1][0] in "\"'":
+        match = bare.match(self._text, self._at)
+        if match is None or match[1] in _KEYWORDS or match[1][0] in "\"'":
             raise self._fault("an attribute or a value")
-        self._at = found.end()
-        return _SCORE.sub("", found[1]) if bare is _VALUE else found[1]
+        self._at = match.end()
+        return _SCORE.sub("", match[1]) if bare is _VALUE else match[1]
 
     def _number(self) -> float:
-        if found := self._match(_NUMBER):
-            return float(found[1])
+        if match := self._match(_NUMBER):
+            return float(match[1])
         raise self._fault("a number")
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """The next token if it matches, advancing past it."""
-        found = pattern.match(self._text, self._at)
-        self._at = found.end() if found else self._at
-        return found
+        match = pattern.match(self._text, self._at)
+        self._at = match.end() if match else self._at
+        return match
 
-    def _fault(self, expected: str) -> FilterError:
+    def _fault(self, expectation: str) -> FilterError:
         self._match(_SPACES)
         there = repr(self._text[self._at : self._at + 20]) if self._at < len(self._text) else "the end"
-        message = f"filters, column {self._at + 1}: expected {expected}, found {there}"
-        return FilterError(message, self._at + 1, (expected,))
+        message = f"filters, column {self._at + 1}: expected {expectation}, found {there}"
+        return FilterError(message, self._at + 1, (expectation,))
 
 
 class FilterTranslator:
@@ -239,12 +239,12 @@ class FilterTranslator:
 
     def optional(self, groups: Iterable[AnyOf]) -> list[str]:
         """The expression of each group of optional filters, repeated by its score (`brand:Bosch<score=2>`)."""
-        found = []
+        filters = []
         for group in groups:
             scores = [int(each[1]) for text in group if (each := _SCORED.search(text))]
             parts = [self._facet(_SCORED.sub("", text)) for text in group]
-            found += [format_filter(_join(parts, Or))] * min(max(scores, default=1), MAX_OPTIONAL_FILTERS)
-        return found
+            filters += [format_filter(_join(parts, Or))] * min(max(scores, default=1), MAX_OPTIONAL_FILTERS)
+        return filters
 
     def tree(self, refinements: Refinements) -> Filter | None:
         """Like `expression`, as a tree; None without refinements."""
@@ -290,18 +290,19 @@ class FilterTranslator:
 
     def _numeric(self, text: str) -> Filter:
         # The oldest syntax separates filters by commas.
-        parts = [self._one_numeric(each) for each in text.split(",")]
-        return _join(parts, And)
+        return _join([self._one_numeric(each) for each in text.split(",")], And)
 
     def _one_numeric(self, text: str) -> Filter:
         operator = _COMPARISON.search(text)
         name, _, values = text.rpartition(":")
         if operator:
-            name, values = text[: operator.start()].strip(), text[operator.end() :].strip()
+            name = text[: operator.start()].strip()
+            values = text[operator.end() :].strip()
             if name and _PLAIN.fullmatch(values):
                 return self.compare(name, operator[0], float(values))
-        elif name.strip() and (found := _RANGE.fullmatch(values.strip())):
-            low, high = float(found[1]), float(found[2] or found[1])
+        elif name.strip() and (match := _RANGE.fullmatch(values.strip())):
+            low = float(match[1])
+            high = float(match[2] or match[1])
             return And((self.compare(name.strip(), ">=", low), self.compare(name.strip(), "<=", high)))
         raise QueryError(f"numericFilters: {text[:60]!r} must be such as 'price >= 10' or 'price:10 TO 20'")
 
@@ -309,8 +310,8 @@ class FilterTranslator:
         return Not(self.equal("_tags", text[1:])) if text.startswith("-") else self.equal("_tags", text)
 
 
-def _each(groups: Iterable[AnyOf], translated: Callable[[str], Filter]) -> list[Filter]:
-    return [_join([translated(each) for each in group], Or) for group in groups]
+def _each(groups: Iterable[AnyOf], translate: Callable[[str], Filter]) -> list[Filter]:
+    return [_join([translate(each) for each in group], Or) for group in groups]
 
 
 def _join(parts: Sequence[Filter], kind: type[And] | type[Or]) -> Filter:

@@ -62,16 +62,18 @@ class ProtocolStore:
         """Changes the settings with the function `change`."""
         with self._file.writing() as cursor:
             row = cursor.execute("SELECT document FROM settings").fetchone()
-            changed = change(_decoded(row[0]) if row else IndexSettings())
-            document = msgspec.json.encode(changed).decode()
+            settings = change(_decoded(row[0]) if row else IndexSettings())
+            document = msgspec.json.encode(settings).decode()
             cursor.execute("INSERT OR REPLACE INTO settings VALUES (1, ?)", (document,))
         self._settings.reload_if_changed()
-        return changed
+        return settings
 
     def adopt_name(self, name: str) -> None:
         """Gives the index the name of a write, unless it has a name."""
         if not self.settings.name:
-            self.change_settings(lambda known: known if known.name else msgspec.structs.replace(known, name=name))
+            self.change_settings(
+                lambda settings: settings if settings.name else msgspec.structs.replace(settings, name=name)
+            )
 
     def _read_settings(self) -> IndexSettings:
         with self._file.reading() as cursor:

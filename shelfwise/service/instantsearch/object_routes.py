@@ -151,9 +151,9 @@ def delete_by(context: Contextual, permit: MayWrite, stored: Stored, payload: Pa
         raise QueryError(f"deleteBy needs one of {', '.join(sorted(FILTERING))}; clearObjects deletes all objects")
     check_writable(context, index)
     where = combine_filters((*permit.filters, expression))
-    applied = context.append(permit, lambda products: [Delete(each) for each in products.ids(where)])
+    result = context.append(permit, lambda products: [Delete(each) for each in products.ids(where)])
     stored.adopt_name(index)
-    return WriteResult(published_task(context, applied.sequence), updated=now_text())
+    return WriteResult(published_task(context, result.sequence), updated=now_text())
 
 
 @router.post("/indexes/{index}/clear", summary="Delete all objects")

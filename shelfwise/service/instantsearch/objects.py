@@ -53,29 +53,30 @@ def parse_writes(payload: JsonObject) -> list[Write]:
     return [_parse_write(entry, f"requests[{number}]") for number, entry in entries]
 
 
-def _parse_write(entry: JsonObject, place: str) -> Write:
+def _parse_write(entry: JsonObject, path: str) -> Write:
     action = text(entry, "action")
     if action not in _ACTIONS:
-        raise QueryError(f"{place}.action is {action[:40]!r}, it can be {', '.join(_ACTIONS)}")
-    index, body = text(entry, "indexName"), entry.get("body")
+        raise QueryError(f"{path}.action is {action[:40]!r}, it can be {', '.join(_ACTIONS)}")
+    index = text(entry, "indexName")
+    body = entry.get("body")
     if action == "clear":
         return Write(action, index=index)
     if not isinstance(body, dict):
-        raise QueryError(f"{place}.body must be an object with the attributes of the record")
-    product_id = object_id(body, f"{place}.body", makes_id=action == "addObject")
+        raise QueryError(f"{path}.body must be an object with the attributes of the record")
+    product_id = object_id(body, f"{path}.body", makes_id=action == "addObject")
     return Write(action, product_id, body, index)
 
 
-def object_id(record: JsonObject, place: str, *, makes_id: bool = False) -> str:
+def object_id(record: JsonObject, path: str, *, makes_id: bool = False) -> str:
     """The id of a record, or a new one if it has none and `makes_id`. Raises QueryError or ChangeError."""
-    given = record.get("objectID")
-    if given is None and makes_id:
+    identity = record.get("objectID")
+    if identity is None and makes_id:
         return uuid.uuid4().hex
-    if isinstance(given, int) and not isinstance(given, bool):
-        given = str(given)
-    if not isinstance(given, str):
-        raise QueryError(f"{place}.objectID is missing; every record needs one, such as the SKU")
-    return validate_id(given)
+    if isinstance(identity, int) and not isinstance(identity, bool):
+        identity = str(identity)
+    if not isinstance(identity, str):
+        raise QueryError(f"{path}.objectID is missing; every record needs one, such as the SKU")
+    return validate_id(identity)
 
 
 class WritePlan:
@@ -99,8 +100,10 @@ class WritePlan:
         record = write.record or {}
         match write.action:
             case "clear":
-                known = dict.fromkeys(self._ids(), True) | {each: bool(made) for each, made in self.outcome.items()}
-                for each in sorted(each for each, is_there in known.items() if is_there):
+                presence = dict.fromkeys(self._ids(), True) | {
+                    each: bool(value) for each, value in self.outcome.items()
+                }
+                for each in sorted(each for each, is_there in presence.items() if is_there):
                     self._add(Delete(each))
             case "deleteObject":
                 self._add(Delete(write.id))
@@ -133,8 +136,8 @@ class WritePlan:
     def _add(self, change: Change) -> None:
         change = validate_change(change)
         self.changes.append(change)
-        known = self._product(change.id) if isinstance(change, Patch) else None
-        self.outcome[change.id] = apply_change(known, change)
+        current = self._product(change.id) if isinstance(change, Patch) else None
+        self.outcome[change.id] = apply_change(current, change)
 
 
 def record_product(product_id: str, record: JsonObject) -> Product:
@@ -223,15 +226,15 @@ def _variants(product_id: str, value: object) -> list[dict[str, object]]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         message = f"object {product_id!r}: variants must be a list of objects with {names}"
         raise ChangeError(message, product_id, "variants")
-    found: list[dict[str, object]] = []
+    variants: list[dict[str, object]] = []
     for variant in value:
         if strange := sorted(set(variant) - {*_VARIANT, "identifiers"}):
             message = f"object {product_id!r}: a variant has no {strange[0]!r}; it can have {names}"
             raise ChangeError(message, product_id, "variants")
-        made = {ours: variant[theirs] for theirs, ours in _VARIANT.items() if theirs in variant}
-        made["id"] = object_id(variant, f"object {product_id!r}: variants[{len(found)}]")
-        found.append(made | {"identifiers": _identifiers(product_id, variant.get("identifiers", {}))})
-    return found
+        document = {ours: variant[theirs] for theirs, ours in _VARIANT.items() if theirs in variant}
+        document["id"] = object_id(variant, f"object {product_id!r}: variants[{len(variants)}]")
+        variants.append(document | {"identifiers": _identifiers(product_id, variant.get("identifiers", {}))})
+    return variants
 
 
 def _attributes(product_id: str, name: str, value: object, current: Product | None) -> dict[str, object]:
@@ -240,10 +243,10 @@ def _attributes(product_id: str, name: str, value: object, current: Product | No
         message = f"object {product_id!r}: {name}: names with a leading _ are reserved; rename the attribute"
         raise ChangeError(message, product_id, name)
     name = "tags" if name == "_tags" else name
-    known = current.attributes if current else {}
-    cleared = {f"attributes.{each}": None for each in known if each == name or each.startswith(f"{name}.")}
-    given = {f"attributes.{key}": each for key, each in _flattened(product_id, name, value, 1)}
-    return {**cleared, **given} or {f"attributes.{name}": None}
+    before = current.attributes if current else {}
+    removals = {f"attributes.{each}": None for each in before if each == name or each.startswith(f"{name}.")}
+    values = {f"attributes.{key}": each for key, each in _flattened(product_id, name, value, 1)}
+    return {**removals, **values} or {f"attributes.{name}": None}
 
 
 def _flattened(product_id: str, name: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
@@ -290,7 +293,8 @@ def _resolve_operations(product_id: str, record: JsonObject, current: Record) ->
 
 def _operate(product_id: str, name: str, operation: JsonObject, current: object) -> object:
     """The result of one built-in operation; None if it cancels the update."""
-    kind, operand = operation["_operation"], operation.get("value")
+    kind = operation["_operation"]
+    operand = operation.get("value")
     if kind not in _OPERATIONS:
         message = f"object {product_id!r}: {name}._operation is {str(kind)[:40]!r}, it can be {', '.join(_OPERATIONS)}"
         raise ChangeError(message, product_id, name)
@@ -308,18 +312,18 @@ def _operate(product_id: str, name: str, operation: JsonObject, current: object)
             return by if by > now else None
 
 
-def _number(product_id: str, place: str, value: object) -> float:
+def _number(product_id: str, path: str, value: object) -> float:
     """The operand of an operation; 0 if there is none."""
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > EXACT:
-        message = f"object {product_id!r}: {place} needs a number, not {str(value)[:40]!r}"
-        raise ChangeError(message, product_id, place.partition(":")[0])
+        message = f"object {product_id!r}: {path} needs a number, not {str(value)[:40]!r}"
+        raise ChangeError(message, product_id, path.partition(":")[0])
     return float(value)
 
 
 def _change_list(kind: object, current: object, item: str) -> list[str]:
-    listed = [] if current is None else [str(each) for each in current] if isinstance(current, list) else [str(current)]
+    values = [] if current is None else [str(each) for each in current] if isinstance(current, list) else [str(current)]
     if kind == "Remove":
-        return [each for each in listed if each != item]
-    return listed if kind == "AddUnique" and item in listed else [*listed, item]
+        return [each for each in values if each != item]
+    return values if kind == "AddUnique" and item in values else [*values, item]

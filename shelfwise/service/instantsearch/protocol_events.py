@@ -28,12 +28,12 @@ def parse_events(payload: JsonObject, *, is_private: bool, is_public: bool) -> l
     Events of filters, of lists that were only viewed, and of the libraries themselves are ignored; of a public sender
     also impressions, since the search has recorded them. Private events are stored without shopper and session.
     """
-    found = [event for each in objects(payload, "events", MOST_EVENTS) for event in _parse_event(each)]
+    events = [event for each in objects(payload, "events", MOST_EVENTS) for event in _parse_event(each)]
     if is_public:
-        found = [each for each in found if each.kind is not EventKind.IMPRESSION]
+        events = [each for each in events if each.kind is not EventKind.IMPRESSION]
     if not is_private:
-        return found
-    return [replace(event, shopper="", session="") for event in found if event.query_id]
+        return events
+    return [replace(event, shopper="", session="") for event in events if event.query_id]
 
 
 def _parse_event(payload: JsonObject) -> Iterator[Event]:

@@ -100,8 +100,8 @@ class ViewSettings(msgspec.Struct, frozen=True):
     @property
     def facets(self) -> tuple[str, ...]:
         """The names in `faceting` that are counted, without their modifiers."""
-        modified = (_MODIFIED.fullmatch(each) for each in self.faceting)
-        return tuple(each["name"] for each in modified if each and each["modifier"] != "filterOnly")
+        matches = (_MODIFIED.fullmatch(each) for each in self.faceting)
+        return tuple(each["name"] for each in matches if each and each["modifier"] != "filterOnly")
 
 
 _DEFAULTS = ViewSettings()
@@ -135,12 +135,12 @@ class Hooks:
 
 def parse_body(body: bytes) -> JsonObject:
     """The object of a JSON or form body, empty for an empty body; raises QueryError."""
-    stripped = body.strip()
-    if not stripped:
+    content = body.strip()
+    if not content:
         return {}
-    if stripped[:1] not in b"{[":
-        return parse_form(stripped)
-    value = parse_json(stripped, "the body")
+    if content[:1] not in b"{[":
+        return parse_form(content)
+    value = parse_json(content, "the body")
     if not isinstance(value, dict):
         raise QueryError("the body must be a JSON object")
     return cast(JsonObject, value)
@@ -166,22 +166,22 @@ def parse_json(text: str | bytes, name: str) -> object:
 
 def merge_params(payload: JsonObject) -> JsonObject:
     """The payload with the parameters of `params`, the URL-encoded text that version 4 of the library sends."""
-    packed = payload.get("params")
-    if packed is None:
+    parameters = payload.get("params")
+    if parameters is None:
         return payload
-    if not isinstance(packed, str):
+    if not isinstance(parameters, str):
         raise QueryError("params must be one URL-encoded text, such as 'query=drill&page=1'")
-    return {**parse_form(packed.encode()), **{name: value for name, value in payload.items() if name != "params"}}
+    return {**parse_form(parameters.encode()), **{name: value for name, value in payload.items() if name != "params"}}
 
 
 def objects(payload: JsonObject, name: str, most: int) -> Sequence[JsonObject]:
     """A list of objects, such as `requests`; raises QueryError for anything else, or for more than `most`."""
-    found = payload.get(name)
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+    entries = payload.get(name)
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise QueryError(f"{name} must be a list of objects")
-    if len(found) > most:
-        raise QueryError(f"{name} has {len(found)} entries, at most {most} are allowed")
-    return cast(Sequence[JsonObject], found)
+    if len(entries) > most:
+        raise QueryError(f"{name} has {len(entries)} entries, at most {most} are allowed")
+    return cast(Sequence[JsonObject], entries)
 
 
 def text(payload: JsonObject, name: str, default: str = "", most: int = _MOST_TEXT) -> str:
@@ -437,7 +437,8 @@ def _parse_areas(payload: JsonObject) -> tuple[Area, ...]:
             raise QueryError("insidePolygon must have an even number of coordinates, such as [47, 10, 47, 14, 50, 11]")
         corners_of = (tuple(map(Place, each[::2], each[1::2])) for each in polygons)
         return tuple(_checked("insidePolygon", Polygon(each)) for each in corners_of)
-    around, radius = _parse_around(payload), payload.get("aroundRadius")
+    around = _parse_around(payload)
+    radius = payload.get("aroundRadius")
     if around is None or radius in (None, "all"):
         return ()
     return (Circle(around.place, integer(payload, "aroundRadius", 0, 1, 10**8)),)
@@ -454,13 +455,13 @@ def _checked(name: str, area: Area) -> Area:
 
 
 def _parse_around(payload: JsonObject) -> Around | None:
-    given = text(payload, "aroundLatLng", most=MOST_NAME)
-    if not given.strip() or payload.get("insideBoundingBox") or payload.get("insidePolygon"):
+    centre = text(payload, "aroundLatLng", most=MOST_NAME)
+    if not centre.strip() or payload.get("insideBoundingBox") or payload.get("insidePolygon"):
         return None
-    pair = _coordinates("aroundLatLng", given.split(","))
+    pair = _coordinates("aroundLatLng", centre.split(","))
     if len(pair) != 2 or (problem := place_problem(*pair)):
         problem = problem if len(pair) == 2 else "it must have two numbers"
-        raise QueryError(f"aroundLatLng is {_repr_value(given)}, it must be like '52.5, 13.4': {problem}")
+        raise QueryError(f"aroundLatLng is {_repr_value(centre)}, it must be like '52.5, 13.4': {problem}")
     return Around(Place(*pair), _parse_precisions(payload))
 
 
@@ -469,8 +470,8 @@ def _parse_precisions(payload: JsonObject) -> tuple[tuple[float, float], ...]:
     if not isinstance(value, list):
         return ((0.0, float(integer(payload, "aroundPrecision", 10, 1, 10**8))),)
     bands = objects({"aroundPrecision": value}, "aroundPrecision", MOST_NAMES)
-    found = [(number(each, "from", 0, 0, 10**8), number(each, "value", 10, 1, 10**8)) for each in bands]
-    return tuple(sorted({0.0: 10.0, **dict(found)}.items()))
+    pairs = [(number(each, "from", 0, 0, 10**8), number(each, "value", 10, 1, 10**8)) for each in bands]
+    return tuple(sorted({0.0: 10.0, **dict(pairs)}.items()))
 
 
 def _coordinate_lists(payload: JsonObject, name: str) -> list[tuple[float, ...]]:
@@ -482,18 +483,18 @@ def _coordinate_lists(payload: JsonObject, name: str) -> list[tuple[float, ...]]
     if not isinstance(entries, list) or len(entries) > _MOST_PAIRS:
         raise QueryError(f"{name} must be a list of at most {_MOST_PAIRS} coordinates, such as [47.3, 4.9, 47.4, 5.1]")
     split = [each.split(",") if isinstance(each, str) and "," in each else each for each in entries]
-    nested = split if all(isinstance(each, list) for each in split) else [split]
-    return [_coordinates(name, each) for each in nested]
+    lists = split if all(isinstance(each, list) for each in split) else [split]
+    return [_coordinates(name, each) for each in lists]
 
 
 def _coordinates(name: str, values: Sequence[object]) -> tuple[float, ...]:
     try:
-        found = tuple(float(each) if isinstance(each, str | int | float) else math.nan for each in values)
+        numbers = tuple(float(each) if isinstance(each, str | int | float) else math.nan for each in values)
     except (ValueError, OverflowError):
-        found = (math.nan,)
-    if not all(map(math.isfinite, found)):
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
         raise QueryError(f"{name} must have finite numbers, such as 47.3, 4.9")
-    return found
+    return numbers
 
 
 def named_as_ignored(hooks: Hooks, payload: JsonObject) -> list[str] | UnsetType:
@@ -513,10 +514,10 @@ def _parse_distinct(payload: JsonObject) -> int:
 
 
 def _is_prefix(payload: JsonObject) -> bool:
-    wanted = text(payload, "queryType", _QUERY_TYPES[0], MOST_NAME)
-    if wanted not in _QUERY_TYPES:
-        raise QueryError(f"queryType is {_repr_value(wanted)}, it can be {', '.join(_QUERY_TYPES)}")
-    return wanted != "prefixNone"
+    kind = text(payload, "queryType", _QUERY_TYPES[0], MOST_NAME)
+    if kind not in _QUERY_TYPES:
+        raise QueryError(f"queryType is {_repr_value(kind)}, it can be {', '.join(_QUERY_TYPES)}")
+    return kind != "prefixNone"
 
 
 def _parse_view(payload: JsonObject) -> RecordView:
@@ -543,15 +544,15 @@ def parse_sort(index: str, catalog: FieldCatalog) -> str:
 
     Raises UnknownFieldError if the name ends in an order and the field does not exist.
     """
-    found = SORTED_INDEX.fullmatch(index)
-    if not found:
+    match = SORTED_INDEX.fullmatch(index)
+    if not match:
         return ""
-    pieces = found["name"].split("_")
+    pieces = match["name"].split("_")
     ends = ["_".join(pieces[at:]) for at in range(len(pieces))]
     for end in ends:
         for name in (end, f"attributes.{end}"):
             info = catalog.fields.get(name)
             if info and info.is_numeric:
-                return f"-{name}" if found["order"] == "desc" else name
+                return f"-{name}" if match["order"] == "desc" else name
     message = f"{index!r} ends with a sort order, but there is no numeric field {ends[-1]!r} to sort by"
     raise UnknownFieldError(message, ends[-1])

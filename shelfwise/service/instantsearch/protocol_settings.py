@@ -90,7 +90,8 @@ def write_settings(
 
     Raises QueryError or RelevanceError, which name the setting, for an invalid value; then nothing is stored.
     """
-    before, target = engine.relevance.get(), stored.settings.of(index)
+    before = engine.relevance.get()
+    target = stored.settings.of(index)
     update = SettingsUpdate(before, target)
     ignored = []
     for name, value in payload.items():
@@ -102,36 +103,36 @@ def write_settings(
             ignored.append(name)
     if update.relevance != before:
         engine.relevance.put([update.relevance], who=who)
-    stored.change_settings(lambda known: _changed(known, index, update))
+    stored.change_settings(lambda settings: _changed(settings, index, update))
     reason = f" to a replica, which has those of {target.primary}" if target.primary else ""
     return [*update.notes, *([f"not applied{reason}: {', '.join(sorted(ignored))}"] if ignored else [])]
 
 
-def _changed(known: IndexSettings, index: str, update: SettingsUpdate) -> IndexSettings:
+def _changed(settings: IndexSettings, index: str, update: SettingsUpdate) -> IndexSettings:
     """The settings of an index with an update of its own, or of those of a replica."""
     if update.own.primary:
         # A replica that was removed meanwhile stays removed.
-        views = {index: update.own} if index in known.views else {}
-        return structs.replace(known, views={**known.views, **views})
+        views = {index: update.own} if index in settings.views else {}
+        return structs.replace(settings, views={**settings.views, **views})
     own = {name: getattr(update.own, name) for name in ViewSettings.__struct_fields__}
-    known = structs.replace(known, **own)
+    settings = structs.replace(settings, **own)
     if update.replicas is None:
-        return known
-    own["primary"] = known.name or index
-    listed = {_VIRTUAL.sub(r"\1", each): bool(_VIRTUAL.match(each)) for each in update.replicas}
+        return settings
+    own["primary"] = settings.name or index
+    replicas = {_VIRTUAL.sub(r"\1", each): bool(_VIRTUAL.match(each)) for each in update.replicas}
     views = {
-        name: structs.replace(known.views.get(name, ViewSettings(**own)), is_virtual=is_virtual)
-        for name, is_virtual in listed.items()
+        name: structs.replace(settings.views.get(name, ViewSettings(**own)), is_virtual=is_virtual)
+        for name, is_virtual in replicas.items()
     }
-    return structs.replace(known, replicas=update.replicas, views=views)
+    return structs.replace(settings, replicas=update.replicas, views=views)
 
 
 def _set_default(update: SettingsUpdate, name: str, value: object) -> None:
-    kept = {key: each for key, each in update.own.defaults.items() if key != name}
+    defaults = {key: each for key, each in update.own.defaults.items() if key != name}
     if value is not None:
         parse_search({name: value})
-        kept[name] = value
-    update.own = structs.replace(update.own, defaults=kept)
+        defaults[name] = value
+    update.own = structs.replace(update.own, defaults=defaults)
 
 
 def _field_of(name: str) -> str:
@@ -141,24 +142,24 @@ def _field_of(name: str) -> str:
 
 def _set_searchable(update: SettingsUpdate, payload: JsonObject, catalog: FieldCatalog) -> None:
     """Sets the searched fields: earlier attributes weigh more, and those that are not listed have no weight."""
-    listed = names(payload, "searchableAttributes")
-    if not listed:
+    entries = names(payload, "searchableAttributes")
+    if not entries:
         update.relevance = structs.replace(update.relevance, fields=DEFAULT_WEIGHTS)
         return
     weights: dict[str, int] = {}
-    for place, entry in enumerate(listed):
-        weight = _WEIGHTS[place] if place < len(_WEIGHTS) else 1
+    for index, entry in enumerate(entries):
+        weight = _WEIGHTS[index] if index < len(_WEIGHTS) else 1
         for each in entry.split(","):
             inner = _UNORDERED.fullmatch(each.strip())
             weights.setdefault(_field_of(inner["name"] if inner else each.strip()), weight)
-    known = {name.removeprefix("attributes.") for name in catalog.fields if name.startswith("attributes.")}
-    if unknown := sorted(weights.keys() - known - set(_FIELDS)):
+    attribute_names = {name.removeprefix("attributes.") for name in catalog.fields if name.startswith("attributes.")}
+    if unknown := sorted(weights.keys() - attribute_names - set(_FIELDS)):
         update.notes.append(f"searchableAttributes: no product has text under {', '.join(unknown)}")
     if "title" not in weights:
         update.notes.append("searchableAttributes: the name is always searched")
     update.notes.append("searchableAttributes take effect with the next rebuild")
     by_field = {"title": max(weights.get("title", 1), 1), **{name: weights.get(name, 0) for name in _FIELDS[1:]}}
-    attributes = {name: weights.get(name, 0) for name in sorted(known)}
+    attributes = {name: weights.get(name, 0) for name in sorted(attribute_names)}
     update.relevance = structs.replace(update.relevance, fields=FieldWeights(**by_field, attributes=attributes))
 
 
@@ -208,12 +209,12 @@ def _check_orders(update: SettingsUpdate, setting: str, entries: Sequence[str], 
 
 def _set_tolerance(update: SettingsUpdate, payload: JsonObject, _catalog: FieldCatalog) -> None:
     value = payload["typoTolerance"]
-    wanted = "true" if value is None else str(value).lower()
-    if wanted not in _TOLERANCE:
+    tolerance = "true" if value is None else str(value).lower()
+    if tolerance not in _TOLERANCE:
         raise QueryError(f"typoTolerance is {str(value)[:40]!r}, it can be true, false, min or strict")
-    if wanted in ("min", "strict"):
-        update.notes.append(f"typoTolerance: {wanted} is applied as true")
-    update.relevance = structs.replace(update.relevance, typo_tolerance=_TOLERANCE[wanted])
+    if tolerance in ("min", "strict"):
+        update.notes.append(f"typoTolerance: {tolerance} is applied as true")
+    update.relevance = structs.replace(update.relevance, typo_tolerance=_TOLERANCE[tolerance])
 
 
 def _set_exceptions(update: SettingsUpdate, payload: JsonObject, _catalog: FieldCatalog) -> None:

@@ -102,12 +102,16 @@ class Recommender:
             case "trending-facets":
                 hits, message = self._trending_values(request)
             case _:
-                found = self._products(request)
-                hits, message = [self._hit(product, score, request) for product, score in found.products], found.message
-                sponsored = found.sponsored
-        kept = [hit for hit in hits if hit["_score"] >= request.threshold][: request.size]
+                selection = self._products(request)
+                hits = [
+                    self._view(product, request) | {"_score": round(100 * min(max(0.0, score), 1.0), 2)}
+                    for product, score in selection.products
+                ]
+                message = selection.message
+                sponsored = selection.sponsored
+        records = [hit for hit in hits if hit["_score"] >= request.threshold][: request.size]
         offers = self._sponsored(sponsored, request) or UNSET
-        result = RecommendResult(kept, len(kept), elapsed_ms(started), message=message or UNSET, sponsored=offers)
+        result = RecommendResult(records, len(records), elapsed_ms(started), message=message or UNSET, sponsored=offers)
         return structs.replace(result, ignored_parameters=request.ignored)
 
     def _sponsored(self, hits: Sequence[SponsoredHit], request: _RecommendRequest) -> list[Record]:
@@ -122,7 +126,8 @@ class Recommender:
         model = text(payload, "model")
         if model not in MODELS:
             raise QueryError(f"model is {model[:40]!r}, it can be {', '.join(MODELS)}")
-        facet, value = text(payload, "facetName"), text(payload, "facetValue")
+        facet = text(payload, "facetName")
+        value = text(payload, "facetValue")
         more = {} if payload.get("queryParameters") is None else payload["queryParameters"]
         if not isinstance(more, dict):
             raise QueryError("queryParameters must be an object")
@@ -158,55 +163,57 @@ class Recommender:
         if request.model == "related-products":
             return self._corrected(self._similar(request), request, RelationKind.SUBSTITUTE)
         together = self._statistics.bought_with(request.product_id, _CANDIDATES)
-        found = self._filter_scored(together, request)
-        if found:
-            return self._corrected(_ScoredProducts(found), request, GOES_WITH)
-        few, where = "too few shoppers bought it with other products", self._narrowed(request.filters)
+        pairs = self._filter_scored(together, request)
+        if pairs:
+            return self._corrected(_ScoredProducts(pairs), request, GOES_WITH)
+        few = "too few shoppers bought it with other products"
+        where = self._narrowed(request.filters)
         page = self._engine.relations.of(request.product_id, size=request.size, filters=where)
         if page.hits:
             message = f"{few}: these go with it by type or text"
             return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], message)
         return replace(self._similar(request), message=f"{few}: these are similar products")
 
-    def _corrected(self, found: _ScoredProducts, request: _RecommendRequest, kind: str) -> _ScoredProducts:
+    def _corrected(self, selection: _ScoredProducts, request: _RecommendRequest, kind: str) -> _ScoredProducts:
         """The products, first those that the store manually relates to this one, without those that it unrelates."""
         name, kinds = request.product_id, RELATED_KINDS[kind]
         corrections = [each for each in self._engine.relations.of_product(name) if each.kind in kinds]
         if not corrections:
-            return found
+            return selection
         page = self._engine.relations.of(name, kind=kind, size=_MOST, filters=self._narrowed(request.filters))
-        added = [hit for hit in page.hits if _is_of_owner(hit)]
-        left_out = removed_from(name, corrections) | {hit.product.id for hit in added}
-        others = [each for each in found.products if each[0].id not in left_out]
-        return replace(found, products=[*((hit.product, hit.score) for hit in added), *others])
+        owner_hits = [hit for hit in page.hits if _is_of_owner(hit)]
+        left_out = removed_from(name, corrections) | {hit.product.id for hit in owner_hits}
+        others = [each for each in selection.products if each[0].id not in left_out]
+        return replace(selection, products=[*((hit.product, hit.score) for hit in owner_hits), *others])
 
     def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
         # Visual similarity depends on the products alone, not on co-views: on their pictures, if they have some.
-        mixed, where = request.model != "looking-similar", self._narrowed(request.filters)
-        if not mixed and self._engine.snapshot.pictures is not None:
+        by_coviews = request.model != "looking-similar"
+        where = self._narrowed(request.filters)
+        if not by_coviews and self._engine.snapshot.pictures is not None:
             page = self._engine.similar(request.product_id, size=request.size, filters=where, by="looks")
             if page.hits:
                 return _ScoredProducts([(hit.product, hit.score) for hit in page.hits])
         wants = request.parameters.wants_query_id
-        size = request.size + (len(self._engine.relations.of_product(request.product_id)) if mixed else 0)
-        page = self._engine.similar(request.product_id, size=size, filters=where, coviews=mixed, sponsored=wants)
+        size = request.size + (len(self._engine.relations.of_product(request.product_id)) if by_coviews else 0)
+        page = self._engine.similar(request.product_id, size=size, filters=where, coviews=by_coviews, sponsored=wants)
         return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], sponsored=page.sponsored)
 
     def _trending(self, request: _RecommendRequest, size: int) -> _ScoredProducts:
         """Trending products, first those in the language of the page or without one."""
         if not request.language:
             return self._popular(request, size)
-        found = self._popular(request, _CANDIDATES)
-        own = [each for each in found.products if each[0].language in ("", request.language)]
-        others = [each for each in found.products if each[0].language not in ("", request.language)]
-        return replace(found, products=[*own, *others][:size])
+        selection = self._popular(request, _CANDIDATES)
+        own = [each for each in selection.products if each[0].language in ("", request.language)]
+        others = [each for each in selection.products if each[0].language not in ("", request.language)]
+        return replace(selection, products=[*own, *others][:size])
 
     def _popular(self, request: _RecommendRequest, size: int) -> _ScoredProducts:
         popular = self._statistics.popularity()
         best = sorted(popular.items(), key=lambda each: (-each[1], each[0]))[:_CANDIDATES]
-        found = self._filter_scored(dict(best), request)
-        if found:
-            return _ScoredProducts(found)
+        pairs = self._filter_scored(dict(best), request)
+        if pairs:
+            return _ScoredProducts(pairs)
         page = self._engine.search("", size=size, filters=self._narrowed(request.filters))
         message = "there is no popularity data: these are the first products of the store"
         return _ScoredProducts([(hit.product, 0.0) for hit in page.hits], message)
@@ -218,27 +225,24 @@ class Recommender:
             return []
         tree = _all([In("id", ids), request.filters])
         page = self._engine.search("", size=len(ids), filters=self._narrowed(tree))
-        found = [(hit.product, scores[hit.product.id]) for hit in page.hits if hit.product.id in scores]
-        return sorted(found, key=lambda each: -each[1])
+        pairs = [(hit.product, scores[hit.product.id]) for hit in page.hits if hit.product.id in scores]
+        return sorted(pairs, key=lambda each: -each[1])
 
     def _trending_values(self, request: _RecommendRequest) -> tuple[list[Record], str]:
         if not request.facet:
             raise QueryError("trending-facets needs a facetName, such as 'brand'")
-        found = self._trending(replace(request, size=_MOST), _MOST)
+        selection = self._trending(replace(request, size=_MOST), _MOST)
         worth: defaultdict[str, float] = defaultdict(float)
-        for product, score in found.products:
+        for product, score in selection.products:
             for value in _values(product_record(self._hooks.show(product)), request.facet):
                 worth[value] += score or 1.0
         highest = max(worth.values(), default=1.0)
-        ranked = sorted(worth.items(), key=lambda each: (-each[1], each[0]))
-        share = 0 if found.message else 100
+        ranking = sorted(worth.items(), key=lambda each: (-each[1], each[0]))
+        share = 0 if selection.message else 100
         return [
             {"facetName": request.facet, "facetValue": value, "_score": round(share * each / highest, 2)}
-            for value, each in ranked
-        ], found.message
-
-    def _hit(self, product: Product, score: float, request: _RecommendRequest) -> Record:
-        return self._view(product, request) | {"_score": round(100 * min(max(0.0, score), 1.0), 2)}
+            for value, each in ranking
+        ], selection.message
 
     def _view(self, product: Product, request: _RecommendRequest) -> Record:
         return view_record(product_record(self._hooks.show(product)), request.parameters.view, self._matcher)
@@ -253,8 +257,8 @@ def _is_of_owner(hit: Hit) -> bool:
 
 
 def _all(trees: Iterable[Filter | None]) -> Filter | None:
-    kept = [tree for tree in trees if tree is not None]
-    return None if not kept else kept[0] if len(kept) == 1 else And(tuple(kept))
+    parts = [tree for tree in trees if tree is not None]
+    return None if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def _fitting_ids(ids: Iterable[str], room: int) -> Iterator[str]:
@@ -302,8 +306,8 @@ class PurchaseStatistics:
 
     def bought_with(self, product_id: str, most: int) -> dict[str, float]:
         """Products that the same shoppers bought, with the cosine over shoppers, nearest first; none without tables."""
-        found = self._bought.current().filter(pl.col("product_id") == product_id).head(most)
-        return dict(zip(found["neighbour_id"].to_list(), found["similarity"].to_list(), strict=True))
+        neighbours = self._bought.current().filter(pl.col("product_id") == product_id).head(most)
+        return dict(zip(neighbours["neighbour_id"].to_list(), neighbours["similarity"].to_list(), strict=True))
 
 
 def _read_bought(folder: Path) -> pl.DataFrame:

@@ -52,7 +52,7 @@ def product_record(product: Product) -> Record:
     fields = _RESERVED.union(record)
     for name, value in product.attributes.items():
         if name.partition(".")[0] not in fields and not name.startswith("_"):
-            _set_nested(record, name, _plain(value))
+            _set_nested(record, name, list(value) if isinstance(value, tuple) else value)
     tags = product.attributes.get(_TAGS)
     if isinstance(tags, str | tuple):
         record["_tags"] = [tags] if isinstance(tags, str) else list(tags)
@@ -77,19 +77,20 @@ def sponsored_mark(hit: SponsoredHit, query_id: str) -> Record:
     return own | {"relevance": round(hit.relevance, 2), "queryID": query_id}
 
 
-def select_attributes(record: Record, wanted: Sequence[str]) -> Record:
+def select_attributes(record: Record, names: Sequence[str]) -> Record:
     """The wanted attributes ("*" for all, "-name" for all but one), and always the id."""
-    dropped = {name[1:] for name in wanted if name.startswith("-")}
-    is_all = "*" in wanted or (bool(wanted) and all(name.startswith("-") for name in wanted))
-    kept = record if is_all else select_fields(record, ("objectID", *wanted))
-    return {name: value for name, value in kept.items() if name == "objectID" or name not in dropped}
+    exclusions = {name[1:] for name in names if name.startswith("-")}
+    is_all = "*" in names or (bool(names) and all(name.startswith("-") for name in names))
+    selection = record if is_all else select_fields(record, ("objectID", *names))
+    return {name: value for name, value in selection.items() if name == "objectID" or name not in exclusions}
 
 
 def _product_fields(product: Product) -> Iterator[tuple[str, object]]:
     yield "description", product.description
     yield "brand", product.brand
     yield "categories", list(product.category)
-    yield "hierarchicalCategories", _levels(product.category)
+    path = product.category
+    yield "hierarchicalCategories", {f"lvl{at}": CATEGORY_SEPARATOR.join(path[: at + 1]) for at in range(len(path))}
     yield "price", product.price
     yield "currency", product.currency
     yield "availability", product.availability.value if product.availability else ""
@@ -108,10 +109,6 @@ def _product_fields(product: Product) -> Iterator[tuple[str, object]]:
     yield "variants", [_variant(each) for each in product.variants]
 
 
-def _levels(path: Sequence[str]) -> dict[str, str]:
-    return {f"lvl{at}": CATEGORY_SEPARATOR.join(path[: at + 1]) for at in range(len(path))}
-
-
 def _address(attributes: Mapping[str, AttributeValue]) -> str:
     """The URL of the product's page from the feed, unless it could run as a script."""
     for name in ADDRESSES:
@@ -126,10 +123,6 @@ def _variant(variant: Variant) -> Record:
     fields |= {"availability": variant.availability, "image": variant.image}
     fields["identifiers"] = {kind: list(values) for kind, values in variant.identifiers.items()}
     return {name: value for name, value in fields.items() if name == "options" or value not in (None, "", {})}
-
-
-def _plain(value: AttributeValue) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _seconds(moment: datetime | None) -> int | None:
@@ -249,32 +242,32 @@ class EventsAcknowledgement(Struct, frozen=True):
     message: str = "OK"
 
 
-def highlight(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
+def highlight(record: Record, attributes: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
     """`_highlightResult`: the wanted attributes, each text replaced by its leaf.
 
     Texts are not escaped: the libraries escape them, and then replace the client's tags with their elements.
     """
-    is_all = "*" in wanted
-    names = {name.partition(".")[0] for name in wanted}
-    chosen = {name: value for name, value in record.items() if is_all or name in names}
-    return _leaves(chosen, lambda text: _highlight(text, matcher, marks))
+    is_all = "*" in attributes
+    names = {name.partition(".")[0] for name in attributes}
+    selection = {name: value for name, value in record.items() if is_all or name in names}
+    return _leaves(selection, lambda text: _highlight(text, matcher, marks))
 
 
-def snippets(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
+def snippets(record: Record, attributes: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
     """`_snippetResult`: attributes such as `description:20`, each cut to that many words around the first match."""
-    found: Record = {}
-    for each in wanted:
+    result: Record = {}
+    for each in attributes:
         name, _, count = each.rpartition(":") if ":" in each else (each, "", "")
         words = min(int(count), MOST_WORDS) if count.isascii() and count.isdecimal() else _SNIPPET_WORDS
         names = record if name == "*" else (name.partition(".")[0],)
-        chosen = {name: record[name] for name in names if name in record}
-        found |= _leaves(chosen, partial(_snippet, words=words, matcher=matcher, marks=marks))
-    return found
+        selection = {name: record[name] for name in names if name in record}
+        result |= _leaves(selection, partial(_snippet, words=words, matcher=matcher, marks=marks))
+    return result
 
 
 def _leaves(values: Mapping[str, object], leaf: Callable[[str], Leaf]) -> Record:
-    found = {name: _of(value, leaf) for name, value in values.items() if name not in ("objectID", "_tags")}
-    return {name: value for name, value in found.items() if value is not None}
+    leaves = {name: _of(value, leaf) for name, value in values.items() if name not in ("objectID", "_tags")}
+    return {name: value for name, value in leaves.items() if value is not None}
 
 
 def _of(value: object, leaf: Callable[[str], Leaf]) -> object:
@@ -282,10 +275,10 @@ def _of(value: object, leaf: Callable[[str], Leaf]) -> object:
     if isinstance(value, str):
         return leaf(value)
     if isinstance(value, list):
-        return [made for each in value if (made := _of(each, leaf)) is not None] or None
+        return [content for each in value if (content := _of(each, leaf)) is not None] or None
     if isinstance(value, dict):
-        made = {name: _of(each, leaf) for name, each in value.items()}
-        return {name: each for name, each in made.items() if each is not None} or None
+        content = {name: _of(each, leaf) for name, each in value.items()}
+        return {name: each for name, each in content.items() if each is not None} or None
     return None
 
 
@@ -307,19 +300,19 @@ def _snippet(text: str, words: int, matcher: Matcher, marks: Marks) -> Leaf:
 
 
 def _level(matches: Sequence[Match], matcher: Matcher) -> Leaf:
-    met = frozenset[str]().union(*(each.words for each in matches))
-    level = "none" if not met else "full" if len(met) == len(matcher.words) else "partial"
-    return {"matchLevel": level, "matchedWords": [each for each in matcher.words if each in met]}
+    words = frozenset[str]().union(*(each.words for each in matches))
+    level = "none" if not words else "full" if len(words) == len(matcher.words) else "partial"
+    return {"matchLevel": level, "matchedWords": [each for each in matcher.words if each in words]}
 
 
 def view_record(record: Record, view: RecordView, matcher: Matcher) -> Record:
     """The requested attributes of a record, with highlights and snippets."""
-    sent = select_attributes(record, view.attributes)
+    result = select_attributes(record, view.attributes)
     if view.highlighted:
-        sent["_highlightResult"] = highlight(record, view.highlighted, matcher, view.marks)
+        result["_highlightResult"] = highlight(record, view.highlighted, matcher, view.marks)
     if view.snippets:
-        sent["_snippetResult"] = snippets(record, view.snippets, matcher, view.marks)
-    return sent
+        result["_snippetResult"] = snippets(record, view.snippets, matcher, view.marks)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,9 +326,9 @@ class RequestedFacets:
     @classmethod
     def of(cls, names: Sequence[str], most: int, attributes: AttributeCatalog) -> RequestedFacets:
         """The facets of `names` as sent; "*" stands for the facets that the catalog offers."""
-        listed = [*attributes.offered, *names] if "*" in names else names
-        found = {name: attribute for name in listed if (attribute := attributes.find(name))}
-        return cls(found, most)
+        all_names = [*attributes.offered, *names] if "*" in names else names
+        selection = {name: attribute for name in all_names if (attribute := attributes.find(name))}
+        return cls(selection, most)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -350,26 +343,26 @@ class RequestedFacets:
 
     def counts(self, facets: Mapping[str, Facet]) -> dict[str, dict[str, int]]:
         """The counts of each facet's values, most frequent first, without empty facets."""
-        found = {name: dict(islice(self._pairs(name, facets), self.most)) for name in self.attributes}
-        return {name: counts for name, counts in found.items() if counts}
+        tables = {name: dict(islice(self._pairs(name, facets), self.most)) for name in self.attributes}
+        return {name: counts for name, counts in tables.items() if counts}
 
     def ranges(self, facets: Mapping[str, Facet]) -> dict[str, FacetRange]:
         """The ranges of numeric facets."""
-        found = {name: facets[each.info.name] for name, each in self.attributes.items() if each.info.name in facets}
+        by_name = {name: facets[each.info.name] for name, each in self.attributes.items() if each.info.name in facets}
         return {
             name: FacetRange(facet.minimum, facet.maximum)
-            for name, facet in found.items()
+            for name, facet in by_name.items()
             if facet.minimum is not None and facet.maximum is not None
         }
 
     def hits(self, facets: Mapping[str, Facet], typed: str, most: int, marks: Marks) -> list[FacetHit]:
         """The values of all facets that match the typed words, the last one as a prefix."""
-        wanted = TypedText(typed)
-        if wanted.is_too_long or (typed.strip() and not wanted.words):
+        words = TypedText(typed)
+        if words.is_too_long or (typed.strip() and not words.words):
             return []
         pairs = (pair for name in self.attributes for pair in self._pairs(name, facets))
-        found = (_facet_hit(value, count, wanted, marks) for value, count in pairs)
-        return list(islice((each for each in found if each), most))
+        candidates = (_facet_hit(value, count, words, marks) for value, count in pairs)
+        return list(islice((each for each in candidates if each), most))
 
     def _pairs(self, name: str, facets: Mapping[str, Facet]) -> Iterator[tuple[str, int]]:
         attribute = self.attributes[name]

@@ -80,7 +80,8 @@ MayBrowse = Annotated[Permit, Depends(_browse_permit)]
 
 def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str = "") -> Hooks:
     """The hooks of a request with this permit, on the index or a replica of it."""
-    is_private, permit = _is_private(request), narrowed(context, permit)
+    is_private = _is_private(request)
+    permit = narrowed(context, permit)
     running = context.engine.experiments.running()
     explores = context.engine.settings.ranker.exploration > 0
 
@@ -140,8 +141,8 @@ def _of_indexes(
     views = {
         name: (context.name, context.companion(ProtocolStore).settings.view(name)) for name, context in contexts.items()
     }
-    made = {view: make(contexts[name], view[1]) for name, view in views.items()}
-    return [(made[views[text(each, "indexName")]], each) for each in requests]
+    values = {view: make(contexts[name], view[1]) for name, view in views.items()}
+    return [(values[views[text(each, "indexName")]], each) for each in requests]
 
 
 @router.post(
@@ -155,8 +156,8 @@ async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) 
     together."""
     requests = objects(payload, "requests", _MOST_SEARCHES)
     _charge(indexes.shared, indexes.permit, *requests)
-    made = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
-    return await _run_all(indexes.shared, (partial(batch.answer, each) for batch, each in made))
+    pairs = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
+    return await _run_all(indexes.shared, (partial(batch.answer, each) for batch, each in pairs))
 
 
 @router.post(
@@ -174,8 +175,8 @@ async def recommendations(indexes: IndexesToSearch, request: Request, payload: P
 
     requests = objects(payload, "requests", _MOST_SEARCHES)
     indexes.shared.charge(indexes.permit, sum(map(_recommendation_cost, requests)))
-    made = _of_indexes(indexes, requests, recommender)
-    return await _run_all(indexes.shared, (partial(each.answer, one) for each, one in made))
+    pairs = _of_indexes(indexes, requests, recommender)
+    return await _run_all(indexes.shared, (partial(each.answer, one) for each, one in pairs))
 
 
 @router.post(
@@ -185,8 +186,8 @@ def records(indexes: IndexesToSearch, request: Request, payload: Payload) -> Bat
     """Records by their ids, each from its `indexName`; null for an unknown id."""
     requests = objects(payload, "requests", _MOST_OBJECTS)
     indexes.shared.charge(indexes.permit, search_cost(hits=len(requests)))
-    made = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
-    return BatchResults([_record_or_none(batch, each) for batch, each in made])
+    pairs = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
+    return BatchResults([_record_or_none(batch, each) for batch, each in pairs])
 
 
 @router.post("/indexes/{index}/query", summary="One search", openapi_extra=BODY)
@@ -240,20 +241,20 @@ async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -
     """Stores all events of an index or none; they are durable when the response is sent."""
     groups: dict[str, list[JsonObject]] = {}
     token = (indexes.permit.parameters or {}).get("userToken")
-    forced = {"userToken": token, "authenticatedUserToken": None} if token else {}
+    tokens = {"userToken": token, "authenticatedUserToken": None} if token else {}
     for each in objects(payload, "events", MOST_EVENTS):
-        groups.setdefault(text(each, "index", most=MOST_NAME), []).append({**each, **forced})
+        groups.setdefault(text(each, "index", most=MOST_NAME), []).append({**each, **tokens})
     contexts = indexes.by_name(groups)
-    found = [
+    batches = [
         (
             contexts[name],
             parse_events({"events": group}, is_private=_is_private(request), is_public=indexes.permit.is_public),
         )
         for name, group in groups.items()
     ]
-    for context, parsed in found:
-        if parsed:
-            await indexes.shared.threads.run(partial(context.record, narrowed(context, indexes.permit), parsed))
+    for context, batch in batches:
+        if batch:
+            await indexes.shared.threads.run(partial(context.record, narrowed(context, indexes.permit), batch))
     return json_response(EventsAcknowledgement())
 
 

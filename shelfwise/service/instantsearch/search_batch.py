@@ -108,11 +108,11 @@ class BrowseCursor(Struct, frozen=True):
 def parse_cursor(payload: JsonObject) -> BrowseCursor:
     """The position of a browse request, the beginning if it has no cursor; raises QueryError."""
     payload = merge_params(payload)
-    sent = text(payload, "cursor", most=_MOST_CURSOR)
-    if not sent:
+    cursor = text(payload, "cursor", most=_MOST_CURSOR)
+    if not cursor:
         return BrowseCursor({name: value for name, value in payload.items() if name != "cursor"})
     try:
-        return msgspec.json.decode(base64.b64decode(sent, altchars=b"-_", validate=True), type=BrowseCursor)
+        return msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=BrowseCursor)
     except (ValueError, msgspec.MsgspecError):
         raise QueryError("cursor was not issued by this service; start without one") from None
 
@@ -145,8 +145,9 @@ class SearchBatch:
             hits = suggestion_records(self._hooks.suggest, search)
             return _result(payload, index, search, Page((), len(hits), 1, len(hits)), hits, _NO_FACETS, started)
         facets = RequestedFacets.of(search.facets, search.most_values, self._attributes)
-        window, (sort, ties) = hit_window(search), self._orders(index, search)
-        wanted = self._request(
+        window = hit_window(search)
+        sort, ties = self._orders(index, search)
+        request = self._request(
             search,
             facets,
             size=window.size,
@@ -155,14 +156,14 @@ class SearchBatch:
             tie_break=ties,
             optional_filters=self._filters.optional(search.optional),
         )
-        page, query_id = self._find_page(wanted, search)
+        page, query_id = self._find_page(request, search)
         if window.skipped:
             # The window begins where a page with as many hits would end.
             starts = [at for at, hit in enumerate(page.hits) if hit.group_rank == 1][window.skipped :]
-            shown = page.hits[starts[0] :] if starts else ()
-            page = replace(page, hits=shown, page=2, size=window.skipped)
+            window_hits = page.hits[starts[0] :] if starts else ()
+            page = replace(page, hits=window_hits, page=2, size=window.skipped)
         records = self._records(page.hits, page, search)
-        if search.wants_query_id and search.is_recorded and search.shopper and wanted.size:
+        if search.wants_query_id and search.is_recorded and search.shopper and request.size:
             self._hooks.record_impressions(query_id, search.query, page, search.shopper)
         result = _result(payload, index, search, page, records, facets, started)
         result = structs.replace(result, ignored_parameters=named_as_ignored(self._hooks, payload))
@@ -180,15 +181,15 @@ class SearchBatch:
         most = integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS)
         search = parse_search({**self._settings.defaults, **payload})
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
-        wanted = self._request(search, facets, size=0)
-        found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
-        return FacetResult(found, elapsed_ms(started), ignored_parameters=named_as_ignored(self._hooks, payload))
+        request = self._request(search, facets, size=0)
+        hits = facets.hits(self._page(request).facets, typed, most, search.view.marks)
+        return FacetResult(hits, elapsed_ms(started), ignored_parameters=named_as_ignored(self._hooks, payload))
 
-    def record(self, product_id: str, wanted: tuple[str, ...]) -> Record:
+    def record(self, product_id: str, attributes: tuple[str, ...]) -> Record:
         """One record; raises UnknownProductError if it does not exist or is not visible to the key."""
         product = self._engine.product(product_id, filters=self._hooks.narrow(""))
-        wanted = names(self._hooks.forced, "attributesToRetrieve", wanted)
-        return select_attributes(product_record(self._hooks.show(product)), wanted)
+        attributes = names(self._hooks.forced, "attributesToRetrieve", attributes)
+        return select_attributes(product_record(self._hooks.show(product)), attributes)
 
     def browse(self, payload: JsonObject) -> BrowseResult:
         """A part of all records that pass the filters, ordered by id, and a cursor for the next ones; with a query, its
@@ -200,13 +201,18 @@ class SearchBatch:
         if not search.size:
             raise QueryError(f"hitsPerPage is 0, it can be 1 to {MAX_SIZE}")
         if search.query:
-            found = self.search({**parameters, "hitsPerPage": search.size, "page": cursor.page}, "")
-            hits, total, last, has_more = found.hits, found.nb_hits, "", cursor.page + 1 < found.nb_pages
+            result = self.search({**parameters, "hitsPerPage": search.size, "page": cursor.page}, "")
+            hits = result.hits
+            total = result.nb_hits
+            last = ""
+            has_more = cursor.page + 1 < result.nb_pages
         else:
             matching = self._engine.ids(filters=self._filter_expression(search), after=cursor.after)
             ids = list(islice(matching.rest, search.size))
             hits = [record for each in ids if (record := self._browsed_record(each, search.view.attributes))]
-            total, last, has_more = matching.total, ids[-1] if ids else "", next(matching.rest, None) is not None
+            total = matching.total
+            last = ids[-1] if ids else ""
+            has_more = next(matching.rest, None) is not None
         rest = BrowseCursor(cursor.parameters, last, cursor.page + 1)
         return BrowseResult(
             hits,
@@ -221,25 +227,25 @@ class SearchBatch:
             named_as_ignored(self._hooks, cursor.parameters),
         )
 
-    def _browsed_record(self, product_id: str, wanted: tuple[str, ...]) -> Record | None:
+    def _browsed_record(self, product_id: str, attributes: tuple[str, ...]) -> Record | None:
         """A record; None if it was deleted meanwhile."""
         try:
             product = self._engine.product(product_id)
         except UnknownProductError:
             return None
-        return select_attributes(product_record(self._hooks.show(product)), wanted)
+        return select_attributes(product_record(self._hooks.show(product)), attributes)
 
     def _request(
-        self, search: ProtocolSearch, counted: RequestedFacets, **options: Unpack[SearchOptions]
+        self, search: ProtocolSearch, counts: RequestedFacets, **options: Unpack[SearchOptions]
     ) -> SearchRequest:
         """A request in the merged order, if only counts are wanted or the order names a field."""
         is_ranked = options.get("size") and not options.get("sort")
-        shared: SearchOptions = {
+        values: SearchOptions = {
             "filters": self._filter_expression(search),
             "visible": self._hooks.narrow(""),
-            "facets": counted.fields,
-            "facet_values": counted.values,
-            "search_fields": self._searched_fields(search),
+            "facets": counts.fields,
+            "facet_values": counts.values,
+            "search_fields": tuple(dict.fromkeys(map(self._attributes.searched, search.searched))),
             "group": (group := self._group(search)),
             "per_group": search.per_group if group else 1,
             "prefix": search.is_prefix,
@@ -247,13 +253,13 @@ class SearchBatch:
             "correct": search.may_correct,
             "rules": search.has_rules,
             "contexts": search.contexts,
-            "choices": _CHOICES if is_ranked and len(counted.attributes) > 1 else 0,
+            "choices": _CHOICES if is_ranked and len(counts.attributes) > 1 else 0,
             "stage": "ranked" if is_ranked else "merged",
             "reasons": "auto" if search.has_ranking else "",
             "sponsored": bool(is_ranked and search.wants_query_id and search.offset is None),
         }
-        shared.update(options)
-        return SearchRequest(search.query, **shared)
+        values.update(options)
+        return SearchRequest(search.query, **values)
 
     def _orders(self, index: str, search: ProtocolSearch) -> tuple[str, str]:
         """The sort order of a search, and the order of equally relevant hits."""
@@ -274,9 +280,9 @@ class SearchBatch:
     def _sort_keys(self, entries: Iterable[str]) -> list[str]:
         """The sort keys of entries such as `asc(price)`, without those of attributes that no product has as numbers."""
         pairs = (each.removesuffix(")").split("(", 1) for each in entries)
-        found = ((order, self._attributes.find(name)) for order, name in pairs if "," not in name)
+        keys = ((order, self._attributes.find(name)) for order, name in pairs if "," not in name)
         signs = {"asc": "", "desc": "-"}
-        return [signs[order] + each.info.name for order, each in found if each and each.info.is_numeric]
+        return [signs[order] + each.info.name for order, each in keys if each and each.info.is_numeric]
 
     def _group(self, search: ProtocolSearch) -> str:
         """The grouping of a request; none by an attribute that no product has."""
@@ -284,9 +290,6 @@ class SearchBatch:
             return "" if search.distinct is None else VARIANTS
         attribute = self._attributes.find(search.distinct)
         return attribute.info.name if attribute else ""
-
-    def _searched_fields(self, search: ProtocolSearch) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(self._attributes.searched, search.searched)))
 
     def _filter_expression(self, search: ProtocolSearch) -> str:
         return self._hooks.narrow(self._filters.expression(search.refinements))
@@ -319,28 +322,28 @@ class SearchBatch:
         marks = map(sponsored_mark, page.sponsored, query_ids)
         return [record | {"_sponsored": mark} for record, mark in zip(records, marks, strict=True)]
 
-    def _find_page(self, wanted: SearchRequest, search: ProtocolSearch) -> tuple[Page, str]:
+    def _find_page(self, request: SearchRequest, search: ProtocolSearch) -> tuple[Page, str]:
         """The page, and a query id that encodes the experiments in which it took part."""
         run_experiments = self._hooks.run_experiments
         takes_part = search.wants_query_id and search.is_recorded and search.shopper and search.offset is None
-        if run_experiments is None or not takes_part or not wanted.size:
-            return self._page(wanted), uuid.uuid4().hex
+        if run_experiments is None or not takes_part or not request.size:
+            return self._page(request), uuid.uuid4().hex
         # More values of a facet than usual are counted by a separate search.
-        facets = wanted.facets if wanted.facet_values <= FACET_VALUES else ()
-        request = replace(wanted, stage="ranked", facets=facets, facet_values=FACET_VALUES)
-        found = run_experiments(ShopperSearch(request, search.shopper))
-        self._hooks.on_page(found.page)
-        if facets == wanted.facets:
-            return found.page, found.query_id
-        counted = self._page(replace(wanted, page=1, size=0, stage="merged"))
-        return replace(found.page, facets=counted.facets), found.query_id
+        facets = request.facets if request.facet_values <= FACET_VALUES else ()
+        ranking_request = replace(request, stage="ranked", facets=facets, facet_values=FACET_VALUES)
+        result = run_experiments(ShopperSearch(ranking_request, search.shopper))
+        self._hooks.on_page(result.page)
+        if facets == request.facets:
+            return result.page, result.query_id
+        counts = self._page(replace(request, page=1, size=0, stage="merged"))
+        return replace(result.page, facets=counts.facets), result.query_id
 
-    def _page(self, wanted: SearchRequest) -> Page:
+    def _page(self, request: SearchRequest) -> Page:
         """The page of the engine, searched by the first thread that wants it; raises like the engine."""
-        return self._pages.get(wanted, lambda: self._search_now(wanted))
+        return self._pages.get(request, lambda: self._search_now(request))
 
-    def _search_now(self, wanted: SearchRequest) -> Page:
-        page = self._engine.search(wanted)
+    def _search_now(self, request: SearchRequest) -> Page:
+        page = self._engine.search(request)
         self._hooks.on_page(page)
         return page
 
@@ -398,8 +401,10 @@ def _message(page: Page) -> str:
 
 def _encode_parameters(payload: JsonObject) -> str:
     """The parameters with an effect, as URL-encoded text."""
-    sent = {name: value for name, value in payload.items() if name in COUNTING}
-    return urlencode({name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()})
+    parameters = {name: value for name, value in payload.items() if name in COUNTING}
+    return urlencode(
+        {name: value if isinstance(value, str) else json.dumps(value) for name, value in parameters.items()}
+    )
 
 
 def hit_window(search: ProtocolSearch) -> HitWindow:
@@ -417,7 +422,7 @@ def hit_window(search: ProtocolSearch) -> HitWindow:
 
 def suggestion_records(suggest: Callable[[str, int], Suggestions], search: ProtocolSearch) -> list[Record]:
     """Suggested queries as records of a separate index, with the typed text marked."""
-    found = suggest(search.query, min(search.size, MOST_SUGGESTIONS))
+    suggestions = suggest(search.query, min(search.size, MOST_SUGGESTIONS))
     return [
         {
             "objectID": each.text,
@@ -430,5 +435,5 @@ def suggestion_records(suggest: Callable[[str, int], Suggestions], search: Proto
                 }
             },
         }
-        for each in found.queries
+        for each in suggestions.queries
     ]
