@@ -73,11 +73,13 @@ class NamedModel:
 def named_models(product: Product) -> Iterator[NamedModel]:
     """The products named in a product's attributes, title and description; they may not be in the catalog."""
     for name, value in product.attributes.items():
-        if (found := _field_kind(fold(name))) is None:
+        field_kind = _field_kind(fold(name))
+        if field_kind is None:
             continue
-        kind, reverse = found
-        values = [value] if isinstance(value, str) else _texts(value)
-        parts = [part for text in values for part in _SEPARATORS.split(fold(text))]
+        kind, reverse = field_kind
+        values = value if isinstance(value, list | tuple) else [value]
+        texts = [fold(each) for each in values if isinstance(each, str)]
+        parts = [part for text in texts for part in _SEPARATORS.split(text)]
         for part in parts[:_MOST_VALUES]:
             if keys := _keys_in(part, is_listed=True):
                 yield NamedModel(kind, RelationEvidence.ATTRIBUTES, name, part.strip(), keys, reverse)
@@ -118,10 +120,6 @@ def _is_model(key: str) -> bool:
 def _words(text: str) -> list[str]:
     """The words of a folded text. A number with a unit is a gap; a bare one may belong to a model ("Designjet 500")."""
     return _WORD.findall(_QUANTITY.sub(lambda found: found[0] if _NUMBER.fullmatch(found[0]) else f" {_GAP} ", text))
-
-
-def _texts(value: object) -> list[str]:
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple) else []
 
 
 def _field_kind(name: str) -> tuple[RelationKind, bool] | None:

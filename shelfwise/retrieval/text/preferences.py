@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from shelfwise.retrieval.filters.conditions import Condition
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.records import Preference
 from shelfwise.retrieval.text.analysis import HAN, contains_chinese, dictionary_words, fold
-from shelfwise.retrieval.text.named_values import NamedValue, NamedValues
+from shelfwise.retrieval.text.named_values import NamedValues
 from shelfwise.retrieval.text.product_types import ProductTypes, head_phrases
 
 _NUMBER = r"(\d{1,7}(?:,\d{3})*(?:\.\d{1,2})?)"
@@ -87,7 +87,10 @@ def query_preferences(
             product, searched = rest, f"{searched[:start]} {searched[named.end :].removeprefix('的')}"
         elif _still_names(product, rest, types):
             product = rest
-            found += _of_values(named, filtered)
+            for field, names in named.values.items():
+                if field not in filtered:
+                    tree = In(field, tuple(names))
+                    found.append((Preference(field, format_filter(tree), tuple(names)), tree))
     text = text if searched is folded else " ".join(searched.split())
     rest = _JUDGEMENT.sub(" ", product)
     if rest != product and _still_names(product, rest, types):
@@ -163,13 +166,6 @@ def _of_price(bounds: PriceBounds) -> tuple[Preference, Filter]:
         tests.append(Comparison("price", "<=", bounds.high))
     tree = tests[0] if len(tests) == 1 else And(tuple(tests))
     return Preference("price", format_filter(tree), low=bounds.low, high=bounds.high), tree
-
-
-def _of_values(named: NamedValue, filtered: Collection[str]) -> Iterator[tuple[Preference, Filter]]:
-    for field, values in named.values.items():
-        if field not in filtered:
-            tree = In(field, tuple(values))
-            yield Preference(field, format_filter(tree), tuple(values)), tree
 
 
 @dataclass(frozen=True, slots=True)
