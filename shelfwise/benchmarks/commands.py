@@ -267,13 +267,13 @@ def show_intent(figures: Mapping[str, IntentFigures], cases: int, absent: Absent
     """Stages by P@1 and P@10 with their intervals; types that the store does not sell; optionally the failures of the
     last stage."""
     rows = []
-    for stage, found in figures.items():
+    for stage, stage_figures in figures.items():
         cells = (
             text
-            for each in (found.first, found.ten)
+            for each in (stage_figures.first, stage_figures.ten)
             for text in (f"{each.mean:.3f}", f"{each.low:.3f}-{each.high:.3f}")
         )
-        rows.append((stage, *cells, f"{found.accessories:.3f}"))
+        rows.append((stage, *cells, f"{stage_figures.accessories:.3f}"))
     show_rows(("stage", "P@1", "95%", "P@10", "95%", "accessories"), rows, title=f"{cases:,} cases")
     if absent.cases:
         having = f"{absent.with_hits:,} of {absent.cases:,} queries for a kind that the store does not sell have hits"

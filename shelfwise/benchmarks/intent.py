@@ -125,8 +125,8 @@ def measure_absent(engine: SearchEngine, cases: Sequence[IntentCase]) -> AbsentF
     """Figures of the cases without a product of their kind in the catalog, by the whole search."""
     present = {case.query for case, _ in products_of_kinds(engine.snapshot, cases)}
     pages = [engine.search(case.query, size=1) for case in cases if case.query not in present]
-    found = [page for page in pages if page.total]
-    return AbsentFigures(len(pages), len(found), sum(not page.doubtful for page in found))
+    non_empty = [page for page in pages if page.total]
+    return AbsentFigures(len(pages), len(non_empty), sum(not page.doubtful for page in non_empty))
 
 
 def products_of_kinds(snapshot: Snapshot, cases: Sequence[IntentCase]) -> list[tuple[IntentCase, frozenset[str]]]:
@@ -145,14 +145,14 @@ def intent_figures(
     """The figures of a ranking; `hits` returns the ids and titles of the first hits of a query."""
     first, ten, accessories, failures = list[float](), list[float](), list[float](), list[IntentFailure]()
     for case, good in kinds:
-        shown = hits(case.query)[:DEPTH]
-        is_good = [product in good for product, _ in shown]
+        top = hits(case.query)[:DEPTH]
+        is_good = [product in good for product, _ in top]
         depth = min(DEPTH, len(good))
         first.append(float(is_good[0]) if is_good else 0.0)
         ten.append(sum(is_good[:depth]) / depth)
-        accessories.append(sum(bool(case.accessory and case.accessory.search(title)) for _, title in shown) / DEPTH)
+        accessories.append(sum(bool(case.accessory and case.accessory.search(title)) for _, title in top) / DEPTH)
         if not first[-1] or ten[-1] < 0.5:
-            failures.append(IntentFailure(case.query, ten[-1], [title for _, title in shown[:3]]))
+            failures.append(IntentFailure(case.query, ten[-1], [title for _, title in top[:3]]))
     nothing = np.zeros(len(kinds))
     return IntentFigures(
         paired_bootstrap(np.array(first), nothing),

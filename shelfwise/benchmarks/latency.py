@@ -87,13 +87,13 @@ def title_queries(engine: SearchEngine, count: int, seed: int = 0) -> list[str]:
     """Queries made from two to four neighbouring words of titles, if there are no real ones."""
     random = np.random.default_rng(seed)
     products = engine.snapshot.products
-    made = []
+    queries = []
     for row in random.integers(0, len(products), count):
         words = products[int(row)].title.split()
         length = min(len(words), int(random.integers(2, 5)))
         start = int(random.integers(0, len(words) - length + 1))
-        made.append(" ".join(words[start : start + length]))
-    return made
+        queries.append(" ".join(words[start : start + length]))
+    return queries
 
 
 # Recall of the vector index: its results compared with a full scan, without filters and with filters of any width.
@@ -132,13 +132,13 @@ def measure_recall(
         started = time.perf_counter()
         hundredth = _hundredth(stored, allowed, queries)
         exact_spent = 1_000 * (time.perf_counter() - started) / len(queries)
-        found, spent = [], []
+        recalls, spent = [], []
         for query, least in zip(queries, hundredth, strict=True):
             started = time.perf_counter()
             scores = index.search(query, DEPTH, allowed).scores
             spent.append(1_000 * (time.perf_counter() - started))
-            found.append((scores >= least - _TIE).sum() / min(DEPTH, count))
-        yield Recall(share, count, float(np.mean(found)), float(np.median(spent)), exact_spent)
+            recalls.append((scores >= least - _TIE).sum() / min(DEPTH, count))
+        yield Recall(share, count, float(np.mean(recalls)), float(np.median(spent)), exact_spent)
 
 
 def _hundredth(stored: StoredArray, rows: Rows | None, queries: Vectors) -> Vectors:

@@ -67,11 +67,11 @@ def read_run(path: Path, judgments: Judgments) -> Run:
     """A run written by `write_run` for the queries of these judgments; raises SettingError for other files."""
     queries = list(judgments.grades)
     run: dict[str, list[str]] = {query: [] for query in queries}
-    known = {"_".join(product.split()): product for judged in judgments.grades.values() for product in judged}
+    products = {"_".join(product.split()): product for judged in judgments.grades.values() for product in judged}
     try:
         for line in path.read_text("utf-8").splitlines():
             number, _, product, _, _, _ = line.split()
-            run[queries[int(number) - 1]].append(known.get(product, product))
+            run[queries[int(number) - 1]].append(products.get(product, product))
     except (OSError, ValueError, IndexError) as error:
         raise SettingError(f"run file {path}: is not a run of these {len(queries):,} queries ({error})") from error
     return run
@@ -110,8 +110,8 @@ def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgment
     The gain is 2^(grade - lowest) - 1 (Burges et al. 2005, section 6), also between integer grades; unjudged products
     gain 0. A query without any possible gain counts as 0.
     """
-    found = [judgments.gain(judged[product]) if product in judged else 0.0 for product in ranked[:depth]]
-    return ranked_ndcg(found, map(judgments.gain, judged.values()), depth)
+    gains = [judgments.gain(judged[product]) if product in judged else 0.0 for product in ranked[:depth]]
+    return ranked_ndcg(gains, map(judgments.gain, judged.values()), depth)
 
 
 def measure(run: Run, judgments: Judgments) -> dict[str, float]:
@@ -134,14 +134,14 @@ def measure(run: Run, judgments: Judgments) -> dict[str, float]:
         if relevant:
             top = {product for product, grade in judged.items() if grade == best}
             top_recalled.append(len(top.intersection(ranked[:100])) / len(top))
-    precision, found = _mean(precise), _mean(recalled)
+    precision, recall = _mean(precise), _mean(recalled)
     return {
         "nDCG@10": _mean(gained),
         "R@100": _mean(top_recalled),
         "MRR": _mean(reciprocal),
         "P@10": precision,
-        "R@10": found,
-        "F1@10": 2 * precision * found / (precision + found) if precision + found else 0.0,
+        "R@10": recall,
+        "F1@10": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
     }
 
 

@@ -253,7 +253,7 @@ class Rebuild:
             self._store, self._options.pictures, self._previous, self._options.cache
         )
         key = self._key()
-        catalog = self._found("index", key, IndexedCatalog) if key else None
+        catalog = self._earlier_result("index", key, IndexedCatalog) if key else None
         usable, chinese = (catalog.usable, catalog.chinese) if catalog else self._read()
         indexed = f"{usable:,} products are indexed with"
         require_memory(_PRODUCT_BYTES * usable, indexed, "several smaller indexes")
@@ -282,32 +282,32 @@ class Rebuild:
     def _key(self) -> str:
         """A fingerprint of everything that the indexed catalog depends on; empty if feeds cannot be read again."""
         options, previous = self._options, self._previous.manifest.version if self._previous else ""
-        chosen = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.memory)
-        made_by = (self._pipeline.made_by, chosen, self._synonyms.text, previous, self._target.place)
+        settings = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.memory)
+        made_by = (self._pipeline.made_by, settings, self._synonyms.text, previous, self._target.place)
         return feeds_key(options.feeds, made_by)
 
-    def _found(self, phase: str, made_by: str, kind: type[T]) -> T | None:
+    def _earlier_result(self, phase: str, made_by: str, kind: type[T]) -> T | None:
         """The result of a phase of the interrupted run, unless it must be repeated."""
         if not self._checkpoint.has_more:
             return None
         self._progress.begin("resume", None, "")
-        found = self._checkpoint.find(phase, made_by, kind)
-        if found is None:
+        outcome = self._checkpoint.find(phase, made_by, kind)
+        if outcome is None:
             why = self._checkpoint.problem or "the interrupted run had other feeds or settings"
             self._progress.end(f"{phase} is repeated: {why}")
             return None
-        result, seconds = found
+        result, seconds = outcome
         self._seconds |= seconds
         self._resumed.append(phase)
         self._progress.end(f"{phase} was finished by the interrupted run")
         return result
 
     def _resumable(self, phase: str, made_by: str, kind: type[T], work: Callable[[], T]) -> T:
-        found = self._found(phase, made_by, kind)
-        if found is None:
-            found = self._timed(phase, work)
-            self._checkpoint.keep(phase, made_by, found, self._seconds)
-        return found
+        result = self._earlier_result(phase, made_by, kind)
+        if result is None:
+            result = self._timed(phase, work)
+            self._checkpoint.keep(phase, made_by, result, self._seconds)
+        return result
 
     def _read(self) -> tuple[int, int]:
         """Reads the feeds; returns the number of usable rows and the number of Chinese titles among them."""
@@ -388,8 +388,8 @@ class Rebuild:
 
     def _distil(self, teacher: Encoder, name: str, building: Path) -> tuple[Encoder, str, str]:
         cache, dimension = self._options.cache, self._options.dimension
-        made = distil_encoder(teacher, name, ProductStore(building), cache, self._progress, dimension=dimension)
-        return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog"
+        encoder = distil_encoder(teacher, name, ProductStore(building), cache, self._progress, dimension=dimension)
+        return encoder, f"{STATIC}:{name}", f"distilled from {name} on this catalog"
 
     def _choose_encoder(self, chinese: float, *, as_before: bool = True) -> tuple[Encoder, str, str]:
         """The encoder of the previous version; a named one, such as trained towers, is the copy stored with that
@@ -466,27 +466,27 @@ class Rebuild:
     def _is_unchanged(
         self, previous: PreviousVersion, building: Path, catalog: IndexedCatalog, encoder: Encoder
     ) -> bool:
-        made = previous.manifest
-        columns = made.states.dimension if made.states else 0
+        manifest = previous.manifest
+        columns = manifest.states.dimension if manifest.states else 0
         made_by = (
-            made.encoder,
-            made.analyzer,
-            made.recipe,
-            made.weights,
-            made.last_merged_change,
-            made.cluster,
+            manifest.encoder,
+            manifest.analyzer,
+            manifest.recipe,
+            manifest.weights,
+            manifest.last_merged_change,
+            manifest.cluster,
             columns,
         )
         recipe = (Analyzer(self._synonyms).identity, RECIPE, self._options.weights)
-        merged, place = catalog.last_merged_change, self._target.place
+        merged, location = catalog.last_merged_change, self._target.place
         columns = state_columns(encoder)
-        if (made.catalog, *made_by) != (catalog.fingerprint, encoder.identity, *recipe, merged, place, columns):
+        if (manifest.catalog, *made_by) != (catalog.fingerprint, encoder.identity, *recipe, merged, location, columns):
             return False
-        if self._choose_index(catalog.products, encoder.dimension)[0] != made.vectors:
+        if self._choose_index(catalog.products, encoder.dimension)[0] != manifest.vectors:
             return False
-        if bool(self._pictures) != bool(made.pictures):
+        if bool(self._pictures) != bool(manifest.pictures):
             return False
-        if self._pictures and not self._pictures.is_as_before(made, previous.folder):
+        if self._pictures and not self._pictures.is_as_before(manifest, previous.folder):
             return False
         # The feed may now contain the live change: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
@@ -498,8 +498,8 @@ class Rebuild:
         columns = state_columns(encoder)
 
         def encode() -> EncodingResult:
-            made = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)
-            return made.run(building.absolute(), rows.keys, before)
+            catalog_encoder = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)
+            return catalog_encoder.run(building.absolute(), rows.keys, before)
 
         def index() -> str:
             return build_index(building / VECTORS_FOLDER, kind, self._reusable_vectors(encoder, rows)).value

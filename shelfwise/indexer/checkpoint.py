@@ -139,19 +139,19 @@ class BuildCheckpoint:
 
         It is found if its `made_by` is the same and all its files are intact. Otherwise its files are removed.
         """
-        phases, found = self._state.phases, None
+        phases, result = self._state.phases, None
         self.problem = ""
         if self.has_more:
             phase = phases[self._reused]
             if (phase.name, phase.made_by) == (name, made_by) and not self._has_damage(phase):
-                found = msgspec.json.decode(phase.result, type=kind), phase.seconds
-        if found:
+                result = msgspec.json.decode(phase.result, type=kind), phase.seconds
+        if result:
             self._reused += 1
         else:
             del phases[self._reused :]
         if phases and not self.has_more:
             self._remove_others()
-        return found
+        return result
 
     def _has_damage(self, phase: _Phase) -> bool:
         for name, entry in phase.files.items():
@@ -163,20 +163,20 @@ class BuildCheckpoint:
 
     def _remove_others(self) -> None:
         """Removes the files of unfinished phases."""
-        known = self._known
+        names = self._file_names
         for path in sorted(self.building.rglob("*"), reverse=True):
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-            elif path.is_file() and self._name(path) not in known:
+            elif path.is_file() and self._name(path) not in names:
                 path.unlink()
 
     @property
-    def _known(self) -> set[str]:
+    def _file_names(self) -> set[str]:
         return {name for phase in self._state.phases for name in phase.files}
 
     def _files(self) -> list[Path]:
-        found = (*self.building.rglob("*"), *self.rows.glob("*"))
-        return [path for path in found if path.is_file()]
+        paths = (*self.building.rglob("*"), *self.rows.glob("*"))
+        return [path for path in paths if path.is_file()]
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._store.root).as_posix()
@@ -184,8 +184,8 @@ class BuildCheckpoint:
     def keep(self, name: str, made_by: str, result: object, seconds: Mapping[str, float]) -> None:
         """Adds a finished phase with its new files. It is written, with earlier unwritten phases, once together they
         took long enough."""
-        known = self._known
-        files = dict.fromkeys(set(map(self._name, self._files())) - known)
+        names = self._file_names
+        files = dict.fromkeys(set(map(self._name, self._files())) - names)
         self._state.phases.append(_Phase(name, made_by, msgspec.Raw(msgspec.json.encode(result)), dict(seconds), files))
         self._reused += 1
         if time.monotonic() - self._saved < LEAST_SECONDS:

@@ -82,8 +82,8 @@ class CatalogEncoder:
             encoded = encode_rows(rows, keys, text_of, self._encoder, checkpoints, self._progress.advance)
         else:
             encoded = self._encode_by_workers(self._workers, rows, keys, building, checkpoints)
-        for chunk, made in encoded:
-            vectors[chunk] = made
+        for chunk, chunk_vectors in encoded:
+            vectors[chunk] = chunk_vectors
         copy_to_duplicates(keys, rows, vectors)
         np.save(building / TEXT_KEYS_FILE, keys)
         checkpoints.add_saved_tokens(cache)
@@ -104,12 +104,12 @@ class CatalogEncoder:
         text_of = _text_of(ProductStore(building))
         for start in range(0, len(keys), CHUNK):
             chunk = slice(start, start + CHUNK)
-            known, new = (start + np.flatnonzero(each) for each in (is_cached[chunk], ~is_cached[chunk]))
+            old, new = (start + np.flatnonzero(each) for each in (is_cached[chunk], ~is_cached[chunk]))
             texts = [text_of(row) for row in new.tolist()]
-            cache.fill(keys[known], known, vectors)
+            cache.fill(keys[old], old, vectors)
             vectors[new] = encoder.encode_products(texts)
-            made = [np.array(ids[:MOST_TOKENS], np.int32) for ids in encoder.product_token_ids(texts)]
-            by_row = dict(zip([*known.tolist(), *new.tolist()], [*tokens.ids(keys[known]), *made], strict=True))
+            new_ids = [np.array(ids[:MOST_TOKENS], np.int32) for ids in encoder.product_token_ids(texts)]
+            by_row = dict(zip([*old.tolist(), *new.tolist()], [*tokens.ids(keys[old]), *new_ids], strict=True))
             ids = [by_row[row] for row in sorted(by_row)]
             writer.add(np.concatenate(ids), None, np.array(list(map(len, ids)), np.int32))
             self._progress.advance(len(texts))
@@ -245,9 +245,9 @@ def copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:
         return
     table = KeyTable(keys[rows])
     for start in range(0, len(keys), _COPIED_ROWS):
-        places = table.find(keys[start : start + _COPIED_ROWS])
-        others = np.flatnonzero(places >= 0)
-        into[start + others] = into[rows[places[others]]]
+        positions = table.find(keys[start : start + _COPIED_ROWS])
+        others = np.flatnonzero(positions >= 0)
+        into[start + others] = into[rows[positions[others]]]
 
 
 _FEWEST_FOR_CUTOFF = 200
@@ -269,13 +269,13 @@ def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: St
         return NO_CUTOFF
     dice = random.Random(0)  # noqa: S311 - the same queries each time
     titles = map(title_of, dice.sample(range(len(vectors)), min(len(vectors), _CUTOFF_QUERIES)))
-    known = list(filter(None, (_neighbours(title, dice) for title in titles)))
-    unknown = [_letters(dice) for _ in range(_CUTOFF_QUERIES)]
-    highest = _highest_cosines(vectors, encoder.encode_queries(unknown + known))
-    letters = float(np.quantile(highest[: len(unknown)], _UNKNOWN_LEFT))
-    if not known:
+    word_queries = list(filter(None, (_neighbours(title, dice) for title in titles)))
+    letter_queries = [_letters(dice) for _ in range(_CUTOFF_QUERIES)]
+    highest = _highest_cosines(vectors, encoder.encode_queries(letter_queries + word_queries))
+    letters = float(np.quantile(highest[: len(letter_queries)], _UNKNOWN_LEFT))
+    if not word_queries:
         return Cutoff(-1.0, letters)
-    least, most = np.quantile(highest[len(unknown) :], (_KNOWN_LOST, _MOST_KNOWN_LOST)).tolist()
+    least, most = np.quantile(highest[len(letter_queries) :], (_KNOWN_LOST, _MOST_KNOWN_LOST)).tolist()
     return Cutoff(least, letters if least <= letters <= most else least)
 
 

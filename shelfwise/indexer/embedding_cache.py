@@ -42,14 +42,14 @@ class KeyTable:
         self._sorted = halves[self._order]
 
     def find(self, keys: Keys) -> Rows:
-        """The place of each key (n, 16), the first of equal ones, or -1 (n,).
+        """The row of each key (n, 16), the first of equal ones, or -1 (n,).
 
         If keys agree only in their first half, about once in 10^19 pairs, the first of them is found.
         """
         # Lookup by number is ten times as fast as by whole key.
         at = np.searchsorted(self._sorted, _first_halves(keys)).clip(max=len(self._sorted) - 1)
-        places = self._order[at]
-        return np.where(self._whole[places] == whole_keys(keys), places, -1)
+        rows = self._order[at]
+        return np.where(self._whole[rows] == whole_keys(keys), rows, -1)
 
 
 def whole_keys(keys: Keys) -> NDArray[np.void]:
@@ -86,38 +86,38 @@ class TokenCache:
 
     def ids(self, keys: Keys) -> list[NDArray[np.int32]]:
         """The token ids of the texts with these keys (n, 16); raises KeyError for a text without tokens."""
-        found = [_NO_IDS] * len(keys)
-        for tokens, rows, places in self._locate(keys):
-            ids, starts, lengths = np.asarray(tokens.ids), tokens.starts[places], tokens.lengths[places]
+        ids_by_key = [_NO_IDS] * len(keys)
+        for tokens, rows, positions in self._locate(keys):
+            ids, starts, lengths = np.asarray(tokens.ids), tokens.starts[positions], tokens.lengths[positions]
             for row, start, length in zip(rows.tolist(), starts.tolist(), lengths.tolist(), strict=True):
-                found[row] = ids[start : start + length]
-        return found
+                ids_by_key[row] = ids[start : start + length]
+        return ids_by_key
 
     def _block(self, keys: Keys) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
         """Ids and states of the tokens of b texts, concatenated, and the number of tokens of each text."""
-        lengths, found = np.zeros(len(keys), np.int32), self._locate(keys)
-        for tokens, rows, places in found:
-            lengths[rows] = tokens.lengths[places]
+        lengths, matches = np.zeros(len(keys), np.int32), self._locate(keys)
+        for tokens, rows, positions in matches:
+            lengths[rows] = tokens.lengths[positions]
         begins = np.cumsum(lengths, dtype=np.int64) - lengths
         total, dimension = int(lengths.sum()), self._sources[0][1].states.shape[1]
         ids, states = np.empty(total, np.int32), np.empty((total, dimension), np.int8)
-        for tokens, rows, places in found:
-            into, at = run_indices(begins[rows], lengths[rows]), run_indices(tokens.starts[places], lengths[rows])
+        for tokens, rows, positions in matches:
+            into, at = run_indices(begins[rows], lengths[rows]), run_indices(tokens.starts[positions], lengths[rows])
             ids[into], states[into] = tokens.ids[at], tokens.states[at]
         return ids, states, lengths
 
     def _locate(self, keys: Keys) -> list[tuple[TokenRuns, NDArray[np.int64], NDArray[np.int64]]]:
-        """Each needed source, with rows of `keys` and their places in it."""
-        found, rows = [], np.arange(len(keys))
+        """Each needed source, with rows of `keys` and their positions in it."""
+        matches, rows = [], np.arange(len(keys))
         for table, tokens in self._sources:
-            places = table.find(keys[rows])
-            is_here = places >= 0
+            positions = table.find(keys[rows])
+            is_here = positions >= 0
             if is_here.any():
-                found.append((tokens, rows[is_here], places[is_here]))
+                matches.append((tokens, rows[is_here], positions[is_here]))
             rows = rows[~is_here]
         if len(rows):
             raise KeyError(f"{len(rows)} texts have no tokens")
-        return found
+        return matches
 
 
 class VectorCache:
@@ -143,10 +143,10 @@ class VectorCache:
 
     def contains(self, keys: Keys) -> NDArray[np.bool_]:
         """Whether each of the keys (n, 16) has a vector here (n,)."""
-        found = np.zeros(len(keys), dtype=bool)
+        is_present = np.zeros(len(keys), dtype=bool)
         for table, _ in self._sources:
-            found |= table.find(keys) >= 0
-        return found
+            is_present |= table.find(keys) >= 0
+        return is_present
 
     def fill(self, keys: Keys, rows: Rows, into: Vectors) -> None:
         """Copies the vectors of `keys` (n, 16) to the `rows` (n,) of `into`, each from the first source that has it.
@@ -154,12 +154,12 @@ class VectorCache:
         Raises KeyError for a key without a vector.
         """
         for table, vectors in self._sources:
-            places = table.find(keys)
-            found = places >= 0
-            for start in range(0, int(found.sum()), _COPIED_ROWS):
+            positions = table.find(keys)
+            is_present = positions >= 0
+            for start in range(0, int(is_present.sum()), _COPIED_ROWS):
                 piece = slice(start, start + _COPIED_ROWS)
-                into[rows[found][piece]] = vectors[places[found][piece]]
-            keys, rows = keys[~found], rows[~found]
+                into[rows[is_present][piece]] = vectors[positions[is_present][piece]]
+            keys, rows = keys[~is_present], rows[~is_present]
         if len(keys):
             raise KeyError(f"{len(keys)} texts have no vector")
 

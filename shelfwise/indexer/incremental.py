@@ -77,8 +77,8 @@ class PreviousVersion:
 
     def shares_analysis(self, catalog: FieldCatalog, weights: FieldWeights) -> bool:
         """Whether an unchanged product has the same terms and columns in an index of `catalog`."""
-        made = self.manifest
-        made_by = (made.analyzer.partition("+")[0], made.recipe, made.weights, self.catalog.category_roots)
+        manifest = self.manifest
+        made_by = (manifest.analyzer.partition("+")[0], manifest.recipe, manifest.weights, self.catalog.category_roots)
         return made_by == (RULES, RECIPE, weights, catalog.category_roots) and (self.keyword / LINES_FILE).is_file()
 
     def product(self, product_id: str) -> Product | None:
@@ -171,20 +171,20 @@ class Inspection:
         )
         return cls(folder, [rule.name for rule in rules], facts.now, Norms(dict(facts.norms)), counts, bits)
 
-    def has(self, place: int, rows: Rows) -> NDArray[np.bool_]:
+    def has(self, index: int, rows: Rows) -> NDArray[np.bool_]:
         """One bit of some products (r,)."""
-        found: NDArray[np.bool_] = (self.bits[rows, place // 8] >> (place % 8) & 1).astype(bool)
-        return found
+        bits: NDArray[np.bool_] = (self.bits[rows, index // 8] >> (index % 8) & 1).astype(bool)
+        return bits
 
     def findings(self, rows_before: Rows, rows: Rows) -> Findings:
         """The failures of some products (r,), whose new rows are `rows`; without examples."""
-        found = Findings()
-        for place, name in enumerate(self.names, 1):
-            failing = rows[self.has(place, rows_before)]
+        result = Findings()
+        for index, name in enumerate(self.names, 1):
+            failing = rows[self.has(index, rows_before)]
             if len(failing):
-                found.failing[name] = [failing.astype(np.int32)]
-                found.failures[name] = Failures(len(failing))
-        return found
+                result.failing[name] = [failing.astype(np.int32)]
+                result.failures[name] = Failures(len(failing))
+        return result
 
 
 ROW_KEY_BYTES = 16
@@ -300,9 +300,9 @@ def save_inspection(
     folder.mkdir(exist_ok=True)
     bits = np.zeros((len(detected), len(rules) // 8 + 1), np.uint8)
     bits[:, 0] = np.frombuffer(detected, np.uint8)
-    for place, rule in enumerate(rules, 1):
+    for index, rule in enumerate(rules, 1):
         for rows in findings.failing.get(rule.name, ()):
-            bits[rows, place // 8] |= np.uint8(1 << place % 8)
+            bits[rows, index // 8] |= np.uint8(1 << index % 8)
     np.save(folder / _BITS_FILE, bits)
     facts = _Facts(
         _made_by(rules),
@@ -492,8 +492,8 @@ def load_updates(root: Path, previous: PreviousVersion | None) -> UpdateMerge:
             if product_id not in changes:
                 product = previous.product(product_id) if previous else None
                 changes[product_id] = PendingUpdate(product_id, product, product)
-            known = changes[product_id]
-            changes[product_id] = PendingUpdate(product_id, known.base, apply_change(known.live, entry.change))
+            update = changes[product_id]
+            changes[product_id] = PendingUpdate(product_id, update.base, apply_change(update.live, entry.change))
     return UpdateMerge(changes, sequence)
 
 

@@ -151,14 +151,14 @@ class CatalogPictureEncoder:
         chosen = self._options
         make_fetcher = partial(chosen.make_fetcher, PARALLEL, PER_HOST)
         pictures = CatalogPictures(self._cache, chosen.folder, make_fetcher, PARALLEL)
-        found = pictures.keys(distinct, progress.advance)
-        usable = [(row, address) for row, address in named if address in found.keys]
-        summary = f"{len(found.keys):,} pictures of {len(usable):,} products, {found.failed.total():,} cannot be used"
-        progress.end(summary + (f", {found.old:,} are old: their servers do not respond" if found.old else ""))
+        result = pictures.keys(distinct, progress.advance)
+        usable = [(row, address) for row, address in named if address in result.keys]
+        summary = f"{len(result.keys):,} pictures of {len(usable):,} products, {result.failed.total():,} cannot be used"
+        progress.end(summary + (f", {result.old:,} are old: their servers do not respond" if result.old else ""))
         rows = np.array([row for row, _ in usable], np.int64)
         addresses = [address for _, address in usable]
-        keys = key_array([found.keys[each] for each in addresses])
-        self._collected = CollectedPictures(rows, keys, addresses, _by_count(found.failed), found.old)
+        keys = key_array([result.keys[each] for each in addresses])
+        self._collected = CollectedPictures(rows, keys, addresses, _by_count(result.failed), result.old)
         return self._collected
 
     def encode(self, building: Path, previous: str, progress: Progress) -> PictureInfo:
@@ -176,9 +176,9 @@ class CatalogPictureEncoder:
         is_cached = cache.contains(keys)
         cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
         for chunk in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER)):
-            made = self.encoder.encode_pictures([*self._pictures(collected, chunk)])
-            checkpoints.save(keys[chunk], made)
-            vectors[chunk] = made
+            chunk_vectors = self.encoder.encode_pictures([*self._pictures(collected, chunk)])
+            checkpoints.save(keys[chunk], chunk_vectors)
+            vectors[chunk] = chunk_vectors
             progress.advance(len(chunk))
         copy_to_duplicates(keys, rows, vectors)
         np.save(folder / ROWS_FILE, collected.rows)
@@ -207,21 +207,22 @@ class CatalogPictureEncoder:
                 info = self._store.manifest(name).pictures
                 if info and info.encoder == self.encoder.identity:
                     folder = self._store.version_folder(name) / PICTURES_FOLDER
-                    known, vectors = load_array(folder / KEYS_FILE), load_array(folder / VECTORS_FILE, mapped=True)
-                    cache.add(known, vectors)
-                    if before is None and len(known):
-                        before = PreviousVectors(folder, KeyTable(known).find(keys))
+                    others = load_array(folder / KEYS_FILE)
+                    vectors = load_array(folder / VECTORS_FILE, mapped=True)
+                    cache.add(others, vectors)
+                    if before is None and len(others):
+                        before = PreviousVectors(folder, KeyTable(others).find(keys))
             except StoreDamagedError:
                 continue
         return before
 
-    def _pictures(self, collected: CollectedPictures, places: Rows) -> Iterator[Image.Image]:
-        """The small pictures at some places."""
+    def _pictures(self, collected: CollectedPictures, indices: Rows) -> Iterator[Image.Image]:
+        """The small pictures at some indices."""
         folder = self._store.root / CATALOG_FOLDER
-        for place in places.tolist():
-            path = folder / catalog_name(collected.addresses[place])
+        for index in indices.tolist():
+            path = folder / catalog_name(collected.addresses[index])
             content = path.read_bytes() if path.is_file() else b""
-            if xxhash.xxh3_128_digest(content) != collected.keys[place].tobytes():
+            if xxhash.xxh3_128_digest(content) != collected.keys[index].tobytes():
                 raise StoreDamagedError(f"{path} changed while it was encoded; run the rebuild again")
             with Image.open(io.BytesIO(content)) as picture:
                 yield on_white(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))

@@ -145,7 +145,7 @@ class FeedPipeline:
         """Row in the previous version of each product that the second pass left as it was there, else -1."""
         self._detected = bytearray()
         """One byte per product, 1 if its language was detected."""
-        self._known: KnownRows | None = None
+        self._known_rows: KnownRows | None = None
         self._field_names: FieldNames | None = None
         self._read_keys = bytearray()
         """The key of each row that was read, in the order of arrival."""
@@ -157,7 +157,7 @@ class FeedPipeline:
     @property
     def usable(self) -> int:
         """The number of rows that the first pass did not reject."""
-        return len(self._sorter) + (len(self._known.rows) if self._known else 0)
+        return len(self._sorter) + (len(self._known_rows.rows) if self._known_rows else 0)
 
     @property
     def products(self) -> int:
@@ -171,14 +171,14 @@ class FeedPipeline:
         self._progress.begin("read", total_size(options.feeds), "bytes")
         names: FieldNames | None = None
         if previous and not self._workers.reads_sources:
-            self._known = KnownRows.load(previous.folder, self.made_by)
+            self._known_rows = KnownRows.load(previous.folder, self.made_by)
         feeds = [FeedRecords(feed, options.mapping, options.format, ROWS) for feed in options.feeds]
         for batch in self._cleaned_batches(feeds):
             self._collect(batch)
             self._progress.advance(batch.bytes)
             names = batch.names if names is None or batch.names is None else names.merge(batch.names)
-        if previous and self._known:
-            names = self._count_known(self._known, previous.folder, names)
+        if previous and self._known_rows:
+            names = self._count_known(self._known_rows, previous.folder, names)
         for each in names.notes(", ".join(options.feeds)) if names else ():
             note(each)
         self._field_names = names
@@ -195,17 +195,17 @@ class FeedPipeline:
 
     def _cleaned_batches(self, feeds: Sequence[FeedRecords]) -> Iterator[CleanedBatch]:
         work = FirstPass(self._options.mapping, self._now)
-        if self._known is None:
+        if self._known_rows is None:
             return self._workers.map_sources(work, feeds)
-        return self._workers.map(work, self._unknown_batches(self._known, feeds))
+        return self._workers.map(work, self._unknown_batches(self._known_rows, feeds))
 
-    def _unknown_batches(self, known: KnownRows, feeds: Sequence[FeedRecords]) -> Iterator[RecordBatch]:
+    def _unknown_batches(self, known_rows: KnownRows, feeds: Sequence[FeedRecords]) -> Iterator[RecordBatch]:
         """The records that must be read, in large batches."""
         waiting = RecordBatch([], [], 0)
         for batch in itertools.chain.from_iterable(feeds):
             for record in batch.records:
                 self._files.setdefault(record.file, len(self._files))
-            rest = known.unknown(batch.records, self._files)
+            rest = known_rows.unknown(batch.records, self._files)
             waiting = RecordBatch(
                 [*waiting.records, *rest], [*waiting.notes, *batch.notes], waiting.bytes + batch.bytes
             )
@@ -214,24 +214,24 @@ class FeedPipeline:
                 waiting = RecordBatch([], [], 0)
         yield waiting
 
-    def _count_known(self, known: KnownRows, folder: Path, names: FieldNames | None) -> FieldNames:
+    def _count_known(self, known_rows: KnownRows, folder: Path, names: FieldNames | None) -> FieldNames:
         """Counts the products of rows that were not read; returns the field names of all rows."""
-        detected = known.undeclared
-        for batch, without_language in map_products(folder, self._workers, known.rows.tolist(), _count_cleaned):
+        detected = known_rows.undeclared
+        for batch, without_language in map_products(folder, self._workers, known_rows.rows.tolist(), _count_cleaned):
             self._add_counts(batch)
             detected -= without_language
-        self.rows += len(known.rows)
+        self.rows += len(known_rows.rows)
         if detected:
             self._cleaned["language-detected"] += detected
-        before = FieldNames(frozenset(known.reading.unseen), frozenset(known.reading.names))
+        before = FieldNames(frozenset(known_rows.reading.unseen), frozenset(known_rows.reading.names))
         return names.merge(before) if names else before
 
     def _entries(self) -> Iterator[tuple[Entry, bool]]:
         """Every product of the first pass, ordered by id, and whether it is the first with its id."""
         entries = self._sorter.sorted()
-        if self._known is not None:
-            known = self._known.entries()
-            entries = heapq.merge(entries, known, key=lambda each: (each.id, each.file // 2, each.row))
+        if self._known_rows is not None:
+            known_entries = self._known_rows.entries()
+            entries = heapq.merge(entries, known_entries, key=lambda each: (each.id, each.file // 2, each.row))
         last = None
         for entry in entries:
             yield entry, entry.id != last
@@ -327,10 +327,10 @@ class FeedPipeline:
             self._findings.subtract_counts(counts)
         self._findings.merge(before.findings(rows_before[rows], rows))
         firsts = [np.sort(np.concatenate(each))[:MOST_EXAMPLES] for each in self._findings.failing.values()]
-        shown = np.unique(np.concatenate([np.empty(0, np.int64), *firsts]))
-        shown = shown[rows_before[shown] >= 0]
+        sample = np.unique(np.concatenate([np.empty(0, np.int64), *firsts]))
+        sample = sample[rows_before[sample] >= 0]
         examples = second_pass.inspect(
-            [products[row] for row in rows_before[shown].tolist()], list(map(self._location, shown.tolist())), shown
+            [products[row] for row in rows_before[sample].tolist()], list(map(self._location, sample.tolist())), sample
         )
         for name, failures in examples.findings.failures.items():
             self._findings.failures[name].merge(Failures(0, failures.examples))
@@ -384,7 +384,7 @@ class FeedPipeline:
 
     def _key_of(self, entry: Entry, previous_row: int) -> bytes:
         if entry.number < 0:
-            return self._known.key(previous_row) if self._known else NO_ROW_KEY
+            return self._known_rows.key(previous_row) if self._known_rows else NO_ROW_KEY
         return bytes(self._read_keys[entry.number * ROW_KEY_BYTES : (entry.number + 1) * ROW_KEY_BYTES])
 
     def _unique(self, names: list[str]) -> Iterator[Entry]:
@@ -428,8 +428,8 @@ class FeedPipeline:
 
 def _reason_counts(reasons: ReasonCounts) -> dict[str, ReasonCount]:
     examples = {
-        reason: tuple(Example("", each.detail, each.file, each.line) for each in shown)
-        for reason, shown in reasons.examples.items()
+        reason: tuple(Example("", each.detail, each.file, each.line) for each in first)
+        for reason, first in reasons.examples.items()
     }
     return {reason: ReasonCount(count, examples[reason]) for reason, count in reasons.counts.items()}
 
@@ -505,9 +505,9 @@ class FirstPass:
         products = self._read(raw.records, batch)
         batch.has_detected_language = [not product.language for product in products]
         result = Cleaner().clean(products)
-        for place, (product, cleaned) in enumerate(zip(products, result.products, strict=True)):
+        for index, (product, cleaned) in enumerate(zip(products, result.products, strict=True)):
             if product is not cleaned and product != replace(cleaned, language=product.language):
-                batch.keys[place] = NO_ROW_KEY
+                batch.keys[index] = NO_ROW_KEY
         batch.cleaned = result.counts
         batch.ids = [product.id.encode() for product in result.products]
         batch.lines = [product_to_json(product) for product in result.products]
@@ -642,9 +642,9 @@ class SecondPass:
             inspected.signatures,
         )
 
-    def inspect(self, products: Sequence[Product], places: Sequence[RowLocation], rows: Rows) -> InspectionResult:
+    def inspect(self, products: Sequence[Product], locations: Sequence[RowLocation], rows: Rows) -> InspectionResult:
         """The findings of products at `rows` (n,)."""
-        return self._inspector.inspect(products, places, rows)
+        return self._inspector.inspect(products, locations, rows)
 
     @cached_property
     def _inspector(self) -> Inspector:

@@ -58,8 +58,10 @@ class ReasonCounts:
     @property
     def remarks(self) -> str:
         """The remarks on whole feeds, for a message."""
-        found = (f"{reason}; {each.detail}" for reason, kept in self.examples.items() for each in kept if not each.line)
-        return "; ".join(found)
+        lines = (
+            f"{reason}; {each.detail}" for reason, group in self.examples.items() for each in group if not each.line
+        )
+        return "; ".join(lines)
 
     def merge(self, later: ReasonCounts) -> None:
         """Adds counts that were made later."""
@@ -68,8 +70,8 @@ class ReasonCounts:
             self._keep(reason, examples)
 
     def _keep(self, reason: str, more: Iterable[RejectExample]) -> None:
-        kept = self.examples.setdefault(reason, [])
-        kept.extend(list(more)[: EXAMPLES - len(kept)])
+        examples = self.examples.setdefault(reason, [])
+        examples.extend(list(more)[: EXAMPLES - len(examples)])
 
 
 class RejectLog:

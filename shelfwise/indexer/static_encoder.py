@@ -79,12 +79,12 @@ def distil_encoder(
 
 
 def _encode_queries(teacher: Encoder, queries: Sequence[str], progress: Progress) -> Vectors:
-    found = np.empty((len(queries), teacher.dimension), np.float32)
+    vectors = np.empty((len(queries), teacher.dimension), np.float32)
     for start in range(0, len(queries), _CHUNK):
         chunk = queries[start : start + _CHUNK]
-        found[start : start + len(chunk)] = teacher.encode_queries(chunk)
+        vectors[start : start + len(chunk)] = teacher.encode_queries(chunk)
         progress.advance(len(chunk))
-    return found
+    return vectors
 
 
 def made_queries(products: Sequence[Product], dice: random.Random) -> list[str]:

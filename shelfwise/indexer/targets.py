@@ -195,24 +195,24 @@ def _publish_reencoded(
     progress.end(f"files that do not depend on the encoder, from {previous.version}")
     columns = state_columns(encoder)
     keys = load_array(folder / TEXT_KEYS_FILE)
-    made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, previous.version)
-    wanted, _ = choose_index(previous.products, encoder.dimension, None, previous.vectors)
-    kind = build_index(building / VECTORS_FOLDER, wanted).value
+    result: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, previous.version)
+    form, _ = choose_index(previous.products, encoder.dimension, None, previous.vectors)
+    kind = build_index(building / VECTORS_FOLDER, form).value
     if not accepts(building / VECTORS_FOLDER):
         shutil.rmtree(building)
-        return previous, made.texts
+        return previous, result.texts
     progress.begin("publish", None, "")
     add_encoder(store, encoder)
     manifest = msgspec.structs.replace(
         next_manifest(store, previous),
-        **encoding_fields(encoder, resolve_model_name(name), building, kind, made.states),
+        **encoding_fields(encoder, resolve_model_name(name), building, kind, result.states),
     )
     if manifest.cluster:
         target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
     shutil.rmtree(store.staging)
     progress.end(f"{manifest.version} serves")
-    return manifest, made.texts
+    return manifest, result.texts
 
 
 def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:

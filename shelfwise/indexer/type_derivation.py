@@ -80,18 +80,18 @@ class TitleReader:
         self._leaves: dict[str, int] = {}
         self._table, self._read_rows, self._read_leaves = array("L"), array("L"), array("L")
         self._parts: list[NDArray[np.void]] = []
-        self._kept = np.empty((2, 0), np.int64)
+        self._old_rows = np.empty((2, 0), np.int64)
         if before is None or rows_before is None:
             return
-        now_at, kept = rows_now(rows_before, len(before.leaves)), np.flatnonzero(rows_before >= 0)
+        now_at, rows = rows_now(rows_before, len(before.leaves)), np.flatnonzero(rows_before >= 0)
         table = before.table[now_at[before.table["row"]] >= 0]
         table["row"] = now_at[table["row"]]
         used, table["phrase"] = np.unique(table["phrase"], return_inverse=True)
         self._phrases = {before.names.phrases[at]: number for number, at in enumerate(used.tolist())}
         self._parts = [table]
-        used, leaves = np.unique(before.leaves[rows_before[kept]], return_inverse=True)
+        used, leaves = np.unique(before.leaves[rows_before[rows]], return_inverse=True)
         self._leaves = {before.names.leaves[at]: number for number, at in enumerate(used.tolist())}
-        self._kept = np.array([kept, leaves])
+        self._old_rows = np.array([rows, leaves])
 
     def add(self, rows: Sequence[int], titles: Sequence[Sequence[Sequence[Phrase]]], leaves: Sequence[str]) -> None:
         """Adds products at some rows, with the phrases of their titles and their categories."""
@@ -109,9 +109,9 @@ class TitleReader:
         table["row"], table["segment"], table["phrase"] = read.T
         table = np.concatenate([*self._parts, table])
         table = table[np.argsort(table["row"], kind="stable")]
-        rows = np.concatenate([self._kept[0], np.array(self._read_rows, np.int64)])
+        rows = np.concatenate([self._old_rows[0], np.array(self._read_rows, np.int64)])
         leaves = np.empty(len(rows), np.uint32)
-        leaves[rows] = np.concatenate([self._kept[1], np.array(self._read_leaves, np.int64)])
+        leaves[rows] = np.concatenate([self._old_rows[1], np.array(self._read_leaves, np.int64)])
         return TitlePhrases(_Names(list(self._phrases), list(self._leaves)), table, leaves)
 
 
@@ -188,18 +188,18 @@ def _candidates(phrases: Sequence[Phrase], chosen: NDArray[np.void]) -> _Candida
     names = {phrase: number for number, phrase in enumerate(phrases)}
     heads: dict[str, int] = {}
     # The candidates are computed once per phrase, however many titles have it.
-    made, starts = list[tuple[int, int, float, bool]](), array("q", (0,))
+    entries, starts = list[tuple[int, int, float, bool]](), array("q", (0,))
     for phrase, count in zip(phrases, counts, strict=True):
         for candidate, cut, _ in head_candidates([phrase]) if count else ():
             behind = phrase[len(candidate) :]
             penalty = sum(ending[word] / occurring[word] for word in behind) * _MODEL_PENALTY
             number, head = names.setdefault(candidate, len(names)), heads.setdefault(candidate[-1], len(heads))
-            made.append((number, head, penalty, cut == 0))
-        starts.append(len(made))
+            entries.append((number, head, penalty, cut == 0))
+        starts.append(len(entries))
     first = np.array(starts)
     sizes = (first[1:] - first[:-1])[of]
-    places = np.repeat(first[of] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
-    number, head, penalty, is_whole = np.array(made, np.float64).reshape(-1, 4)[places].T
+    positions = np.repeat(first[of] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+    number, head, penalty, is_whole = np.array(entries, np.float64).reshape(-1, 4)[positions].T
     return _Candidates(
         list(names),
         number.astype(np.int64),

@@ -148,12 +148,12 @@ class VersionWriter:
         """The numbers of new, changed and removed products."""
         if self._previous is None:
             return None
-        known = int((self.previous_rows >= 0).sum())
+        shared = int((self.previous_rows >= 0).sum())
         return VersionChanges(
             self._previous.manifest.version,
-            added=len(self._previous_rows) - known,
-            changed=known - self._unchanged,
-            removed=len(self._previous.products) - known,
+            added=len(self._previous_rows) - shared,
+            changed=shared - self._unchanged,
+            removed=len(self._previous.products) - shared,
         )
 
 
@@ -232,8 +232,8 @@ class WordsWriter:
         for row, line in enumerate(lines, first):
             product = _decoder.decode(line)
             title, brand = fold(product.title[:_LONGEST_TITLE]), product.brand[:_LONGEST_NAME]
-            found = [*words_of_folded(title), *(words_of(brand) if brand else ())]
-            numbers = self._word_numbers(found)
+            words = [*words_of_folded(title), *(words_of(brand) if brand else ())]
+            numbers = self._word_numbers(words)
             self._words.extend(numbers)
             self._rows.extend([row] * len(numbers))
             self._rated_rows.append(row)
@@ -276,14 +276,14 @@ class WordsWriter:
         return _Counts(self._phrases.counts, brands, categories, list(self._brand_categories.items()))
 
     def _word_numbers(self, words: Iterable[str]) -> set[int]:
-        found: set[int] = set()
+        numbers: set[int] = set()
         for word in words:
             number = self._numbers.get(word)
             if number is None or not word.isascii():
-                found.update(self._numbers.setdefault(part, len(self._numbers)) for part in index_words(word))
+                numbers.update(self._numbers.setdefault(part, len(self._numbers)) for part in index_words(word))
             else:
-                found.add(number)
-        return found
+                numbers.add(number)
+        return numbers
 
     def _count_names(self, brand: str, category: tuple[str, ...]) -> None:
         if brand:
@@ -354,14 +354,14 @@ class PhraseCounter:
             between = _UNSPACED if _UNSPACED in text else " "
             for piece in (text.partition(between)[2], text.rpartition(between)[0]):
                 longer[piece] = max(longer[piece], count)
-        found: Counter[str] = Counter()
+        phrases: Counter[str] = Counter()
         for text, count in counts.items():
             words = _words_of_phrase(text)
             if words == 1 or (words <= _LONGEST_PHRASE and longer[text] < _PIECE_SHARE * count):
                 # Chinese may be segmented in two ways, but is counted in one.
                 written = text.replace(_UNSPACED, "")
-                found[written] = max(found[written], count)
-        return found
+                phrases[written] = max(phrases[written], count)
+        return phrases
 
 
 def _least(phrase: str) -> int:
@@ -373,20 +373,20 @@ def _words_of_phrase(phrase: str) -> int:
 
 
 def _phrases(title: str) -> set[str]:
-    found: set[str] = set()
+    phrases: set[str] = set()
     for part in _BREAK.split(title):
         if part.isascii():
-            _add_runs(found, _PHRASE_WORD.findall(part), " ")
+            _add_runs(phrases, _PHRASE_WORD.findall(part), " ")
             continue
         for run in _CHINESE_OR_NOT.findall(part):
             if contains_chinese(run):
-                _add_runs(found, chinese_words(run), _UNSPACED)
+                _add_runs(phrases, chinese_words(run), _UNSPACED)
             else:
-                _add_runs(found, _PHRASE_WORD.findall(run), " ")
-    return found
+                _add_runs(phrases, _PHRASE_WORD.findall(run), " ")
+    return phrases
 
 
-def _add_runs(found: set[str], words: list[str], between: str) -> None:
+def _add_runs(phrases: set[str], words: list[str], between: str) -> None:
     """Adds the runs of a few words that begin and end with suitable words and contain no number. They may be one word
     longer than phrases, to detect which phrases are parts of longer ones."""
     can_end = list(map(_can_end, words))
@@ -394,12 +394,12 @@ def _add_runs(found: set[str], words: list[str], between: str) -> None:
         if not can_end[start]:
             continue
         if len(word) > 1:
-            found.add(word)
+            phrases.add(word)
         phrase = word
         for end in range(start + 1, min(start + _LONGEST_PHRASE + 1, len(words))):
             phrase = f"{phrase}{between}{words[end]}"
             if can_end[end]:
-                found.add(phrase)
+                phrases.add(phrase)
             elif words[end] not in _NO_END:
                 break
 

@@ -101,9 +101,9 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on="synthetic queries of each catalog, judged by the teacher, by networks trained on the others",
         measures={
-            f"{NDCG} on {store.name}{order}": float(reached[place])
+            f"{NDCG} on {store.name}{order}": float(reached[column])
             for store, reached in zip(stores, agreements, strict=True)
-            for order, place in (("", chosen), (" of the merged order", -1))
+            for order, column in (("", chosen), (" of the merged order", -1))
         },
         against="the merged order",
     )
@@ -116,33 +116,33 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
 
 def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogStore:
     with serving_snapshot(root) as snapshot:
-        kept = root / TRAINING_FOLDER / TEACHER_SCORES
-        made = score_lists(snapshot, options.catalog, kept, snapshot.built, progress)
-        lists = replace(made.lists, features=_of_words(made.lists.features))
-        data = list_data(snapshot, lists, mix_targets(lists, made.teacher_scores))
+        path = root / TRAINING_FOLDER / TEACHER_SCORES
+        teacher_lists = score_lists(snapshot, options.catalog, path, snapshot.built, progress)
+        lists = replace(teacher_lists.lists, features=_of_words(teacher_lists.lists.features))
+        data = list_data(snapshot, lists, mix_targets(lists, teacher_lists.teacher_scores))
         manifest = snapshot.manifest
-        scored = DistillationCatalog(data, split_lists(made.lists, seed=options.distilling.seed))
-        fits = expit(made.teacher_scores.astype(np.float64))
-        return _CatalogStore(root.name, manifest.encoder_name, manifest.dimension, made.teacher, scored, fits)
+        scored = DistillationCatalog(data, split_lists(teacher_lists.lists, seed=options.distilling.seed))
+        fits = expit(teacher_lists.teacher_scores.astype(np.float64))
+        return _CatalogStore(root.name, manifest.encoder_name, manifest.dimension, teacher_lists.teacher, scored, fits)
 
 
 def _of_words(features: Floats) -> Floats:
     """The features (m, F), without those that only some catalogs have, such as prices: they would identify the catalog,
     and have another meaning in a store where some products have them. Constant features are ignored later, too."""
-    kept = features[:, : len(_READ)].copy()
-    kept[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
-    return kept
+    columns = features[:, : len(_READ)].copy()
+    columns[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
+    return columns
 
 
 def _left_out(stores: Sequence[_CatalogStore], at: int, options: DefaultOptions, progress: Progress) -> list[float]:
     """Results on this catalog of a network trained on the others, for each mixing weight, then of the merged order."""
-    network = _trained([store for place, store in enumerate(stores) if place != at], options)
+    network = _trained([store for index, store in enumerate(stores) if index != at], options)
     data, parts = stores[at].catalog.data, stores[at].catalog.split
     numbers = np.sort(np.concatenate([parts.validation, parts.held_out]))
     merged = merged_scores(data.lists)[data.lists.places(numbers)]
-    found = scores_of(network, full_batches(data, numbers), EVENT_WEIGHTS)
+    network_scores = scores_of(network, full_batches(data, numbers), EVENT_WEIGHTS)
     progress.advance(1)
-    orders = (*(found + mix * merged for mix in MIXES), merged)
+    orders = (*(network_scores + mix * merged for mix in MIXES), merged)
     return [float(agreement(data, numbers, scores).mean()) for scores in orders]
 
 
@@ -161,10 +161,10 @@ def _spec(stores: Sequence[_CatalogStore], network: RankerNetwork, mix: float, o
     scores, fits = [], []
     for store in stores:
         numbers = store.catalog.split.validation
-        places = store.catalog.data.lists.places(numbers)
-        found = scores_of(network, full_batches(store.catalog.data, numbers), EVENT_WEIGHTS)
-        scores.append(found + mix * merged_scores(store.catalog.data.lists)[places])
-        fits.append(store.fits[places])
+        positions = store.catalog.data.lists.places(numbers)
+        network_scores = scores_of(network, full_batches(store.catalog.data, numbers), EVENT_WEIGHTS)
+        scores.append(network_scores + mix * merged_scores(store.catalog.data.lists)[positions])
+        fits.append(store.fits[positions])
     return RankerSpec(
         encoder=stores[0].encoder,
         state_dimension=network.shape.state_dimension,

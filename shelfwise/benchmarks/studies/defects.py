@@ -279,15 +279,15 @@ def planted(products: Sequence[Product], seed: int) -> DefectFeed:
     versions: list[list[Row]] = [[row] for row in rows]
     kinds: dict[int, Kind] = {}
     chosen = _defects_spread(rows[:half], ROWS_PER_KIND * len(DEFECT_KINDS), seed)
-    for place, at in enumerate(chosen):
-        kind = kinds[at] = DEFECT_KINDS[place // ROWS_PER_KIND]
+    for index, at in enumerate(chosen):
+        kind = kinds[at] = DEFECT_KINDS[index // ROWS_PER_KIND]
         versions[at] = _planted_rows(kind, rows[at])
     ends = list(accumulate(map(len, versions)))
-    places: dict[str, list[int]] = {kind.name: [] for kind in DEFECT_KINDS}
+    line_numbers: dict[str, list[int]] = {kind.name: [] for kind in DEFECT_KINDS}
     for at in sorted(kinds):
-        places[kinds[at].name].append(ends[at])  # of a repeated row, the second
+        line_numbers[kinds[at].name].append(ends[at])  # of a repeated row, the second
     lines = tuple(msgspec.json.encode(row) for each in versions for row in each)
-    return DefectFeed(lines, {name: tuple(found) for name, found in places.items()}, ends[half - 1] + 1)
+    return DefectFeed(lines, {name: tuple(numbers) for name, numbers in line_numbers.items()}, ends[half - 1] + 1)
 
 
 def _clean_row(product: Product, dice: random.Random) -> Row:
@@ -314,7 +314,7 @@ def _defects_spread(rows: Sequence[Row], count: int, seed: int) -> list[int]:
     if len(english) < count:
         raise SettingError(f"{len(english)} English products are too few for {count} defects; use more products")
     order = named_rng(seed, "defects").permutation(len(english)).tolist()
-    return [english[place] for place in order[:count]]
+    return [english[index] for index in order[:count]]
 
 
 def score(report: QualityReport, feed: DefectFeed) -> DefectScore:
@@ -342,18 +342,18 @@ def _false(report: QualityReport, feed: DefectFeed) -> list[str]:
     findings = [
         one for outcome in (Outcome.REJECTED, Outcome.NOTED, Outcome.FINDING) for one in _findings(report, outcome)
     ]
-    found = []
+    messages = []
     for name, count, examples in findings:
         lines = [example.line for example in examples if example.line >= feed.clean_from]
         if lines or count > MOST_EXAMPLES:
-            found.append(f"{name}: {count:,} rows, line {lines[0]}" if lines else f"{name}: {count:,} rows")
+            messages.append(f"{name}: {count:,} rows, line {lines[0]}" if lines else f"{name}: {count:,} rows")
     cleaned = {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.CLEANED}
-    found.extend(
+    messages.extend(
         f"{name}: {count:,} values"
         for name, count in report.cleaned.items()
         if name not in cleaned or count > MOST_EXAMPLES
     )
-    return found
+    return messages
 
 
 def _findings(report: QualityReport, outcome: Outcome) -> list[tuple[str, int, Sequence[Example]]]:

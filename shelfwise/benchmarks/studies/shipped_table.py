@@ -50,8 +50,8 @@ def shipped_table_command(
     """Pack the static encoder of an index as the table that is shipped for installations without torch."""
     with serving_snapshot(index) as snapshot:
         encoder = snapshot.manifest.encoder
-    kept = pack_table(index / "encoders" / encoder / TORCH_FOLDER, out, columns)
-    say(f"Written to {out}: {kept:.1%} of the squared length of the rows in {columns} columns")
+    share = pack_table(index / "encoders" / encoder / TORCH_FOLDER, out, columns)
+    say(f"Written to {out}: {share:.1%} of the squared length of the rows in {columns} columns")
 
 
 if __name__ == "__main__":

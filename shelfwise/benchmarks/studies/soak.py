@@ -67,8 +67,8 @@ class Ledger:
 
     def look_at_page(self, page: Row) -> None:
         """Compares the products of a page with its version: all products of one version are of one feed edition."""
-        shown = set(_editions(page["hits"]))
-        if shown and {self.editions.setdefault(page["version"], min(shown))} != shown:
+        editions = set(_editions(page["hits"]))
+        if editions and {self.editions.setdefault(page["version"], min(editions))} != editions:
             self.mixed += 1
 
     def look_at_product(self, product: str, status: int, body: bytes) -> None:
@@ -182,7 +182,7 @@ class ClientLoad:
     _spent: list[float] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
     """Seconds from the start, and megabytes."""
-    _shown: tuple[str, str, Sequence[Row]] = ("", "", ())
+    _last_page: tuple[str, str, Sequence[Row]] = ("", "", ())
     """The last first page: its query id, its query and its hits."""
     _version: str = ""
     _live: list[str] = field(default_factory=list)
@@ -235,25 +235,25 @@ class ClientLoad:
             self.ledger.look_at_page(page)
             self._version = page["version"]
             if page["page"] == 1:
-                self._shown = page["query_id"], query, page["hits"]
+                self._last_page = page["query_id"], query, page["hits"]
 
     async def _suggest(self) -> None:
         await self._ask("GET", f"/v1/suggest?{urlencode({'q': self.dice.choice(list(prefixes(self._query())))})}")
 
     async def _record(self) -> None:
         """Records a search's impressions, and a click on one."""
-        query_id, query, hits = self._shown
+        query_id, query, hits = self._last_page
         if not hits:
             return
         shopper, now = f"shopper-{self.dice.randrange(_SHOPPERS)}", datetime.now(UTC).isoformat()
         common = {"query_id": query_id, "query": query, "shopper": shopper, "session": shopper, "time": now}
-        shown = [
+        clicks = [
             {**common, "kind": kind, "product_id": hit["product"]["id"], "position": position}
             for position, hit in enumerate(hits[:_SHOWN], 1)
             for kind in (("impression", "click") if position == 1 else ("impression",))
         ]
         number = self.dice.getrandbits(64)
-        events = [{**each, "event_id": f"{number:x}-{place}"} for place, each in enumerate(shown)]
+        events = [{**each, "event_id": f"{number:x}-{index}"} for index, each in enumerate(clicks)]
         status, _ = await self._ask("POST", "/v1/events", {"events": events})
         if status == 200:
             self.ledger.events.extend(events)
@@ -281,8 +281,8 @@ class ClientLoad:
             return gone, None, {"delete": gone}
         if number % 10 == 0:
             self._live.append(f"live-{number}")
-            made = {"id": self._live[-1], "title": f"{self._query()} {number}", "price": price}
-            return self._live[-1], price, {"put": made}
+            document = {"id": self._live[-1], "title": f"{self._query()} {number}", "price": price}
+            return self._live[-1], price, {"put": document}
         product = str(self.dice.choice(self.rows[:_CHANGED])["id"])
         return product, price, {"patch": {"id": product, "price": price}}
 

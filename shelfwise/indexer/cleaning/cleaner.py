@@ -209,11 +209,11 @@ _ROOTS = frozenset(_ROOT_NAMES.split("|"))
 
 def drop_repeats(path: Path) -> Path:
     """A path without empty levels and without a level that repeats the previous one, ignoring case."""
-    kept: list[str] = []
+    levels: list[str] = []
     for level in filter(None, path):
-        if not kept or fold_value(kept[-1]) != fold_value(level):
-            kept.append(level)
-    return tuple(kept)
+        if not levels or fold_value(levels[-1]) != fold_value(level):
+            levels.append(level)
+    return tuple(levels)
 
 
 def _levels(path: Path) -> Iterable[str]:
@@ -283,13 +283,13 @@ def clean_product(product: Product, counts: Counter[str]) -> Product:
 
 def _add_languages(products: list[Product], counts: Counter[str]) -> list[Product]:
     """The products; those without a language get the detected one of the title, or else of the description's start."""
-    unknown = [place for place, product in enumerate(products) if not product.language]
-    found = dict(zip(unknown, detect([products[place].title for place in unknown]), strict=True))
-    described = [place for place in unknown if not found[place] and products[place].description]
-    found.update(zip(described, detect([products[place].description for place in described]), strict=True))
-    for place, language in found.items():
+    unknown = [index for index, product in enumerate(products) if not product.language]
+    languages = dict(zip(unknown, detect([products[index].title for index in unknown]), strict=True))
+    described = [index for index in unknown if not languages[index] and products[index].description]
+    languages.update(zip(described, detect([products[index].description for index in described]), strict=True))
+    for index, language in languages.items():
         if language:
-            products[place] = replace(products[place], language=language)
+            products[index] = replace(products[index], language=language)
             counts["language-detected"] += 1
     return products
 
@@ -317,8 +317,8 @@ def _identifiers(identifiers: Identifiers, counts: Counter[str]) -> Identifiers:
     if not changed:
         return identifiers
     counts.update(changed)
-    kept = {kind: tuple(dict.fromkeys(filter(None, values))) for kind, values in cleaned.items()}
-    return {kind: values for kind, values in kept.items() if values}
+    distinct = {kind: tuple(dict.fromkeys(filter(None, values))) for kind, values in cleaned.items()}
+    return {kind: values for kind, values in distinct.items() if values}
 
 
 def _images(images: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
@@ -326,10 +326,10 @@ def _images(images: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
         return images
     changed: list[str] = []
     cleaned = [address for address in (clean_image(address, changed) for address in images) if address]
-    kept = tuple(dict.fromkeys(cleaned))
-    changed += ["image-addresses"] * (len(cleaned) - len(kept))
+    distinct = tuple(dict.fromkeys(cleaned))
+    changed += ["image-addresses"] * (len(cleaned) - len(distinct))
     counts.update(changed)
-    return kept
+    return distinct
 
 
 def _links(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
@@ -355,9 +355,9 @@ def _add_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]
         return attributes
     added: dict[str, AttributeValue] = {}
     for name in candidates:
-        found = parse_quantity(str(attributes[name]))
-        if found and f"{name}_{found[0]}" not in attributes:
-            added[f"{name}_{found[0]}"] = found[1]
+        quantity = parse_quantity(str(attributes[name]))
+        if quantity and f"{name}_{quantity[0]}" not in attributes:
+            added[f"{name}_{quantity[0]}"] = quantity[1]
     if not added:
         return attributes
     counts["measures"] += len(added)

@@ -170,7 +170,7 @@ def _decide(votes: int) -> tuple[str, frozenset[str]]:
 
     A single English word decides nothing: product lines have English names in every country.
     """
-    counts = {slot: votes >> place * _BITS & _COUNT for place, slot in enumerate(_SLOTS)}
+    counts = {slot: votes >> index * _BITS & _COUNT for index, slot in enumerate(_SLOTS)}
     ordered = sorted(counts.values())
     best = frozenset(slot for slot, count in counts.items() if count == ordered[-1])
     if _OTHER in best or (best == {"en"} and ordered[-1] == 1):
@@ -185,8 +185,8 @@ def _by_model(text: str, candidates: frozenset[str]) -> str:
     words = [word for word in _PLAIN_WORD.findall(text) if not word.isupper() or text.isupper()]
     if len(words) < 2:
         return ""
-    found, probability = _identifier().classify(" ".join(words).lower())
-    return found if found in candidates and probability >= _SURE else ""
+    language, probability = _identifier().classify(" ".join(words).lower())
+    return language if language in candidates and probability >= _SURE else ""
 
 
 @cache

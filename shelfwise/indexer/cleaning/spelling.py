@@ -56,12 +56,12 @@ class SpellingCounter:
         groups: dict[str, list[str]] = {}
         for spelling in self.counts:
             groups.setdefault(self._key(spelling), []).append(spelling)
-        found: dict[str, str] = {}
+        winners: dict[str, str] = {}
         for spellings in groups.values():
             if len(spellings) > 1:
                 winner = min(spellings, key=lambda spelling: (-self.counts[spelling], spelling))
-                found.update((spelling, winner) for spelling in spellings if spelling != winner)
-        return dict(sorted(found.items()))
+                winners.update((spelling, winner) for spelling in spellings if spelling != winner)
+        return dict(sorted(winners.items()))
 
     def _is_counted(self, spelling: str) -> bool:
         return not self.depth or depth_of(self._key(spelling)) >= self.depth

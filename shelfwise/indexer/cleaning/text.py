@@ -56,14 +56,14 @@ def decode_entities(text: str) -> str:
     """
     if "&" not in text or ";" not in text:
         return text
-    return _ENTITY.sub(lambda found: html.unescape(found[0]), _AMPERSANDS.sub("&", text))
+    return _ENTITY.sub(lambda match: html.unescape(match[0]), _AMPERSANDS.sub("&", text))
 
 
 def _parsed(text: str) -> str:
     from selectolax.lexbor import LexborHTMLParser
 
     text = _without_cut_off(text)
-    if any(found[1] and found[1].lower() in _BLOCKS for found in _OPENING.finditer(text)):
+    if any(match[1] and match[1].lower() in _BLOCKS for match in _OPENING.finditer(text)):
         text = text.replace("\n", " ")
     # The parser must leave each entity as it is.
     guarded = _OPENING.sub(_guarded, text.replace("&", "&amp;").replace("\x00", ""))
@@ -71,47 +71,47 @@ def _parsed(text: str) -> str:
     return body.text() if body is not None else ""
 
 
-def _is_tag(found: re.Match[str]) -> bool:
+def _is_tag(match: re.Match[str]) -> bool:
     """Whether a match is a tag of HTML. Tags of one letter need real attributes: "a <b and c> d" is not markup."""
-    name, attributes = found[1], found[2]
+    name, attributes = match[1], match[2]
     return name is not None and name.lower() in _NAMES and (len(name) > 1 or not attributes or "=" in attributes)
 
 
-def _guarded(found: re.Match[str]) -> str:
+def _guarded(match: re.Match[str]) -> str:
     """A tag, preceded by the line or blank that it stands for; any other "<" escaped so that it stays."""
-    if not _is_tag(found):
-        return f"&lt;{found[0][1:]}"
-    name = found[1].lower()
-    return f"\n{found[0]}" if name in _BLOCKS else f" {found[0]}" if name in _CELLS else found[0]
+    if not _is_tag(match):
+        return f"&lt;{match[0][1:]}"
+    name = match[1].lower()
+    return f"\n{match[0]}" if name in _BLOCKS else f" {match[0]}" if name in _CELLS else match[0]
 
 
 def _without_cut_off(text: str) -> str:
     """A text without a tag at its end that the feed's length limit cut in two."""
-    place = text.rfind("<")
-    found = _CUT_OFF.fullmatch(text, place) if place >= 0 else None
-    if found is None or (found[1] and found[1].lower() not in _NAMES):
+    start = text.rfind("<")
+    match = _CUT_OFF.fullmatch(text, start) if start >= 0 else None
+    if match is None or (match[1] and match[1].lower() not in _NAMES):
         return text
-    return text[:place]
+    return text[:start]
 
 
 def _without(text: str, begin: str, end: str) -> str:
     """A text without the parts between the two marks; a part without an end mark is kept."""
-    kept, place = [], 0
-    while (start := text.find(begin, place)) >= 0 and (stop := text.find(end, start + len(begin))) >= 0:
-        kept.append(text[place:start])
-        place = stop + len(end)
-    return "".join((*kept, text[place:])) if place else text
+    parts, position = [], 0
+    while (start := text.find(begin, position)) >= 0 and (stop := text.find(end, start + len(begin))) >= 0:
+        parts.append(text[position:start])
+        position = stop + len(end)
+    return "".join((*parts, text[position:])) if position else text
 
 
 def _without_scripts(text: str) -> str:
-    kept, place = [], 0
-    while opening := _SCRIPT.search(text, place):
+    parts, position = [], 0
+    while opening := _SCRIPT.search(text, position):
         closing = _END_OF[opening[1].lower()].search(text, opening.end())
         if closing is None:
             break
-        kept.append(text[place : opening.start()])
-        place = closing.end()
-    return "".join((*kept, text[place:])) if place else text
+        parts.append(text[position : opening.start()])
+        position = closing.end()
+    return "".join((*parts, text[position:])) if position else text
 
 
 # A first byte of UTF-8 and a following one, both read as Windows-1252 or Latin-1; or a control character that results
@@ -310,9 +310,9 @@ def parse_quantity(text: str) -> tuple[str, float] | None:
     spelled = fold(shape["number"].replace(",", ".") + shape["unit"])
     if not _QUANTITY.fullmatch(spelled):
         return None
-    found = quantities(spelled)
-    base = _BASES.get(found[0].unit) if len(found) == 1 else None
+    amounts = quantities(spelled)
+    base = _BASES.get(amounts[0].unit) if len(amounts) == 1 else None
     if base is None:
         return None
     unit, factor = base
-    return unit, float(f"{float(found[0].number) * factor:.12g}")
+    return unit, float(f"{float(amounts[0].number) * factor:.12g}")

@@ -44,9 +44,9 @@ _ONLY = {
 }
 """The kinds that have a field; it is not read for others: a click's row may contain a shop's rating."""
 _TEXTS = ("product_id", "query_id", "query", "shopper", "session", "event_id")
-_PLACE = {name: place - 1 for place, name in enumerate(EVENT_FIELDS)}
-_QUERY_ID, _QUERY, _SESSION = _PLACE["query_id"], _PLACE["query"], _PLACE["session"]
-_TIME, _EVENT_ID = _PLACE["time"], _PLACE["event_id"]
+_INDEX = {name: index - 1 for index, name in enumerate(EVENT_FIELDS)}
+_QUERY_ID, _QUERY, _SESSION = _INDEX["query_id"], _INDEX["query"], _INDEX["session"]
+_TIME, _EVENT_ID = _INDEX["time"], _INDEX["event_id"]
 _NOTHING = tuple("" if name in _TEXTS else None for name in EVENT_FIELDS[1:])
 _BETWEEN = "\x1f"
 _REMEMBERED = 65_536
@@ -61,9 +61,9 @@ class KeyedIds:
 
     def __init__(self, key: Callable[[str], bytes]) -> None:
         self._key = key
-        self.make = lru_cache(_REMEMBERED)(self._made)
+        self.make = lru_cache(_REMEMBERED)(self._derive)
 
-    def _made(self, *parts: str) -> str:
+    def _derive(self, *parts: str) -> str:
         return urlsafe_b64encode(self._key(_BETWEEN.join(parts))).decode().rstrip("=")
 
 
@@ -84,7 +84,7 @@ class EventPlan:
         self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
         self._readers = {
             kind: [
-                (_PLACE[field], self._reader(field, mapping.fields[field], kind))
+                (_INDEX[field], self._reader(field, mapping.fields[field], kind))
                 for field in self._getters
                 if field != "kind" and kind in _ONLY.get(field, (kind,))
             ]
@@ -111,24 +111,24 @@ class EventPlan:
         for reason, conditions in self._skips:
             if all(holds(row) for holds in conditions):
                 raise SkipError(reason)
-        made = [
+        result = [
             self._event(row, kind or self._kind(row))
             for kind, conditions in self._rules
             if all(holds(row) for holds in conditions)
         ]
-        if not made:
+        if not result:
             raise SkipError("no event of the mapping")
-        return made
+        return result
 
     def event_values(self, row: Row) -> dict[str, object]:
         """The raw values of an event's fields in a row; shopper and session are parsed, empty if they cannot be."""
-        found = {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
-        for field in self._owners.keys() & found.keys():
+        values = {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
+        for field in self._owners.keys() & values.keys():
             try:
-                found[field] = self._owners[field](row)
+                values[field] = self._owners[field](row)
             except EventError:
-                found[field] = ""
-        return found
+                values[field] = ""
+        return values
 
     def _kind(self, row: Row) -> EventKind:
         get = self._getters.get("kind")
@@ -146,10 +146,10 @@ class EventPlan:
 
     def _event(self, row: Row, kind: EventKind) -> Event:
         values: list[object] = [*_NOTHING]
-        for place, read in self._readers[kind]:
+        for index, read in self._readers[kind]:
             value = read(row)
             if value is not None:
-                values[place] = value
+                values[index] = value
         time = values[_TIME]
         if not isinstance(time, datetime):
             raise EventError("no time", "a logged event needs one; the mapping can set one for all: time.value")

@@ -98,8 +98,8 @@ class ImportReport:
         reasons.sort(key=lambda each: -each[1])
         most = ", ".join(f"{reason} ({count:,})" for reason, count in reasons[:_MOST_REASONS])
         example = next((one for each in self.rejected.values() for one in each.examples), None)
-        shown = f"; for example line {example.line:,} of {example.file}: {example.detail}" if example else ""
-        return f"{names}: none of its {self.rows:,} rows can be used: {most}{shown}"
+        example_note = f"; for example line {example.line:,} of {example.file}: {example.detail}" if example else ""
+        return f"{names}: none of its {self.rows:,} rows can be used: {most}{example_note}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +199,8 @@ class EventImport:
         self._flush()
         if self._error is not None:
             added = self._counts.added
-            kept = f"; {added:,} events before the break were stored" if added else ""
-            raise FeedError(f"{self._error}{kept}") from self._error
+            remainder = f"; {added:,} events before the break were stored" if added else ""
+            raise FeedError(f"{self._error}{remainder}") from self._error
 
     def _batches(self, paths: Sequence[str], progress: Progress) -> Iterator[tuple[str, Sequence[object]]]:
         try:
@@ -252,9 +252,9 @@ class EventImport:
         if not events:
             return
         appended = self._store.append(events)
-        for place in appended.conflicts:
-            batch, row = locations[place]
-            event = self._parser.event(batch.format, batch.rows[row], events[place].key)
+        for index in appended.conflicts:
+            batch, row = locations[index]
+            event = self._parser.event(batch.format, batch.rows[row], events[index].key)
             self._rejects.add(batch.file, batch.lines[row], conflict_error(event), event_fields(event))
         self._counts.add(events, appended)
 
@@ -335,30 +335,30 @@ class BatchParser:
         name, rows = batch
         decode = EVENT_FORMATS[name].rows
         parsed = ParsedBatch()
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             try:
-                self._add(parsed, place, decode(row)[0])
+                self._add(parsed, index, decode(row)[0])
             except RowError as error:
-                parsed.refused.append(RefusedEvent(place, error.reason, error.detail, None))
+                parsed.refused.append(RefusedEvent(index, error.reason, error.detail, None))
             except SkipError as error:
                 parsed.skipped[str(error)] += 1
         parsed.fields = self._rows.plans.fields
         return parsed
 
-    def _add(self, parsed: ParsedBatch, place: int, row: Mapping[str, object]) -> None:
+    def _add(self, parsed: ParsedBatch, index: int, row: Mapping[str, object]) -> None:
         try:
             events = self._rows.parse(row)
         except EventError as error:
-            parsed.refused.append(RefusedEvent(place, error.reason, error.detail, self._rows.event_values(row)))
+            parsed.refused.append(RefusedEvent(index, error.reason, error.detail, self._rows.event_values(row)))
             return
         prepare: Callable[[Event, datetime], tuple[object, ...]] = self._intake.prepare
         for event in events:
             try:
                 parsed.events.append(tuple(prepare(event, self._now)))
             except EventError as error:
-                parsed.refused.append(RefusedEvent(place, error.reason, error.detail, event_fields(event)))
+                parsed.refused.append(RefusedEvent(index, error.reason, error.detail, event_fields(event)))
             else:
-                parsed.rows.append(place)
+                parsed.rows.append(index)
 
     def event(self, name: str, row: object, key: bytes) -> Event:
         """The event with this key, from a row that was parsed before."""
@@ -413,16 +413,16 @@ class ImportCounts:
         self.added += appended.added
         self.repeated += appended.duplicates
         refused = set(appended.conflicts)
-        kept = [event for place, event in enumerate(batch) if place not in refused] if refused else batch
-        if not kept:
+        new_events = [event for index, event in enumerate(batch) if index not in refused] if refused else batch
+        if not new_events:
             return
-        self.kinds.update(event.kind for event in kept)
-        times = [event.time for event in kept]
+        self.kinds.update(event.kind for event in new_events)
+        times = [event.time for event in new_events]
         self.first = min(times) if self.first is None else min(self.first, *times)
         self.last = max(times) if self.last is None else max(self.last, *times)
-        self.products.add({event.product_id for event in kept})
-        self.shoppers.add({event.shopper for event in kept})
-        self.sessions.add({event.session for event in kept})
+        self.products.add({event.product_id for event in new_events})
+        self.shoppers.add({event.shopper for event in new_events})
+        self.sessions.add({event.session for event in new_events})
 
 
 # Formats of event logs: how each is recognised, read into raw rows, and decoded. Messages about a log of an unknown
@@ -487,8 +487,8 @@ def column_check(mapping: EventMapping, masker: Masker) -> ColumnCheck:
         if not any(_has(mapping, field, present) for field in _OWNERS):
             missing.append("session")
         if missing:
-            known = "; ".join(f"{field}: {', '.join(mapping.fields[field].names)}" for field in missing)
-            what = f"{path}: no column is the {' or the '.join(missing)} (known: {known})"
+            names_by_field = "; ".join(f"{field}: {', '.join(mapping.fields[field].names)}" for field in missing)
+            what = f"{path}: no column is the {' or the '.join(missing)} (known: {names_by_field})"
             raise FeedError(f"{what}; {_advice(mapping, missing, names, masker)}")
 
     return check
@@ -498,8 +498,8 @@ def _advice(mapping: EventMapping, missing: Sequence[str], names: Sequence[str],
     if any(_is_value(name, masker) for name in names):
         return "the first line is not a header, it contains values such as numbers; add a line with column names"
     likely = _likely(mapping, missing, names)
-    shown = ", ".join(names[:_SHOWN_NAMES])
-    return f"its columns are {shown}; name it in a mapping, such as {missing[0]} = {likely!r}"
+    columns = ", ".join(names[:_SHOWN_NAMES])
+    return f"its columns are {columns}; name it in a mapping, such as {missing[0]} = {likely!r}"
 
 
 def _is_value(name: str, masker: Masker) -> bool:
@@ -515,8 +515,8 @@ def _needed(mapping: EventMapping) -> list[str]:
 
 def _has(mapping: EventMapping, field: str, present: set[str]) -> bool:
     rule = mapping.fields[field]
-    found = [name in present or name.partition(".")[0] in present for name in rule.names]
-    return rule.value is not None or (all(found) and bool(found) if rule.is_joined else any(found))
+    matches = [name in present or name.partition(".")[0] in present for name in rule.names]
+    return rule.value is not None or (all(matches) and bool(matches) if rule.is_joined else any(matches))
 
 
 def _likely(mapping: EventMapping, missing: Sequence[str], names: Sequence[str]) -> str:

@@ -87,15 +87,15 @@ def _table(lines: list[str], start: int, delimiter: str) -> Table | None:
 
 def _unique(names: list[str]) -> tuple[str, ...]:
     """The names, made unique: a column without a name, or with a repeated one, gets its number."""
-    found: dict[str, None] = {}
-    for place, name in enumerate(names, 1):
-        unique = name or f"column {place}"
-        number = place
-        while unique in found:
+    distinct: dict[str, None] = {}
+    for position, name in enumerate(names, 1):
+        unique = name or f"column {position}"
+        number = position
+        while unique in distinct:
             unique = f"{name or 'column'} {number}"
             number += 1
-        found[unique] = None
-    return tuple(found)
+        distinct[unique] = None
+    return tuple(distinct)
 
 
 def _misfits(table: Table, lines: list[str]) -> int:
@@ -316,13 +316,13 @@ def check_names(feed: str, names: Iterable[str], required: Sequence[str], cure: 
 
 def map_column_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:
     """Columns that spell a known name differently ("Product ID" for product_id), with that name."""
-    known = {source.name for rule in mapping.rules.values() for source in rule.sources}
-    found: dict[str, str] = {}
+    targets = {source.name for rule in mapping.rules.values() for source in rule.sources}
+    columns: dict[str, str] = {}
     for name in names:
         plain = "_".join(name.lower().split())
-        if name not in known and plain in known and plain not in names and plain not in found.values():
-            found[name] = plain
-    return found
+        if name not in targets and plain in targets and plain not in names and plain not in columns.values():
+            columns[name] = plain
+    return columns
 
 
 def read_csv(feed: Feed) -> Iterator[Record | RejectedRow]:

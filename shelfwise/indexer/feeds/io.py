@@ -51,10 +51,10 @@ def bom_encoding(head: bytes) -> str:
 def declared_encoding(head: bytes) -> str:
     """The encoding that an XML declaration names; empty if there is none, or one that Python does not know."""
     match = _DECLARED.match(head.lstrip())
-    return _known(match[1].decode()) if match else ""
+    return _codec_name(match[1].decode()) if match else ""
 
 
-def _known(name: str) -> str:
+def _codec_name(name: str) -> str:
     try:
         return codecs.lookup(name).name if "".encode(name) == b"" else ""
     except (LookupError, ValueError, TypeError):  # a codec such as "hex" is not for text
@@ -73,10 +73,10 @@ def detect_encoding(head: bytes) -> str:
     from charset_normalizer import from_bytes
 
     names = [*_USUAL, *_RARE]
-    found = from_bytes(b"\n".join(lines)[:_SAMPLE], cp_isolation=names, threshold=_MOST_CHAOS)
+    matches = from_bytes(b"\n".join(lines)[:_SAMPLE], cp_isolation=names, threshold=_MOST_CHAOS)
     ranked = [
         (match.chaos, -match.coherence, names.index(name), name)
-        for match in found
+        for match in matches
         for name in {match.encoding, *match.could_be_from_charset}
         if name in names
     ]

@@ -33,20 +33,20 @@ def assemble_objects(rows: Sequence[Row], note: DropHandler, _now: datetime) -> 
         return row, ()
     check_count(listed)
     rest = {name: value for name, value in row.items() if name != "variants"}
-    return rest, tuple(_variant(one, place, note) for place, one in enumerate(listed, 1))
+    return rest, tuple(_variant(one, position, note) for position, one in enumerate(listed, 1))
 
 
-def _variant(row: Row, place: int, note: DropHandler) -> Variant:
+def _variant(row: Row, position: int, note: DropHandler) -> Variant:
     codes = {kind: row[kind] for kind in _CODES if row.get(kind) is not None}
     identifiers = {**codes, **_object("variants.identifiers", row.get("identifiers"))}
     options = _object("variants.options", row.get("options"))
     return Variant(
-        id=_text("variants.id", row.get("id") or row.get("sku")) or str(place),
+        id=_text("variants.id", row.get("id") or row.get("sku")) or str(position),
         options={name: spelled for name, value in options.items() if (spelled := _text("variants.options", value))},
         price=amount("variants.price", row.get("price")),
         availability=_availability(row.get("availability"), note),
         identifiers={
-            kind: found for kind, value in identifiers.items() if (found := values.texts("variants.identifiers", value))
+            kind: texts for kind, value in identifiers.items() if (texts := values.texts("variants.identifiers", value))
         },
         image=_text("variants.image", row.get("image")),
     )
@@ -201,7 +201,7 @@ class _ArrayElements:
         self._buffer = b""
         self._start = 0
         """The start of the element, or of the text between two elements."""
-        self._place = 0
+        self._position = 0
         """The position up to which the buffer was searched."""
         self._line = 1
         """The line of `_start`."""
@@ -223,7 +223,7 @@ class _ArrayElements:
 
     def _begin(self, start: int) -> None:
         self._line += self._buffer.count(b"\n", self._start, start)
-        self._start = self._place = start
+        self._start = self._position = start
 
     def _find(self, inside: re.Pattern[bytes]) -> bool:
         while (match := inside.search(self._buffer, self._start)) is None:
@@ -236,12 +236,12 @@ class _ArrayElements:
     def _array(self) -> Iterator[tuple[int, bytes]]:
         self._depth = 1
         while self._depth:
-            match = (_MARK if self._depth == 1 else _INNER).match(self._buffer, self._place)
+            match = (_MARK if self._depth == 1 else _INNER).match(self._buffer, self._position)
             if match is None:
                 if not self._more():
                     raise self._source.truncation_error("the array is not closed")
                 continue
-            self._place = match.end()
+            self._position = match.end()
             mark = match[1]
             self._depth += (mark in b"{[") - (mark in b"}]")
             if (self._depth == 1 and mark == b",") or not self._depth:
@@ -249,13 +249,13 @@ class _ArrayElements:
 
     def _element(self) -> Iterator[tuple[int, bytes]]:
         """The element that ends before the last mark."""
-        raw = self._buffer[self._start : self._place - 1]
+        raw = self._buffer[self._start : self._position - 1]
         element = raw.strip()
         if element:
             yield self._line + raw[: raw.index(element[:1])].count(b"\n"), element
-        self._line += self._buffer.count(b"\n", self._start, self._place)
+        self._line += self._buffer.count(b"\n", self._start, self._position)
         self._source.line = self._line - 1
-        self._start = self._place
+        self._start = self._position
 
     def _more(self) -> bool:
         """Reads chunks until the buffer has doubled, so that nothing is searched often.
@@ -263,13 +263,13 @@ class _ArrayElements:
         Returns False at the end of the feed.
         """
         self._buffer = self._buffer[self._start :]
-        self._place -= self._start
+        self._position -= self._start
         self._start = 0
         if len(self._buffer) > _LONGEST:
             fault = f"an element has over {_LONGEST // MAX_LINE} MB; a row may have {MAX_LINE:,} bytes"
             raise FeedError(f"{self._source.path}: line {self._line:,}: {fault}")
         parts, size = [self._buffer], 0
-        while size <= len(self._buffer) - self._place and (chunk := next(self._chunks, b"")):
+        while size <= len(self._buffer) - self._position and (chunk := next(self._chunks, b"")):
             parts.append(chunk)
             size += len(chunk)
         self._buffer = b"".join(parts)
@@ -282,7 +282,7 @@ class _ArrayElements:
             self._line += rest[: len(rest) - len(behind)].count(b"\n")
             if behind:
                 raise FeedError(f"{self._source.path}: line {self._line:,}: text after the end of the JSON array")
-            self._start = self._place = len(self._buffer)
+            self._start = self._position = len(self._buffer)
             if not self._more():
                 return
 

@@ -109,8 +109,8 @@ class FeedMapping:
 
     def with_format_rules(self, rules: Mapping[str, MappingRule]) -> FeedMapping:
         """This mapping for a format whose columns mean `rules`, except for fields with a rule of the user."""
-        known = {target: rule for target, rule in rules.items() if target not in self.user_fields}
-        return FeedMapping({**self.rules, **known}, self.user_names, self.user_fields)
+        format_rules = {target: rule for target, rule in rules.items() if target not in self.user_fields}
+        return FeedMapping({**self.rules, **format_rules}, self.user_names, self.user_fields)
 
 
 def load_mapping(path: str | Path) -> FeedMapping:
@@ -191,7 +191,7 @@ _MAX_DEPTH = 8
 
 
 def add_attributes(
-    found: dict[str, AttributeValue], values: Mapping[str, object], note: DropHandler, prefix: str = ""
+    attributes: dict[str, AttributeValue], values: Mapping[str, object], note: DropHandler, prefix: str = ""
 ) -> None:
     """Adds each value under its name; an existing name keeps its value.
 
@@ -202,9 +202,9 @@ def add_attributes(
         if not isinstance(value, dict):
             converted = _converted(name, value, note)
             if name and converted is not None:
-                found.setdefault(name, converted)
+                attributes.setdefault(name, converted)
         elif name.count(".") < _MAX_DEPTH:
-            add_attributes(found, value, note, f"{name}.")
+            add_attributes(attributes, value, note, f"{name}.")
         else:
             note(f"attributes.{name}", "nested too deep", f"more than {_MAX_DEPTH} objects in one another")
 

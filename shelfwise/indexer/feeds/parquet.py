@@ -109,13 +109,13 @@ def _plan_reading(path: str, raw: BinaryIO, metadata: Any, number: int) -> tuple
     group, unpacked, row_bytes, texts = metadata.row_group(number), 0, 1.0, []
     for position in range(group.num_columns):
         column, schema = group.column(position), metadata.schema.column(position)
-        place = f"{path}: row group {number + 1}, column {column.path_in_schema}"
+        origin = f"{path}: row group {number + 1}, column {column.path_in_schema}"
         pages = dictionary = copied = values = 0
         value_bytes, is_delta = 0.0, False
         is_list, is_text = schema.max_repetition_level > 0, schema.physical_type == "BYTE_ARRAY"
         for page in _pages(raw, column):
             if page.unpacked > MAX_PAGE:
-                raise FeedError(f"{place}: a page unpacks to {page.unpacked:,} bytes; {_advice(MAX_PAGE)}")
+                raise FeedError(f"{origin}: a page unpacks to {page.unpacked:,} bytes; {_advice(MAX_PAGE)}")
             if page.is_dictionary:
                 dictionary = max(dictionary, page.unpacked)
                 continue
@@ -131,11 +131,11 @@ def _plan_reading(path: str, raw: BinaryIO, metadata: Any, number: int) -> tuple
         elif is_text:
             copied = max(copied, dictionary)
         if is_list and values > MAX_VALUES:
-            raise FeedError(f"{place}: has {values:,} values; {_advice(MAX_VALUES)}")
+            raise FeedError(f"{origin}: has {values:,} values; {_advice(MAX_VALUES)}")
         unpacked += pages + dictionary + (copied * values if is_list else copied)
         row_bytes += max(value_bytes, copied) if is_text else 16
         if unpacked > MAX_UNPACKED:
-            raise FeedError(f"{place}: the columns up to it may unpack to {unpacked:,} bytes; {_advice(MAX_UNPACKED)}")
+            raise FeedError(f"{origin}: the columns up to it may unpack to {unpacked:,} bytes; {_advice(MAX_UNPACKED)}")
     return max(1, min(_BATCH, int(_MAX_BATCH_BYTES / row_bytes))), texts
 
 
@@ -221,7 +221,7 @@ def _rows(batch: Any) -> Iterator[dict[str, Any] | None]:  # noqa: ANN401
         plain = [each.dictionary_decode() if hasattr(each, "dictionary") else each for each in batch.columns]
         yield from batch.from_arrays(plain, names=batch.schema.names).to_pylist()
         return
-    for row in (batch.slice(place, 1) for place in range(batch.num_rows)):
+    for row in (batch.slice(index, 1) for index in range(batch.num_rows)):
         yield None if _object_bytes(row.columns) > MAX_LINE else row.to_pylist()[0]
 
 

@@ -47,8 +47,8 @@ def missing_fields(names: Sequence[str], mapping: FeedMapping) -> list[str]:
     present = {*names, *(name.partition(".")[0] for name in names)}
 
     def is_missing(rule: MappingRule) -> bool:
-        known = (source.name for source in rule.sources)
-        return rule.value is None and not any(name in present or name.partition(".")[0] in present for name in known)
+        sources = (source.name for source in rule.sources)
+        return rule.value is None and not any(name in present or name.partition(".")[0] in present for name in sources)
 
     return [field for field in PROPOSABLE if is_missing(mapping.rules[field])]
 
@@ -59,18 +59,18 @@ def propose_columns(rows: Sequence[Row], mapping: FeedMapping) -> Iterator[tuple
     used = {source.name for rule in mapping.rules.values() for source in rule.sources}
     columns = {name: [_text(row.get(name)) for row in rows] for name in names if name not in used}
     for field in missing_fields(names, mapping):
-        known = [source.name for source in mapping.rules[field].sources]
+        sources = [source.name for source in mapping.rules[field].sources]
         scores = {name: _SCORES[field](values) for name, values in columns.items()}
         if fitting := {name: score for name, score in scores.items() if score is not None}:
-            found = max(fitting, key=lambda name: (_similarity(name, known), fitting[name]))
-            del columns[found]
-            yield field, found
+            column = max(fitting, key=lambda name: (_similarity(name, sources), fitting[name]))
+            del columns[column]
+            yield field, column
 
 
-def _similarity(name: str, known: Sequence[str]) -> float:
+def _similarity(name: str, sources: Sequence[str]) -> float:
     """The similarity of a column's name to a known one; 0 if it is too small to count."""
     # Part of a long word is often equal to a short one by chance.
-    scorers = ((each, fuzz.partial_ratio if _MIN_PART <= len(each) <= len(name) else fuzz.ratio) for each in known)
+    scorers = ((each, fuzz.partial_ratio if _MIN_PART <= len(each) <= len(name) else fuzz.ratio) for each in sources)
     best = max(scorer(each, name.casefold()) for each, scorer in scorers)
     return best if best >= _MIN_ALIKE else 0.0
 

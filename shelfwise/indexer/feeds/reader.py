@@ -58,9 +58,11 @@ def read_records(
     named = get_format(format) if format else None
     for source in open_sources(paths, advance):
         feed = Feed(source, mapping or FeedMapping(), note)
-        known = named or detect_format(feed)
-        records = known.read(feed)
-        yield from records if known.rules or known is REJECTED else _with_proposals(feed, known, records)
+        feed_format = named or detect_format(feed)
+        records = feed_format.read(feed)
+        yield from (
+            records if feed_format.rules or feed_format is REJECTED else _with_proposals(feed, feed_format, records)
+        )
 
 
 _SAMPLE = 200
@@ -68,7 +70,7 @@ _SAMPLE = 200
 
 
 def _with_proposals(
-    feed: Feed, known: FeedFormat, records: Iterator[Record | RejectedRow]
+    feed: Feed, feed_format: FeedFormat, records: Iterator[Record | RejectedRow]
 ) -> Iterator[Record | RejectedRow]:
     """The records of a feed whose fields may have any names. A table without an id or a title raises FeedError, with
     the columns that look like them; `feed.note` receives the other proposals."""
@@ -78,9 +80,9 @@ def _with_proposals(
         first.extend(itertools.islice(records, _SAMPLE))
     except FeedError as error:
         failure = error  # raised after the records before it
-    rows = list(_decoded(known, first))
+    rows = list(_decoded(feed_format, first))
     proposals = dict(propose_columns(rows, feed.mapping))
-    if known in (CSV_FORMAT, PARQUET) and rows:
+    if feed_format in (CSV_FORMAT, PARQUET) and rows:
         check_columns(feed.source.path, list(rows[0]), feed.mapping, proposals)
     for field, name in proposals.items():
         advice = f"{name} looks like it: {map_flag(field, name)}"
@@ -91,11 +93,11 @@ def _with_proposals(
     yield from records
 
 
-def _decoded(known: FeedFormat, records: Iterable[Record | RejectedRow]) -> Iterator[Row]:
+def _decoded(feed_format: FeedFormat, records: Iterable[Record | RejectedRow]) -> Iterator[Row]:
     for record in records:
         with suppress(RowError):
             if isinstance(record, Record):
-                yield known.rows(record.row)[0]
+                yield feed_format.rows(record.row)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +145,19 @@ class RecordReader:
         Raises RowError if the row must be rejected.
         """
         record = _inner(record)
-        known = FORMATS[record.format]
+        feed_format = FORMATS[record.format]
         reader = self._readers.get(record.format)
         if reader is None:
-            reader = self._readers[record.format] = RowReader(self._mapping.with_format_rules(known.rules), self._now)
+            reader = self._readers[record.format] = RowReader(
+                self._mapping.with_format_rules(feed_format.rules), self._now
+            )
 
         def noted(field: str, reason: str, detail: str) -> None:
             note(FeedNote(record.file, record.line, field, reason, detail))
 
-        row, variants = known.assemble(known.rows(record.row), noted, self._now)
+        row, variants = feed_format.assemble(feed_format.rows(record.row), noted, self._now)
         product = reader.read(row, noted)
-        self.depends_on_time = reader.has_sale_period or known is WOOCOMMERCE
+        self.depends_on_time = reader.has_sale_period or feed_format is WOOCOMMERCE
         return add_variants(product, variants) if variants else product
 
     def reject(self, record: Record, error: RowError) -> RejectedRow:

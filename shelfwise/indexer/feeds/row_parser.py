@@ -92,48 +92,48 @@ class RowPlan:
 class RowReading:
     """The reading of one row: the values found for product fields, and the names of the row that were used."""
 
-    __slots__ = ("_found", "_is_on_sale", "_note", "_plan", "_row", "_used")
+    __slots__ = ("_is_on_sale", "_note", "_plan", "_raw_values", "_row", "_used")
 
     def __init__(self, plan: RowPlan, row: Mapping[str, object], note: DropHandler) -> None:
         self._plan = plan
         self._row = row
         self._note = note
-        self._found: dict[str, object] = {}
+        self._raw_values: dict[str, object] = {}
         self._used: set[str] = set()
         self._is_on_sale = False
 
     def find(self, target: str) -> tuple[FieldSource, object] | None:
         """The first value of a product field, with its source."""
-        found = next(self._candidates(target), None)
-        if found is not None and found[0] is not _CONSTANT:
-            self._found[target] = found[1]
-            self._take(found[0])
-        return found
+        match = next(self._candidates(target), None)
+        if match is not None and match[0] is not _CONSTANT:
+            self._raw_values[target] = match[1]
+            self._take(match[0])
+        return match
 
     def optional(
-        self, target: str, parse: Callable[[str, object], T], found: tuple[FieldSource, object] | None = None
+        self, target: str, parse: Callable[[str, object], T], match: tuple[FieldSource, object] | None = None
     ) -> T | None:
         """The parsed value of a field, by default the first one found; None if none is usable."""
-        found = found or self.find(target)
+        match = match or self.find(target)
         try:
-            return parse(found[0].name, found[1]) if found else None
+            return parse(match[0].name, match[1]) if match else None
         except UnusableValueError as error:
             self._note(target, error.reason, error.detail)
             return None
 
     def _require(self, target: str) -> tuple[FieldSource, object]:
-        found = self.find(target)
-        if found is None:
+        match = self.find(target)
+        if match is None:
             rule = self._plan.rules.get(target)
             is_mapped = rule is not None and rule.sources
             hint = "" if is_mapped else f"its fields are {', '.join(self._row)[:200]}; --map {target}=FIELD names one"
             raise RowError(f"no {target}", hint)
-        return found
+        return match
 
     def identity(self) -> str:
         """The id. Raises RowError if it is missing, or could not be a key."""
-        found = self._require("id")
-        spelled = found[1] if isinstance(found[1], str) else values.text("id", found[1])
+        match = self._require("id")
+        spelled = match[1] if isinstance(match[1], str) else values.text("id", match[1])
         if CONTROL.search(spelled):
             raise RowError("bad id", f"{spelled[:80]!r} has control characters")
         if len(spelled) > MAX_ID_BYTES // 4 and len(spelled.encode()) > MAX_ID_BYTES:
@@ -142,8 +142,8 @@ class RowReading:
 
     def title(self) -> str:
         """The title. Raises RowError if it is missing."""
-        found = self._require("title")
-        return values.text(found[0].name, found[1])
+        match = self._require("title")
+        return values.text(match[0].name, match[1])
 
     def price(self, now: datetime) -> tuple[float | None, str]:
         """The price (a sale price before the regular one), and the currency in it. Raises RowError for a broken one."""
@@ -160,19 +160,19 @@ class RowReading:
 
     def _is_sale_time(self, now: datetime) -> bool:
         """Whether the row's sale price is valid: always without a period, never with one that cannot be read."""
-        found = self.find(SALE_PERIOD)
-        if found is None:
+        match = self.find(SALE_PERIOD)
+        if match is None:
             return True
-        period = self.optional(SALE_PERIOD, values.period, found)
+        period = self.optional(SALE_PERIOD, values.period, match)
         return period is not None and values.is_in_period(period, now)
 
     def images(self) -> tuple[str, ...]:
-        found: tuple[str, ...] = ()
+        addresses: tuple[str, ...] = ()
         for source, value in self._candidates("images"):
             self._take(source)
             images = self.optional("images", values.images, (source, value)) or ()
-            found = tuple(dict.fromkeys(found + images)) if found else images
-        return found
+            addresses = tuple(dict.fromkeys(addresses + images)) if addresses else images
+        return addresses
 
     def places(self) -> tuple[Place, ...]:
         """The places of one column, or the place given by two columns."""
@@ -202,43 +202,43 @@ class RowReading:
 
     def identifiers(self, title: str) -> dict[str, tuple[str, ...]]:
         """The identifiers by kind, with the model number from the field `name` of rows that have a title."""
-        found: dict[str, tuple[str, ...]] = {}
+        numbers: dict[str, tuple[str, ...]] = {}
         container = self.find("identifiers")
         if container is not None:
             for kind, value in named_attributes("identifiers", container[1]).items():
                 if not _is_blank(value):
-                    self._add_identifier(found, kind, (container[0], value))
+                    self._add_identifier(numbers, kind, (container[0], value))
         for kind in self._plan.kinds:
             one = self.find(f"identifiers.{kind}")
             if one is not None:
-                self._add_identifier(found, kind, one)
+                self._add_identifier(numbers, kind, one)
         name = self._row.get("name") if self._plan.has_name else None
         if "name" not in self._used and isinstance(name, str) and name != title and _MODEL.fullmatch(name.strip()):
             self._used.add("name")
-            self._add_identifier(found, "model", (FieldSource("name"), name))
-        return found
+            self._add_identifier(numbers, "model", (FieldSource("name"), name))
+        return numbers
 
-    def _add_identifier(self, found: dict[str, tuple[str, ...]], kind: str, value: tuple[FieldSource, object]) -> None:
+    def _add_identifier(self, into: dict[str, tuple[str, ...]], kind: str, value: tuple[FieldSource, object]) -> None:
         spelled = self.optional(f"identifiers.{kind}", values.texts, value)
         if spelled:
-            found[kind] = tuple(dict.fromkeys(found[kind] + spelled)) if kind in found else spelled
+            into[kind] = tuple(dict.fromkeys(into[kind] + spelled)) if kind in into else spelled
 
     def attributes(self, title: str) -> dict[str, AttributeValue]:
         """The attributes, including all values that nothing else used: call it last."""
-        found: dict[str, AttributeValue] = {}
+        result: dict[str, AttributeValue] = {}
         for name in self._plan.named:
             one = self.find(f"attributes.{name}")
             if one is not None:
-                add_attributes(found, {name: one[1]}, self._note)
+                add_attributes(result, {name: one[1]}, self._note)
         container = self.find("attributes")
         if container is not None:
-            add_attributes(found, named_attributes(container[0].name, container[1]), self._note)
+            add_attributes(result, named_attributes(container[0].name, container[1]), self._note)
         # Cheaper than a difference of sets, and usually nothing is left.
         used = self._used
         rest = {name: value for name, value in self._row.items() if name not in used and not _is_blank(value)}
         if rest:
-            add_attributes(found, dict(self._leftovers(rest, title)), self._note)
-        return found
+            add_attributes(result, dict(self._leftovers(rest, title)), self._note)
+        return result
 
     def _leftovers(self, rest: Mapping[str, object], title: str) -> Iterator[tuple[str, object]]:
         for name, value in rest.items():
@@ -249,7 +249,7 @@ class RowReading:
                     yield "regular_price", _amount(source, value)[0]
             elif name == "name" and isinstance(value, str) and value.strip().casefold() in title.casefold():
                 continue
-            elif target is None or value != self._found.get(target):
+            elif target is None or value != self._raw_values.get(target):
                 yield name, value
 
 
@@ -354,16 +354,16 @@ class RowReader:
         self.has_sale_period = SALE_PERIOD in plan.rules and reading.find(SALE_PERIOD) is not None
         identity, title = reading.identity(), reading.title()
         amount, currency = reading.price(self._now) if plan.has_price else (None, "")
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for target, parse in plan.parsers:
             if (value := reading.optional(target, parse)) is not None:
-                found[target] = value
-        if currency and "currency" not in found:
-            found["currency"] = currency
+                fields[target] = value
+        if currency and "currency" not in fields:
+            fields["currency"] = currency
         if plan.has_images:
-            found["images"] = reading.images()
+            fields["images"] = reading.images()
         if plan.has_places:
-            found[PLACES] = reading.places()
+            fields[PLACES] = reading.places()
         identifiers = reading.identifiers(title)
         attributes = reading.attributes(title)  # last: all that nothing else used
-        return Product(identity, title, price=amount, identifiers=identifiers, attributes=attributes, **found)
+        return Product(identity, title, price=amount, identifiers=identifiers, attributes=attributes, **fields)

@@ -86,12 +86,12 @@ RULES: Mapping[str, MappingRule] = {
 
 def shopify_columns(table: Table) -> dict[str, str]:
     """The columns under the names of the older exports."""
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for name in table.names:
-        known = _BY_SPELLING.get(name.lower())
-        if known and known not in found.values():
-            found[name] = known
-    return found
+        column = _BY_SPELLING.get(name.lower())
+        if column and column not in columns.values():
+            columns[name] = column
+    return columns
 
 
 def read_shopify(feed: Feed) -> Iterator[Record | RejectedRow]:
@@ -145,7 +145,7 @@ def rows_of_shopify_object(product: Mapping[str, Any]) -> list[dict[str, object]
         "created_at": product.get("created_at"),
         "updated_at": product.get("updated_at"),
     }
-    own |= {f"Option{place} Name": each.get("name") for place, each in enumerate(product.get("options") or [], 1)}
+    own |= {f"Option{position} Name": each.get("name") for position, each in enumerate(product.get("options") or [], 1)}
     rows = [_variant_cells(each, pictures) for each in product.get("variants") or [{}]]
     return [own | rows[0], *rows[1:], *({"Image Src": each.get("src")} for each in images)]
 
@@ -159,7 +159,7 @@ def _variant_cells(variant: Mapping[str, Any], pictures: Mapping[str, object]) -
         "Variant Inventory Qty": variant.get("inventory_quantity"),
         "Variant Inventory Policy": variant.get("inventory_policy"),
         "Variant Image": pictures.get(str(variant.get("image_id"))),
-        **{f"Option{place} Value": variant.get(f"option{place}") for place in (1, 2, 3)},
+        **{f"Option{index} Value": variant.get(f"option{index}") for index in (1, 2, 3)},
     }
     filled = {name: str(value) for name, value in cells.items() if value is not None}
     return filled | ({_TRACKER: variant["inventory_management"] or ""} if "inventory_management" in variant else {})
@@ -174,7 +174,9 @@ def assemble_shopify(rows: Sequence[Row], _note: DropHandler, _now: datetime) ->
     own = rows[0]
     sold = [row for row in rows if row.get("Variant Price") or row.get("Option1 Value")]
     options = {number: str(own.get(f"Option{number} Name") or "").strip() for number in (1, 2, 3)}
-    variants = tuple(_variant(str(own.get("Handle", "")), place, row, options) for place, row in enumerate(sold, 1))
+    variants = tuple(
+        _variant(str(own.get("Handle", "")), position, row, options) for position, row in enumerate(sold, 1)
+    )
     row = {_METAFIELD.sub("", name): value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}
     row |= price_columns("Variant Price", map(_offer, sold))
     row["availability"] = best_availability(variants)
@@ -199,12 +201,12 @@ def _offer(row: Row) -> VariantPrice | None:
     return None if now is None else VariantPrice(now, before)
 
 
-def _variant(handle: str, place: int, row: Row, names: Mapping[int, str]) -> Variant:
+def _variant(handle: str, position: int, row: Row, names: Mapping[int, str]) -> Variant:
     sku, barcode = _code(row, "Variant SKU"), _code(row, "Variant Barcode")
     values = {name: str(row.get(f"Option{number} Value") or "").strip() for number, name in names.items() if name}
     is_default = set(values.items()) == {("Title", "Default Title")}
     return Variant(
-        id=sku or f"{handle}-{place}",
+        id=sku or f"{handle}-{position}",
         options={} if is_default else {name: value for name, value in values.items() if value},
         price=amount("Variant Price", row.get("Variant Price")),
         availability=_stock(row),

@@ -77,10 +77,10 @@ def texts(field: str, value: object) -> tuple[str, ...]:
     if type(value) is str:
         return (value.strip(),) if value and not value.isspace() else ()
     values = value if isinstance(value, list) else [value]
-    found = [one.strip() if type(one) is str else text(field, one) for one in values if one is not None]
-    if len(found) == 1:
-        return (found[0],) if found[0] else ()
-    return tuple(dict.fromkeys(filter(None, found)))
+    result = [one.strip() if type(one) is str else text(field, one) for one in values if one is not None]
+    if len(result) == 1:
+        return (result[0],) if result[0] else ()
+    return tuple(dict.fromkeys(filter(None, result)))
 
 
 def images(field: str, value: object) -> tuple[str, ...]:
@@ -100,8 +100,8 @@ def _address(field: str, value: dict[str, object]) -> object:
 
 def places(_field: str, value: object) -> tuple[Place, ...]:
     """Objects with `lat` and `lng` (or `lon`, `latitude` and `longitude`), or texts such as `52.52, 13.405`, or one."""
-    found = [_place(one) for one in (value if isinstance(value, list) else [value])]
-    return tuple(dict.fromkeys(found))
+    result = [_place(one) for one in (value if isinstance(value, list) else [value])]
+    return tuple(dict.fromkeys(result))
 
 
 def _place(value: object) -> Place:
@@ -192,11 +192,11 @@ def availability(field: str, value: object) -> Availability:
     if isinstance(value, bool):
         return Availability.IN_STOCK if value else Availability.OUT_OF_STOCK
     if isinstance(value, str):
-        known = _AVAILABILITY_BY_WORD.get(value) or _AVAILABILITY_BY_WORD.get(
+        result = _AVAILABILITY_BY_WORD.get(value) or _AVAILABILITY_BY_WORD.get(
             _NOT_LETTERS.sub("", value.lower().rsplit("/", 1)[-1])
         )
-        if known:
-            return known
+        if result:
+            return result
         if decimal_of(value) is None:
             raise UnusableValueError("unknown availability", value[:80])
     return Availability.IN_STOCK if number(field, value) > 0 else Availability.OUT_OF_STOCK
@@ -231,8 +231,8 @@ def time(field: str, value: object) -> datetime:
             pass
     spelled = value.strip()
     if len(spelled) <= 64:
-        for found in _readings(spelled):
-            return found
+        for reading in _readings(spelled):
+            return reading
     raise UnusableValueError("not a date", spelled[:80])
 
 
@@ -270,8 +270,8 @@ def _readings(spelled: str) -> Iterator[datetime]:
         parsedate_to_datetime,
     ):
         try:
-            found = read(spelled)
-            yield found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+            reading = read(spelled)
+            yield reading.astimezone(UTC) if reading.tzinfo else reading.replace(tzinfo=UTC)
         except (ValueError, TypeError, IndexError, OverflowError):
             continue
 

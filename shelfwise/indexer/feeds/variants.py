@@ -80,17 +80,17 @@ def amount(field: str, value: object) -> float | None:
 
 def best_availability(variants: Iterable[Variant]) -> Availability | None:
     """The best availability of the variants; None if none has one."""
-    found = {variant.availability for variant in variants}
-    return next((value for value in _BEST_FIRST if value in found), None)
+    values = {variant.availability for variant in variants}
+    return next((value for value in _BEST_FIRST if value in values), None)
 
 
 def option_values(variants: Iterable[Variant]) -> dict[str, list[str]]:
     """The values of each option, in the order of the variants."""
-    found: dict[str, dict[str, None]] = {}
+    options: dict[str, dict[str, None]] = {}
     for variant in variants:
         for name, value in variant.options.items():
-            found.setdefault(name, {})[value] = None
-    return {name: list(values) for name, values in found.items()}
+            options.setdefault(name, {})[value] = None
+    return {name: list(values) for name, values in options.items()}
 
 
 def check_count(rows: Sequence[object]) -> None:
@@ -104,9 +104,9 @@ def add_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
     lowest = min((variant.price for variant in variants if variant.price is not None), default=None)
     identifiers = dict(product.identifiers)
     for variant in variants:
-        for kind, found in variant.identifiers.items():
-            identifiers[kind] = tuple(dict.fromkeys(identifiers.get(kind, ()) + found))
-    options = {name: tuple(found) for name, found in option_values(variants).items()}
+        for kind, numbers in variant.identifiers.items():
+            identifiers[kind] = tuple(dict.fromkeys(identifiers.get(kind, ()) + numbers))
+    options = {name: tuple(numbers) for name, numbers in option_values(variants).items()}
     return replace(
         product,
         variants=variants,

@@ -201,9 +201,9 @@ def row_of_woocommerce_object(product: Mapping[str, Any]) -> dict[str, object]:
         "created_at": _utc(product.get("date_created_gmt")),
         "updated_at": _utc(product.get("date_modified_gmt")),
     }
-    for place, each in attributes:
-        cells[f"Attribute {place} name"] = each.get("name")
-        cells[f"Attribute {place} value(s)"] = _cell(each.get("options") or ())
+    for position, each in attributes:
+        cells[f"Attribute {position} name"] = each.get("name")
+        cells[f"Attribute {position} value(s)"] = _cell(each.get("options") or ())
     return {name: str(value) for name, value in cells.items() if value not in (None, "")}
 
 
@@ -250,13 +250,13 @@ def _several(value: object) -> list[str]:
 
 def _attributes(row: Row) -> dict[str, object]:
     """The values of each named attribute: a single one as a text, several as a list."""
-    found: dict[str, object] = {}
+    attributes: dict[str, object] = {}
     for column, name in row.items():
         match = _ATTRIBUTE.fullmatch(column)
         if match and isinstance(name, str) and name.strip():
             values = _several(row.get(f"Attribute {match[1]} value(s)"))
-            found[name.strip()] = values[0] if len(values) == 1 else values
-    return found
+            attributes[name.strip()] = values[0] if len(values) == 1 else values
+    return attributes
 
 
 def _offer(row: Row, note: DropHandler, now: datetime) -> VariantPrice | None:
@@ -284,7 +284,7 @@ def _variant(row: Row, note: DropHandler, now: datetime) -> Variant:
         options={name: value for name, value in _attributes(row).items() if isinstance(value, str)},
         price=offer.price if offer else None,
         availability=_stock(row),
-        identifiers={kind: tuple(found) for kind, value in pairs if (found := unique_texts(value))},
+        identifiers={kind: tuple(texts) for kind, value in pairs if (texts := unique_texts(value))},
         image=next(iter(_several(row.get("Images"))), ""),
     )
 

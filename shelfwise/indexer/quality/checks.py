@@ -65,42 +65,42 @@ class Inspector:
         self._detect = detect
 
     def inspect(
-        self, products: Sequence[Product], places: Sequence[RowLocation], rows: NDArray[np.int64]
+        self, products: Sequence[Product], locations: Sequence[RowLocation], rows: NDArray[np.int64]
     ) -> InspectionResult:
         """Inspects a batch; `rows` (n,) are the positions of its products in order of id.
 
         Raises SettingError for a rule that cannot be evaluated.
         """
-        guessed = [place.has_detected_language for place in places]
+        guessed = [location.has_detected_language for location in locations]
         batch = make_batch(products, guessed, self._norms, self._now, self._detect)
         base = base_frame(batch, self._rules, COMPLETENESS_FIELDS)
         findings = _counts(base, self._now)
         if products:
-            self._check_rules(batch, rule_frame(base, self._rules), places, rows, findings)
+            self._check_rules(batch, rule_frame(base, self._rules), locations, rows, findings)
         return InspectionResult(findings, signatures(batch, self._across, rows))
 
     def _check_rules(
         self,
         batch: ProductBatch,
         frame: pl.DataFrame,
-        places: Sequence[RowLocation],
+        locations: Sequence[RowLocation],
         rows: NDArray[np.int64],
         findings: Findings,
     ) -> None:
         for rule, failing in failing_rows(frame, self._rules):
             findings.failing[rule.name] = [rows[failing].astype(np.int32)]
             # The products with the smallest ids, which need not come first in a batch of a test.
-            chosen: list[int] = failing.tolist()
-            if len(chosen) < 100:
-                chosen.sort(key=lambda row: batch.products[row].id)
-            values = [(row, _value(frame, rule, row)) for row in chosen[:MOST_EXAMPLES]]
-            examples = [_example(batch.products[row], places[row], value) for row, value in values]
+            positions: list[int] = failing.tolist()
+            if len(positions) < 100:
+                positions.sort(key=lambda row: batch.products[row].id)
+            values = [(row, _value(frame, rule, row)) for row in positions[:MOST_EXAMPLES]]
+            examples = [_example(batch.products[row], locations[row], value) for row, value in values]
             findings.failures[rule.name] = Failures(len(failing), examples)
 
 
-def _example(product: Product, place: RowLocation, value: str) -> Example:
-    shown = "" if value == product.title else shorten(value)
-    return Example(product.id, shorten(product.title), place.file, place.line, shown)
+def _example(product: Product, location: RowLocation, value: str) -> Example:
+    text = "" if value == product.title else shorten(value)
+    return Example(product.id, shorten(product.title), location.file, location.line, text)
 
 
 def _value(frame: pl.DataFrame, rule: QualityRule, row: int) -> str:
@@ -199,23 +199,23 @@ def _counts(base: pl.DataFrame, now: datetime) -> Findings:
 def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:
     """The number of products by the time since their last update."""
     days = (now.timestamp() - base[column("updated")]) / DAY
-    found = Counter({NO_DATE: days.null_count()})
+    counts = Counter({NO_DATE: days.null_count()})
     before = -math.inf
     for label, most in AGES.items():
-        found[label] = int(((days > before) & (days <= most)).sum())
+        counts[label] = int(((days > before) & (days <= most)).sum())
         before = most
-    return +found
+    return +counts
 
 
 def price_bins(base: pl.DataFrame) -> dict[str, Counter[int]]:
     """Number of products in each quarter of a decade of price, by currency."""
-    place = (pl.col(column("price")).log10() * PRICE_STEPS).floor().cast(pl.Int64).alias("place")
+    step = (pl.col(column("price")).log10() * PRICE_STEPS).floor().cast(pl.Int64).alias("step")
     currency = pl.col(column("currency")).fill_null("").alias("currency")
-    counted = base.filter(pl.col(column("price")) > 0).group_by(currency, place).len()
-    found: dict[str, Counter[int]] = {}
-    for name, bin_, count in counted.sort("currency", "place").iter_rows():
-        found.setdefault(name, Counter())[bin_] = count
-    return found
+    counted = base.filter(pl.col(column("price")) > 0).group_by(currency, step).len()
+    counts: dict[str, Counter[int]] = {}
+    for name, bin_, count in counted.sort("currency", "step").iter_rows():
+        counts.setdefault(name, Counter())[bin_] = count
+    return counts
 
 
 def languages(base: pl.DataFrame) -> Counter[str]:

@@ -25,8 +25,8 @@ _MARKS = str.maketrans("", "", " -")
 def trade_numbers(products: Sequence[Product]) -> list[TradeNumber]:
     """Every trade number of all products."""
     return [
-        (place, kind, number)
-        for place, product in enumerate(products)
+        (index, kind, number)
+        for index, product in enumerate(products)
         if product.identifiers
         for kind in KINDS
         if kind in product.identifiers
@@ -117,19 +117,19 @@ def identifier(product: Product) -> str | None:
 
 def trade_number(batch: ProductBatch) -> Values:
     """The first EAN, GTIN, UPC or ISBN of each product."""
-    found: list[str | None] = [None] * len(batch.products)
-    for place, _, number in reversed(batch.numbers):
-        found[place] = number
-    return found
+    values: list[str | None] = [None] * len(batch.products)
+    for index, _, number in reversed(batch.numbers):
+        values[index] = number
+    return values
 
 
 def broken_gtin(batch: ProductBatch) -> Values:
     """The first trade number that is invalid, with its kind."""
-    found: list[str | None] = [None] * len(batch.products)
-    for place, kind, number in reversed(batch.numbers):
+    values: list[str | None] = [None] * len(batch.products)
+    for index, kind, number in reversed(batch.numbers):
         if is_broken_number(kind, number):
-            found[place] = f"{kind} {number}"
-    return found
+            values[index] = f"{kind} {number}"
+    return values
 
 
 def variant_fault(product: Product) -> str | None:
@@ -187,13 +187,13 @@ def odd_currency(batch: ProductBatch) -> Values:
 
 def odd_language(batch: ProductBatch) -> Values:
     """Languages that differ from that of their category; a detected one counts only if the title confirms it."""
-    found = [_odd(product.language, norm.language) for product, norm in batch.pairs()]
-    unsure = [place for place, odd in enumerate(found) if odd and batch.has_detected_language[place]]
-    languages = [batch.products[place].language for place in unsure]
-    for place, is_confirmed in zip(unsure, _confirm_languages(batch, unsure, languages), strict=True):
+    values = [_odd(product.language, norm.language) for product, norm in batch.pairs()]
+    unsure = [index for index, odd in enumerate(values) if odd and batch.has_detected_language[index]]
+    languages = [batch.products[index].language for index in unsure]
+    for index, is_confirmed in zip(unsure, _confirm_languages(batch, unsure, languages), strict=True):
         if not is_confirmed:
-            found[place] = None
-    return found
+            values[index] = None
+    return values
 
 
 def _odd(value: str, usual: UsualValue | None) -> str | None:
@@ -205,25 +205,25 @@ def _odd(value: str, usual: UsualValue | None) -> str | None:
 def other_language(batch: ProductBatch) -> Values:
     """The languages of titles that differ from the declared ones; a title without a clear language passes."""
     declared = [
-        place
-        for place, (product, guessed) in enumerate(zip(batch.products, batch.has_detected_language, strict=True))
+        index
+        for index, (product, guessed) in enumerate(zip(batch.products, batch.has_detected_language, strict=True))
         if product.language and not guessed
     ]
-    found: list[str | None] = [None] * len(batch.products)
-    detected = dict(zip(declared, batch.detect([batch.products[place].title for place in declared]), strict=True))
-    others = {place: one for place, one in detected.items() if one and one != batch.products[place].language}
+    values: list[str | None] = [None] * len(batch.products)
+    detected = dict(zip(declared, batch.detect([batch.products[index].title for index in declared]), strict=True))
+    others = {index: one for index, one in detected.items() if one and one != batch.products[index].language}
     confirmed = _confirm_languages(batch, list(others), list(others.values()))
-    for (place, language), is_confirmed in zip(others.items(), confirmed, strict=True):
+    for (index, language), is_confirmed in zip(others.items(), confirmed, strict=True):
         if is_confirmed:
-            found[place] = f"{language}, declared {batch.products[place].language}"
-    return found
+            values[index] = f"{language}, declared {batch.products[index].language}"
+    return values
 
 
-def _confirm_languages(batch: ProductBatch, places: Sequence[int], languages: Sequence[str]) -> list[bool]:
+def _confirm_languages(batch: ProductBatch, indices: Sequence[int], languages: Sequence[str]) -> list[bool]:
     """Whether both halves of each title are in the language. Invented brands look like some language once in a thousand
     titles, but hardly ever in both halves.
     """
-    titles = [batch.products[place].title for place in places]
+    titles = [batch.products[index].title for index in indices]
     cuts = [max(title.find(" ", len(title) // 2), 0) or len(title) // 2 for title in titles]  # Chinese has no blanks
     first = batch.detect([title[:cut] for title, cut in zip(titles, cuts, strict=True)])
     second = batch.detect([title[cut:] for title, cut in zip(titles, cuts, strict=True)])

@@ -69,7 +69,7 @@ class DuplicateFinder:
         """Rows with the values to compare."""
         self._compared = np.empty(0, _PAIRS)
         """The pairs that were compared in another catalog, by their rows in this one."""
-        self._known: KnownLeaders | None = None
+        self._leaders: KnownLeaders | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, signatures: Signatures) -> None:
@@ -89,7 +89,7 @@ class DuplicateFinder:
         signs = load_array(folder / _SIGNS_FILE, mapped=True)
         is_here = rows >= 0
         variants = [signs["variants"][~is_here, 0], *(each["variants"][:, 0] for _, each in self._signs)]
-        self._known = KnownLeaders(load_array(folder / _LEADERS_FILE), rows, np.unique(np.concatenate(variants)))
+        self._leaders = KnownLeaders(load_array(folder / _LEADERS_FILE), rows, np.unique(np.concatenate(variants)))
         compared = load_array(folder / _PAIRS_FILE)
         later, earlier = rows[compared["pair"] >> _SHIFT], rows[compared["pair"] & _LOW]
         compared["pair"] = (later << _SHIFT) | earlier
@@ -113,15 +113,15 @@ class DuplicateFinder:
             signs[rows] = each
         np.save(self._folder / _SIGNS_FILE, signs)
         self._claims = signs["claims"]
-        found = DuplicateFindings()
+        findings = DuplicateFindings()
         for name in self._rules:
-            self._unique(name, row_of, found)
+            self._unique(name, row_of, findings)
         np.save(self._folder / _PAIRS_FILE, self._compared)
-        copies = self._find_copies(row_of, found) if self._copies else []
-        leaders = variant_leaders(signs["variants"], lambda row: frozenset(shingles(row_of(row)[0])), self._known)
+        copies = self._find_copies(row_of, findings) if self._copies else []
+        leaders = variant_leaders(signs["variants"], lambda row: frozenset(shingles(row_of(row)[0])), self._leaders)
         np.save(self._folder / _LEADERS_FILE, leaders)
-        found.siblings = group_products(leaders, copies)
-        return found
+        findings.siblings = group_products(leaders, copies)
+        return findings
 
     def _write(self, key: str) -> None:
         if not self._waiting[key]:
@@ -145,7 +145,7 @@ class DuplicateFinder:
             if path.exists():
                 yield _Runs(np.fromfile(path, dtype=_RECORD))
 
-    def _unique(self, name: str, row_of: RowOf, found: DuplicateFindings) -> None:
+    def _unique(self, name: str, row_of: RowOf, findings: DuplicateFindings) -> None:
         flagged = np.zeros(self._count, dtype=bool)
         first: list[NDArray[np.int64]] = []
         groups = 0
@@ -154,22 +154,22 @@ class DuplicateFinder:
             groups += len(runs.shared)
             first = sorted([*first, *runs.first_groups()], key=lambda rows: int(rows[0]))[:MOST_EXAMPLES]
         if groups:
-            self._report(name, np.flatnonzero(flagged), _partners(first), row_of, found)
-            found.groups[name] = groups
+            self._report(name, np.flatnonzero(flagged), _partners(first), row_of, findings)
+            findings.groups[name] = groups
 
-    def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> list[tuple[int, int]]:
+    def _find_copies(self, row_of: RowOf, findings: DuplicateFindings) -> list[tuple[int, int]]:
         """Reports the copies, and returns each with the product of which it is a copy."""
-        pairs, copies = self._candidates(found), []
-        known, verdicts = self._known_verdicts(pairs).tolist(), np.full(len(pairs), _NOT_COMPARED, np.int8)
+        pairs, copies = self._candidates(findings), []
+        before, verdicts = self._known_verdicts(pairs).tolist(), np.full(len(pairs), _NOT_COMPARED, np.int8)
         judge = CopyComparer(lambda row: row_of(row)[0])
         similarity: dict[QualityCheck, dict[int, int]] = {EXACT: {}, NEAR: {}}
         flagged = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
         originals = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
-        for place, (later, earlier) in enumerate(zip((pairs >> _SHIFT).tolist(), (pairs & _LOW).tolist(), strict=True)):
+        for index, (later, earlier) in enumerate(zip((pairs >> _SHIFT).tolist(), (pairs & _LOW).tolist(), strict=True)):
             if flagged[EXACT][later]:
                 continue
-            kind = judge.compare(earlier, later) if known[place] == _NOT_COMPARED else _VERDICTS[known[place]]
-            verdicts[place] = _VERDICTS.index(kind)
+            kind = judge.compare(earlier, later) if before[index] == _NOT_COMPARED else _VERDICTS[before[index]]
+            verdicts[index] = _VERDICTS.index(kind)
             if kind is None or flagged[kind][later]:
                 continue
             copies.append((later, earlier))
@@ -182,8 +182,8 @@ class DuplicateFinder:
             rows = np.flatnonzero(flagged[kind])
             if len(rows):
                 partners = {row: [original] for row, original in similarity[kind].items()}
-                self._report(name, rows, partners, row_of, found)
-                found.groups[name] = int((originals[kind] & ~flagged[kind]).sum()) or 1
+                self._report(name, rows, partners, row_of, findings)
+                findings.groups[name] = int((originals[kind] & ~flagged[kind]).sum()) or 1
         compared = np.empty(len(pairs), _PAIRS)
         compared["pair"], compared["verdict"] = pairs, verdicts
         np.save(self._folder / _PAIRS_FILE, compared[verdicts != _NOT_COMPARED])
@@ -193,12 +193,12 @@ class DuplicateFinder:
         """Result of each comparison of sorted pairs (p,), or _NOT_COMPARED."""
         verdicts = np.full(len(pairs), _NOT_COMPARED, np.int8)
         if len(self._compared):
-            places = np.searchsorted(self._compared["pair"], pairs).clip(max=len(self._compared) - 1)
-            is_known = self._compared["pair"][places] == pairs
-            verdicts[is_known] = self._compared["verdict"][places[is_known]]
+            positions = np.searchsorted(self._compared["pair"], pairs).clip(max=len(self._compared) - 1)
+            is_known = self._compared["pair"][positions] == pairs
+            verdicts[is_known] = self._compared["verdict"][positions[is_known]]
         return verdicts
 
-    def _candidates(self, found: DuplicateFindings) -> NDArray[np.int64]:
+    def _candidates(self, findings: DuplicateFindings) -> NDArray[np.int64]:
         """Pairs of rows that share a band, each as one number with the later row first, ascending; limited."""
         met: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         for runs in self._parts(COPIES):
@@ -207,11 +207,11 @@ class DuplicateFinder:
             later, earlier = self._claims[pairs >> _SHIFT], self._claims[pairs & _LOW]
             met.append(pairs[~((later != earlier) & (later != 0) & (earlier != 0)).any(axis=1)])
             if sum(map(len, met)) > _MOST_MEETINGS:
-                met = [_limit_pairs(np.sort(np.concatenate(met)), _MOST_MEETINGS // 2, found)]
+                met = [_limit_pairs(np.sort(np.concatenate(met)), _MOST_MEETINGS // 2, findings)]
         pairs, bands = np.unique(np.concatenate(met), return_counts=True)
-        kept = _limit_pairs(pairs[bands >= _LEAST_BANDS], MOST_PAIRS, found)
-        found.pairs = len(kept)
-        return kept
+        result = _limit_pairs(pairs[bands >= _LEAST_BANDS], MOST_PAIRS, findings)
+        findings.pairs = len(result)
+        return result
 
     def _report(
         self,
@@ -219,11 +219,11 @@ class DuplicateFinder:
         rows: NDArray[np.int64],
         partners: Mapping[int, Sequence[int]],
         row_of: RowOf,
-        found: DuplicateFindings,
+        findings: DuplicateFindings,
     ) -> None:
-        shown = [row for row in rows[: 4 * MOST_EXAMPLES].tolist() if row in partners][:MOST_EXAMPLES]
-        found.failures[name] = Failures(len(rows), [_example(row, partners[row], row_of) for row in shown])
-        found.rows[name] = rows
+        example_rows = [row for row in rows[: 4 * MOST_EXAMPLES].tolist() if row in partners][:MOST_EXAMPLES]
+        findings.failures[name] = Failures(len(rows), [_example(row, partners[row], row_of) for row in example_rows])
+        findings.rows[name] = rows
 
 
 def row_hashes(hashes: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[np.void]:
@@ -259,40 +259,40 @@ class _Runs:
         """Each row with the first row and the four before it in its run, as one number: all pairs of a small run, few
         of a large one.
         """
-        places = np.arange(len(self._rows))
+        indices = np.arange(len(self._rows))
         starts = np.repeat(self._starts, self._sizes)
         later, earlier = [], []
         for step in range(1, _NEIGHBOURS + 1):
-            found = np.flatnonzero(places - starts >= step)
-            later.append(found)
-            earlier.append(found - step)
-        far = np.flatnonzero(places - starts > _NEIGHBOURS)
+            positions = np.flatnonzero(indices - starts >= step)
+            later.append(positions)
+            earlier.append(positions - step)
+        far = np.flatnonzero(indices - starts > _NEIGHBOURS)
         later.append(far)
         earlier.append(starts[far])
         pairs: NDArray[np.int64] = (self._rows[np.concatenate(later)] << _SHIFT) | self._rows[np.concatenate(earlier)]
         return pairs
 
 
-def _limit_pairs(pairs: NDArray[np.int64], most: int, found: DuplicateFindings) -> NDArray[np.int64]:
+def _limit_pairs(pairs: NDArray[np.int64], most: int, findings: DuplicateFindings) -> NDArray[np.int64]:
     """The first of sorted pairs; which ones does not depend on the order in which they were found."""
-    found.unchecked += max(0, len(pairs) - most)
+    findings.unchecked += max(0, len(pairs) - most)
     return pairs[:most]
 
 
 def _partners(groups: Sequence[NDArray[np.int64]]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
+    partners: dict[int, list[int]] = {}
     for rows in groups:
         for row in rows.tolist():
-            found.setdefault(row, []).extend(other for other in rows.tolist() if other != row)
-    return found
+            partners.setdefault(row, []).extend(other for other in rows.tolist() if other != row)
+    return partners
 
 
 def _example(row: int, partners: Sequence[int], row_of: RowOf) -> Example:
-    product, place = row_of(row)
+    product, location = row_of(row)
     others = [row_of(other)[0].id for other in partners[:3]]
     more = f" and {len(partners) - 3} more" if len(partners) > 3 else ""
     return Example(
-        product.id, shorten(product.title), place.file, place.line, shorten(f"like {', '.join(others)}{more}")
+        product.id, shorten(product.title), location.file, location.line, shorten(f"like {', '.join(others)}{more}")
     )
 
 
@@ -380,11 +380,11 @@ def copy_key(product: Product) -> bytes:
     """
     title, brand = product.title, product.brand
     if title.isascii():
-        found = [word for word in title.encode().translate(_FOLDED).split() if not word.isalpha()]
+        words = [word for word in title.encode().translate(_FOLDED).split() if not word.isalpha()]
     else:
-        found = [word.encode() for word in _NUMBERED.findall(title.casefold())]
-    found.sort()
-    return b" ".join([brand.casefold().encode(errors="surrogatepass"), *found])
+        words = [word.encode() for word in _NUMBERED.findall(title.casefold())]
+    words.sort()
+    return b" ".join([brand.casefold().encode(errors="surrogatepass"), *words])
 
 
 def band_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
@@ -392,8 +392,8 @@ def band_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
     if not products:
         return np.empty((0, BANDS), dtype=np.uint64)
     matrix = rensa.RMinHash.digest_matrix_from_token_byte_sets(list(map(shingles, products)), BANDS * _ROWS, _SEED)
-    places = chain.from_iterable(matrix.to_rows())
-    signatures = np.fromiter(places, dtype=np.uint32, count=len(products) * BANDS * _ROWS)
+    parts = chain.from_iterable(matrix.to_rows())
+    signatures = np.fromiter(parts, dtype=np.uint32, count=len(products) * BANDS * _ROWS)
     hashes = signatures.reshape(len(products), BANDS, _ROWS).astype(np.uint64)
     guards = np.array([xxhash.xxh3_64_intdigest(copy_key(product)) for product in products], dtype=np.uint64)
     mixed: NDArray[np.uint64] = np.add.outer(guards, np.arange(BANDS, dtype=np.uint64))
@@ -440,9 +440,9 @@ def signatures(batch: ProductBatch, rules: Sequence[QualityRule], rows: NDArray[
 
 def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
     claims = np.zeros((len(batch.products), 2), dtype=np.uint32)
-    places, numbers = all_values("gtin", batch)
+    indices, numbers = all_values("gtin", batch)
     makers, models = all_values("identifiers.mpn", batch)
-    for column, (rows, values) in enumerate(((places, numbers), (makers, models))):
+    for column, (rows, values) in enumerate(((indices, numbers), (makers, models))):
         rows_of = np.array(rows, dtype=np.int64)
         claims[rows_of, column] = _same_for_spellings(values, of_identifiers=True).hash(seed=_SEED).to_numpy() >> 32
         claims[np.flatnonzero(np.bincount(rows_of, minlength=len(claims)) > 1), column] = 0
@@ -451,10 +451,10 @@ def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
 
 def _values(field: str, batch: ProductBatch, rows_of: NDArray[np.int64]) -> NDArray[np.void]:
     """Hashes of a field's values; equal for two spellings of one value."""
-    places, values = all_values(field, batch)
+    indices, values = all_values(field, batch)
     text = _same_for_spellings(values, of_identifiers=field == "gtin" or field.startswith("identifiers."))
     says_something = (text.str.len_bytes() > 0).to_numpy()
-    rows = rows_of[np.array(places, dtype=np.int64)]
+    rows = rows_of[np.array(indices, dtype=np.int64)]
     return row_hashes(text.hash(seed=_SEED).to_numpy()[says_something], rows[says_something])
 
 

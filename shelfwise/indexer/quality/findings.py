@@ -54,8 +54,8 @@ class Example(msgspec.Struct, frozen=True):
 
 def shorten(text: str) -> str:
     """The beginning of a text for display, on one line and without control characters."""
-    shown = "".join(mark if mark.isprintable() else " " for mark in text[: _MOST_TEXT + 1])
-    return shown if len(shown) <= _MOST_TEXT else f"{shown[: _MOST_TEXT - 1]}…"
+    printable = "".join(mark if mark.isprintable() else " " for mark in text[: _MOST_TEXT + 1])
+    return printable if len(printable) <= _MOST_TEXT else f"{printable[: _MOST_TEXT - 1]}…"
 
 
 @dataclass(slots=True)

@@ -180,8 +180,8 @@ def _price_norm(name: str, bins: Mapping[int, int]) -> PriceNorm | None:
     """
     if sum(bins.values()) < LEAST_PRODUCTS:
         return None
-    median = _median(((place + 0.5) * _STEP, count) for place, count in sorted(bins.items()))
-    spread = _median(sorted((abs((place + 0.5) * _STEP - median), count) for place, count in bins.items()))
+    median = _median(((step + 0.5) * _STEP, count) for step, count in sorted(bins.items()))
+    spread = _median(sorted((abs((step + 0.5) * _STEP - median), count) for step, count in bins.items()))
     reach = max(math.log(OUTLIER), _DEVIATIONS * 1.4826 * spread)
     return PriceNorm(name, math.exp(median), math.exp(reach))
 

@@ -153,7 +153,7 @@ def _by_count(counted: Mapping[str, ReasonCount]) -> dict[str, ReasonCount]:
 
 def _findings(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]) -> tuple[Finding, ...]:
     failures = {**findings.failures, **duplicates.failures}
-    made = [
+    result = [
         Finding(
             rule=rule.name,
             measure=rule.measure,
@@ -168,7 +168,7 @@ def _findings(findings: Findings, duplicates: DuplicateFindings, rules: Sequence
         for rule in rules
         if (failed := failures.get(rule.name))
     ]
-    return tuple(sorted(made, key=lambda finding: (_ORDER.index(finding.severity), -finding.count, finding.rule)))
+    return tuple(sorted(result, key=lambda finding: (_ORDER.index(finding.severity), -finding.count, finding.rule)))
 
 
 def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]) -> tuple[Score, ...]:
@@ -192,8 +192,8 @@ def _charts(findings: Findings) -> Charts:
         ages={label: findings.ages[label] for label in (*AGES, NO_DATE)},
         prices={
             currency: tuple(
-                PriceBin(10 ** (place / PRICE_STEPS), 10 ** ((place + 1) / PRICE_STEPS), count)
-                for place, count in sorted(bins.items())
+                PriceBin(10 ** (step / PRICE_STEPS), 10 ** ((step + 1) / PRICE_STEPS), count)
+                for step, count in sorted(bins.items())
             )
             for currency, bins in sorted(findings.prices.items())
         },

@@ -195,13 +195,13 @@ def all_values(name: str, batch: ProductBatch) -> tuple[list[int], list[str]]:
     """
     container, _, key = name.partition(".")
     if name == "gtin":
-        pairs = [(place, number) for place, _, number in batch.numbers]
+        pairs = [(index, number) for index, _, number in batch.numbers]
     elif container == "identifiers":
-        pairs = [(place, one) for place, each in enumerate(batch.products) for one in each.identifiers.get(key, ())]
+        pairs = [(index, one) for index, each in enumerate(batch.products) for one in each.identifiers.get(key, ())]
     else:
         values = read_field(name, FieldKind.TEXT, batch)
-        pairs = [(place, str(value)) for place, value in enumerate(values) if value is not None]
-    return [place for place, _ in pairs], [value for _, value in pairs]
+        pairs = [(index, str(value)) for index, value in enumerate(values) if value is not None]
+    return [index for index, _ in pairs], [value for _, value in pairs]
 
 
 def _spelled(value: AttributeValue | None) -> str | None:
@@ -366,8 +366,8 @@ _ALLOWED = {"name": "lower-case letters, digits and underscores"}
 
 def _read_rule(path: str | Path, number: int, entry: object) -> QualityRule:
     name = entry.get("name", number) if isinstance(entry, dict) else number
-    place = f"rules {path}: rule {name!r}"
-    return convert_document(entry, _RuleTable, place, lambda message, *_: SettingError(message), _ALLOWED).rule()
+    origin = f"rules {path}: rule {name!r}"
+    return convert_document(entry, _RuleTable, origin, lambda message, *_: SettingError(message), _ALLOWED).rule()
 
 
 def _fits(value: object, kind: FieldKind) -> bool:

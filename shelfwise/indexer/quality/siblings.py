@@ -90,14 +90,14 @@ def split_title(product: Product) -> tuple[frozenset[str], Sequence[str]]:
     text = fold(product.title)
     has_model = bool(_MODEL.search(text))
 
-    def cut(found: re.Match[str]) -> str:
-        own.append(found[0].strip())
+    def cut(match: re.Match[str]) -> str:
+        own.append(match[0].strip())
         return " "
 
-    def cut_size(found: re.Match[str]) -> str:
-        named = [quantity.unit for quantity in units.quantities(found[0])]
+    def cut_size(match: re.Match[str]) -> str:
+        named = [quantity.unit for quantity in units.quantities(match[0])]
         is_size = bool(named and named[-1]) and (has_model or all(unit in _UNITS for unit in named if unit))
-        return cut(found) if is_size else found[0]
+        return cut(match) if is_size else match[0]
 
     text = _QUANTITY.sub(cut_size, _COUNT.sub(cut, text))
     options = set(_option_words(product))
@@ -136,13 +136,13 @@ class KnownLeaders:
 
     def fill(self, shared: NDArray[np.uint64], leaders: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Sets the leaders of products whose hash in `shared` (m,) no changed product has; returns which (m,)."""
-        places = np.searchsorted(self.changed, shared).clip(max=max(len(self.changed) - 1, 0))
-        is_known = self.changed[places] != shared if len(self.changed) else np.ones(len(shared), bool)
+        positions = np.searchsorted(self.changed, shared).clip(max=max(len(self.changed) - 1, 0))
+        is_known = self.changed[positions] != shared if len(self.changed) else np.ones(len(shared), bool)
         is_here = self.rows >= 0
         led = np.where(self.leaders[is_here] < 0, NO_LEADER, self.rows[self.leaders[is_here]])
-        found = np.full(len(shared), NO_LEADER, np.int32)
-        found[self.rows[is_here]] = led
-        leaders[is_known] = found[is_known]
+        row_leaders = np.full(len(shared), NO_LEADER, np.int32)
+        row_leaders[self.rows[is_here]] = led
+        leaders[is_known] = row_leaders[is_known]
         return is_known
 
 
@@ -163,14 +163,14 @@ def group_products(leaders: NDArray[np.int32], copies: Sequence[tuple[int, int]]
 
 
 def variant_leaders(
-    hashes: NDArray[np.uint64], words_of: Callable[[int], frozenset[bytes]], known: KnownLeaders | None = None
+    hashes: NDArray[np.uint64], words_of: Callable[[int], frozenset[bytes]], known_leaders: KnownLeaders | None = None
 ) -> NDArray[np.int32]:
     """The row of an earlier variant that represents each product's group, or NO_LEADER (n,).
 
     `hashes` (n, 2) are `variant_hashes`; `words_of` returns the words of a row.
     """
     leaders = np.full(len(hashes), NO_LEADER, np.int32)
-    is_known = known.fill(hashes[:, 0], leaders) if known else np.zeros(len(hashes), bool)
+    is_known = known_leaders.fill(hashes[:, 0], leaders) if known_leaders else np.zeros(len(hashes), bool)
     order = np.argsort(hashes[:, 0], kind="stable")
     order = order[~is_known[order]]
     shared, own = hashes[order].T
@@ -194,9 +194,9 @@ def _agreeing(rows: Sequence[int], words_of: Callable[[int], frozenset[bytes]]) 
     leaders: list[tuple[int, frozenset[bytes]]] = []
     for row in rows:
         words = words_of(row)
-        found = next((leader for leader, others in leaders if jaccard(words, others) >= LEAST_AGREEMENT), None)
-        if found is not None:
-            yield row, found
+        match = next((leader for leader, others in leaders if jaccard(words, others) >= LEAST_AGREEMENT), None)
+        if match is not None:
+            yield row, match
         elif len(leaders) < _MOST_LEADERS:
             leaders.append((row, words))
 
