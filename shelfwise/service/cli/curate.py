@@ -53,7 +53,8 @@ def list_documents(
         editor = editor_of(engine, kind)
         documents = editor.of_product(product) if product else editor.list()
         details: dict[str, Any] = dict(editor.details(product))
-        faults, revision = dict(editor.faults), editor.revision
+        faults = dict(editor.faults)
+        revision = editor.revision
     plain = [editor.kind.to_plain(each) for each in documents]
     listing = {"revision": revision, "documents": plain, "faults": faults, "details": details}
     emit(plain, _show_documents, kind, faults, details, document=listing)
@@ -178,10 +179,10 @@ def _read(
 ) -> tuple[Sequence[Any], str]:
     """The documents of a file, and notes about what was read."""
     if kind is DocumentKind.ANSWERS and file.suffix in FAQ_SUFFIXES:
-        found = read_faq(file, Masker(load_settings(settings).events.regions), products=products)
-        show_notices(f"line {each.line} is rejected: {each.reason}" for each in found.rejected[:20])
-        masked = f"{found.masked:,} with masked personal data, {found.named:,} with masked names"
-        return found.entries, f", {masked}; {count_text(len(found.rejected), 'line')} rejected"
+        faq = read_faq(file, Masker(load_settings(settings).events.regions), products=products)
+        show_notices(f"line {each.line} is rejected: {each.reason}" for each in faq.rejected[:20])
+        masking = f"{faq.masked:,} with masked personal data, {faq.named:,} with masked names"
+        return faq.entries, f", {masking}; {count_text(len(faq.rejected), 'line')} rejected"
     if products:
         raise SettingError(f"--product is for answers in files that end in {', '.join(FAQ_SUFFIXES)}")
     if kind is DocumentKind.SYNONYMS and file.suffix not in _DATA_FILES:

@@ -96,8 +96,8 @@ def refresh(
         removed = run_expire(log, kept_days, others).events if kept_days is not None else 0
         if removed:
             show_notices((f"{removed:,} events were removed: older than events.retention_days, {kept_days}",))
-        done = tables.refresh(days, purge=removed > 0)
-    emit(done, _show_refresh, tables)
+        result = tables.refresh(days, purge=removed > 0)
+    emit(result, _show_refresh, tables)
 
 
 @command("events report store")
@@ -124,9 +124,9 @@ def export(
     """Write all events as Parquet, one file per month, with pseudonyms of shoppers."""
     with EventLog.open(index, load_settings(settings), make=False) as log, TerminalProgress() as progress:
         progress.begin("export", log.store.count(), "events")
-        exported = export_events(log.store, folder, progress.advance)
-        progress.end(f"{sum(exported.files.values()):,} events, {exported.bytes / 1e6:,.1f} MB")
-    emit(exported, _show_export, folder)
+        export = export_events(log.store, folder, progress.advance)
+        progress.end(f"{sum(export.files.values()):,} events, {export.bytes / 1e6:,.1f} MB")
+    emit(export, _show_export, folder)
 
 
 @command("events forget store u1042")
@@ -239,23 +239,26 @@ def _many(count: int | None) -> str:
     return "very many" if count is None else f"{count:,}"
 
 
-def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
-    window = done.window
+def _show_refresh(result: RefreshResult, tables: DerivedTablesManager) -> None:
+    window = result.window
+    days = count_text(tables.earlier_days, "earlier day")
+    earlier = f"events of {days} are not used; for a longer window: --days N" if tables.earlier_days else ""
+    later = f"{tables.later_days:,} later days with events are too few for another window" if tables.later_days else ""
     show_pairs(
         (
             ("window", f"{window.first:%Y-%m-%d} to {window.last:%Y-%m-%d %H:%M} UTC"),
-            ("earlier", _earlier_text(tables.earlier_days)),
-            ("later", _later_text(tables.later_days)),
-            ("days", f"{done.days_made:,} cleaned, {done.days_kept:,} unchanged"),
-            ("events", f"{done.events:,} in {done.sessions:,} sessions"),
-            ("bots", f"{done.flagged_sessions:,} sessions with {done.flagged_clicks:,} clicks are excluded"),
+            ("earlier", earlier),
+            ("later", later),
+            ("days", f"{result.days_made:,} cleaned, {result.days_kept:,} unchanged"),
+            ("events", f"{result.events:,} in {result.sessions:,} sessions"),
+            ("bots", f"{result.flagged_sessions:,} sessions with {result.flagged_clicks:,} clicks are excluded"),
             ("refunds", f"{tables.refunds:,} charged clicks on sponsored hits are fraud" if tables.refunds else ""),
-            ("rejected", counts_text(done.rejected) or "none"),
-            ("", _SHARED_ADDRESS if done.rejected.get(RejectReason.SURPLUS, 0) > done.events / 10 else ""),
-            ("clocks", f"{done.corrected:,} events with corrected times" if done.corrected else ""),
-            ("tables", counts_text(done.tables)),
+            ("rejected", counts_text(result.rejected) or "none"),
+            ("", _SHARED_ADDRESS if result.rejected.get(RejectReason.SURPLUS, 0) > result.events / 10 else ""),
+            ("clocks", f"{result.corrected:,} events with corrected times" if result.corrected else ""),
+            ("tables", counts_text(result.tables)),
             ("labels", _weights_text(tables.label_weights())),
-            ("seconds", f"{done.seconds:.1f}"),
+            ("seconds", f"{result.seconds:.1f}"),
         )
     )
 
@@ -263,17 +266,10 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
 _SHARED_ADDRESS = "many events come from few addresses; behind a proxy, name it in service.trusted_proxies"
 
 
-def _earlier_text(days: int) -> str:
-    return f"events of {count_text(days, 'earlier day')} are not used; for a longer window: --days N" if days else ""
-
-
-def _later_text(days: int) -> str:
-    return f"{days:,} later days with events are too few for another window" if days else ""
-
-
 def _weights_text(weights: pl.DataFrame) -> str:
     """The weights as shares of their sum."""
-    values, purchases = weights["weight"].to_list(), weights["purchases"][0]
+    values = weights["weight"].to_list()
+    purchases = weights["purchases"][0]
     total = sum(values) or 1.0
     shares = ", ".join(f"{name} {value / total:.0%}" for name, value in zip(weights["signal"], values, strict=True))
     if weights["fitted"].all():
@@ -306,26 +302,26 @@ def show_exposure(report: ExposureReport) -> None:
     )
 
 
-def _show_export(exported: EventExport, folder: Path) -> None:
-    if exported.files:
-        show_pairs((str(folder / name), f"{count:,} events") for name, count in exported.files.items())
+def _show_export(export: EventExport, folder: Path) -> None:
+    if export.files:
+        show_pairs((str(folder / name), f"{count:,} events") for name, count in export.files.items())
     else:
         say("There are no events to export.")
 
 
-def _show_erasure(done: ErasureReport) -> None:
-    found = ", ".join(done.found_in) if done.found_in else "not in any of them"
-    left = f"{count_text(done.remaining_events, 'event')}, {count_text(done.remaining_rows, 'value')} in tables"
+def _show_erasure(report: ErasureReport) -> None:
+    files = ", ".join(report.found_in) if report.found_in else "not in any of them"
+    rest = f"{count_text(report.remaining_events, 'event')}, {count_text(report.remaining_rows, 'value')} in tables"
     show_pairs(
         (
-            ("removed", f"{count_text(done.events, 'event')}, {count_text(done.rejected_rows, 'rejected row')}"),
-            ("left", left),
-            ("searched", f"{done.files:,} files after the removal; the shopper was {found}"),
+            ("removed", f"{count_text(report.events, 'event')}, {count_text(report.rejected_rows, 'rejected row')}"),
+            ("left", rest),
+            ("searched", f"{report.files:,} files after the removal; the shopper was {files}"),
         )
     )
-    if not done.events:
+    if not report.events:
         say("No events of this shopper were found; check that the id is spelled as in the log.")
-    if done.is_complete:
+    if report.is_complete:
         say("No data of this shopper is left.", style="green")
     else:
         say("Some data is left; stop the processes that use these events, and try again.", style="bold red")
@@ -333,10 +329,10 @@ def _show_erasure(done: ErasureReport) -> None:
 
 def _show_rotation(name: str, pseudonyms: Pseudonyms) -> None:
     *old, _ = pseudonyms.names
-    kept = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until the events under older keys are removed"
-    say(f"New pseudonyms use the key {name}{kept}. Back up {pseudonyms.path}.")
+    note = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until the events under older keys are removed"
+    say(f"New pseudonyms use the key {name}{note}. Back up {pseudonyms.path}.")
 
 
-def _show_move(moved: MoveResult, target: str) -> None:
-    already = f", {moved.repeated:,} were already there" if moved.repeated else ""
-    say(f"{moved.moved:,} events were moved to {target}{already}.")
+def _show_move(move: MoveResult, target: str) -> None:
+    already = f", {move.repeated:,} were already there" if move.repeated else ""
+    say(f"{move.moved:,} events were moved to {target}{already}.")

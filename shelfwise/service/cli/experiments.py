@@ -46,9 +46,9 @@ def plan(index: Index, file: ExperimentFile, settings: SettingsFile = None) -> N
     from shelfwise.service.reports.experiment_plan import plan_experiment
 
     with TerminalProgress() as progress:
-        found = plan_experiment(index, load_settings(settings), experiment, progress)
-    document = msgspec.to_builtins(found) | {"experiment": experiment_document(experiment)}
-    emit(found, _show_plan, document=document)
+        estimates = plan_experiment(index, load_settings(settings), experiment, progress)
+    document = msgspec.to_builtins(estimates) | {"experiment": experiment_document(experiment)}
+    emit(estimates, _show_plan, document=document)
 
 
 @command("experiments stop store merging --by m7")
@@ -64,8 +64,8 @@ def stop(index: Index, experiment: ExperimentId, by: By = "") -> None:
 def report(index: Index, experiment: ExperimentId) -> None:
     """Report the results of an experiment, from the tables of the last shelfwise events refresh."""
     check_index(index)
-    found = stored_report(index, experiment, datetime.now(UTC))
-    emit(found, _show_report, document=report_document(found))
+    figures = stored_report(index, experiment, datetime.now(UTC))
+    emit(figures, _show_report, document=report_document(figures))
 
 
 _WORDS = {
@@ -82,7 +82,8 @@ def _show_report(report: ExperimentReport) -> None:
     experiment, analysis = report.experiment, report.analysis
     show_notices((*report.notices, *analysis.warnings))
     say(f"{experiment.id}: {report.state}, {_how(experiment)}", style="bold")
-    begin, end = max(report.first, report.begins), min(report.last, report.over or report.last)
+    begin = max(report.first, report.begins)
+    end = min(report.last, report.over or report.last)
     if end < begin:
         say(f"No events since {begin:%Y-%m-%d %H:%M}; to count new ones: shelfwise events refresh INDEX")
     else:
@@ -99,22 +100,22 @@ def _show_report(report: ExperimentReport) -> None:
     say("Anytime-valid intervals hold at every look; fixed-sample ones only at an end that was planned in advance.")
 
 
-def _show_plan(found: ExperimentPlan) -> None:
-    experiment = found.experiment
+def _show_plan(plan: ExperimentPlan) -> None:
+    experiment = plan.experiment
     say(f"{experiment.id}: {_how(experiment)}, before it runs", style="bold")
     say(
-        f"Lists from {found.begins:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} of the {found.queries:,} most "
-        f"frequent queries, {found.share:.0%} of all"
+        f"Lists from {plan.begins:%Y-%m-%d %H:%M} to {plan.until:%Y-%m-%d %H:%M} of the {plan.queries:,} most "
+        f"frequent queries, {plan.share:.0%} of all"
     )
-    for each in found.variants:
+    for each in plan.variants:
         say(f"{each.text}.")
-    names = "variant", "per search", found.control, "with it", "difference", "95%", "overlap"
-    show_rows(names, (row for each in found.variants for row in _estimate_rows(each)))
-    if found.shoppers is not None:
-        days = f"{found.shoppers / found.shoppers_a_day:,.0f} days at {found.shoppers_a_day:,.0f} shoppers a day"
+    names = "variant", "per search", plan.control, "with it", "difference", "95%", "overlap"
+    show_rows(names, (row for each in plan.variants for row in _estimate_rows(each)))
+    if plan.shoppers is not None:
+        days = f"{plan.shoppers / plan.shoppers_a_day:,.0f} days at {plan.shoppers_a_day:,.0f} shoppers a day"
         least = f"{experiment.least_effect:.1%} in {_WORDS[experiment.goal]}"
-        say(f"An A/B test detects a difference of {least} with about {found.shoppers:,} shoppers: {days}.")
-    for each in found.variants:
+        say(f"An A/B test detects a difference of {least} with about {plan.shoppers:,} shoppers: {days}.")
+    for each in plan.variants:
         if each.shoppers is not None:
             say(f"If variant {each.variant} changes them as much as clicks: about {each.shoppers:,} shoppers.")
 

@@ -114,32 +114,33 @@ def verify(
         raise typer.Exit(1)
 
 
-def _show_versions(listed: Sequence[VersionInfo], store: Store) -> None:
+def _show_versions(versions: Sequence[VersionInfo], store: Store) -> None:
     names = "", "version", "created", "products", "changes", "encoder", "size"
-    show_rows(names, map(_version_row, reversed(listed)))
-    for info in reversed(listed):
+    show_rows(names, map(_version_row, reversed(versions)))
+    for info in reversed(versions):
         if info.problem:
             say(f"{info.version} is damaged: {printable(info.problem)}", style="red")
-    own = sum(info.bytes for info in listed)
-    say(f"{count_text(len(listed), 'version')} of {size_text(own)}, encoders {size_text(store.encoders_size())}")
+    own = sum(info.bytes for info in versions)
+    say(f"{count_text(len(versions), 'version')} of {size_text(own)}, encoders {size_text(store.encoders_size())}")
 
 
 def _version_row(info: VersionInfo) -> tuple[str | int | Text | None, ...]:
-    mark, size = Text("▶" if info.serves else "", style="bold green"), size_text(info.bytes)
+    mark = Text("▶" if info.serves else "", style="bold green")
+    size = size_text(info.bytes)
     if not info.created:
         return mark, info.version, Text("damaged", style="red"), None, "", "", size
     changes = changes_text(info.changes)
     return mark, info.version, time_text(info.created), info.products, changes, info.encoder_name, size
 
 
-def _show_rollback(done: Rollback, undo: str) -> None:
-    show_notices(done.passed_over)
-    if done.version == done.previous_version:
-        say((done.version, "bold"), " already serves.")
+def _show_rollback(rollback: Rollback, undo: str) -> None:
+    show_notices(rollback.passed_over)
+    if rollback.version == rollback.previous_version:
+        say((rollback.version, "bold"), " already serves.")
         return
-    say((done.version, "bold"), f" serves: {done.products:,} products, made {time_text(done.created)}.")
-    if done.previous_version:
-        say(f"{done.previous_version} is kept; to go back to it: {undo} {done.previous_version}")
+    say((rollback.version, "bold"), f" serves: {rollback.products:,} products, made {time_text(rollback.created)}.")
+    if rollback.previous_version:
+        say(f"{rollback.previous_version} is kept; to go back to it: {undo} {rollback.previous_version}")
 
 
 def _show_pruned(surplus: Surplus, dry_run: bool) -> None:
@@ -255,10 +256,11 @@ def _change(
     rows = read_products(feeds, mapping, reject_row, format=feed_format)
     read = (row.product for row in rows)
     while batch := list(islice(read, _BATCH)):
-        wanted = changes(batch, reject)
-        changed = engine.change(wanted)
-        valid, products = valid + len(wanted), products + changed.products
-        sequence = max(sequence, changed.sequence)
+        batch_changes = changes(batch, reject)
+        result = engine.change(batch_changes)
+        valid += len(batch_changes)
+        products += result.products
+        sequence = max(sequence, result.sequence)
     if rejected and not valid:
         raise FeedError(f"no row is valid; nothing was changed; {'; '.join(examples)}")
     more = rejected.total() - len(examples)
@@ -308,14 +310,14 @@ def parse_values(product_id: str, typed: Sequence[str]) -> dict[str, object]:
 
     Raises ChangeError for arguments that are not FIELD=VALUE, and for a second value of a field that has one.
     """
-    given: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for each in typed:
         name, equals, value = each.partition("=")
         name = name.strip()
         if not equals or not name:
             raise ChangeError(f"product {product_id!r}: {each!r} is not FIELD=VALUE, such as price=9.99", product_id)
-        given.setdefault(name, []).append(value)
-    return {name: _parse_value(product_id, name, values) for name, values in given.items()}
+        by_name.setdefault(name, []).append(value)
+    return {name: _parse_value(product_id, name, values) for name, values in by_name.items()}
 
 
 def _parse_value(product_id: str, name: str, values: list[str]) -> object:

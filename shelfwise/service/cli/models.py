@@ -47,7 +47,8 @@ def show(
 ) -> None:
     """Print a model's card, as Markdown: its training data and options, its evaluation, and its limits."""
     check_index(index)
-    encoding, store = stored_encoding(index), model_store_of(index, name)
+    encoding = stored_encoding(index)
+    store = model_store_of(index, name)
     model = store.open(name or _serving(ranker_store(index)), encoding)
     serving = store.serving(encoding).model
     emit(model, _show_card, document=model_document(model, serving is not None and serving.name == model.name))
@@ -112,10 +113,10 @@ def prune(
     emit(done, _show_pruning, index, document=document)
 
 
-def ranker_document(added: AddResult[Any, Any]) -> dict[str, object]:
+def ranker_document(result: AddResult[Any, Any]) -> dict[str, object]:
     """The JSON of a newly stored ranker."""
-    document: dict[str, object] = {"ranker": added.model.name, "serves": added.serves, "report": added.model.report}
-    return document | {"removed": added.removed, "notices": added.notices}
+    document: dict[str, object] = {"ranker": result.model.name, "serves": result.serves, "report": result.model.report}
+    return document | {"removed": result.removed, "notices": result.notices}
 
 
 def model_document(model: StoredModel[Any, Any], serves: bool) -> dict[str, object]:
@@ -125,12 +126,12 @@ def model_document(model: StoredModel[Any, Any], serves: bool) -> dict[str, obje
 
 def _serving(registry: RankerStore) -> str:
     """The serving ranker; raises UnknownModelError with the reason if there is none."""
-    found = registry.serving(stored_encoding(registry.root))
-    if found.model is not None:
-        show_notices(found.notices)
-        return found.model.name
+    serving = registry.serving(stored_encoding(registry.root))
+    if serving.model is not None:
+        show_notices(serving.notices)
+        return serving.model.name
     cure = f"name one of {', '.join(registry.names())}" if registry.names() else "train one: shelfwise train ranker"
-    why = "".join(f" ({notice})" for notice in found.notices)
+    why = "".join(f" ({notice})" for notice in serving.notices)
     raise UnknownModelError(f"no ranker serves in {registry.root}{why}; {cure}")
 
 
@@ -152,11 +153,13 @@ def _show_models(families: list[tuple[ModelStore[Any, Any], model_store.ModelLis
 
 
 def _row(entry: ModelEntry[Any, Any]) -> tuple[str | float | Text | None, ...]:
-    mark, size, report = Text("▶" if entry.serves else "", style="bold green"), size_text(entry.bytes), entry.report
+    mark = Text("▶" if entry.serves else "", style="bold green")
+    size = size_text(entry.bytes)
+    report = entry.report
     if report is None:
         return mark, entry.name, "", None, Text("unusable", style="red"), size
-    compared = (each.challenger for each in report.comparisons if each.measure == NDCG)
-    ndcg = report.measures.get(NDCG) or next(compared, None)
+    scores = (each.challenger for each in report.comparisons if each.measure == NDCG)
+    ndcg = report.measures.get(NDCG) or next(scores, None)
     decision = Text("rejected", style="yellow") if entry.is_rejected else "published"
     return mark, entry.name, time_text(report.created), ndcg, decision, size
 
@@ -175,45 +178,47 @@ def _show_card(model: StoredModel[Any, Any]) -> None:
     say(read_card(model.folder).rstrip())
 
 
-def show_training(added: AddResult[Any, Any], index: Path) -> None:
+def show_training(result: AddResult[Any, Any], index: Path) -> None:
     """Prints the card of a trained model, and whether it serves."""
-    name, report = added.model.name, added.model.report
-    _show_card(added.model)
-    say("\n", (name, "bold"), " serves." if added.serves else " does not serve.")
-    if added.serves and report.against.startswith("ranker-"):
+    name, report = result.model.name, result.model.report
+    _show_card(result.model)
+    say("\n", (name, "bold"), " serves." if result.serves else " does not serve.")
+    if result.serves and report.against.startswith("ranker-"):
         say(_undo(report.against, index))
-    _show_removed(added)
+    _show_removed(result)
 
 
-def _show_removed(added: AddResult[Any, Any]) -> None:
-    if added.removed:
-        say(f"Removed as the oldest: {', '.join(added.removed)}")
-    show_notices(added.notices)
+def _show_removed(result: AddResult[Any, Any]) -> None:
+    if result.removed:
+        say(f"Removed as the oldest: {', '.join(result.removed)}")
+    show_notices(result.notices)
 
 
-def _show_pruning(done: PruningResult, index: Path) -> None:
-    ranker, before, agreement = done.added.model, done.added.model.report.against, done.agreement
-    sizes = ((before, done.before), (ranker.name, done.after))
+def _show_pruning(result: PruningResult, index: Path) -> None:
+    ranker = result.added.model
+    before = ranker.report.against
+    agreement = result.agreement
+    sizes = ((before, result.before), (ranker.name, result.after))
     show_rows(("", "graph"), [(name, size_text(size)) for name, size in sizes])
     say(
         f"On {agreement.queries:,} synthetic queries: agreement {agreement.agreement:.4f} "
         f"(nDCG@10 by the scores of {before}), {agreement.first_ten:.1%} of its first ten hits stay."
     )
-    if done.added.serves:
+    if result.added.serves:
         say(f"{ranker.name} serves. {_undo(before, index)}")
     elif ranker.report.rejection_reasons:
         say(f"{ranker.name} was not published; to publish it: the same command with --publish")
-    _show_removed(done.added)
+    _show_removed(result.added)
 
 
-def _show_rollback(done: RollbackResult[Any, Any], index: Path) -> None:
-    show_notices(done.passed_over)
-    if done.model.name == done.previous:
-        say((done.previous, "bold"), " already serves.")
+def _show_rollback(result: RollbackResult[Any, Any], index: Path) -> None:
+    show_notices(result.passed_over)
+    if result.model.name == result.previous:
+        say((result.previous, "bold"), " already serves.")
         return
-    say((done.model.name, "bold"), f" serves: made {time_text(done.model.report.created)}.")
-    if done.previous:
-        say(_undo(done.previous, index))
+    say((result.model.name, "bold"), f" serves: made {time_text(result.model.report.created)}.")
+    if result.previous:
+        say(_undo(result.previous, index))
 
 
 def _show_off(document: dict[str, str], store: ModelStore[Any, Any]) -> None:

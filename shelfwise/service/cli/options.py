@@ -75,8 +75,8 @@ def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]
         defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
 
         @wraps(function)
-        def run(*positional: Any, **given: Any) -> None:  # noqa: ANN401 - the function's own
-            values = defaults | dict(zip((each.name for each in parameters), positional, strict=False)) | given
+        def run(*positional: Any, **keywords: Any) -> None:  # noqa: ANN401 - the function's own
+            values = defaults | dict(zip((each.name for each in parameters), positional, strict=False)) | keywords
             for name, (kind, names) in packed.items():
                 values[name] = kind(**{each: values.pop(each) for each in names})
             token = json_output.set(values.pop("as_json", False))

@@ -222,8 +222,8 @@ def show_moves(preview: Preview) -> None:
     rows: list[Sequence[Cell]] = []
     for sign, style, moves in (("+", "green", preview.gained), ("-", "red", preview.lost), ("~", "", preview.moved)):
         for move in moves:
-            places = f"{move.before or ''} → {move.after or ''}".strip()
+            positions = f"{move.before or ''} → {move.after or ''}".strip()
             title = Text(printable(f"{move.title} ({move.product})"), style=style)
             notes = (Text(printable(note), style="dim") for note in (move.product_type, move.rule))
-            rows.append((Text(sign, style=style), places, title, *notes))
+            rows.append((Text(sign, style=style), positions, title, *notes))
     show_rows((), rows, empty="The page would not change.")

@@ -127,9 +127,9 @@ def search(
         reads = engine.reads_history or not past
         show_notices(unknown_products_warning(engine.snapshot, past) if reads else (UNREAD,))
         options = {name: value for name, value in (asdict(which) | asdict(how)).items() if value is not None}
-        given = {"correct": not no_correct, "rules": not no_rules, "prefix": prefix} | options
-        found = engine.search(SearchRequest(query, facets=facets or (), history=past, **given))
-    emit(found, show_page, query, how.explain)
+        switches = {"correct": not no_correct, "rules": not no_rules, "prefix": prefix} | options
+        page = engine.search(SearchRequest(query, facets=facets or (), history=past, **switches))
+    emit(page, show_page, query, how.explain)
 
 
 @command('query suggest store "cord"')
@@ -245,46 +245,51 @@ def unanswered(index: Index, size: Annotated[int, Option(help="Maximum number of
         emit(unanswered_questions(answer, engine.root, size), _show_unanswered)
 
 
-def _show_unanswered(found: Sequence[UnansweredQuestion]) -> None:
-    rows = ((each.text, each.about.title or each.about.product_type, each.times) for each in found)
+def _show_unanswered(questions: Sequence[UnansweredQuestion]) -> None:
+    rows = ((each.text, each.about.title or each.about.product_type, each.times) for each in questions)
     show_rows(("question", "about", "times"), rows, empty="Every question of enough shoppers has an answer.")
 
 
 _HOLDS = {True: "Yes: ", False: "No: ", None: ""}
 
 
-def show_answer(found: Answer) -> None:
+def show_answer(answer: Answer) -> None:
     """Prints the quotes with their sources, and the subject of the question."""
-    if found.status is AnswerStatus.NO_QUESTION:
+    if answer.status is AnswerStatus.NO_QUESTION:
         say("This reads like a search, not a question. With --product any text is a question about that product.")
         return
-    if found.about.product_id or found.about.product_type:
-        say(f"About {printable(found.about.title or found.about.product_type)}", style="dim")
-    if found.status is AnswerStatus.NO_SOURCE:
+    if answer.about.product_id or answer.about.product_type:
+        say(f"About {printable(answer.about.title or answer.about.product_type)}", style="dim")
+    if answer.status is AnswerStatus.NO_SOURCE:
         say("No text of the store answers it.")
-        if found.nearest:
-            say(f"Nearest: {printable(found.nearest.text)}", (f"  [description of {found.nearest.product_id}]", "dim"))
-    if found.disagree:
+        if answer.nearest:
+            say(
+                f"Nearest: {printable(answer.nearest.text)}", (f"  [description of {answer.nearest.product_id}]", "dim")
+            )
+    if answer.disagree:
         say("The store's texts disagree:")
-    for quote in found.quotes:
+    for quote in answer.quotes:
         source = f"FAQ {quote.entry}" if quote.entry else f"{quote.field} of {quote.product_id}"
-        say(f"{_HOLDS[found.holds]}{printable(quote.text)}", (f"  [{printable(source)}]", "dim"))
-    for each in found.related:
+        say(f"{_HOLDS[answer.holds]}{printable(quote.text)}", (f"  [{printable(source)}]", "dim"))
+    for each in answer.related:
         say(f"Related: {printable(each)}", style="dim")
 
 
-def show_suggestions(found: Suggestions) -> None:
+def show_suggestions(suggestions: Suggestions) -> None:
     """Prints a line for each suggestion, with the typed part in bold."""
-    if not found:
+    if not suggestions:
         say("No suggestions.")
         return
-    if found.corrected:
-        say("For ", (printable(found.corrected), "bold"), ": no suggestion begins with the typed text.")
+    if suggestions.corrected:
+        say("For ", (printable(suggestions.corrected), "bold"), ": no suggestion begins with the typed text.")
     rows: list[Sequence[Cell]] = [
-        *(("query", _marked(each.text, each.spans), each.source.value) for each in found.queries),
-        *(("category", _marked(each.text, each.spans), each.count) for each in found.categories),
-        *(("brand", _marked(each.name, each.spans), each.count) for each in found.brands),
-        *(("product", _marked(each.product.title, each.spans), price_text(each.product)) for each in found.products),
+        *(("query", _marked(each.text, each.spans), each.source.value) for each in suggestions.queries),
+        *(("category", _marked(each.text, each.spans), each.count) for each in suggestions.categories),
+        *(("brand", _marked(each.name, each.spans), each.count) for each in suggestions.brands),
+        *(
+            ("product", _marked(each.product.title, each.spans), price_text(each.product))
+            for each in suggestions.products
+        ),
     ]
     show_rows((), rows)
 
@@ -316,9 +321,9 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     if page.rules:
         say(f"rules: {printable(', '.join(page.rules))}", style="dim")
     for each in page.preferred:
-        shown = each.filter if len(each.values) < 2 else f"{each.field} {', '.join(each.values[:3])}"
+        condition = each.filter if len(each.values) < 2 else f"{each.field} {', '.join(each.values[:3])}"
         others = " and others" if len(each.values) > 3 else ""
-        say(f"Products with {printable(shown)}{others} come first; use --filter to show only these.")
+        say(f"Products with {printable(condition)}{others} come first; use --filter to show only these.")
     if page.product_type:
         say(f"Only products of the type {printable(page.product_type)!r}; use --all-types to show others.")
     if page.hits:

@@ -18,7 +18,6 @@ from shelfwise.indexer.build import RebuildOptions, RebuildReport
 from shelfwise.indexer.build import rebuild as run_rebuild
 from shelfwise.indexer.pictures import PictureOptions
 from shelfwise.indexer.pipeline import FeedOptions, check_feeds
-from shelfwise.indexer.quality.findings import Example
 from shelfwise.indexer.quality.report import Finding, QualityReport, ReasonCount, html
 from shelfwise.indexer.quality.rules import Measure, QualityRule, Severity, built_in_rules, merge_custom_rules
 from shelfwise.indexer.rejects import REJECTED_FILE
@@ -223,18 +222,18 @@ def _named_encoder(index: Path, where: BackendOptions, progress: TerminalProgres
     store = Store(index)
     serving = store.find_serving().manifest
     name = teacher or teacher_name(serving.encoder_name) or serving.encoder_name
-    opened = open_encoder(name, where.runtime, cache_folder())
+    teacher_encoder = open_encoder(name, where.runtime, cache_folder())
     products = ProductStore(store.version_folder(serving.version))
-    made = distil_encoder(opened, name, products, cache_folder(), progress, dimension=where.dimension)
-    return made, f"{STATIC}:{name}"
+    encoder = distil_encoder(teacher_encoder, name, products, cache_folder(), progress, dimension=where.dimension)
+    return encoder, f"{STATIC}:{name}"
 
 
 def _cluster(index: Path, where: BackendOptions) -> ClusterSettings | None:
     """The cluster of keyword search, if any: by the options, the settings, or the serving version."""
     settings = load_settings(where.settings)
     serving = current_manifest(Store(index))
-    place = serving.cluster if serving else None
-    is_clustered = (where.backend or settings.backend or (place and "elasticsearch")) == "elasticsearch"
+    cluster = serving.cluster if serving else None
+    is_clustered = (where.backend or settings.backend or (cluster and "elasticsearch")) == "elasticsearch"
     return settings.cluster if is_clustered else None
 
 
@@ -373,8 +372,8 @@ def _show_rejects(report: QualityReport, rejected: Path | None, to: Console | No
     """Prints each reason for rejected rows with an example, the file with these rows, and remarks on whole feeds."""
     for reason, each in list(report.rejected.items())[:_MOST_COUNTS]:
         first = next(iter(each.examples), None)
-        place = f", such as {Path(first.file).name}:{first.line} {first.title}".rstrip() if first else ""
-        say(f"rejected: {count_text(each.count, 'row')}: {printable(reason + place)}", to=to)
+        example = f", such as {Path(first.file).name}:{first.line} {first.title}".rstrip() if first else ""
+        say(f"rejected: {count_text(each.count, 'row')}: {printable(reason + example)}", to=to)
     if report.rejected and rejected:
         say(f"The rejected rows are in {rejected}: repair them there and add that file to the feeds.", to=to)
     elif report.rejected:
@@ -404,13 +403,11 @@ def _show_scores(report: QualityReport) -> None:
 def _finding_row(finding: Finding) -> tuple[str | int | Text, ...]:
     text = Text(printable(finding.says))
     if finding.examples:
-        text.append(f"\n{_example(finding.examples[0])[:_MAX_EXAMPLE]}", style="dim")
+        first = finding.examples[0]
+        example = printable(f"{Path(first.file).name}:{first.line} {first.id}: {first.value or first.title}")
+        text.append(f"\n{example[:_MAX_EXAMPLE]}", style="dim")
     severity = Text(finding.severity.value, style=_COLOURS[finding.severity])
     return severity, text, finding.count, share_text(finding.share)
-
-
-def _example(example: Example) -> str:
-    return printable(f"{Path(example.file).name}:{example.line} {example.id}: {example.value or example.title}")
 
 
 def _counts_line(label: str, counts: Mapping[str, int]) -> str:

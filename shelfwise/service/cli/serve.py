@@ -202,7 +202,7 @@ def create_key(
     """Create a key and print it once. A running service accepts it at once."""
     from shelfwise.service.http.auth import new_key
 
-    key, stored = new_key(
+    key, entry = new_key(
         name,
         _scopes(scope),
         now=datetime.now(UTC),
@@ -212,12 +212,12 @@ def create_key(
         indexes=tuple(indexes or ()),
     )
     keys = _key_file(index, settings)
-    stored = keys.as_parent(key, stored) if secured else stored
-    keys.add(stored)
-    kept = "its hash, and the key encrypted: it may be the parent of secured API keys" if secured else "its hash"
-    say(f"The key is only shown once, since the file stores {kept}:", to=output.err)
+    entry = keys.as_parent(key, entry) if secured else entry
+    keys.add(entry)
+    content = "its hash, and the key encrypted: it may be the parent of secured API keys" if secured else "its hash"
+    say(f"The key is only shown once, since the file stores {content}:", to=output.err)
     say(key)
-    for line in _next_steps(stored.scopes, settings):
+    for line in _next_steps(entry.scopes, settings):
         say(line, to=output.err)
 
 

@@ -122,8 +122,10 @@ def ranker(
     with TerminalProgress() as progress:
         if federated:
             stores = [index, *federated]
-            found = train_federated_rankers(stores, load_settings(settings), how.from_clicks(), others.rounds, progress)
-            return _emit_by_store(stores, found)
+            rankers = train_federated_rankers(
+                stores, load_settings(settings), how.from_clicks(), others.rounds, progress
+            )
+            return _emit_by_store(stores, rankers)
         if from_catalog:
             catalog = CatalogOptions(how.queries, teacher=teacher, cache=cache_folder(), seed=how.seed)
             added = train_from_catalog(index, catalog, distillation, progress)
@@ -135,7 +137,7 @@ def ranker(
     return emit(added, show_training, index, document=ranker_document(added))
 
 
-def _emit_by_store(stores: Sequence[Path], found: Sequence[AddedRanker]) -> None:
+def _emit_by_store(stores: Sequence[Path], rankers: Sequence[AddedRanker]) -> None:
     """Prints the results of a federated training for each store."""
 
     def show_all(trained: Sequence[AddedRanker]) -> None:
@@ -143,8 +145,8 @@ def _emit_by_store(stores: Sequence[Path], found: Sequence[AddedRanker]) -> None
             say(f"\n{index}")
             show_training(each, index)
 
-    documents = [{"index": str(index), **ranker_document(each)} for index, each in zip(stores, found, strict=True)]
-    emit(found, show_all, document=documents)
+    documents = [{"index": str(index), **ranker_document(each)} for index, each in zip(stores, rankers, strict=True)]
+    emit(rankers, show_all, document=documents)
 
 
 @command("train towers store --judgments judgments.tsv")
@@ -185,8 +187,8 @@ def towers(
     emit(done, _show_towers, index, document=document)
 
 
-def _show_towers(done: TextTowersResult, index: Path) -> None:
-    spec, published = done.spec, done.published
+def _show_towers(result: TextTowersResult, index: Path) -> None:
+    spec, published = result.spec, result.published
     rows: list[tuple[str | float | None, ...]] = [
         (f"{epoch.number}", epoch.loss, epoch.validation, "kept" if epoch.number == spec.best else "")
         for epoch in spec.curve
@@ -198,14 +200,14 @@ def _show_towers(done: TextTowersResult, index: Path) -> None:
         names = f"{published.report.queries:,} test queries", "nDCG@10 before", "after"
         show_rows(names, [(each.name, each.before, each.after) for each in published.report.orders])
     show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
-    say(f"\nWritten to {done.folder}: trained from {spec.base} on {spec.source}.")
+    say(f"\nWritten to {result.folder}: trained from {spec.base} on {spec.source}.")
     if published is not None and published.serves:
         say(f"{published.version} is published and serves, in {published.runtime}.")
         say(f"Models trained on the previous vectors no longer serve: shelfwise learn {index}")
         return
     if published is not None and published.report is not None:
         say(f"It does not serve: {'; '.join(published.report.rejection_reasons)}")
-    say(f"To use it: shelfwise rebuild {index} --encoder {done.folder}")
+    say(f"To use it: shelfwise rebuild {index} --encoder {result.folder}")
 
 
 @command("train users store")

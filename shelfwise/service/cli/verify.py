@@ -220,9 +220,11 @@ def _check_analysis(version: _Version) -> Iterator[Finding]:
 
 def _check_lines(version: _Version) -> Iterator[Finding]:
     """Compares the terms and values of each product with those of its line in the keyword index."""
-    catalog, lines = version.catalog, read_lines(version.folder / KEYWORD_FOLDER)
+    catalog = version.catalog
+    lines = read_lines(version.folder / KEYWORD_FOLDER)
     for row, (_, record) in enumerate(version.products.lines()):
-        product, line = product_from_json(record), next(lines, None)
+        product = product_from_json(record)
+        line = next(lines, None)
         if line is None:
             yield "missing", product.id
             continue
@@ -234,23 +236,24 @@ def _check_lines(version: _Version) -> Iterator[Finding]:
         yield "it continues after the last product", ""
 
 
-def _is_equivalent(stored: bytes, current: KeywordLine) -> bool:
+def _is_equivalent(line: bytes, current: KeywordLine) -> bool:
     """Whether both lines are equal for an index, in which the order of terms and fields does not matter."""
     try:
-        return _unordered(decode_line(stored)) == _unordered(current)
+        return _unordered(decode_line(line)) == _unordered(current)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
 
 
 def _unordered(line: KeywordLine) -> tuple[Any, ...]:
-    texts, shown = (msgspec.json.decode(each) if each else {} for each in (line.texts, line.shown))
+    texts, facet = (msgspec.json.decode(each) if each else {} for each in (line.texts, line.shown))
     fields = sorted((tag, weight, sorted(terms.split(" "))) for tag, weight, terms in line.fields)
-    return fields, sorted(line.identifiers), sorted(line.numbers), texts, shown, line.places
+    return fields, sorted(line.identifiers), sorted(line.numbers), texts, facet, line.places
 
 
 def _check_keyword(version: _Version) -> Iterator[Finding]:
     """Looks up a sample of the products by id."""
-    keyword, products = TantivyIndex(version.folder / KEYWORD_FOLDER, version.catalog), version.products
+    keyword = TantivyIndex(version.folder / KEYWORD_FOLDER, version.catalog)
+    products = version.products
     yield from version.size_problem(keyword.size)
     for row in sample(len(products), _BY_ID):
         product_id = products.id_of(row)
@@ -275,7 +278,9 @@ def _check_text_keys(version: _Version) -> Iterator[Finding]:
 
 def _check_vectors(version: _Version) -> Iterator[Finding]:
     """Checks that vectors have length 1, and that a sample of them is found by the index."""
-    folder, manifest, products = version.folder / VECTORS_FOLDER, version.manifest, version.products
+    folder = version.folder / VECTORS_FOLDER
+    manifest = version.manifest
+    products = version.products
     index = FaissIndex(folder, gpu=False)
     yield from version.size_problem(index.size)
     if (index.dimension, index.kind.value) != (manifest.dimension, manifest.vectors):
@@ -378,8 +383,8 @@ class _Run:
             self._check_cluster(manifest)
         self._progress.end(f"{self._name}: products, fields, terms and vectors")
         size = sum(entry.bytes for entry in sealed.values())
-        found = tuple(self._problems), tuple(self._skipped)
-        return Verification(self._name, manifest.products, len(sealed), size, *found)
+        problems = tuple(self._problems)
+        return Verification(self._name, manifest.products, len(sealed), size, problems, tuple(self._skipped))
 
     def _found(self, part: str, what: str, advice: str = "") -> None:
         if not advice:
@@ -460,25 +465,25 @@ class _Run:
 
 def store_problems(store: Store) -> list[Problem]:
     """Problems outside versions; raises StoreMissingError if there are no versions."""
-    found: list[Problem] = []
+    problems: list[Problem] = []
     if problem := store.marker_problem():
         what, _, advice = problem.partition("; ")
-        found.append(Problem(MARKER, what, advice))
+        problems.append(Problem(MARKER, what, advice))
     try:
         current = store.current()
         what = "" if current in store.versions() else f"it names {current}, which does not exist"
     except StoreDamagedError as error:
         what = str(error)
     if what:
-        found.append(Problem(CURRENT, what, _MADE_ANEW.format(root=store.root)))
+        problems.append(Problem(CURRENT, what, _MADE_ANEW.format(root=store.root)))
     with Journal(store.root) as journal:
         for problem in journal.problems(above=_last_merged_change(store)):
             what, _, advice = problem.partition("; ")
-            found.append(Problem(JOURNAL, what, advice or _LOST))
+            problems.append(Problem(JOURNAL, what, advice or _LOST))
     for part, problem in directory_problems(store):
         what, _, advice = problem.rpartition("; ")
-        found.append(Problem(part, what, advice))
-    return found
+        problems.append(Problem(part, what, advice))
+    return problems
 
 
 def _last_merged_change(store: Store) -> int:
@@ -570,25 +575,26 @@ def _check_sqlite(path: Path) -> None:
         return
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            (result,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if found == "ok":
-                found = content_problem(connection) or found
+            if result == "ok":
+                result = content_problem(connection) or result
     except sqlite3.DatabaseError as error:
-        found, tables = str(error), 1
-    if found != "ok" or not tables:
-        raise StoreDamagedError(f"{path} is damaged ({found if tables else 'it is empty'}); {_RESTORE}")
+        result = str(error)
+        tables = 1
+    if result != "ok" or not tables:
+        raise StoreDamagedError(f"{path} is damaged ({result if tables else 'it is empty'}); {_RESTORE}")
 
 
 def _check_events(path: Path) -> None:
     """Raises StoreDamagedError if the write-ahead log is damaged, SQLite finds damage, or an event has changed."""
     with lock_folder(path.parent, None, "the events"):
-        found = log_problem(path)
-    if found:
-        raise StoreDamagedError(f"{path} is damaged: {found}")
+        damage = log_problem(path)
+    if damage:
+        raise StoreDamagedError(f"{path} is damaged: {damage}")
     _check_sqlite(path)
-    if found := find_damage(path):
-        raise StoreDamagedError(f"{path} is damaged ({found}); {_RESTORE}")
+    if damage := find_damage(path):
+        raise StoreDamagedError(f"{path} is damaged ({damage}); {_RESTORE}")
 
 
 def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
