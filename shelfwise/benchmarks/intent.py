@@ -143,7 +143,10 @@ def intent_figures(
     kinds: Sequence[tuple[IntentCase, frozenset[str]]], hits: Callable[[str], Sequence[tuple[str, str]]]
 ) -> IntentFigures:
     """The figures of a ranking; `hits` returns the ids and titles of the first hits of a query."""
-    first, ten, accessories, failures = list[float](), list[float](), list[float](), list[IntentFailure]()
+    first = list[float]()
+    ten = list[float]()
+    accessories = list[float]()
+    failures = list[IntentFailure]()
     for case, good in kinds:
         top = hits(case.query)[:DEPTH]
         is_good = [product in good for product, _ in top]

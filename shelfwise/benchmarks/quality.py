@@ -121,9 +121,14 @@ def measure(run: Run, judgments: Judgments) -> dict[str, float]:
     if nothing is relevant, nothing can be missed. The others are means over all queries, in which products graded above
     the lowest are relevant.
     """
-    gained, reciprocal, precise, recalled, top_recalled = [], [], [], [], []
+    gained = []
+    reciprocal = []
+    precise = []
+    recalled = []
+    top_recalled = []
     for query, judged in judgments.grades.items():
-        ranked, best = run.get(query, ()), max(judged.values())
+        ranked = run.get(query, ())
+        best = max(judged.values())
         gained.append(ndcg(ranked, judged, judgments))
         relevant = {product for product, grade in judged.items() if grade > judgments.lowest}
         first = next((rank for rank, product in enumerate(ranked, 1) if product in relevant), math.inf)

@@ -230,7 +230,8 @@ class Rebuild:
         self._started = time.perf_counter()
         self._index_reason = "as in the previous version"
         self._now = datetime.now(UTC)
-        feed_folder, passes = store.staging / _FEED_FOLDER, ray or workers
+        feed_folder = store.staging / _FEED_FOLDER
+        passes = ray or workers
         self._pipeline = FeedPipeline(options, feed_folder, reject_log, passes, progress, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._previous: PreviousVersion | None = None
@@ -269,7 +270,8 @@ class Rebuild:
         self._check_publish(catalog, building)
         if teacher is not None:
             encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
-        rows, previous = CatalogRows.load(self._checkpoint.rows), self._previous
+        rows = CatalogRows.load(self._checkpoint.rows)
+        previous = self._previous
         if previous and previous.is_undamaged and self._is_unchanged(previous, building, catalog, encoder):
             self._target.restore(previous.manifest, previous.folder, self._progress)
             self._clear_up()
@@ -281,7 +283,8 @@ class Rebuild:
 
     def _key(self) -> str:
         """A fingerprint of everything that the indexed catalog depends on; empty if feeds cannot be read again."""
-        options, previous = self._options, self._previous.manifest.version if self._previous else ""
+        options = self._options
+        previous = self._previous.manifest.version if self._previous else ""
         settings = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.memory)
         made_by = (self._pipeline.made_by, settings, self._synonyms.text, previous, self._target.place)
         return feeds_key(options.feeds, made_by)
@@ -353,7 +356,8 @@ class Rebuild:
         """Builds the picture index and returns its description; None without a picture model."""
         if (pictures := self._pictures) is None:
             return None
-        before, made_by = self._previous.manifest.version if self._previous else "", pictures.identity
+        before = self._previous.manifest.version if self._previous else ""
+        made_by = pictures.identity
         work = partial(pictures.encode, building, before, self._progress)
         return self._resumable("encode pictures", made_by, PictureInfo, work)
 
@@ -367,7 +371,8 @@ class Rebuild:
         self._publish(building, catalog, encoder, name, kind, encoded)
 
     def _empty_message(self) -> str:
-        feeds, rejected = ", ".join(self._options.feeds), self._rejects.reasons.counts
+        feeds = ", ".join(self._options.feeds)
+        rejected = self._rejects.reasons.counts
         if not rejected:
             return f"{feeds}: no rows in it; nothing was published"
         self._rejects.flush()
@@ -452,7 +457,8 @@ class Rebuild:
 
     def _check_publish(self, catalog: IndexedCatalog, building: Path) -> None:
         served = self._previous.manifest.products if self._previous else None
-        feeds, rejected = ", ".join(self._options.feeds), sum(catalog.rejected.values())
+        feeds = ", ".join(self._options.feeds)
+        rejected = sum(catalog.rejected.values())
         try:
             if not catalog.products:
                 message = f"{feeds}: all of its products were deleted by live changes; nothing was published"
@@ -478,7 +484,8 @@ class Rebuild:
             columns,
         )
         recipe = (Analyzer(self._synonyms).identity, RECIPE, self._options.weights)
-        merged, location = catalog.last_merged_change, self._target.place
+        merged = catalog.last_merged_change
+        location = self._target.place
         columns = state_columns(encoder)
         if (manifest.catalog, *made_by) != (catalog.fingerprint, encoder.identity, *recipe, merged, location, columns):
             return False
@@ -513,8 +520,11 @@ class Rebuild:
         self._progress.begin("types", None, "")
         over = partial(map_products, building, self._workers)
         rows_before = rows.before
-        every, changed = range(len(rows_before)), np.flatnonzero(rows_before < 0).tolist()
-        reader, counts, changes = TitleReader(), ValueCounts(), list[tuple[int, MapProducts]]()
+        every = range(len(rows_before))
+        changed = np.flatnonzero(rows_before < 0).tolist()
+        reader = TitleReader()
+        counts = ValueCounts()
+        changes = list[tuple[int, MapProducts]]()
         if (previous := self._previous) and len(changed) < len(every):
             reader = TitleReader(TitlePhrases.load(previous.folder / TYPES_FOLDER), rows_before)
             counts = ValueCounts.load(previous.folder / TYPES_FOLDER)
@@ -534,7 +544,8 @@ class Rebuild:
         """The previous vectors of products with unchanged text."""
         if self._previous is None or self._previous.manifest.encoder != encoder.identity:
             return None
-        keys, before = load_array(self._previous.folder / TEXT_KEYS_FILE), rows.previous
+        keys = load_array(self._previous.folder / TEXT_KEYS_FILE)
+        before = rows.previous
         is_same = (before >= 0) & (keys[before] == rows.keys).all(axis=1)
         return PreviousVectors(self._previous.folder / VECTORS_FOLDER, np.where(is_same, before, -1).astype(np.int64))
 

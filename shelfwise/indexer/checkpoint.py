@@ -139,7 +139,8 @@ class BuildCheckpoint:
 
         It is found if its `made_by` is the same and all its files are intact. Otherwise its files are removed.
         """
-        phases, result = self._state.phases, None
+        phases = self._state.phases
+        result = None
         self.problem = ""
         if self.has_more:
             phase = phases[self._reused]

@@ -95,11 +95,13 @@ class CatalogEncoder:
         tokens = TokenCache()
         cache = VectorCache(encoder.dimension, tokens)
         cache_version_vectors(self._store, encoder.identity, cache, previous, self._states)
-        is_cached, missing = cache.contains(keys), len(missing_rows(keys, cache))
+        is_cached = cache.contains(keys)
+        missing = len(missing_rows(keys, cache))
         self._progress.begin("encode", len(keys) - int(is_cached.sum()), "products")
         vectors = create_vectors(building / VECTORS_FOLDER, len(keys), encoder.dimension)
         np.save(building / TEXT_KEYS_FILE, keys)
-        folder, shared = building / STATES_FOLDER, encoder.token_states()
+        folder = building / STATES_FOLDER
+        shared = encoder.token_states()
         writer = StatesWriter(folder, encoder.identity, self._states, encoder.vocabulary, shared=shared)
         text_of = _text_of(ProductStore(building))
         for start in range(0, len(keys), CHUNK):

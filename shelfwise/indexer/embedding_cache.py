@@ -95,20 +95,25 @@ class TokenCache:
 
     def _block(self, keys: Keys) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
         """Ids and states of the tokens of b texts, concatenated, and the number of tokens of each text."""
-        lengths, matches = np.zeros(len(keys), np.int32), self._locate(keys)
+        lengths = np.zeros(len(keys), np.int32)
+        matches = self._locate(keys)
         for tokens, rows, positions in matches:
             lengths[rows] = tokens.lengths[positions]
         begins = np.cumsum(lengths, dtype=np.int64) - lengths
-        total, dimension = int(lengths.sum()), self._sources[0][1].states.shape[1]
-        ids, states = np.empty(total, np.int32), np.empty((total, dimension), np.int8)
+        total = int(lengths.sum())
+        dimension = self._sources[0][1].states.shape[1]
+        ids = np.empty(total, np.int32)
+        states = np.empty((total, dimension), np.int8)
         for tokens, rows, positions in matches:
-            into, at = run_indices(begins[rows], lengths[rows]), run_indices(tokens.starts[positions], lengths[rows])
+            into = run_indices(begins[rows], lengths[rows])
+            at = run_indices(tokens.starts[positions], lengths[rows])
             ids[into], states[into] = tokens.ids[at], tokens.states[at]
         return ids, states, lengths
 
     def _locate(self, keys: Keys) -> list[tuple[TokenRuns, NDArray[np.int64], NDArray[np.int64]]]:
         """Each needed source, with rows of `keys` and their positions in it."""
-        matches, rows = [], np.arange(len(keys))
+        matches = []
+        rows = np.arange(len(keys))
         for table, tokens in self._sources:
             positions = table.find(keys[rows])
             is_here = positions >= 0
@@ -201,7 +206,8 @@ class TokenFile:
 
     def has(self, chunk: ChunkTokens, texts: int) -> bool:
         """Whether the file has the tokens of a chunk of `texts` texts, as they were written."""
-        lengths, size = chunk.lengths, self._kind.itemsize
+        lengths = chunk.lengths
+        size = self._kind.itemsize
         if lengths.shape != (texts,) or lengths.dtype != np.int32 or lengths.min(initial=0) < 0:
             return False
         count = int(lengths.sum(dtype=np.int64))
@@ -284,7 +290,9 @@ class EncodingCheckpoints:
     def _chunk(self, path: Path) -> tuple[Keys, Vectors, ChunkTokens | None] | None:
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                keys, vectors, tokens = arrays["keys"], arrays["vectors"], None
+                keys = arrays["keys"]
+                vectors = arrays["vectors"]
+                tokens = None
                 if self._tokens is not None:
                     (start,) = arrays["start"].tolist()
                     tokens = ChunkTokens(int(start), arrays["lengths"], arrays["digest"].tobytes())

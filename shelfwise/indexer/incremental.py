@@ -488,7 +488,8 @@ def load_updates(root: Path, previous: PreviousVersion | None) -> UpdateMerge:
     sequence = previous.manifest.last_merged_change if previous else 0
     with Journal(root) as journal:
         for entry in journal.since(sequence):
-            sequence, product_id = entry.seq, entry.change.id
+            sequence = entry.seq
+            product_id = entry.change.id
             if product_id not in changes:
                 product = previous.product(product_id) if previous else None
                 changes[product_id] = PendingUpdate(product_id, product, product)

@@ -165,7 +165,9 @@ class CatalogPictureEncoder:
         """Writes the vectors of the collected pictures, and their index, into the version in `building`; `previous`
         names the version whose vectors are used first."""
         collected = self._collected
-        folder, dimension, keys = building / PICTURES_FOLDER, self.encoder.dimension, collected.keys
+        folder = building / PICTURES_FOLDER
+        dimension = self.encoder.dimension
+        keys = collected.keys
         cache = VectorCache(dimension)
         checkpoints = EncodingCheckpoints(self._store.staging / f"pictures-{self.encoder.identity}", dimension)
         checkpoints.load(cache)

@@ -189,7 +189,8 @@ def _publish_reencoded(
 ) -> tuple[Manifest, int]:
     """The manifest of the version that serves in the end, and the number of encoded texts."""
     store.staging.mkdir(exist_ok=True)
-    building, folder = store.create_build_folder(), store.version_folder(previous.version)
+    building = store.create_build_folder()
+    folder = store.version_folder(previous.version)
     progress.begin("copy", None, "")
     copy_files(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
     progress.end(f"files that do not depend on the encoder, from {previous.version}")
@@ -239,7 +240,8 @@ def encoding_fields(
     encoder: Encoder, name: str, building: Path, kind: str, states: TokenStatesInfo | None
 ) -> dict[str, Any]:
     """The fields of a manifest that describe the encoder of this name, its vectors (of a `kind`) and its states."""
-    vectors, products = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True), ProductStore(building)
+    vectors = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
+    products = ProductStore(building)
     return {
         "encoder": encoder.identity,
         "encoder_name": name,

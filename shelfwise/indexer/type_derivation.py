@@ -83,7 +83,8 @@ class TitleReader:
         self._old_rows = np.empty((2, 0), np.int64)
         if before is None or rows_before is None:
             return
-        now_at, rows = rows_now(rows_before, len(before.leaves)), np.flatnonzero(rows_before >= 0)
+        now_at = rows_now(rows_before, len(before.leaves))
+        rows = np.flatnonzero(rows_before >= 0)
         table = before.table[now_at[before.table["row"]] >= 0]
         table["row"] = now_at[table["row"]]
         used, table["phrase"] = np.unique(table["phrase"], return_inverse=True)
@@ -180,7 +181,8 @@ def _phrase_of_each(titles: TitlePhrases) -> NDArray[np.void]:
 
 
 def _candidates(phrases: Sequence[Phrase], chosen: NDArray[np.void]) -> _Candidates:
-    of, counts = chosen["phrase"], np.bincount(chosen["phrase"], minlength=len(phrases)).tolist()
+    of = chosen["phrase"]
+    counts = np.bincount(chosen["phrase"], minlength=len(phrases)).tolist()
     occurring, ending = Counter[str](), Counter[str]()
     for phrase, count in zip(phrases, counts, strict=True):
         occurring.update(dict.fromkeys(phrase, count))
@@ -188,7 +190,8 @@ def _candidates(phrases: Sequence[Phrase], chosen: NDArray[np.void]) -> _Candida
     names = {phrase: number for number, phrase in enumerate(phrases)}
     heads: dict[str, int] = {}
     # The candidates are computed once per phrase, however many titles have it.
-    entries, starts = list[tuple[int, int, float, bool]](), array("q", (0,))
+    entries = list[tuple[int, int, float, bool]]()
+    starts = array("q", (0,))
     for phrase, count in zip(phrases, counts, strict=True):
         for candidate, cut, _ in head_candidates([phrase]) if count else ():
             behind = phrase[len(candidate) :]
@@ -216,7 +219,8 @@ def _agreement(candidates: _Candidates, chosen: Numbers, titles: TitlePhrases, v
     category, or, without categories, the cosine with their mean vector."""
     heads, products = candidates.heads[chosen], candidates.products[chosen]
     counts = np.bincount(heads, minlength=candidates.head_count)
-    categories, kinds = titles.leaves.astype(np.int64), max(len(titles.names.leaves), 1)
+    categories = titles.leaves.astype(np.int64)
+    kinds = max(len(titles.names.leaves), 1)
     together, members = np.unique(heads * kinds + categories[products], return_counts=True)
     wanted = candidates.heads * kinds + categories[candidates.products]
     at = np.searchsorted(together, wanted).clip(max=max(len(together) - 1, 0))

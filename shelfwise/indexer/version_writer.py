@@ -102,7 +102,8 @@ class VersionWriter:
         if self._previous is None or end == len(self):
             return
         products, keys, signals = self._previous.products, self._previous.text_keys, self._previous.signals
-        start, self._unchanged = len(self), self._unchanged + end - len(self)
+        start = len(self)
+        self._unchanged = self._unchanged + end - len(self)
         rows = np.array(self._rows_before[start:end], np.int64)
         for number, row in enumerate(rows.tolist(), start):
             self._terms.add_as_before(number, row)

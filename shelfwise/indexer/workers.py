@@ -175,7 +175,8 @@ def serve() -> None:
     """Main loop of a worker process: reads batches and writes results until the pipe closes."""
     # Ctrl-C reaches every process of a terminal; this one ends with the process that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    source = sys.stdin.buffer
+    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Output that a library prints must not get between the results.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     work: Callable[[object], object] | None = None

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,7 +67,9 @@ class Ledger:
 
     def look_at_page(self, page: Row) -> None:
         """Compares the products of a page with its version: all products of one version are of one feed edition."""
-        editions = set(_editions(page["hits"]))
+        # Products from live changes have no edition.
+        images = (image for hit in page["hits"] for image in hit["product"].get("images", ())[:1])
+        editions = {image for image in images if image.startswith(_IMAGES)}
         if editions and {self.editions.setdefault(page["version"], min(editions))} != editions:
             self.mixed += 1
 
@@ -104,14 +106,10 @@ class Ledger:
 
 def write_edition(folder: Path, rows: Sequence[Row], edition: int) -> Path:
     """A feed of `rows`, each with the edition as its image: a field that is shown but not encoded."""
-    path, images = folder / f"edition-{edition}.jsonl", [f"{_IMAGES}{edition}"]
+    path = folder / f"edition-{edition}.jsonl"
+    images = [f"{_IMAGES}{edition}"]
     path.write_bytes(b"".join(msgspec.json.encode({**row, "images": images}) + b"\n" for row in rows))
     return path
-
-
-def _editions(hits: Iterable[Row]) -> Iterator[str]:
-    """The editions of hits; products from live changes have none."""
-    return (image for hit in hits for image in hit["product"].get("images", ())[:1] if image.startswith(_IMAGES))
 
 
 def _read(client: httpx2.Client, product: str) -> tuple[int, bytes]:
@@ -245,7 +243,8 @@ class ClientLoad:
         query_id, query, hits = self._last_page
         if not hits:
             return
-        shopper, now = f"shopper-{self.dice.randrange(_SHOPPERS)}", datetime.now(UTC).isoformat()
+        shopper = f"shopper-{self.dice.randrange(_SHOPPERS)}"
+        now = datetime.now(UTC).isoformat()
         common = {"query_id": query_id, "query": query, "shopper": shopper, "session": shopper, "time": now}
         clicks = [
             {**common, "kind": kind, "product_id": hit["product"]["id"], "position": position}
@@ -288,7 +287,8 @@ class ClientLoad:
 
     async def _swap(self, until: float, pause: float) -> None:
         """Rebuilds from the next edition of the feed, repeatedly."""
-        due, edition = time.perf_counter() + pause, 0
+        due = time.perf_counter() + pause
+        edition = 0
         while due < until:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             edition, due = edition + 1, due + pause
@@ -393,6 +393,7 @@ def soak(
     with serve_index(index, settings) as server:
         lost_changes, lost_events = load.ledger.lost_changes(server), load.ledger.lost_events(server)
     statuses = sum((Counter(each.statuses) for each in load.slices), Counter[str]())
+    memory = np.array([each for each in load.memory if each[0] >= _SETTLED * minutes * 60])
     return SoakReport(
         len(rows),
         minutes,
@@ -400,19 +401,13 @@ def soak(
         load.swaps,
         load.ledger.changes,
         len(load.ledger.events),
-        _growth(load.memory, _SETTLED * minutes * 60),
+        float(np.polyfit(memory[:, 0] / 3600, memory[:, 1], 1)[0]) if len(memory) > 1 else float("nan"),
         sum(count for status, count in statuses.items() if status == "500" or not status.isdecimal()),
         load.ledger.mixed,
         load.ledger.stale,
         lost_changes,
         lost_events,
     )
-
-
-def _growth(memory: Sequence[tuple[float, float]], start: float) -> float:
-    """Megabytes per hour, from samples (seconds, megabytes) from `start` on."""
-    settled = np.array([each for each in memory if each[0] >= start])
-    return float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0]) if len(settled) > 1 else float("nan")
 
 
 def show_soak(report: SoakReport) -> None:

@@ -36,7 +36,8 @@ def load_event_mapping(name: str | Path) -> EventMapping:
 
     Raises FeedError if there is none, or if it names an unknown field; the message suggests names.
     """
-    path, shipped = Path(name), shipped_mappings()
+    path = Path(name)
+    shipped = shipped_mappings()
     if not path.exists():
         if str(name) not in shipped:
             advice = suggest_names(str(name), shipped, f"the shipped ones are {', '.join(shipped)}")
@@ -228,7 +229,8 @@ class Condition:
 
     def compile(self) -> Callable[[Mapping[str, object]], bool]:
         """The condition as a function of a row; false if the row lacks the field."""
-        field, test = self.field, _test(self.test, self.operand)
+        field = self.field
+        test = _test(self.test, self.operand)
 
         def holds(row: Mapping[str, object]) -> bool:
             value = row.get(field)

@@ -154,7 +154,8 @@ class EventPlan:
         if not isinstance(time, datetime):
             raise EventError("no time", "a logged event needs one; the mapping can set one for all: time.value")
         if values[_QUERY] and values[_SESSION] and not values[_QUERY_ID]:
-            query, day = " ".join(str(values[_QUERY]).split()), str((time - EPOCH).days)
+            query = " ".join(str(values[_QUERY]).split())
+            day = str((time - EPOCH).days)
             values[_QUERY_ID] = self._keyed.make("query", str(values[_SESSION]), query, day)
         if self._has_own_id and values[_EVENT_ID]:
             values[_EVENT_ID] = f"{values[_EVENT_ID]}:{kind}"

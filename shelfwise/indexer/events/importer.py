@@ -132,7 +132,8 @@ def import_events(
     lacks a column; and for a log that breaks off, after the events before the break are stored. Raises StoreError or
     ClusterError if the store cannot be written.
     """
-    chosen, progress = options or ImportOptions(), progress or NullProgress()
+    chosen = options or ImportOptions()
+    progress = progress or NullProgress()
     log = RejectLog(rejected, is_partial=True)
     with log, Workers(chosen.workers) as pool:
         progress.begin("import", total_size(paths), "bytes")
@@ -497,7 +498,8 @@ def column_check(mapping: EventMapping, masker: Masker) -> ColumnCheck:
 def _advice(mapping: EventMapping, missing: Sequence[str], names: Sequence[str], masker: Masker) -> str:
     if any(_is_value(name, masker) for name in names):
         return "the first line is not a header, it contains values such as numbers; add a line with column names"
-    likely = _likely(mapping, missing, names)
+    spellings = (missing[0], *mapping.fields[missing[0]].names)
+    likely = next(filter(None, (close_names(name, names) for name in spellings)), ("COLUMN",))[0]
     columns = ", ".join(names[:_SHOWN_NAMES])
     return f"its columns are {columns}; name it in a mapping, such as {missing[0]} = {likely!r}"
 
@@ -517,8 +519,3 @@ def _has(mapping: EventMapping, field: str, present: set[str]) -> bool:
     rule = mapping.fields[field]
     matches = [name in present or name.partition(".")[0] in present for name in rule.names]
     return rule.value is not None or (all(matches) and bool(matches) if rule.is_joined else any(matches))
-
-
-def _likely(mapping: EventMapping, missing: Sequence[str], names: Sequence[str]) -> str:
-    wanted = (missing[0], *mapping.fields[missing[0]].names)
-    return next(filter(None, (close_names(name, names) for name in wanted)), ("COLUMN",))[0]

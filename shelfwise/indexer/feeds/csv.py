@@ -176,7 +176,8 @@ class TableReader:
 
     def __iter__(self) -> Iterator[tuple[int, list[str]] | RejectedRow]:
         """The line of each row and its cells, or the rejected row. Raises FeedError if the feed breaks off."""
-        lines, width = self._lines, len(self._table.names)
+        lines = self._lines
+        width = len(self._table.names)
         reader = _reader(self._table, lines)
         while True:
             lines.begin()

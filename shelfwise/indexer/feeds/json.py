@@ -268,7 +268,8 @@ class _ArrayElements:
         if len(self._buffer) > _LONGEST:
             fault = f"an element has over {_LONGEST // MAX_LINE} MB; a row may have {MAX_LINE:,} bytes"
             raise FeedError(f"{self._source.path}: line {self._line:,}: {fault}")
-        parts, size = [self._buffer], 0
+        parts = [self._buffer]
+        size = 0
         while size <= len(self._buffer) - self._position and (chunk := next(self._chunks, b"")):
             parts.append(chunk)
             size += len(chunk)

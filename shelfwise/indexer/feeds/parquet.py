@@ -106,12 +106,16 @@ def _plan_reading(path: str, raw: BinaryIO, metadata: Any, number: int) -> tuple
 
     The headers of all pages are read, as the metadata may be wrong. Raises FeedError if that may not suffice.
     """
-    group, unpacked, row_bytes, texts = metadata.row_group(number), 0, 1.0, []
+    group = metadata.row_group(number)
+    unpacked = 0
+    row_bytes = 1.0
+    texts = []
     for position in range(group.num_columns):
         column, schema = group.column(position), metadata.schema.column(position)
         origin = f"{path}: row group {number + 1}, column {column.path_in_schema}"
         pages = dictionary = copied = values = 0
-        value_bytes, is_delta = 0.0, False
+        value_bytes = 0.0
+        is_delta = False
         is_list, is_text = schema.max_repetition_level > 0, schema.physical_type == "BYTE_ARRAY"
         for page in _pages(raw, column):
             if page.unpacked > MAX_PAGE:
@@ -154,7 +158,8 @@ def _pages(raw: BinaryIO, column: Any) -> Iterator[_Page]:  # noqa: ANN401
     https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift, struct PageHeader
     """
     start = min(column.data_page_offset, column.dictionary_page_offset or column.data_page_offset)
-    end, values = start + column.total_compressed_size, 0
+    end = start + column.total_compressed_size
+    values = 0
     raw.seek(start)
     while values < column.num_values and raw.tell() < end:
         header = _struct(raw)

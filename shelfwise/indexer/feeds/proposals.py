@@ -81,7 +81,8 @@ def check_columns(path: str, names: Sequence[str], mapping: FeedMapping, proposa
     missing = [field for field in missing_fields(names, mapping) if field in _REQUIRED]
     if not missing:
         return
-    problems, guesses = [], {}
+    problems = []
+    guesses = {}
     for field in missing:
         sources = [source.name for source in mapping.rules[field].sources]
         origin = "mapped" if field in mapping.user_fields else "known"

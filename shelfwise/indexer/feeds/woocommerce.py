@@ -69,7 +69,8 @@ class VariationStore:
             "CREATE TABLE joined (line INTEGER PRIMARY KEY);"
         )
         for line, identity, sku, content in self._rows.execute("SELECT * FROM parents ORDER BY line"):
-            product, names = VariantRows(line, _decode_row(content)), (identity, sku)
+            product = VariantRows(line, _decode_row(content))
+            names = (identity, sku)
             for (variation,) in self._rows.execute(f"SELECT row {_ITS_OWN} ORDER BY line", names):
                 product.add(_decode_row(variation))
                 if product.is_full:

@@ -159,8 +159,10 @@ class DuplicateFinder:
 
     def _find_copies(self, row_of: RowOf, findings: DuplicateFindings) -> list[tuple[int, int]]:
         """Reports the copies, and returns each with the product of which it is a copy."""
-        pairs, copies = self._candidates(findings), []
-        before, verdicts = self._known_verdicts(pairs).tolist(), np.full(len(pairs), _NOT_COMPARED, np.int8)
+        pairs = self._candidates(findings)
+        copies = []
+        before = self._known_verdicts(pairs).tolist()
+        verdicts = np.full(len(pairs), _NOT_COMPARED, np.int8)
         judge = CopyComparer(lambda row: row_of(row)[0])
         similarity: dict[QualityCheck, dict[int, int]] = {EXACT: {}, NEAR: {}}
         flagged = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
