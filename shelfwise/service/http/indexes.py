@@ -249,7 +249,8 @@ class IndexRegistry(Generic[T]):
         try:
             yield entry.index
         except (StoreError, OSError) as error:
-            if self.root is None or (self.root / target).exists():
+            # By inode, as the deleted engine may have made the directory again.
+            if self.root is None or not self._is_stale(self.root, target):
                 raise
             raise StoreMissingError(f"the index {target} was deleted or renamed during this request") from error
         finally:
