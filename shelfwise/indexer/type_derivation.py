@@ -263,7 +263,7 @@ def _centred(vectors: Vectors, mean: Vectors) -> Vectors:
 
 
 def _best(products: NDArray[np.int64], agreement: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The places of the best candidate of each product; of equal ones, the first."""
+    """The positions of the best candidate of each product; of equal ones, the first."""
     order = np.lexsort((np.arange(len(products)), -agreement, products))
     return order[np.unique(products[order], return_index=True)[1]]
 

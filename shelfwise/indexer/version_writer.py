@@ -255,7 +255,7 @@ class WordsWriter:
         words = np.repeat(np.arange(len(postings)), np.diff(postings.starts))
         is_product = postings.texts >= first
         rows = now_at[before.rows[postings.texts[is_product] - first]]
-        numbers = [self._numbers.setdefault(postings[place], len(self._numbers)) for place in range(len(postings))]
+        numbers = [self._numbers.setdefault(postings[index], len(self._numbers)) for index in range(len(postings))]
         self._words.frombytes(np.array(numbers, np.uint32)[words[is_product][rows >= 0]].tobytes())
         self._rows.frombytes(rows[rows >= 0].astype(np.uint32).tobytes())
         rating_counts = np.nan_to_num(previous.signals[now_at >= 0, COLUMNS.index("rating_count")])
@@ -310,14 +310,14 @@ class WordsWriter:
         rows = np.argsort(-rating_counts, kind="stable")
         ranks = np.empty(len(rows), np.int64)
         ranks[rows] = np.arange(len(rows))
-        named_places = np.fromiter(chain.from_iterable(numbers), np.uint32)
+        named_positions = np.fromiter(chain.from_iterable(numbers), np.uint32)
         named_texts = np.repeat(np.arange(len(numbers)), [len(each) for each in numbers])
-        places = np.concatenate([named_places, np.array(self._words, np.uint32)])
+        positions = np.concatenate([named_positions, np.array(self._words, np.uint32)])
         numbered = np.concatenate([named_texts, len(numbers) + ranks[np.array(self._rows, np.int64)]])
         # Words that no longer occur in a product are left out.
-        used, places = np.unique(places, return_inverse=True)
+        used, positions = np.unique(positions, return_inverse=True)
         words = list(self._numbers)
-        postings = numbered_postings([words[at] for at in used], places, numbered, len(numbers) + len(rows))
+        postings = numbered_postings([words[at] for at in used], positions, numbered, len(numbers) + len(rows))
         write_words(folder, entries, postings, rows.astype(np.uint32))
         packed = msgspec.msgpack.encode(self._counts())
         (folder / COUNTS_FILE).write_bytes(zstandard.compress(packed, 1))

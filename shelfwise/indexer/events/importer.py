@@ -312,7 +312,7 @@ class ParsedBatch:
     events: list[tuple[Any, ...]] = field(default_factory=list)
     """Stored events as plain tuples, which pass between processes in a third of the time."""
     rows: list[int] = field(default_factory=list)
-    """The place in the batch, from 0, of each event's row."""
+    """The index in the batch, from 0, of each event's row."""
     refused: list[RefusedEvent] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     fields: FieldNames = field(default_factory=lambda: FieldNames(frozenset(), frozenset()))

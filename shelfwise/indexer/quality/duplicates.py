@@ -399,8 +399,8 @@ def band_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
     hashes = signatures.reshape(len(products), BANDS, _ROWS).astype(np.uint64)
     guards = np.array([xxhash.xxh3_64_intdigest(copy_key(product)) for product in products], dtype=np.uint64)
     mixed: NDArray[np.uint64] = np.add.outer(guards, np.arange(BANDS, dtype=np.uint64))
-    for place in range(_ROWS):
-        mixed = _mix(mixed ^ hashes[:, :, place])
+    for row in range(_ROWS):
+        mixed = _mix(mixed ^ hashes[:, :, row])
     return mixed
 
 
