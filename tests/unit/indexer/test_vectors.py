@@ -1,4 +1,4 @@
-"""Reused and new vectors: results of interrupted work, and the cost of damage."""
+"""Vectors of a version: reused, encoded by another encoder or a table, and kept where a rebuild ends."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import shelfwise.indexer.embedding
+import shelfwise.indexer.external_sort
 from shelfwise.indexer.embedding import measure_cutoff
 from shelfwise.indexer.embedding_cache import EncodingCheckpoints, Keys, VectorCache, key_array, text_key
+from shelfwise.indexer.external_sort import ExternalSorter
+from shelfwise.indexer.targets import choose_index
 from shelfwise.retrieval.encoders.base import Encoder, as_token_encoder
 from shelfwise.retrieval.encoders.onnx import OnnxEncoder
-from shelfwise.retrieval.encoders.registry import load_encoder
-from shelfwise.retrieval.errors import EncoderError, StoreDamagedError
+from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
+from shelfwise.retrieval.errors import EncoderError, SettingError, StoreDamagedError
+from shelfwise.retrieval.index.faiss import VectorIndexKind, vector_bytes
 from shelfwise.retrieval.index.token_states import (
     DIMENSION,
     MOST_TOKENS,
@@ -35,10 +39,13 @@ from shelfwise.retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
 from shelfwise.retrieval.store.products import ProductStore, encoder_text
 from shelfwise.retrieval.store.signals import StoredSignals
 from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.value_texts import size_text
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import serving_snapshot
+from tests.conftest import ENCODER
 from tests.progress import StoppedProgress
 from tests.unit.indexer.conftest import Encoded, Shop, damage, replaced
+from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 from tests.versions import reseal
 
 VECTOR_COLUMNS = 4
@@ -263,3 +270,126 @@ def test_vectors_of_another_encoder_get_its_cutoff(demo_index: Path) -> None:
         before = replace(snapshot, manifest=msgspec.structs.replace(manifest, cutoff=Cutoff(0.9, 0.9)))
         folder = Store(demo_index).version_folder(manifest.version) / VECTORS_FOLDER
         assert before.encoded_by(snapshot.encoder, folder).manifest.cutoff == manifest.cutoff != NO_CUTOFF
+
+
+NAMES = ("drill", "saw") * 5
+TOOLS = tuple(Product(f"p{place:02d}", f"{what} {place}", price=9.0) for place, what in enumerate(NAMES))
+
+
+@pytest.fixture(scope="session")
+def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = store_encoder(open_encoder(ENCODER, "onnx-int8", cache), tmp_path_factory.mktemp("encoders") / "other")
+    spec = msgspec.json.decode((folder / "encoder.json").read_bytes())
+    (folder / "encoder.json").write_bytes(msgspec.json.encode({**spec, "identity": "other", "name": "other"}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("models") / "trained")
+
+
+def test_previous_encoder_reuses_its_vectors(built: Shop, encoded: Encoded, other_encoder: Path) -> None:
+    before = built.vectors
+    there = built.rebuild(TOOLS, encoder=str(other_encoder))
+    assert (there.version, there.published, there.encoded, len(encoded.texts)) == ("v000002", True, 10, 10)
+    assert built.store.serving()[0].encoder == "other"
+    encoded.texts.clear()
+    back = built.rebuild(replaced(TOOLS, title="band saw"))
+    assert (back.version, back.encoded, encoded.texts) == ("v000003", 1, ["band saw"])
+    assert np.array_equal(built.vectors[1:], before[1:])
+
+
+def test_encoder_folder_is_recognised_from_any_directory(
+    fresh: Shop, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.parent)
+    fresh.rebuild(TOOLS, encoder=trained.name)
+    assert fresh.store.serving()[0].encoder_name == str(trained.resolve())
+
+
+@pytest.mark.parametrize("runtimes", [("auto",), pytest.param(("auto", "onnx-fp32"), marks=pytest.mark.slow)])
+def test_truncated_vectors_stay_truncated_in_later_rebuilds(
+    fresh: Shop, trained: Path, runtimes: tuple[str, ...]
+) -> None:
+    fresh.rebuild(TOOLS, encoder=str(trained), dimension=16)
+    assert fresh.vectors.shape == (10, 16)
+    for place, runtime in enumerate(runtimes):
+        fresh.rebuild(replaced(TOOLS, title=f"band saw {place}"), encoder="", runtime=runtime)
+        assert fresh.store.serving()[0].dimension == 16
+    with SearchEngine.open(fresh.root) as engine:
+        assert engine.search("band saw").hits[0].product.id == "p00"
+
+
+class TestInterruptedEncoding:
+    @pytest.fixture(autouse=True)
+    def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 2)
+
+    def test_checkpoints_are_not_shared_between_encoders(
+        self, built: Shop, encoded: Encoded, other_encoder: Path
+    ) -> None:
+        encoded.most = 6
+        with pytest.raises(EncoderError):
+            built.rebuild(TOOLS, encoder=str(other_encoder))
+        encoded.texts.clear()
+        encoded.most = None
+        assert built.rebuild(replaced(TOOLS, title="band saw")).encoded == 1
+        assert encoded.texts == ["band saw"]
+
+
+@pytest.mark.parametrize(
+    ("count", "memory", "before", "kind"),
+    [
+        (50_000, 10**9, "", VectorIndexKind.EXACT),
+        (50_000, 10**9, "quantised", VectorIndexKind.EXACT),
+        (50_000, None, "exact", VectorIndexKind.EXACT),
+        (50_000, 6 * 10**7, "exact", VectorIndexKind.QUANTISED),
+        (50_000, 6 * 10**7, "quantised", VectorIndexKind.QUANTISED),
+        (50_001, None, "exact", VectorIndexKind.QUANTISED),
+    ],
+)
+def test_memory_and_size_decide_the_index_and_a_change_gives_a_notice(
+    count: int, memory: int | None, before: str, kind: VectorIndexKind
+) -> None:
+    chosen, reason = choose_index(count, 384, memory, before)
+    assert chosen is kind
+    assert reason.endswith(f"; it was {before} before") is (before not in ("", kind))
+
+
+def test_too_little_memory_is_refused_with_the_memory_that_would_do() -> None:
+    needed = 2 * 150_000 * vector_bytes(VectorIndexKind.QUANTISED, 384)
+    message = rf"--memory 1.0 MB cannot be met: 150,000 vectors of 384 columns need {size_text(needed)}"
+    with pytest.raises(SettingError, match=message):
+        choose_index(150_000, 384, 1_000_000)
+    assert choose_index(150_000, 384, needed)[0] is VectorIndexKind.QUANTISED
+
+
+def spooled(folder: Path, ids: list[str], run_bytes: int) -> ExternalSorter:
+    spool = ExternalSorter(folder, run_bytes=run_bytes)
+    for number, product_id in enumerate(ids):
+        spool.add(product_id.encode(), f"line {number}".encode(), number % 3, number + 5_000_000_000)
+    return spool
+
+
+@given(ids=st.lists(st.text("aé中-1", min_size=1, max_size=3), max_size=60), run_bytes=st.integers(1, 300))
+def test_products_are_sorted_by_id_and_arrival(
+    ids: list[str], run_bytes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    spool = spooled(tmp_path_factory.mktemp("spool"), ids, run_bytes)
+    left = list(spool.sorted())
+    numbered = sorted((product_id.encode(), number) for number, product_id in enumerate(ids))
+    assert [(entry.id, entry.number) for entry in left] == numbered
+    for entry in left:
+        line = f"line {entry.number}".encode()
+        assert (entry.line, entry.file, entry.row) == (line, entry.number % 3, entry.number + 5_000_000_000)
+    assert len(spool) == len(ids)
+    assert list(spool.sorted()) == left, "it can be read again"
+
+
+def test_many_sorted_runs_are_merged_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelfwise.indexer.external_sort, "MOST_RUNS", 4)
+    ids = [f"{number * 37 % 101:03d}" for number in range(101)]
+    spool = spooled(tmp_path, ids, run_bytes=1)
+    assert len(list(tmp_path.iterdir())) <= 5
+    assert [entry.id.decode() for entry in spool.sorted()] == sorted(ids)

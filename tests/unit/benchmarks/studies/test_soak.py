@@ -1,4 +1,4 @@
-"""A mixed load on a real service, and a ledger that reports responses without acknowledged changes."""
+"""The studies that stay: soak and planted defects."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shelfwise.benchmarks.studies.defects import DEFECT_KINDS, NOW, DefectFeed, defects, planted, score
 from shelfwise.benchmarks.studies.soak import SLICES, Ledger, Rates, show_soak, soak, write_edition
 from shelfwise.indexer.build import RebuildOptions
+from shelfwise.indexer.pipeline import FeedOptions, check_feeds
+from shelfwise.indexer.quality.report import QualityReport
+from shelfwise.service.demo.catalog import make_catalog
 from tests.conftest import ENCODER
 
 
@@ -81,3 +85,34 @@ def test_product_without_acknowledged_change_is_stale(
 def test_an_edition_of_a_feed_marks_every_row(tmp_path: Path) -> None:
     written = write_edition(tmp_path, [{"id": "a", "images": ["own"]}, {"id": "b"}], 3).read_bytes().splitlines()
     assert [msgspec.json.decode(line)["images"] for line in written] == [["https://example.com/edition-3"]] * 2
+
+
+@pytest.fixture(scope="module")
+def feed() -> DefectFeed:
+    return planted([item.product for item in make_catalog(7, 1_000).products], 7)
+
+
+@pytest.fixture(scope="module")
+def report(feed: DefectFeed, tmp_path_factory: pytest.TempPathFactory) -> QualityReport:
+    path = tmp_path_factory.mktemp("defects") / "feed.jsonl"
+    path.write_bytes(b"\n".join(feed.lines))
+    return check_feeds(FeedOptions((str(path),)), now=NOW)
+
+
+def test_every_kind_is_found_without_false_findings(tmp_path: Path) -> None:
+    result = defects(tmp_path, seed=7, products=1_000)
+    assert (result.missed, result.false_findings) == ((), ())
+    assert result.found == result.kinds == len(DEFECT_KINDS) >= 30
+
+
+def test_missed_kind_is_reported(report: QualityReport, feed: DefectFeed) -> None:
+    blind = tuple(finding for finding in report.findings if finding.rule != "price_zero")
+    assert score(msgspec.structs.replace(report, findings=blind), feed).missed == ("price_zero",)
+
+
+def test_a_finding_in_the_clean_half_is_false(report: QualityReport, feed: DefectFeed) -> None:
+    last = report.findings[0]
+    elsewhere = msgspec.structs.replace(last.examples[0], line=feed.clean_from)
+    wrong = msgspec.structs.replace(last, examples=(*last.examples, elsewhere), count=last.count + 1)
+    changed = msgspec.structs.replace(report, findings=(wrong, *report.findings[1:]))
+    assert score(changed, feed).false_findings == (f"{last.rule}: 3 rows, line {feed.clean_from}",)

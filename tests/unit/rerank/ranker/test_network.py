@@ -5,14 +5,26 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-from shelfwise.rerank.ranker.features import FEATURES, HAS_STATES, Candidates, History
-from shelfwise.rerank.ranker.network import RankerNetwork, load_network, save_network
-from shelfwise.retrieval.errors import ModelDamagedError, ModelMismatchError
+from shelfwise.rerank.model_store import MODEL_FILE
+from shelfwise.rerank.ranker.explanation import Factor, QueryWords, contributions, neutral_features, term_matches
+from shelfwise.rerank.ranker.features import FEATURES, HAS_STATES, MERGED, Candidates, History
+from shelfwise.rerank.ranker.network import Inputs, RankerNetwork, load_network, save_network
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker
+from shelfwise.retrieval.encoders.base import unit_rows
+from shelfwise.retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError
 from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
+from shelfwise.retrieval.text.highlight import TokenWords
+from tests.rankers import REPORT, SPEC, building, linear_graph, opened_export
+from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import (
     STATE_DIMENSION,
     candidates,
@@ -20,6 +32,7 @@ from tests.unit.rerank.ranker.random_candidates import (
     network,
     scored,
     shape,
+    some_of,
     tensors,
 )
 from tests.versions import DIMENSION
@@ -151,3 +164,207 @@ def test_weights_of_other_sizes_are_refused(tmp_path: Path) -> None:
     save_network(made, tmp_path / "weights")
     with pytest.raises(ModelMismatchError, match="has weights of a different network"):
         load_network(tmp_path / "weights")
+
+
+def opened(folder: Path, graph: onnx.ModelProto | None = None, spec: RankerSpec = SPEC) -> OnnxRanker:
+    building(5, graph)(folder)
+    return OnnxRanker(StoredRanker("ranker-0007", folder, spec, REPORT))
+
+
+def reshaping(*axes: int) -> onnx.ModelProto:
+    taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["lists", "candidates", 3])
+    made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
+    node = helper.make_node("Reshape", ["features", "axes"], ["scores"])
+    shape = numpy_helper.from_array(np.array(axes, np.int64), "axes")
+    graph = helper.make_graph([node], "ranker", [taken], [made], [shape])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+THREE = msgspec.structs.replace(SPEC, features=("cosine", "words", "merged"))
+
+
+def test_score_is_weighted_events_plus_merged_score(tmp_path: Path) -> None:
+    ranker, whole = opened(tmp_path), candidates(6)
+    weights = numpy_helper.to_array(linear_graph(5).graph.initializer[0]).astype(np.float64)
+    clicks, carts, purchases = (whole.features.astype(np.float64) @ weights).T
+    expected = 1 * clicks + 2 * carts + 4 * purchases + 0.5 * whole.features[:, MERGED]
+    np.testing.assert_allclose(ranker.score([whole])[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_features_follow_the_order_of_the_spec(tmp_path: Path) -> None:
+    names = tuple(reversed(FEATURES[2:]))
+    (tmp_path / "some").mkdir()
+    (tmp_path / "all").mkdir()
+    graph = linear_graph(5, len(names))
+    some = opened(tmp_path / "some", graph, msgspec.structs.replace(SPEC, features=names))
+    wide = linear_graph(5)
+    weights = np.zeros((len(FEATURES), 3), np.float32)
+    for place, name in enumerate(names):
+        weights[FEATURES.index(name)] = numpy_helper.to_array(graph.graph.initializer[0])[place]
+    wide.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
+    lists = [candidates(5)]
+    np.testing.assert_allclose(some.score(lists)[0], opened(tmp_path / "all", wide).score(lists)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [(2, 2), (1, -1, 5), (7,), (1, 3, -1)], ids=["few", "no multiple", "many", "scores"])
+def test_failing_graph_raises(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match="ranker-0007 failed on its candidates"):
+        opened(tmp_path, reshaping(*axes), THREE).score([candidates(2)])
+
+
+def test_nan_score_raises(tmp_path: Path) -> None:
+    whole = candidates(4)
+    features = whole.features.copy()
+    features[2, 3] = np.inf
+    with pytest.raises(ModelError, match=r"ranker-0007 returned the score -?(nan|inf)"):
+        opened(tmp_path).score([dataclasses.replace(whole, features=features)])
+
+
+def test_invalid_graph_file_is_damaged(tmp_path: Path) -> None:
+    ranker = opened(tmp_path)
+    (tmp_path / MODEL_FILE).write_bytes(b"no graph")
+    with pytest.raises(ModelDamagedError, match=r"model\.onnx cannot be run .*; train the ranker again"):
+        OnnxRanker(StoredRanker(ranker.name, tmp_path, SPEC, REPORT))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("input", "prices"), ("output", "logits")])
+def test_unrelated_graph_is_refused(tmp_path: Path, kind: str, name: str) -> None:
+    graph = linear_graph()
+    getattr(graph.graph, kind)[0].name = name
+    getattr(graph.graph.node[0], kind)[0] = name
+    with pytest.raises(ModelDamagedError, match="no ranker's graph"):
+        opened(tmp_path, graph)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(1, 1, 1, 0)],
+        [(100, 7, 32, 4)],
+        [(3, 32, 2, 0), (9, 1, 8, 6), (1, 5, 1, 1)],
+        [(4, 0, 3, 0)],
+        [(4, 3, 0, 2), (2, 0, 0, 0)],
+        [(5, 10_000, 4, 50)],
+    ],
+    ids=["one", "a hundred", "three lists", "no query tokens", "no states", "ten thousand words"],
+)
+def test_graph_and_network_give_the_same_scores(exported: Exported, shapes: list[tuple[int, int, int, int]]) -> None:
+    lists = [candidates(*each) for each in shapes]
+    ranker = opened_export(exported.folder)
+    for found, expected in zip(ranker.score(lists), scored(exported.network, *lists), strict=True):
+        assert near(found, expected[:, 0])
+
+
+def test_graph_score_does_not_depend_on_other_candidates(exported: Exported) -> None:
+    ranker, whole = opened_export(exported.folder), candidates(30, words=4, tokens=12, events=3)
+    (expected,) = ranker.score([whole])
+    assert expected.std() > 0.05
+    others = [candidates(50, words=9, tokens=20, events=8, seed=1), candidates(1)]
+    assert near(ranker.score([others[0], whole, others[1]])[1], expected)
+    assert near(ranker.score([some_of(whole, [29, 3, 7])])[0], expected[[29, 3, 7]])
+
+
+def test_graph_inputs_equal_network_inputs(exported: Exported) -> None:
+    graph = onnx.load(exported.folder / MODEL_FILE).graph
+    reads_history = exported.network.history is not None
+    unread = () if reads_history else Inputs._fields[6:]
+    assert [given.name for given in graph.input] == [name for name in Inputs._fields if name not in unread]
+    ranker = opened_export(exported.folder)
+    assert ranker.reads_history is reads_history
+    assert ranker.reads_states
+
+
+OF_THE_QUERY = ("words",)  # features that are the same for all candidates of a query
+NEUTRAL = tuple(place / 10 - 0.5 for place in range(len(FEATURES)))
+EXPLAINED_SPEC = msgspec.structs.replace(SPEC, neutral=NEUTRAL)
+WEIGHTS = np.array(SPEC.event_weights)
+
+
+def linear(folder: Path, spec: RankerSpec) -> OnnxRanker:
+    building(5, linear_graph(5, len(spec.features)))(folder)
+    return OnnxRanker(StoredRanker("ranker-0007", folder, spec, REPORT))
+
+
+def explaining_ranker(exported: Exported) -> OnnxRanker:
+    return OnnxRanker(StoredRanker("ranker-0007", exported.folder, EXPLAINED_SPEC, REPORT))
+
+
+def changed(whole: Candidates, **columns: float) -> Candidates:
+    features = whole.features.copy()
+    for name, value in columns.items():
+        features[:, FEATURES.index(name)] = value
+    return dataclasses.replace(whole, features=features)
+
+
+def without_query_tokens(whole: Candidates) -> Candidates:
+    ids, states = np.full_like(whole.products.ids, -1), np.zeros_like(whole.products.states)
+    return dataclasses.replace(changed(whole, has_states=0), products=ProductTokens(ids, states))
+
+
+def test_every_feature_is_in_one_group() -> None:
+    result = [name for factor in Factor for name in factor.value]
+    assert sorted((*result, *OF_THE_QUERY)) == sorted(FEATURES)
+
+
+def test_contributions_equal_rescoring(exported: Exported) -> None:
+    whole = candidates(9)
+    found = contributions(explaining_ranker(exported), whole)
+    usual = dict(zip(FEATURES, NEUTRAL, strict=True))
+    assert set(found) == set(Factor) - {Factor.HISTORY}
+
+    def scores(each: Candidates) -> NDArray[np.float64]:
+        return np.asarray(scored(exported.network, each)[0] @ WEIGHTS + SPEC.mix * each.features[:, MERGED])
+
+    for factor in found:
+        others = without_query_tokens(whole)
+        if factor is not Factor.WORDS:
+            others = changed(whole, **{name: usual[name] for name in factor.value})
+        np.testing.assert_allclose(found[factor], scores(whole) - scores(others), atol=1e-4)
+    assert all(np.abs(each).max() > 1e-3 for each in found.values())
+
+
+def test_history_is_explained_if_the_ranker_reads_it(exported: Exported) -> None:
+    ranker = explaining_ranker(exported)
+    whole = candidates(6, events=3)
+    found = contributions(ranker, whole)
+    assert (Factor.HISTORY in found) == ranker.reads_history
+    if ranker.reads_history:
+        without, with_it = ranker.score([dataclasses.replace(whole, history=History.none(DIMENSION)), whole])
+        np.testing.assert_allclose(found[Factor.HISTORY], with_it - without, atol=1e-5)
+
+
+def test_ranker_without_means_is_explained_against_0(tmp_path: Path) -> None:
+    assert not neutral_features(SPEC).any()
+    whole = candidates(3)
+    found = contributions(linear(tmp_path, SPEC), whole)
+    assert (found[Factor.PRICE] != 0).all()
+    again = contributions(linear(tmp_path, SPEC), changed(whole, price_gap=0, has_price=0))
+    np.testing.assert_allclose(again[Factor.PRICE], 0, atol=1e-6)
+
+
+def query(words: tuple[str, ...], word_of: list[int], states: list[list[float]], idf: list[float]) -> QueryWords:
+    return QueryWords(product(words, word_of), unit_rows(np.array(states, np.float32)), np.array(idf, np.float32))
+
+
+def product(words: tuple[str, ...], word_of: list[int]) -> TokenWords:
+    return TokenWords(words, np.array(word_of, np.int64))
+
+
+def stored(states: list[list[float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
+    return np.rint(unit_rows(np.array(states, np.float32)) * SCALE).astype(np.int8)
+
+
+def test_words_match_their_nearest_and_rare_words_come_first() -> None:
+    asked = query(("for", "drill"), [0, 1], [[1, 0, 0], [0, 1, 0]], [1, 6])
+    found = term_matches(asked, product(("saw", "screwdriver"), [0, 1]), stored([[1, 0, 0.2], [0, 3, 4]]))
+    met = [(each.query_word, each.product_word, each.exact) for each in found]
+    assert met == [("drill", "screwdriver", False), ("for", "saw", False)]
+    assert abs(found[0].similarity - 3 / 5) < 0.01
+
+
+def test_without_words_there_are_no_matches() -> None:
+    nothing = query((), [-1], [[1, 0]], [1])
+    assert term_matches(nothing, product(("saw",), [0]), stored([[1, 0]])) == ()
+    asked = query(("drill",), [0], [[1, 0]], [1])
+    assert term_matches(asked, product((), [-1]), stored([[1, 0]])) == ()
+    assert term_matches(asked, product((), []), np.empty((0, 2), np.int8)) == ()

@@ -1,9 +1,11 @@
-"""The token states of a version: written, read back, and refused by file name if damaged."""
+"""Token states, ranges of facets and the local keyword index."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.retrieval.encoders.base import Tokens
-from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.errors import InputError, StoreDamagedError, StoreError
+from shelfwise.retrieval.filters.schema import FieldCounter
+from shelfwise.retrieval.index.keyword import DocumentChange
+from shelfwise.retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
+from shelfwise.retrieval.index.ranges import quantile_bounds
+from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from shelfwise.retrieval.index.token_states import (
     DIMENSION,
     FACTS_FILE,
@@ -31,6 +38,12 @@ from shelfwise.retrieval.index.token_states import (
     inverse_frequency,
     quantise_tokens,
 )
+from shelfwise.retrieval.records import Facet, FacetCount
+from shelfwise.retrieval.store.products import keyword_document
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.service.engine.engine import SearchEngine
+from tests.catalogs import numbered
+from tests.machine import full_disk
 
 WIDE, D, VOCABULARY = 12, 8, 50
 
@@ -161,3 +174,115 @@ def test_token_runs_may_start_anywhere() -> None:
     result = runs.gather(np.array([1, 0]))
     assert result.ids.tolist() == [[0, PADDING], [3, 4]]
     assert result.states.tolist() == [[[0, 1], [0, 0]], [[6, 7], [8, 9]]]
+
+
+PRICES = st.one_of(st.integers(1, 40).map(float), st.floats(0.01, 1e6), st.floats(-1e300, 1e300))
+
+
+def facet(values: list[float]) -> Facet:
+    return Facet("price", tuple(FacetCount(value, count) for value, count in Counter(values).items()))
+
+
+@given(st.lists(PRICES, min_size=2, max_size=60).filter(lambda values: len(set(values)) > 1))
+def test_no_automatic_range_is_empty(values: list[float]) -> None:
+    first, *bounds = quantile_bounds(facet(values))
+    assert first == -math.inf
+    assert 1 <= len(bounds) <= 5
+    for low, high in pairwise((first, *bounds, math.inf)):
+        assert any(low <= value < high for value in values)
+
+
+def test_automatic_bounds_are_round() -> None:
+    prices = [2.5, 3.99, 7.0, 14.99, 19.0, 26.5, 49.0, 89.0, 99.0, 210.0, 480.0, 1_999.0]
+    assert quantile_bounds(facet(prices)) == (-math.inf, 3.5, 10, 25, 80, 200)
+    assert quantile_bounds(facet([4.1, 4.3, 4.3, 4.5])) == (-math.inf, 4.3, 4.5)
+    assert quantile_bounds(facet([-1.0, 1_999_999_999.0])) == (-math.inf, 1e9)
+    assert quantile_bounds(facet([5.0, 5.0])) == quantile_bounds(facet([])) == ()
+
+
+@pytest.mark.parametrize("query", ["backpack", "drill", ""])
+@pytest.mark.parametrize("group", ["", "variants"])
+@pytest.mark.parametrize("filters", ["", "brand EXISTS AND price < 90"])
+def test_range_counts_equal_hits_filtered_by_the_range(
+    engine: SearchEngine, query: str, group: str, filters: str
+) -> None:
+    page = engine.search(query, size=0, group=group, filters=filters, ranges=["price:0,20.5,50,1000", "rating"])
+    bounds = [(each.low, each.high) for each in page.ranges["price"]]
+    assert bounds == [(0, 20.5), (20.5, 50), (50, 1_000), (1_000, None)]
+    assert len(page.ranges["rating"]) > 1
+    for each in (*page.ranges["price"], *page.ranges["rating"]):
+        chosen = f"({filters or 'id EXISTS'}) AND {each.filter}"
+        assert engine.search(query, size=0, group=group, filters=chosen).total == each.count
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ("pric", "did you mean price"),
+        ("brand", "brand has no numbers; use a numeric field, such as"),
+        ("created:1,2", "created has no numbers"),
+        ("price:50,20", "the bounds must be ascending numbers, such as price:0,50,100"),
+        ("price:", "the bounds must be ascending numbers"),
+        ("price:0,nan", "the bounds must be ascending numbers"),
+        ("price:0,inf", "the bounds must be ascending numbers"),
+        (f"price:{','.join(map(str, range(101)))}", "ranges has 101 bounds of price; at most 100 are allowed"),
+    ],
+)
+def test_invalid_ranges_are_refused(engine: SearchEngine, ranges: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        engine.search("", ranges=[ranges])
+
+
+def test_full_disk_raises_a_store_error(tmp_path: Path) -> None:
+    """Regression: the ValueError of tantivy was not converted, and commands showed it as a programming error."""
+    counter = FieldCounter()
+    with full_disk(), pytest.raises(StoreError, match=r"keyword cannot be written to .*check the disk"):
+        TantivyBuilder(tmp_path / "keyword", counter.catalog())
+
+
+def test_changes_apply_after_a_full_disk(tmp_path: Path) -> None:
+    """Regression: the files of a failed writer had names that the next one needed, so no change was found any more."""
+    products = numbered(20)
+    counter = FieldCounter()
+    for product in products:
+        counter.add(product)
+    catalog, analyzer = counter.catalog(), Analyzer()
+    documents = [keyword_document(row, product, analyzer, catalog) for row, product in enumerate(products)]
+    builder = TantivyBuilder(tmp_path / "keyword", catalog)
+    builder.add(documents)
+
+    def changes(replaced: slice, gone: int) -> list[DocumentChange]:
+        laid = [DocumentChange(document.row, 1, document) for document in documents[replaced]]
+        return [*laid, DocumentChange(gone, 1, None)]
+
+    index = TantivyIndex(builder.finish(), catalog).apply_changes(changes(slice(1), 1), catalog)
+    for room in (0, 100, 200, 300, 400, 600, 1_000, 2_000):
+        with full_disk(room), pytest.raises(StoreError):
+            index.apply_changes(changes(slice(2, 4), 5), catalog)
+    assert index.size == 19
+    assert index.apply_changes(changes(slice(2, 4), 5), catalog).size == 18
+
+
+LINES = [bytes([65 + place % 26]) * (1 + 977 * place % 5_000) for place in range(400)]
+
+
+def written(folder: Path, lines: list[bytes]) -> Path:
+    with LineWriter(folder) as writer:
+        for line in lines:
+            writer.write(line)
+    return folder
+
+
+@pytest.mark.parametrize("lines", [LINES, [], [bytes(range(256)) * 4_000, b"x"]], ids=["many", "none", "a long one"])
+def test_keyword_documents_round_trip_in_order(tmp_path: Path, lines: list[bytes]) -> None:
+    assert list(read_lines(written(tmp_path, lines))) == lines
+
+
+def test_truncated_file_is_damaged(tmp_path: Path) -> None:
+    """Regression: a frame without its end was read as complete if it was cut between two lines."""
+    path = written(tmp_path, LINES) / LINES_FILE
+    whole = path.read_bytes()
+    for content in (*(whole[:length] for length in range(len(whole))), whole + b"more"):
+        path.write_bytes(content)
+        with pytest.raises(StoreDamagedError, match=r"lines\.zst cannot be read .*rebuild the index"):
+            list(read_lines(tmp_path))

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
+from shelfwise.indexer.quality.findings import DuplicateFindings, Example, Failures, Findings
+from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
+from shelfwise.indexer.quality.rules import built_in_rules
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.records import Product
+from shelfwise.service.cli import output
 from shelfwise.service.cli.main import COMMANDS, GROUPS, app, main
-from shelfwise.service.cli.rebuild import parse_size
+from shelfwise.service.cli.options import TowerTrainingOptions, command
+from shelfwise.service.cli.rebuild import parse_size, show_quality
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
@@ -201,8 +213,8 @@ class TestErrors:
         assert_refused(run("search", built.index, "drill", "--group", "brnd"), "brnd", "brand")
         assert_refused(run("search", built.index, "drill", "--diversity", "2"), "diversity is 2.0, it can be 0 to 1")
         assert_refused(run("rebuild", tmp_path / "index", tmp_path / "no.jsonl"), "no.jsonl: cannot be read")
-        for start, command, argument in ((program, "search", "drill"), (run, "evaluate", built.judgments)):
-            missing = start(command, tmp_path / "nowhere", argument)
+        for start, name, argument in ((program, "search", "drill"), (run, "evaluate", built.judgments)):
+            missing = start(name, tmp_path / "nowhere", argument)
             assert_refused(missing, "nowhere does not exist; run: shelfwise rebuild")
         for wrong_order in (("search", "drill", built.index), ("rebuild", built.feed, built.index)):
             assert_refused(run(*wrong_order), f"is not an index, but {built.index} is: the index is the first argument")
@@ -232,3 +244,110 @@ def test_new_key_comes_with_the_next_commands(tmp_path: Path, scope: str, steps:
     assert "only shown once" in first
     assert needs == "Every request now needs a key; the store page has its own."
     assert [step in line for step, line in zip(steps, lines, strict=True)] == [True] * len(steps)
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=12), st.integers(40, 120))
+def test_no_figure_is_cut_at_any_width(figures: list[float], width: int) -> None:
+    file = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "out", Console(file=file, width=width))
+        output.show_rows(["stage", *(f"measure {index}" for index in range(len(figures)))], [["merged", *figures]])
+    words = file.getvalue().split()
+    assert [word for word in words if word[-1].isdigit() and "." in word] == [f"{each:.4f}" for each in figures]
+
+
+if TYPE_CHECKING:
+    from shelfwise.rerank.text_towers.task import TextTowerOptions
+
+CALLS: list[tuple[str, TextTowerOptions]] = []
+
+
+@command("example", json=False)
+def train(place: Annotated[str, typer.Argument()], how: TowerTrainingOptions) -> None:
+    """A command with another argument."""
+    CALLS.append((place, how.options()))
+
+
+def call(*arguments: str) -> tuple[str, TextTowerOptions]:
+    app = typer.Typer()
+    app.command()(train)
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return CALLS.pop()
+
+
+def test_command_has_its_own_and_all_training_options() -> None:
+    place, options = call("here", "--margin", "0.2", "--typos", "0.1", "--matryoshka", "64,128")
+    assert (place, options.loss.margin, options.loss.dimensions) == ("here", 0.2, (128, 64))
+    assert options.augment.typos == 0.1
+
+
+def test_defaults_are_those_of_the_dataclass() -> None:
+    _, options = call("here")
+    assert options == TowerTrainingOptions().options()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ranks", "500-101"), "--ranks: '500-101' is not a range of ranks"),
+        (("--matryoshka", "64,x"), "--matryoshka: '64,x' is not a list of dimensions"),
+        (("--loss", "pointwise", "--margin", "0.1"), "--loss pointwise, which has no margin"),
+    ],
+)
+def test_contradictory_options_are_refused(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        call("here", *arguments)
+
+
+NOW = datetime(2025, 1, 6, tzinfo=UTC)
+
+
+def shown(report: QualityReport, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "out", Console(file=file, width=width))
+        show_quality(report)
+    return file.getvalue().splitlines()
+
+
+def report_with(failures: dict[str, Failures], products: int = 1_000) -> QualityReport:
+    intake = FeedSummary(
+        NOW,
+        ("f.jsonl",),
+        products,
+        {"no id": ReasonCount(1_234)},
+        {"rating: outside 0 to 5": ReasonCount(2)},
+        {"markup": 3},
+    )
+    return make_report(intake, Findings(products, failures), DuplicateFindings(), built_in_rules())
+
+
+def test_findings_are_grouped_by_measure_with_an_example() -> None:
+    example = Example("p1", "A very [red]long[/] title " * 9, "feeds/shop.jsonl", 42, "")
+    failures = {rule.name: Failures(7, [example]) for rule in built_in_rules()}
+    lines = shown(report_with(failures))
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert all(measure in text for measure in ("completeness", "consistency", "accuracy", "timeliness"))
+    assert text.count("shop.jsonl:42 p1: A very [red]long[/]") == len(failures)
+    severities = [line.split()[0] for line in lines if line.startswith(("error ", "warning ", "info "))]
+    assert severities == sorted(severities, key=["error", "warning", "info"].index)
+    assert "rejected: 1,234 rows: no id" in text
+    assert "dropped: rating: outside 0 to 5 2" in text
+    assert "cleaned: markup 3" in text
+
+
+def test_control_characters_of_a_feed_do_not_reach_the_terminal() -> None:
+    example = Example("p\x1b[2J", "t\x07", "f\x1b.jsonl", 1, "")
+    text = "\n".join(shown(report_with({"no_price": Failures(1, [example])})))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_clean_catalog_is_reported_and_fully_rejected_feed_is_not_clean() -> None:
+    clean = "No rule found a problem."
+    assert clean in shown(report_with({}))
+    lines = shown(report_with({}, products=0))
+    assert "There is no product to check." in lines
+    assert clean not in lines

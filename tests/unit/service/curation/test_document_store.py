@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -16,13 +17,18 @@ import pytest
 
 from shelfwise.retrieval.errors import (
     InputError,
+    RelationError,
+    RelevanceError,
     RuleError,
     StoreDamagedError,
     StoreError,
     StoreForeignError,
     SynonymError,
 )
+from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
 from shelfwise.service.curation import sqlite_file
+from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore
 from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleStore, When
 from shelfwise.service.curation.sqlite_file import SqliteFile, content_problem
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
@@ -189,3 +195,74 @@ def test_sum_of_rows_follows_every_change_and_finds_another_one(tmp_path: Path) 
     with closing(sqlite3.connect(file.path)) as connection, connection:
         connection.execute("UPDATE numbers SET t = 'e' WHERE n = 2")
         assert content_problem(connection) == "a value has changed"
+
+
+FITS = Relation(RelationKind.FITS, RelationEvidence.ATTRIBUTES, 0.5)
+BOUGHT = Relation(RelationKind.COMPLEMENT, RelationEvidence.SHOPPERS, 0.5, 9)
+
+
+def test_id_of_a_correction_is_its_pair(tmp_path: Path) -> None:
+    store = RelationStore(tmp_path)
+    # The order of complements does not matter: this is one correction, changed.
+    store.put([RelationCorrection(RelationKind.COMPLEMENT, "a", "b", removed=True)])
+    store.put([RelationCorrection(RelationKind.COMPLEMENT, "b", "a")])
+    assert [each.removed for each in store.read().documents] == [False]
+    store.put([RelationCorrection(RelationKind.FITS, "a b", "c"), RelationCorrection(RelationKind.FITS, "a", "b c")])
+    assert len(store.read().documents) == 3, "an id may have spaces"
+    store.delete(["fits 'a b' c", "fits a 'b c'"])
+    assert [each.id for each in store.read().documents] == ["complement a b"]
+    with pytest.raises(RelationError, match="kind: is 'beside'; it must be one of"):
+        store.put([RelationCorrection("beside", "a", "b")])  # type: ignore[arg-type]
+
+
+def test_relations_are_added_and_removed_on_both_sides() -> None:
+    added = RelationCorrection(RelationKind.FITS, "toner", "printer")
+    removed = RelationCorrection(RelationKind.COMPLEMENT, "printer", "lamp", removed=True)
+    found = [("lamp", BOUGHT), ("paper", BOUGHT)]
+    owner = Relation(RelationKind.FITS, RelationEvidence.OWNER, 1.0, reverse=True)
+    assert list(corrected("printer", found, [added, removed])) == [("toner", owner), ("paper", BOUGHT)]
+    assert list(corrected("lamp", [("printer", BOUGHT)], [added, removed])) == []
+    assert list(corrected("toner", [("printer", FITS)], [added])) == [("printer", replace(owner, reverse=False))]
+    assert removed_from("printer", [added, removed]) == frozenset({"lamp"})
+    assert removed_from("lamp", [removed]) == frozenset({"printer"})
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "message"),
+    [
+        ({"cutoff": 3.1}, "cutoff", "cutoff: .* must be a number from -3 to 3"),
+        ({"margin": 0}, "margin", "must be a number from 0.5 to 10"),
+        ({"margin": "wide"}, "margin", "Expected `float`, got `str`"),
+        ({"cutof": 1}, "cutof", "no field 'cutof'; did you mean cutoff"),
+        ({"typo_tolerance": "no"}, "typo_tolerance", "must be one of on, offer, off"),
+        ({"never_corrected": ["two words"]}, "never_corrected", r"never_corrected\[0\]: 'two words' is not one word"),
+        ({"never_corrected": [""]}, "never_corrected", "is not one word"),
+        ({"never_corrected": "word"}, "never_corrected", "a list of at most 1,000 words"),
+        ({"signals": [{"weight": 1}]}, "signals", r"signals\[0\]: .* required field `field`"),
+        (
+            {"signals": [{"field": "rating", "weight": 0}]},
+            "signals",
+            r"signals\[0\].weight: .*weight \(above 0, at most 10\)",
+        ),
+        ({"signals": [{"field": "rating", "wait": 1}]}, "wait", r"signals\[0\]: no field 'wait'"),
+        ({"signals": [{"field": "rating"}] * 2}, "signals", "'rating' is listed twice"),
+        ({"signals": [{"field": f"f{number}"} for number in range(11)]}, "signals", "at most 10"),
+        ({"fields": {"title": 0}}, "fields", r"fields.title: .*title \(at least 1\)"),
+        ({"fields": {"brand": 1.5}}, "fields", "fields.brand: Expected `int`"),
+        ({"fields": {"attributes": {"colour": 11}}}, "fields", "whole numbers from 0 to 10"),
+        ({"fields": {"sku": 1}}, "sku", "fields: no field 'sku'"),
+        ([], "", "is list, it must be an object with named fields"),
+    ],
+)
+def test_error_names_the_field_and_allowed_values(document: object, field: str, message: str) -> None:
+    with pytest.raises(RelevanceError, match=message) as refusal:
+        RelevanceStore.kind.validate(RelevanceStore.kind.accept(document, "settings"))
+    assert refusal.value.field == field
+
+
+def test_python_values_are_validated() -> None:
+    with pytest.raises(RelevanceError, match="cutoff"):
+        RelevanceStore.kind.validate(Relevance(cutoff=math.nan))
+    with pytest.raises(RelevanceError, match="must be of the class Relevance, not dict"):
+        RelevanceStore.kind.validate({})  # type: ignore[arg-type]
+    assert RelevanceStore.kind.validate(DEFAULT_RELEVANCE) == DEFAULT_RELEVANCE

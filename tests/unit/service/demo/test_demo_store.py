@@ -1,4 +1,4 @@
-"""The demo store's files and its simulated events."""
+"""The demo store: catalog, pictures and files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ import pytest
 
 from shelfwise.retrieval.records import EventKind
 from shelfwise.service.demo import DemoFiles, write_demo_store
-from shelfwise.service.demo.catalog import make_catalog
-from shelfwise.service.demo.queries import make_queries
+from shelfwise.service.demo.catalog import Catalog, make_catalog
+from shelfwise.service.demo.drawings import PLAIN, drawing_of
+from shelfwise.service.demo.grammar import GRAMMARS
+from shelfwise.service.demo.looks import look_of, make_look_queries
+from shelfwise.service.demo.queries import JudgedQuery, QueryClass, Requirement, make_queries
 from shelfwise.service.demo.shoppers import collect_truth, plant_fraud, simulate, stock_shelf, to_events
 
 
@@ -79,3 +82,72 @@ def test_store_of_another_day_is_shifted_in_time(files: DemoFiles, tmp_path: Pat
                     gap = datetime.fromisoformat(after.pop(name)) - datetime.fromisoformat(before.pop(name))
                     assert gap == timedelta(days=365)
                 assert before == after
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return make_catalog(7, 2000)
+
+
+def test_too_few_products_are_refused_with_both_numbers() -> None:
+    with pytest.raises(ValueError, match=r"products is 50, but the demo store has \d+ types"):
+        make_catalog(7, 50)
+
+
+@pytest.fixture(scope="module")
+def queries(catalog: Catalog) -> tuple[JudgedQuery, ...]:
+    return make_queries(catalog, 7)
+
+
+def test_split_depends_on_the_text_only() -> None:
+    small, large = make_catalog(7, 400), make_catalog(8, 800)
+    one = {entry.query.text: entry.query.split for entry in make_queries(small, 7)}
+    other = {entry.query.text: entry.query.split for entry in make_queries(large, 8)}
+    shared = one.keys() & other.keys()
+    assert len(shared) > 300
+    assert all(one[text] == other[text] for text in shared)
+
+
+def test_constraints_determine_the_grade(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
+    for entry in (each for each in queries if each.query.label is QueryClass.ATTRIBUTE):
+        intent = entry.query.intent
+        for at, grade in zip(entry.judged.positions.tolist(), entry.judged.grades.tolist(), strict=True):
+            item = catalog.products[at]
+            if item.line.kind.key in intent.targets:
+                missed = sum(not requirement.is_met(item) for requirement in intent.requirements)
+                assert grade == max(1, 3 - missed)
+            else:
+                assert grade == (item.line.kind.key in intent.near)
+    # A price is a ceiling.
+    price = int(catalog.products[0].product.price or 0)
+    assert [Requirement("price", most).is_met(catalog.products[0]) for most in (price - 1, price + 1)] == [False, True]
+
+
+CATALOG = make_catalog(7, 400)
+LOOKS = {item.product.id: look_of(item, 7) for item in CATALOG.products}
+
+
+def test_every_kind_has_a_drawing() -> None:
+    assert all(drawing_of(kind.names) for grammar in GRAMMARS for kind in grammar.types)
+    with pytest.raises(KeyError, match="there is no drawing of Zeppelin"):
+        drawing_of(("Zeppelin",))
+
+
+def test_no_text_names_a_pattern() -> None:
+    assert sum(look.pattern != PLAIN for look in LOOKS.values()) > 50
+    texts = " ".join(f"{item.product.title} {item.product.description}" for item in CATALOG.products).lower()
+    assert not [word for word in ("striped", "polka", "checkered", "zigzag", "条纹", "波点") if word in texts]
+
+
+def test_queries_match_pictures() -> None:
+    queries = make_look_queries(CATALOG, LOOKS, 7)
+    assert {each.query.split for each in queries} == {"train", "dev", "test"}
+    for each in queries:
+        best = [
+            CATALOG.products[at]
+            for at, grade in zip(each.judged.positions, each.judged.grades, strict=True)
+            if grade == 3
+        ]
+        assert best, each.query.text
+        for requirement in each.query.intent.requirements:
+            assert all(requirement.is_met(item) for item in best)

@@ -1,7 +1,9 @@
-"""Settings of the protocol: stored as those of the store, and applied to searches."""
+"""Settings and ranking of an index by the protocol."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from shelfwise.service.curation.relevance import Relevance, TypoTolerance
 from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.telemetry import WITHOUT_EFFECT
 
 INDEX = "/1/indexes/products"
 
@@ -64,3 +67,117 @@ def test_attributes_for_faceting_are_the_facets_of_a_star(client: TestClient) ->
     reset = {"attributesForFaceting": None, "maxValuesPerFacet": None}
     assert client.put(f"{INDEX}/settings", json=reset).status_code == 200
     assert len(client.post(f"{INDEX}/query", json={"facets": ["*"]}).json()["facets"]) > 4
+
+
+DOCUMENT = Path(__file__).parents[4] / "docs/instantsearch.md"
+Hits = list[dict[str, Any]]
+
+
+@pytest.fixture
+def client(served: TestClient) -> TestClient:
+    served.put(f"{INDEX}/settings", json={"hitsPerPage": 100})
+    return served
+
+
+def set_up(client: TestClient, index: str = "products", /, **settings: object) -> str:
+    answer = client.put(f"/1/indexes/{index}/settings", json=settings)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json().get("message", ""))
+
+
+def hits(client: TestClient, query: str, index: str = "products", **parameters: object) -> Hits:
+    found: Hits = client.post(f"/1/indexes/{index}/query", json={"query": query, **parameters}).json()["hits"]
+    return found
+
+
+def test_custom_ranking_orders_the_products_of_a_type_and_moves_no_other_before_them(client: TestClient) -> None:
+    """Regression: with desc(rating_count), `kettle` showed cups above kettles."""
+    plain = hits(client, "kettle")
+    kettles = {each["objectID"] for each in plain if "Kettle" in each["name"]}
+    assert len(kettles) > 3
+    for order, sign in (("asc", 1), ("desc", -1)):
+        set_up(client, customRanking=[f"{order}(price)"])
+        ranked = hits(client, "kettle")
+        assert {each["objectID"] for each in ranked} == {each["objectID"] for each in plain}
+        first = ranked[: len(kettles)]
+        assert {each["objectID"] for each in first} == kettles
+        prices = [sign * each["price"] for each in first]
+        assert prices == sorted(prices)
+
+
+def test_a_product_with_a_value_of_the_query_stays_before_those_without(client: TestClient) -> None:
+    plain = hits(client, "cordless drill 18V", getRankingInfo=True)
+    set_up(client, customRanking=["desc(price)"])
+    ranked = hits(client, "cordless drill 18V", getRankingInfo=True)
+    assert [each["objectID"] for each in plain] != [each["objectID"] for each in ranked]
+    scores = [each["_rankingInfo"]["score"] for each in ranked]
+    assert scores == sorted(scores, reverse=True)
+    for score in set(scores):
+        prices = [each["price"] for each, own in zip(ranked, scores, strict=True) if own == score and "price" in each]
+        assert prices == sorted(prices, reverse=True)
+
+
+def test_an_attribute_that_no_product_has_yet_is_named_and_has_no_effect(client: TestClient) -> None:
+    plain = [each["objectID"] for each in hits(client, "drill")]
+    message = set_up(client, customRanking=["desc(fame)"])
+    assert "desc(fame) has no effect until products have a number 'fame'" in message
+    assert [each["objectID"] for each in hits(client, "drill")] == plain
+
+
+def test_a_replica_shows_writes_to_its_primary_in_its_own_order(client: TestClient) -> None:
+    set_up(client, customRanking=["desc(rating_count)"], replicas=["cheap", "virtual(dear)"])
+    set_up(client, "cheap", ranking=["asc(price)", "typo", "custom"], hitsPerPage=50)
+    assert "relevancyStrictness" in set_up(client, "dear", customRanking=["desc(price)"], relevancyStrictness=50)
+    kettle = {"objectID": "k", "name": "Enamel kettle", "price": 0.01, "rating_count": 1}
+    task = client.put(f"{INDEX}/k", json=kettle).json()["taskID"]
+    assert client.get(f"/1/indexes/cheap/task/{task}").json()["status"] == "published"
+    cheap, dear = (hits(client, "kettle", each) for each in ("cheap", "dear"))
+    assert (cheap[0]["objectID"], dear[-1]["objectID"]) == ("k", "k")
+    assert hits(client, "kettle")[0]["objectID"] != "k"
+    batch = [{"indexName": each, "query": "kettle"} for each in ("products", "cheap", "products_price_desc")]
+    results = client.post("/1/indexes/*/queries", json={"requests": batch}).json()["results"]
+    assert [each["hits"][0]["objectID"] == "k" for each in results] == [False, True, False]
+    assert [each["hitsPerPage"] for each in results] == [100, 50, 100]
+    settings = client.get("/1/indexes/cheap/settings").json()
+    assert (settings["primary"], settings["customRanking"]) == ("products", ["desc(rating_count)"])
+    assert client.get(f"{INDEX}/settings").json()["replicas"] == ["cheap", "virtual(dear)"]
+
+
+def test_settings_are_forwarded_to_replicas_on_request(client: TestClient) -> None:
+    set_up(client, replicas=["cheap"])
+    set_up(client, hitsPerPage=7)
+    assert client.get("/1/indexes/cheap/settings").json()["hitsPerPage"] == 100
+    client.put(f"{INDEX}/settings?forwardToReplicas=true", json={"hitsPerPage": 8, "typoTolerance": False})
+    assert client.get("/1/indexes/cheap/settings").json()["hitsPerPage"] == 8
+
+
+def test_a_replica_is_not_written_to_directly(client: TestClient) -> None:
+    set_up(client, replicas=["cheap"])
+    body = {"objectID": "x", "name": "Kettle"}
+    batch = {"requests": [{"action": "addObject", "body": body}]}
+    for method, path, sent in (("PUT", "x", body), ("POST", "batch", batch)):
+        refused = client.request(method, f"/1/indexes/cheap/{path}", json=sent)
+        assert (refused.status_code, "'products'" in refused.json()["message"]) == (403, True)
+    assert client.post("/1/indexes/cheap/clear").status_code == 403
+    assert "not applied to a replica" in set_up(client, "cheap", replicas=["more"])
+    set_up(client, replicas=[])
+    assert client.get("/1/indexes/cheap/settings").status_code == 404
+
+
+def test_every_parameter_without_effect_is_documented() -> None:
+    section = DOCUMENT.read_text("utf-8").partition("### Parameters without an effect")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == WITHOUT_EFFECT
+
+
+def test_parameters_without_effect_are_named_in_every_response(client: TestClient) -> None:
+    for name in sorted(WITHOUT_EFFECT):
+        sent = {"indexName": "products", name: 1}
+        facet = sent | {"type": "facet", "facet": "brand"}
+        answers = client.post("/1/indexes/*/queries", json={"requests": [sent, facet]}).json()["results"]
+        assert [each["ignoredParameters"] for each in answers] == [[name]] * 2
+    assert client.post(f"{INDEX}/browse", json={"synonyms": False}).json()["ignoredParameters"] == ["synonyms"]
+    body = {"indexName": "products", "model": "trending-items", "threshold": 0}
+    parameters = {"queryParameters": {"ignorePlurals": True}, "fallbackParameters": {"facetFilters": []}}
+    answer = client.post("/1/indexes/*/recommendations", json={"requests": [body | parameters]}).json()
+    assert answer["results"][0]["ignoredParameters"] == ["fallbackParameters", "ignorePlurals"]

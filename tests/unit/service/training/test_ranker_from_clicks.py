@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 
+from shelfwise.rerank.click_models.evaluation import ClickLikelihood
 from shelfwise.rerank.model_store import WEIGHTS_FILE, copy_of
 from shelfwise.rerank.ranker.features import ACT_KINDS, FEATURES
 from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, memory_key
@@ -29,15 +30,19 @@ from shelfwise.rerank.training.trainer import LoopOptions
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
 from shelfwise.service.events.signals import Popularity
 from shelfwise.service.training.click_dataset import (
     ClickRankerOptions,
     ClickTraining,
+    ClickTrial,
     Earlier,
     HistoryResult,
     TrainedNetwork,
+    TrialOptions,
     build_training_set,
+    build_trial,
 )
 from shelfwise.service.training.ranker_from_clicks import (
     KnownShoppers,
@@ -45,6 +50,7 @@ from shelfwise.service.training.ranker_from_clicks import (
     find_displays,
     train_history_phase,
 )
+from shelfwise.service.training.ranker_promotion import ClickGate
 from tests.learning_stores import QUICK
 from tests.progress import KilledError, StoppedProgress
 from tests.rankers import REPORT
@@ -337,3 +343,86 @@ def test_removed_queries_and_products_are_left_out() -> None:
     done = acts(("u", "gone", "click", 0), ("u", "a", "rating", 1), ("u", "b", "click", 2))
     _, histories = found(shown(("q1", "mug", 5, "u"), ("q2", "kettle", 6, "u")), done)
     assert histories == [[(7, "click")]]
+
+
+CHANCES = np.array([1.0, 0.5, 0.25])
+GONE = "gone-from-the-catalog"
+
+
+def shown_rows(
+    number: int, query: str, products: Sequence[str], acts: Sequence[tuple[str, str]]
+) -> list[dict[str, object]]:
+    common = {"query_id": f"q{number}", "query": query, "time": START + timedelta(minutes=number), "shopper": ""}
+    impressions = [
+        {**common, "kind": "impression", "product_id": each, "position": at} for at, each in enumerate(products, 1)
+    ]
+    return impressions + [{**common, "kind": kind, "product_id": each, "position": None} for kind, each in acts]
+
+
+@pytest.fixture
+def candidates(engine: SearchEngine) -> list[str]:
+    return [hit.product.id for hit in engine.search("steel pan", size=20, stage="merged").hits]
+
+
+def tried(engine: SearchEngine, rows: list[dict[str, object]], queries: int = 10) -> ClickTrial:
+    return build_trial(engine.snapshot, pl.DataFrame(rows), CHANCES, TrialOptions(0.0, depth=20, queries=queries))
+
+
+def test_acts_are_weighted_by_inverse_propensity(engine: SearchEngine, candidates: list[str]) -> None:
+    first, second, third = candidates[:3]
+    rows = [
+        *shown_rows(1, "steel pan", (first, second, third), [("click", second), ("cart", second)]),
+        *shown_rows(2, "steel pan", (first, GONE), [("click", GONE)]),
+        *shown_rows(3, "drill", (GONE,), []),
+    ]
+    made = tried(engine, rows)
+    assert made.traffic.tolist() == [1.0, 2.0]
+    pan = made.data.lists.queries.index("steel pan")
+    place = made.data.lists.place(pan)
+    ids = [engine.snapshot.products.id_of(row) for row in made.data.lists.rows[place].tolist()]
+    gains = dict(zip(ids, made.data.targets[place].tolist(), strict=True))
+    # A click counts 1 and a cart 3, at a position half as often examined; the prior is the mean of both queries.
+    prior = 2 * (1 + 3 + 1) / ((1 + 0.5 + 0.25) + (1 + 0.5) + 1)
+    expected = {first: prior / (1 + 1 + 2), second: (1 + 3 + prior) / (0.5 + 2), third: prior / (0.25 + 2)}
+    assert gains == pytest.approx(expected)
+    assert [name for name, is_chosen in zip(ids, made.is_chosen[place].tolist(), strict=True) if is_chosen] == [second]
+    assert made.numbers.tolist() == [pan]
+
+
+def test_removed_products_are_dropped_from_the_lists(engine: SearchEngine, candidates: list[str]) -> None:
+    rows = shown_rows(1, "steel pan", (GONE, candidates[0]), [("click", GONE), ("click", candidates[0])])
+    made = tried(engine, rows)
+    assert made.log.shown.tolist() == [[False, True, False]]
+    assert made.log.clicks.tolist() == [[False, True, False]]
+    assert made.query_of_list.tolist() == [0]
+    scores = np.arange(len(made.data.lists.rows), dtype=float)
+    at = made.data.lists.rows.tolist().index(engine.snapshot.products.row_of(candidates[0]))
+    assert made.shown_scores(scores)[0, 1] == at
+
+
+def test_most_frequent_queries_are_evaluated(engine: SearchEngine, candidates: list[str]) -> None:
+    rows = [row for number in range(3) for row in shown_rows(number, "steel pan", candidates[:2], [])]
+    rows += shown_rows(9, "drill", candidates[:2], [])
+    made = tried(engine, rows, queries=1)
+    assert made.data.lists.queries == ("steel pan",)
+    assert (made.traffic.tolist(), made.query_of_list.tolist()) == ([3.0], [0, 0, 0])
+    assert made.numbers.tolist() == []
+
+
+def test_scale_of_scores_may_differ_between_languages(engine: SearchEngine) -> None:
+    rows: list[dict[str, object]] = []
+    for query in ("steel pan", "背包"):
+        found = [hit.product.id for hit in engine.search(query, size=3, stage="merged").hits]
+        rows += [
+            row for number in range(5) for row in shown_rows(len(rows) + number, query, found, [("click", found[0])])
+        ]
+    trial = tried(engine, rows)
+    assert set(trial.languages.tolist()) == {"en", "zh"}
+    gate = ClickGate(engine.snapshot, trial, trial, ClickLikelihood.fit(trial.log), (), ())
+    scores = np.random.default_rng(1).normal(size=len(trial.data.lists.rows))
+    is_chinese = trial.languages[trial.data.lists.query_of] == "zh"
+    plain, scaled = (
+        gate.measures(lambda _trial, each=each: each)  # type: ignore[misc]
+        for each in (scores, np.where(is_chinese, 10 * scores + 3, scores))
+    )
+    assert scaled.click_likelihood == pytest.approx(plain.click_likelihood, abs=1e-3)
