@@ -21,12 +21,12 @@ from shelfwise.retrieval.store.files import FileEntry, SealedFile, file_entry, f
 from shelfwise.retrieval.store.manifest import VersionChanges
 from shelfwise.retrieval.store.versions import Store
 
-LEAST_SECONDS = 10.0
+MIN_SECONDS = 10.0
 """A checkpoint is written once this much work would be lost without it."""
 LONGEST = timedelta(days=1)
 """The age after which a checkpoint is not used: sale prices and ages of dates depend on the time of the build."""
 _STATE_FILE, _ROWS = "checkpoint.json", "rows"
-_MOST_BYTES = 1 << 26
+_MAX_BYTES = 1 << 26
 T = TypeVar("T")
 
 
@@ -115,7 +115,7 @@ class BuildCheckpoint:
 
     def _load(self) -> _State | None:
         try:
-            state = _FILE.read(self._path, _MOST_BYTES)
+            state = _FILE.read(self._path, _MAX_BYTES)
         except (StoreDamagedError, StoreForeignError) as error:
             self.problem = str(error)
             return None
@@ -189,7 +189,7 @@ class BuildCheckpoint:
         files = dict.fromkeys(set(map(self._name, self._files())) - names)
         self._state.phases.append(_Phase(name, made_by, msgspec.Raw(msgspec.json.encode(result)), dict(seconds), files))
         self._reused += 1
-        if time.monotonic() - self._saved < LEAST_SECONDS:
+        if time.monotonic() - self._saved < MIN_SECONDS:
             return
         for phase in self._state.phases:
             # If a power failure loses some of these files, their checksums show it.
@@ -202,7 +202,7 @@ def unfinished_problems(store: Store) -> Iterator[tuple[str, str]]:
     """Each damaged file of an interrupted rebuild, relative to the index, with the problem and the remedy."""
     path = store.staging / _STATE_FILE
     try:
-        state = _FILE.read(path, _MOST_BYTES)
+        state = _FILE.read(path, _MAX_BYTES)
     except (StoreDamagedError, StoreForeignError) as error:
         yield path.relative_to(store.root).as_posix(), f"{error.args[0].rpartition('; ')[0]}; {_UNFINISHED}"
         state = None

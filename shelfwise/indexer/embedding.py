@@ -19,7 +19,7 @@ from shelfwise.retrieval.encoders.base import Encoder, TableEncoder, as_token_en
 from shelfwise.retrieval.encoders.registry import load_encoder, store_encoder
 from shelfwise.retrieval.index.token_states import (
     DIMENSION,
-    MOST_TOKENS,
+    MAX_TOKENS,
     StatesWriter,
     TokenRuns,
     TokenStatesInfo,
@@ -110,7 +110,7 @@ class CatalogEncoder:
             texts = [text_of(row) for row in new.tolist()]
             cache.fill(keys[old], old, vectors)
             vectors[new] = encoder.encode_products(texts)
-            new_ids = [np.array(ids[:MOST_TOKENS], np.int32) for ids in encoder.product_token_ids(texts)]
+            new_ids = [np.array(ids[:MAX_TOKENS], np.int32) for ids in encoder.product_token_ids(texts)]
             by_row = dict(zip([*old.tolist(), *new.tolist()], [*tokens.ids(keys[old]), *new_ids], strict=True))
             ids = [by_row[row] for row in sorted(by_row)]
             writer.add(np.concatenate(ids), None, np.array(list(map(len, ids)), np.int32))
@@ -256,7 +256,7 @@ _FEWEST_FOR_CUTOFF = 200
 _CUTOFF_QUERIES = 300
 _KNOWN_LOST, _UNKNOWN_LEFT = 0.01, 0.95
 """Quantiles: the cutoff may lose 1% of the queries made from the catalog, and removes 95% of the meaningless ones."""
-_MOST_KNOWN_LOST = 0.2
+_MAX_KNOWN_LOST = 0.2
 """The largest share of catalog queries that the cutoff may lose to remove the meaningless ones: beyond it, random
 letters are as near to products as real words are, as with a table's rare pieces, and the cutoff ignores them."""
 
@@ -277,7 +277,7 @@ def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: St
     letters = float(np.quantile(highest[: len(letter_queries)], _UNKNOWN_LEFT))
     if not word_queries:
         return Cutoff(-1.0, letters)
-    least, most = np.quantile(highest[len(letter_queries) :], (_KNOWN_LOST, _MOST_KNOWN_LOST)).tolist()
+    least, most = np.quantile(highest[len(letter_queries) :], (_KNOWN_LOST, _MAX_KNOWN_LOST)).tolist()
     return Cutoff(least, letters if least <= letters <= most else least)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 RUN_BYTES = 48_000_000
 """The size of the lines that are held in memory before they are written as a run."""
-MOST_RUNS = 64
+MAX_RUNS = 64
 """The number of runs merged at once: each is an open file with its own buffer."""
 _HEAD = struct.Struct("<IIQIQ")
 _BUFFER = 1 << 18
@@ -58,7 +58,7 @@ class ExternalSorter:
         if self._held_bytes >= self._run_bytes:
             self._write_run(sorted(self._held))
             self._held, self._held_bytes = [], 0
-            if len(self._runs) > MOST_RUNS:
+            if len(self._runs) > MAX_RUNS:
                 self._merge_runs()
 
     def sorted(self) -> Iterator[Entry]:

@@ -27,7 +27,7 @@ from shelfwise.indexer.quality.rules import DAY, MOMENTS, QualityRule
 from shelfwise.retrieval.errors import StoreDamagedError, StoreError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE
-from shelfwise.retrieval.index.token_states import MOST_TOKENS, STATES_FILES, StoredStates, TokenRuns
+from shelfwise.retrieval.index.token_states import MAX_TOKENS, STATES_FILES, StoredStates, TokenRuns
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, Rows
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.files import load_array, read_seal, sealed_problem
@@ -407,7 +407,7 @@ def _tokens(folder: Path, encoder: str, dimension: int) -> TokenRuns | None:
     """The tokens of a version, if its states are like those of a new version."""
     states = StoredStates(folder)
     facts = states.info
-    return states.runs if (facts.encoder, facts.dimension, facts.most) == (encoder, dimension, MOST_TOKENS) else None
+    return states.runs if (facts.encoder, facts.dimension, facts.most) == (encoder, dimension, MAX_TOKENS) else None
 
 
 def _are_whole(folder: Path, *, with_states: bool) -> bool:

@@ -52,7 +52,7 @@ from shelfwise.indexer.incremental import (
     save_reading,
 )
 from shelfwise.indexer.quality.duplicates import DuplicateFinder
-from shelfwise.indexer.quality.findings import MOST_EXAMPLES, Example, Failures, Findings, RowLocation
+from shelfwise.indexer.quality.findings import MAX_EXAMPLES, Example, Failures, Findings, RowLocation
 from shelfwise.indexer.quality.norms import CategoryCensus
 from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
 from shelfwise.indexer.quality.rules import QualityRule, built_in_rules
@@ -326,7 +326,7 @@ class FeedPipeline:
         for counts in self._workers.map(partial(_count_lines, before.now), parts):
             self._findings.subtract_counts(counts)
         self._findings.merge(before.findings(rows_before[rows], rows))
-        firsts = [np.sort(np.concatenate(each))[:MOST_EXAMPLES] for each in self._findings.failing.values()]
+        firsts = [np.sort(np.concatenate(each))[:MAX_EXAMPLES] for each in self._findings.failing.values()]
         sample = np.unique(np.concatenate([np.empty(0, np.int64), *firsts]))
         sample = sample[rows_before[sample] >= 0]
         examples = second_pass.inspect(

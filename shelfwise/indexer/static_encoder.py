@@ -23,7 +23,7 @@ from shelfwise.retrieval.store.products import ProductStore, encoder_text
 
 STATIC = "static"
 """The name that requests a static encoder; "static:NAME" also names its teacher."""
-MOST_PRODUCTS = 20_000
+MAX_PRODUCTS = 20_000
 """The number of products that are sampled."""
 _CHUNK = 512
 _BYTES, _TIMES = 1_100_000_000, 5
@@ -58,7 +58,7 @@ def distil_encoder(
     if source.is_table:
         raise SettingError(f"{name} is already a table: use it as the encoder, without {STATIC}:")
     dice = random.Random(0)  # noqa: S311 - the same sample each time
-    rows = sorted(dice.sample(range(len(products)), min(len(products), MOST_PRODUCTS)))
+    rows = sorted(dice.sample(range(len(products)), min(len(products), MAX_PRODUCTS)))
     sample = [products[row] for row in rows]
     texts = [encoder_text(product) for product in sample]
     queries = made_queries(sample, dice)

@@ -347,9 +347,9 @@ def choose_index(count: int, dimension: int, memory: int | None, before: str = "
     return kind, f"{reason}; it was {before} before" if before not in ("", kind) else reason
 
 
-MOST_REJECTED = 0.05
+MAX_REJECTED = 0.05
 """The largest share of the rows read that may be rejected: a broken feed must not replace a good catalog."""
-MOST_LOST = 0.20
+MAX_LOST = 0.20
 """The largest share by which the number of products may fall below that of the serving version."""
 
 
@@ -358,15 +358,15 @@ def check_publish(read: int, rejected: int, products: int, served: int | None) -
 
     `read` and `rejected` count rows; `products` and `served` count products of the new and of the serving version.
     """
-    if rejected > MOST_REJECTED * read:
+    if rejected > MAX_REJECTED * read:
         share = rejected / read
         raise PublishRefusedError(
-            f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MOST_REJECTED:.0%}; nothing was "
+            f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MAX_REJECTED:.0%}; nothing was "
             "published: repair the feed, or publish anyway (--force)"
         )
-    if served is not None and products < (1 - MOST_LOST) * served:
+    if served is not None and products < (1 - MAX_LOST) * served:
         share = 1 - products / served
         raise PublishRefusedError(
             f"the feed has {products:,} products, but the serving version has {served:,}: {share:.1%} would be lost, "
-            f"more than {MOST_LOST:.0%}; nothing was published: check the feed, or publish anyway (--force)"
+            f"more than {MAX_LOST:.0%}; nothing was published: check the feed, or publish anyway (--force)"
         )

@@ -22,7 +22,7 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.files import load_array
 from shelfwise.retrieval.text.analysis import Phrase
 from shelfwise.retrieval.text.named_values import MapProducts
-from shelfwise.retrieval.text.product_types import MOST_WORDS, ProductTypes, head_candidates, head_phrases, noun_phrases
+from shelfwise.retrieval.text.product_types import MAX_WORDS, ProductTypes, head_candidates, head_phrases, noun_phrases
 
 FEWEST = 3
 """The number of products that make a phrase a type, and that a head needs for a mean vector."""
@@ -276,12 +276,12 @@ def _numbered(names: Sequence[Phrase], titles: Numbers, read: TitlePhrases) -> P
     phrases = [names[at] if at >= 0 else () for at in used.tolist()]
     shared = Counter[Phrase]()
     for phrase, count in zip(phrases, counts, strict=True):
-        for length in range(1, min(len(phrase), MOST_WORDS) + 1):
+        for length in range(1, min(len(phrase), MAX_WORDS) + 1):
             shared[phrase[-length:]] += count
     leaf_phrases = [next(iter(head_phrases(leaf)), ()) for leaf in read.names.leaves]
 
     def ending(phrase: Phrase) -> Phrase:
-        lengths = [n for n in range(2, min(len(phrase), MOST_WORDS) + 1) if shared[phrase[-n:]] >= FEWEST]
+        lengths = [n for n in range(2, min(len(phrase), MAX_WORDS) + 1) if shared[phrase[-n:]] >= FEWEST]
         return phrase[-max(lengths, default=1) :]
 
     # Types are numbered in the order of rows, those of titles first.

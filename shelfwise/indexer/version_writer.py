@@ -158,16 +158,16 @@ class VersionWriter:
         )
 
 
-MOST_PHRASES = 50_000
-MOST_COUNTED = 1_000_000
+MAX_PHRASES = 50_000
+MAX_COUNTED = 1_000_000
 """The most phrases that are counted at a time."""
-MOST_NAMES = 200_000
+MAX_NAMES = 200_000
 """The most brands, and the most categories, that are kept: those of the most products."""
 _LONGEST_PHRASE = 3
 """The most words of a phrase."""
 _UNSPACED = "\x1f"
 """Separates Chinese words while phrases are counted."""
-_LEAST_PRODUCTS = 3
+_MIN_PRODUCTS = 3
 """The products that must share a run of words for it to be a phrase; a word, or a brand with a category, needs two."""
 _PIECE_SHARE = 0.8
 """The share of a phrase's products in one longer phrase from which it is only a part of the longer one."""
@@ -296,9 +296,9 @@ class WordsWriter:
     def finish(self, folder: Path) -> None:
         """Writes the files into a folder, which is created."""
         entries = VocabularyEntries(
-            tuple(_most_common(self._all_phrases(), MOST_PHRASES)),
-            tuple(_most_common(self._brands, MOST_NAMES)),
-            tuple(_most_common(self._categories, MOST_NAMES)),
+            tuple(_most_common(self._all_phrases(), MAX_PHRASES)),
+            tuple(_most_common(self._brands, MAX_NAMES)),
+            tuple(_most_common(self._categories, MAX_NAMES)),
             len(self._rated_rows),
         )
         named = chain((text for text, _ in entries.phrases), (name for name, _ in entries.brands))
@@ -342,7 +342,7 @@ class PhraseCounter:
         """Counts each phrase of a folded title once."""
         self.counts.update(_phrases(title))
         least = 1
-        while len(self.counts) > MOST_COUNTED:
+        while len(self.counts) > MAX_COUNTED:
             self.counts = Counter({text: count for text, count in self.counts.items() if count > least})
             least += 1
 
@@ -366,7 +366,7 @@ class PhraseCounter:
 
 
 def _least(phrase: str) -> int:
-    return _LEAST_PRODUCTS if _words_of_phrase(phrase) > 1 else 2
+    return _MIN_PRODUCTS if _words_of_phrase(phrase) > 1 else 2
 
 
 def _words_of_phrase(phrase: str) -> int:

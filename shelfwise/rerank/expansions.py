@@ -19,7 +19,7 @@ import numpy as np
 from shelfwise.rerank.model_card import model_use
 from shelfwise.rerank.model_store import FORMAT, ModelFamily, ModelReport, ModelStore
 from shelfwise.retrieval.errors import EXPANSION, ModelDamagedError, ModelMismatchError
-from shelfwise.retrieval.index.keyword import MOST_MATCHING
+from shelfwise.retrieval.index.keyword import MAX_MATCHING
 from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, RULES, Expansion, Expansions
 
 EXPANSIONS_FILE, SPEC_FILE = "expansions.json", "expansion.json"
@@ -27,13 +27,13 @@ _MAX_BYTES = 64 << 20
 _ROUNDS = 5
 _SMOOTHING = 0.5
 """Added to the count of each term of products: one that occurs in few pairs predicts no word surely."""
-_LEAST_PAIRS = 3
+_MIN_PAIRS = 3
 """The fewest pairs of a query and a product in which a word must occur."""
-_LEAST_STRENGTH, _LEAST_OF_STRONGEST = 0.1, 0.05
-_MOST_TERMS = 64
+_MIN_STRENGTH, _MIN_OF_STRONGEST = 0.1, 0.05
+_MAX_TERMS = 64
 """The most expansions of one word: those with strength .1, and its five strongest from .05 on, which match if no
 product has the word (docs/decisions/0028-query-expansion.md)."""
-_MOST_PAIRS = 200_000
+_MAX_PAIRS = 200_000
 
 
 class ExpansionSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,15 +129,15 @@ def learn_expansions(pairs: Sequence[RelevantPair]) -> Expansions:
 
     Words of few pairs and weak expansions are left out. Of more than 200,000 pairs, the most relevant are used.
     """
-    if len(pairs) > _MOST_PAIRS:
-        pairs = sorted(pairs, key=lambda pair: -pair.weight)[:_MOST_PAIRS]
+    if len(pairs) > _MAX_PAIRS:
+        pairs = sorted(pairs, key=lambda pair: -pair.weight)[:_MAX_PAIRS]
     counts = Counter(word for pair in pairs for word in pair.words)
     numbers: dict[str, int] = {}
     words, terms, links, weights = [], [], [], []
     for pair in pairs:
         sources = [0, *(numbers.setdefault(term, len(numbers) + 1) for term in dict.fromkeys(pair.terms))]
         for word in pair.words:
-            if counts[word] >= _LEAST_PAIRS:
+            if counts[word] >= _MIN_PAIRS:
                 target = numbers.setdefault(word, len(numbers) + 1)
                 words += [target] * len(sources)
                 terms += sources
@@ -155,13 +155,11 @@ def learn_expansions(pairs: Sequence[RelevantPair]) -> Expansions:
         strength = expected / (np.bincount(source, expected, size) + _SMOOTHING)[source]
     names = ["", *numbers]
     found: defaultdict[str, list[Expansion]] = defaultdict(list)
-    for at in np.flatnonzero((strength >= _LEAST_OF_STRONGEST) & (source > 0) & (source != wanted)).tolist():
+    for at in np.flatnonzero((strength >= _MIN_OF_STRONGEST) & (source > 0) & (source != wanted)).tolist():
         found[names[wanted[at]]].append(Expansion(names[source[at]], round(float(strength[at]), 4)))
     return {word: _strongest(others) for word, others in sorted(found.items())}
 
 
 def _strongest(others: Sequence[Expansion]) -> tuple[Expansion, ...]:
-    ordered = sorted(others, key=lambda each: (-each.strength, each.term))[:_MOST_TERMS]
-    return tuple(
-        each for place, each in enumerate(ordered) if place < MOST_MATCHING or each.strength >= _LEAST_STRENGTH
-    )
+    ordered = sorted(others, key=lambda each: (-each.strength, each.term))[:_MAX_TERMS]
+    return tuple(each for place, each in enumerate(ordered) if place < MAX_MATCHING or each.strength >= _MIN_STRENGTH)

@@ -254,8 +254,8 @@ class NothingBetterError(TrainingError):
     """A training ended, or its loss became infinite, and no epoch was better than the model that it started from."""
 
 
-_LEAST_ALIKE = 65
-_MOST = 3
+_MIN_ALIKE = 65
+_MAX_NAMES = 3
 
 
 def close_names(name: str, known: Iterable[str], typed: Callable[[str], str] = str) -> tuple[str, ...]:
@@ -267,7 +267,7 @@ def close_names(name: str, known: Iterable[str], typed: Callable[[str], str] = s
 
     spellings = {each: typed(each) for each in known}
     found = process.extract(
-        typed(name), spellings, scorer=fuzz.ratio, processor=str.casefold, score_cutoff=_LEAST_ALIKE, limit=_MOST
+        typed(name), spellings, scorer=fuzz.ratio, processor=str.casefold, score_cutoff=_MIN_ALIKE, limit=_MAX_NAMES
     )
     return tuple(close for _, _, close in found)
 

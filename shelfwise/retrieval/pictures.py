@@ -38,31 +38,31 @@ from shelfwise.retrieval.records import is_local
 
 _PORTS = (80, 443)
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-_MOST_ADDRESS = 2_000
-_MOST_REDIRECTS = 3
+_MAX_ADDRESS = 2_000
+_MAX_REDIRECTS = 3
 _FETCH_SECONDS = 10.0
 """The time limit for fetching a picture, including redirects."""
 _CONNECT_SECONDS = 4.0
-MOST_BYTES = 10_000_000
-MOST_PIXELS = 40_000_000
+MAX_BYTES = 10_000_000
+MAX_PIXELS = 40_000_000
 """The most pixels of a picture: it takes four bytes per pixel while it is made smaller."""
 _TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif", "application/octet-stream"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 """AVIF is missing because its decoder would use all processors, SVG because it is a drawing program that may name other
 files."""
 _KNOWN = "JPEG, PNG, WebP or GIF"
-_START_OF_SCAN, MOST_SCANS = b"\xff\xda", 100
+_START_OF_SCAN, MAX_SCANS = b"\xff\xda", 100
 """The marker of a scan of a JPEG, and how many it may have. Each is a pass over all pixels, which takes some
 milliseconds and may be 50 bytes long; encoders make 10 of a progressive picture."""
 _QUALITY = 80
 _FRESH_SECONDS = 7 * 86_400.0
 _FAILED_SECONDS = 600.0
 """The time after which a failed picture, or a host that does not respond, is tried again."""
-_MOST_FAILURES = 8
+_MAX_FAILURES = 8
 """The number of successive requests without a response after which a host gets none for a while."""
 PATIENCE = 60.0
 """The seconds that a rebuild waits for a host that requests it; a longer wait fails."""
-_WAIT_SECONDS, _MOST_WAITS = 5.0, 3
+_WAIT_SECONDS, _MAX_WAITS = 5.0, 3
 """The pause of a busy host that gives no time, and the number of times that a picture waits for its host."""
 _FAILURE = b"!"
 """The first byte of a cached failure, followed by its message; no picture begins with it."""
@@ -138,7 +138,7 @@ class PictureFetcher:
                         found = await self._fetch(address)
                 except PictureUnavailableError as error:
                     self._note_failure(host, error)
-                    if error.wait is None or waits == _MOST_WAITS:
+                    if error.wait is None or waits == _MAX_WAITS:
                         raise
                     waits += 1
                 except PictureError:
@@ -160,7 +160,7 @@ class PictureFetcher:
     def _note_failure(host: _Host, error: PictureUnavailableError) -> None:
         now = asyncio.get_running_loop().time()
         host.failures += now >= host.ready  # concurrent requests fail for the same reason and count once
-        wait = _FAILED_SECONDS if host.failures >= _MOST_FAILURES else error.wait or 0.0
+        wait = _FAILED_SECONDS if host.failures >= _MAX_FAILURES else error.wait or 0.0
         host.ready = max(host.ready, now + wait)
 
     async def close(self) -> None:
@@ -172,7 +172,7 @@ class PictureFetcher:
     async def _fetch(self, address: str) -> bytes:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
-                for _ in range(_MOST_REDIRECTS + 1):
+                for _ in range(_MAX_REDIRECTS + 1):
                     response = await self._request(httpx2.URL(address))
                     try:
                         if not response.has_redirect_location:
@@ -192,7 +192,7 @@ class PictureFetcher:
 
     async def _request(self, url: httpx2.URL) -> httpx2.Response:
         """The head of a response, from an address that was checked."""
-        if url.scheme not in ("http", "https") or url.userinfo or not url.host or len(str(url)) > _MOST_ADDRESS:
+        if url.scheme not in ("http", "https") or url.userinfo or not url.host or len(str(url)) > _MAX_ADDRESS:
             raise PictureError("its address is not a web address")
         host, port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
         found = await asyncio.get_running_loop().run_in_executor(self._threads, partial(self._resolve, host, port))
@@ -222,7 +222,7 @@ async def _read(response: httpx2.Response) -> bytes:
     content = bytearray()
     async for part in response.aiter_raw():
         content += part
-        if len(content) > MOST_BYTES:
+        if len(content) > MAX_BYTES:
             raise _too_long()
     return bytes(content)
 
@@ -238,11 +238,11 @@ def _requested_wait(text: str) -> float | None:
 
 
 def _too_long() -> PictureError:
-    return PictureError(f"it has more than {MOST_BYTES:,} bytes")
+    return PictureError(f"it has more than {MAX_BYTES:,} bytes")
 
 
 def _too_large() -> PictureError:
-    return PictureError(f"it has more than {MOST_PIXELS:,} pixels")
+    return PictureError(f"it has more than {MAX_PIXELS:,} pixels")
 
 
 def local_path(address: str, folder: Path | None) -> Path:
@@ -262,27 +262,27 @@ def read_file(path: Path) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             raise PictureError("it is not a file")
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else ""
         raise PictureError(f"its file cannot be read ({reason or error})") from error
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         raise _too_long()
     return content
 
 
 def decode(content: bytes, width: int) -> Image.Image:
     """A picture within a square of `width` pixels, RGB or RGBA, upright and without metadata; for an animation, its
-    first frame. Raises PictureError for more than MOST_BYTES, MOST_PIXELS or MOST_SCANS, and for anything that is not a
+    first frame. Raises PictureError for more than MAX_BYTES, MAX_PIXELS or MAX_SCANS, and for anything that is not a
     picture."""
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         raise _too_long()
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as original:
-            if original.width * original.height > MOST_PIXELS:
+            if original.width * original.height > MAX_PIXELS:
                 raise _too_large()
-            if original.format in ("JPEG", "MPO") and content.count(_START_OF_SCAN) > MOST_SCANS:
-                raise PictureError(f"it has more than {MOST_SCANS} scans, each a pass over all of its pixels")
+            if original.format in ("JPEG", "MPO") and content.count(_START_OF_SCAN) > MAX_SCANS:
+                raise PictureError(f"it has more than {MAX_SCANS} scans, each a pass over all of its pixels")
             original.draft("RGB", (width, width))
             small: Image.Image = original.convert("RGBA" if original.has_transparency_data else "RGB")
         small.thumbnail((width, width))

@@ -86,7 +86,7 @@ _QUEUE_SECONDS = 0.5
 _KEEP_ALIVE_SECONDS = 65
 """Seconds until an idle connection is closed: more than the default of load balancers and clients, 60. The side that
 closes first may do so while the other is sending, and only the client knows that it is not sending."""
-_LEAST_COMPRESSED = 1_000
+_MIN_COMPRESSED = 1_000
 """Minimum size in bytes of a response that is compressed."""
 FEEDS_FOLDER = "feeds"
 """The folder of an index directory for feeds, if no setting names one."""
@@ -275,7 +275,7 @@ class IndexMaker:
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     """Adds middleware; the last one added sees a request first."""
-    app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
+    app.add_middleware(GZipMiddleware, minimum_size=_MIN_COMPRESSED, compresslevel=4)
     all_bodies = max(settings.body_bytes, _BODIES_BYTES // app.state.shared.group.count)
     limits = RequestLimits(settings.body_bytes, BODY_SECONDS, settings.deadline, all_bodies)
     check_room = app.state.shared.threads.check_room

@@ -43,12 +43,12 @@ from shelfwise.service.http.schemas import Name, ProductId, RecommendBody, Relat
 if TYPE_CHECKING:
     from shelfwise.service.engine.engine import SearchEngine
 
-_MOST_HITS = 50
-_MOST_PAGE = 100
-_MOST_TEXT = 1_000
-_MOST_FIELDS = 10
-_MOST_VALUES = 100
-_MOST_LISTED = 200
+_MAX_HITS = 50
+_MAX_PAGE = 100
+_MAX_TEXT = 1_000
+_MAX_FIELDS = 10
+_MAX_VALUES = 100
+_MAX_LISTED = 200
 _CHOICES = 3
 _FILTERS = "A filter, such as: price < 100 AND brand IN (Bosch, Makita) AND NOT availability = out_of_stock"
 _INSTRUCTIONS = (
@@ -66,24 +66,24 @@ class Arguments(RequestBody):
 class ListArguments(Arguments):
     """A list of products."""
 
-    size: int = Field(10, ge=1, le=_MOST_HITS, description="Maximum number of products.")
+    size: int = Field(10, ge=1, le=_MAX_HITS, description="Maximum number of products.")
 
 
 class SearchArguments(ListArguments):
     """A search."""
 
-    query: str = Field("", max_length=_MOST_TEXT, description="A shopper's query; empty for all products.")
-    page: int = Field(1, ge=1, le=_MOST_PAGE, description="Page number, from 1.")
+    query: str = Field("", max_length=_MAX_TEXT, description="A shopper's query; empty for all products.")
+    page: int = Field(1, ge=1, le=_MAX_PAGE, description="Page number, from 1.")
     sort: Name = Field("", description='Numeric field to sort by, "-" before it for descending; else relevance.')
-    facets: list[Name] = Field([], max_length=_MOST_FIELDS, description="Fields whose values to count over all hits.")
+    facets: list[Name] = Field([], max_length=_MAX_FIELDS, description="Fields whose values to count over all hits.")
 
 
 class FacetsArguments(Arguments):
     """Fields to count."""
 
-    fields: list[Name] = Field([], max_length=_MOST_FIELDS, description="Fields to count; empty lists all fields.")
-    query: str = Field("", max_length=_MOST_TEXT, description="Count only the hits of this query.")
-    values: int = Field(20, ge=1, le=_MOST_VALUES, description="Maximum number of values of a field.")
+    fields: list[Name] = Field([], max_length=_MAX_FIELDS, description="Fields to count; empty lists all fields.")
+    query: str = Field("", max_length=_MAX_TEXT, description="Count only the hits of this query.")
+    values: int = Field(20, ge=1, le=_MAX_VALUES, description="Maximum number of values of a field.")
 
 
 class ProductArguments(RequestBody):
@@ -107,15 +107,15 @@ class RelatedArguments(SimilarArguments):
 class AnswerArguments(RequestBody):
     """A question."""
 
-    question: str = Field(min_length=1, max_length=_MOST_TEXT, description="A question of a shopper.")
-    product_id: str = Field("", max_length=_MOST_TEXT, description="Id of the product that it is about.")
+    question: str = Field(min_length=1, max_length=_MAX_TEXT, description="A question of a shopper.")
+    product_id: str = Field("", max_length=_MAX_TEXT, description="Id of the product that it is about.")
     about_type: Name = Field("", description="Type of product that it is about.")
 
 
 class RecommendArguments(RecommendBody):
     """A shopper, for whom to recommend products."""
 
-    size: int = Field(10, ge=1, le=_MOST_HITS, description="Maximum number of products.")
+    size: int = Field(10, ge=1, le=_MAX_HITS, description="Maximum number of products.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class CatalogTools:
             return self._engine.search(given.query, size=0, filters=given.filters, **options).facets
         known = sorted(self._engine.snapshot.catalog.fields.values(), key=lambda each: (-each.products, each.name))
         listed = [CatalogField(each.name, sorted(each.kinds), each.products) for each in known if each.products]
-        return FieldList(len(listed), listed[:_MOST_LISTED])
+        return FieldList(len(listed), listed[:_MAX_LISTED])
 
     def product(self, given: ProductArguments) -> Product:
         """Get all fields of one product: description, attributes, identifiers, pictures, variants."""

@@ -36,7 +36,7 @@ _log = structlog.get_logger("shelfwise.workers")
 _LOOK_SECONDS = 0.1
 _SHORT_SECONDS = 10.0
 """A worker that ends sooner is restarted with a delay, which doubles each time."""
-_MOST_DELAY_SECONDS = 30.0
+_MAX_DELAY_SECONDS = 30.0
 _CLOSING_SECONDS = 60.0
 """Seconds for a worker to write its events and close its engine after its last request."""
 _BACKLOG = 2_048
@@ -166,7 +166,7 @@ class _Supervisor:
             raise StoreError(found or f"a worker process did not start: {reason}")
         is_short = time.monotonic() - worker.started < _SHORT_SECONDS
         worker.short_lives = worker.short_lives + 1 if is_short else 0
-        delay = min(_MOST_DELAY_SECONDS, 2.0 ** (worker.short_lives - 1)) if worker.short_lives else 0.0
+        delay = min(_MAX_DELAY_SECONDS, 2.0 ** (worker.short_lives - 1)) if worker.short_lives else 0.0
         worker.process, worker.is_ready, worker.due = None, False, time.monotonic() + delay
         _log.error("worker ended", worker=worker.number, pid=process.pid, status=process.returncode, restart_in=delay)
 

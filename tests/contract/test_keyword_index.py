@@ -138,7 +138,7 @@ def tantivy_extended(products: Sequence[Product]) -> Iterator[Opened]:
     before = FieldCatalog(extend_catalog(counted(first), were).fields, counted([*first, *were]).category_roots)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(shelfwise.retrieval.index.tantivy, "FEWEST_EXTENDED", 0)
-        patch.setattr(shelfwise.retrieval.index.tantivy, "MOST_REPLACED", 10)
+        patch.setattr(shelfwise.retrieval.index.tantivy, "MAX_REPLACED", 10)
         builder = TantivyBuilder(Path(folder, "before"), before)
         builder.add(documents(first, before))
         builder = TantivyBuilder(Path(folder, "after"), before, builder.finish())
@@ -400,7 +400,7 @@ class TestKeywordIndex:
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for module in (shelfwise.retrieval.index.tantivy, shelfwise.retrieval.elasticsearch.cluster_index):
-            monkeypatch.setattr(module, "_MOST_BUCKETS", 500)
+            monkeypatch.setattr(module, "_MAX_BUCKETS", 500)
         products = [dataclasses.replace(each, price=float(row)) for row, each in enumerate(catalogs.numbered(600))]
         with backend(products) as (index, _):
             facets = index.facets(Selection(everything=True), ["price", "id"], 5)

@@ -44,7 +44,7 @@ def clustered(count: int = COUNT, dimension: int = DIMENSION, seed: int = 0) -> 
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-LEAST_RECALL = {VectorIndexKind.EXACT: 1.0, VectorIndexKind.QUANTISED: 0.95}
+MIN_RECALL = {VectorIndexKind.EXACT: 1.0, VectorIndexKind.QUANTISED: 0.95}
 VECTORS = clustered()
 QUERIES = clustered(40, seed=1)
 
@@ -81,7 +81,7 @@ def index(request: pytest.FixtureRequest, folders: Callable[[VectorIndexKind], P
 
 
 def least_recall(index: VectorIndex) -> float:
-    return LEAST_RECALL[index.kind] if isinstance(index, FaissIndex) else 1.0
+    return MIN_RECALL[index.kind] if isinstance(index, FaissIndex) else 1.0
 
 
 def exact(query: Vectors, limit: int, allowed: np.ndarray) -> list[int]:
@@ -153,7 +153,7 @@ def test_extended_index_finds_the_same_as_a_new_one(
             assert found.scores == pytest.approx(vectors[found.rows] @ query, abs=1e-6)
             assert set(found.rows.tolist()) <= set(among.tolist())
             recalls.append(len(set(found.rows.tolist()) & set(best.tolist())) / 50)
-    assert np.mean(recalls) >= LEAST_RECALL[kind]
+    assert np.mean(recalls) >= MIN_RECALL[kind]
 
 
 @pytest.mark.parametrize("count", [1, 61, 63, 67, 100])

@@ -21,7 +21,7 @@ from tests.machine import killed_writers
 
 _THREADS = 2
 _DAY = 20_000
-_MOST_AT_ONCE = 5
+_MAX_AT_ONCE = 5
 _NO_EVENTS = pl.DataFrame(schema=EVENT_SCHEMA)
 
 
@@ -93,7 +93,7 @@ def _write_on(store: SqliteEvents, number: int, pending: Sequence[bytes], channe
     _send(store, list(pending), channel)
     count = 0
     while True:
-        size = int(dice.integers(1, _MOST_AT_ONCE + 1))
+        size = int(dice.integers(1, _MAX_AT_ONCE + 1))
         _send(store, [_key(number, count + each) for each in range(size)], channel)
         count += size
 

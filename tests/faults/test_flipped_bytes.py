@@ -43,13 +43,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def interrupt_rebuild(store: Store) -> None:
-    least, shelfwise.indexer.checkpoint.LEAST_SECONDS = shelfwise.indexer.checkpoint.LEAST_SECONDS, 0.0
+    least, shelfwise.indexer.checkpoint.MIN_SECONDS = shelfwise.indexer.checkpoint.MIN_SECONDS, 0.0
     checkpoint = BuildCheckpoint(store)
     store.staging.mkdir()
     building_folder = checkpoint.begin()
     (building_folder / "products.bin").write_bytes(bytes(range(250)))
     checkpoint.keep("read", "feed", {"rows": 2}, {"read": 1.0})
-    shelfwise.indexer.checkpoint.LEAST_SECONDS = least
+    shelfwise.indexer.checkpoint.MIN_SECONDS = least
     vectors = EncodingCheckpoints(store.staging / "vectors-test", 4)
     vectors.save(np.arange(32, dtype=np.uint8).reshape(2, 16), np.ones((2, 4), np.float32))
 

@@ -56,7 +56,7 @@ Answers = list[list[str]]
 def run_rebuild(root: Path, feed: Path, cache: Path, fatal_step: int = 0) -> None:
     """Runs a rebuild that kills its process at the `fatal_step`-th change to a folder, from 1."""
     shelfwise.indexer.embedding.CHUNK = 16
-    shelfwise.indexer.checkpoint.LEAST_SECONDS = 0.0
+    shelfwise.indexer.checkpoint.MIN_SECONDS = 0.0
     if fatal_step:
         die_at(fatal_step)
     rebuild(root, RebuildOptions((str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", keep=1))

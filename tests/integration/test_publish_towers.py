@@ -34,7 +34,7 @@ from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.main import app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
-from shelfwise.service.training.text_towers_promotion import MOST_LOST, PrecisionComparison, judging
+from shelfwise.service.training.text_towers_promotion import MAX_LOST, PrecisionComparison, judging
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS
 from tests.progress import KilledError, StoppedProgress
@@ -98,7 +98,7 @@ class TestBetterTowers:
         merged = found["report"]["orders"][1]
         assert merged["after"] > merged["before"]
         assert found["runtime"] in ("onnx-int8", "onnx-fp32")
-        assert (found["rounded"]["fp32"] - found["rounded"]["int8"] < MOST_LOST) == (found["runtime"] == "onnx-int8")
+        assert (found["rounded"]["fp32"] - found["rounded"]["int8"] < MAX_LOST) == (found["runtime"] == "onnx-int8")
         with SearchEngine.open(published / "index", follow=False) as engine:
             assert engine.manifest.version == "v000002"
             assert engine.manifest.encoder_name == document["folder"]

@@ -17,7 +17,7 @@ import typer
 
 from shelfwise.benchmarks.studies import run_study
 from shelfwise.indexer.pipeline import FeedOptions, check_feeds
-from shelfwise.indexer.quality.findings import MOST_EXAMPLES, Example
+from shelfwise.indexer.quality.findings import MAX_EXAMPLES, Example
 from shelfwise.indexer.quality.report import QualityReport
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.records import Product
@@ -232,7 +232,7 @@ DEFECT_KINDS: Sequence[Kind] = (
 NOW = CATALOG_DAY + timedelta(days=1)
 """The time as of which the feed is checked."""
 ROWS_PER_KIND = 2
-_LEAST = 1_000
+_MIN_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +271,10 @@ def planted(products: Sequence[Product], seed: int) -> DefectFeed:
 
     Raises SettingError for too few products to have norms beside the defects.
     """
-    if len(products) < _LEAST:
-        raise SettingError(f"{len(products)} products are too few for the defects to stand out; use {_LEAST} or more")
+    if len(products) < _MIN_SIZE:
+        raise SettingError(
+            f"{len(products)} products are too few for the defects to stand out; use at least {_MIN_SIZE}"
+        )
     dice = random.Random(seed)  # noqa: S311  # a benchmark, not a secret
     rows = [_clean_row(product, dice) for product in products]
     half = len(rows) // 2
@@ -345,13 +347,13 @@ def _false(report: QualityReport, feed: DefectFeed) -> list[str]:
     messages = []
     for name, count, examples in findings:
         lines = [example.line for example in examples if example.line >= feed.clean_from]
-        if lines or count > MOST_EXAMPLES:
+        if lines or count > MAX_EXAMPLES:
             messages.append(f"{name}: {count:,} rows, line {lines[0]}" if lines else f"{name}: {count:,} rows")
     cleaned = {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.CLEANED}
     messages.extend(
         f"{name}: {count:,} values"
         for name, count in report.cleaned.items()
-        if name not in cleaned or count > MOST_EXAMPLES
+        if name not in cleaned or count > MAX_EXAMPLES
     )
     return messages
 

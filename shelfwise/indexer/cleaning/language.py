@@ -94,7 +94,7 @@ LATIN_LANGUAGES = tuple(slot for slot in _SLOTS if slot != _OTHER)
 """The languages in Latin script that are distinguished (ISO 639-1)."""
 _BITS = 8
 _COUNT = (1 << _BITS) - 1
-_MOST_LETTERS = 200
+_MAX_LETTERS = 200
 """Longer texts are cut here: a few words show the language, and its votes must fit their bits."""
 _MARGIN = 2
 _SHORTEST_COMPOUND = 8
@@ -116,7 +116,7 @@ def detect(titles: Sequence[str]) -> list[str]:
 
 
 def _language(title: str) -> str:
-    text = title[:_MOST_LETTERS]
+    text = title[:_MAX_LETTERS]
     if not text.isascii():
         by_script = script_language(text)
         if by_script is not None:

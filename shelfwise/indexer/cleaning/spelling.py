@@ -20,14 +20,14 @@ from shelfwise.indexer.cleaning.cleaner import CleaningResult, drop_repeats
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import fold
 
-MOST_SPELLINGS = 200_000
+MAX_SPELLINGS = 200_000
 _HASH_BITS = 64
 
 
 class SpellingCounter:
     """The spellings of one kind of value with the number of products that have each; mergeable and bounded."""
 
-    def __init__(self, key: Callable[[str], str], most: int = MOST_SPELLINGS) -> None:
+    def __init__(self, key: Callable[[str], str], most: int = MAX_SPELLINGS) -> None:
         self._key = key
         self._most = most
         self.counts: dict[str, int] = {}
@@ -78,7 +78,7 @@ def depth_of(key: str) -> int:
 class SpellingCensus:
     """The spellings of brands and of category levels of a whole catalog."""
 
-    def __init__(self, most: int = MOST_SPELLINGS) -> None:
+    def __init__(self, most: int = MAX_SPELLINGS) -> None:
         self.brands = SpellingCounter(brand_key, most)
         self.levels = SpellingCounter(level_key, most)
 

@@ -137,7 +137,7 @@ def fix_mojibake(text: str) -> str:
     return str(fix_c1_controls(fix_encoding(text)))
 
 
-_MOST_ROUNDS = 10
+_MAX_ROUNDS = 10
 # Control characters other than white space, soft hyphen, zero-width and direction marks, lone surrogates.
 _INVISIBLE = (
     "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -218,7 +218,7 @@ def clean_text(text: str, changed: set[str], *, lines: bool = False) -> str:
     With `lines` it may have several lines, else it becomes one.
     """
     steps = _LINES if lines else _ONE_LINE
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         before = text
         for name, step in steps:
             after = step(text)

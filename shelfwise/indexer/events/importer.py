@@ -41,9 +41,9 @@ _ROWS = 2_000
 """The number of rows that are parsed at once."""
 _BYTES = 4_000_000
 """The size of such a batch in bytes, since a row may have a megabyte."""
-_MOST_WAITING = 20
+_MAX_WAITING = 20
 """The most batches of rows that wait until their events are appended, however few these are."""
-_MOST_REASONS = 3
+_MAX_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class ImportReport:
             return f"{names}: no rows in it"
         reasons = [*((reason, each.count) for reason, each in self.rejected.items()), *self.skipped.items()]
         reasons.sort(key=lambda each: -each[1])
-        most = ", ".join(f"{reason} ({count:,})" for reason, count in reasons[:_MOST_REASONS])
+        most = ", ".join(f"{reason} ({count:,})" for reason, count in reasons[:_MAX_REASONS])
         example = next((one for each in self.rejected.values() for one in each.examples), None)
         example_note = f"; for example line {example.line:,} of {example.file}: {example.detail}" if example else ""
         return f"{names}: none of its {self.rows:,} rows can be used: {most}{example_note}"
@@ -243,7 +243,7 @@ class EventImport:
         self._events.extend(map(StoredEvent._make, parsed.events))
         self._row_locations.extend((batch, row) for row in parsed.rows)
         self._waiting_batches += 1
-        if len(self._events) >= self._options.batch or self._waiting_batches >= _MOST_WAITING:
+        if len(self._events) >= self._options.batch or self._waiting_batches >= _MAX_WAITING:
             self._flush()
 
     def _flush(self) -> None:
@@ -373,7 +373,7 @@ class BatchParser:
             return False
 
 
-MOST_COUNTED = 1_000_000
+MAX_COUNTED = 1_000_000
 """The most distinct products, shoppers or sessions that are counted: more would take too much memory."""
 
 
@@ -387,7 +387,7 @@ class DistinctCounter:
     def add(self, texts: Iterable[str]) -> None:
         if not self._is_full:
             self._seen.update(texts)
-            if len(self._seen) > MOST_COUNTED:
+            if len(self._seen) > MAX_COUNTED:
                 self._is_full = True
                 self._seen.clear()
 

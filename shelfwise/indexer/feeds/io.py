@@ -30,7 +30,7 @@ _USUAL = ("cp1252", "cp1250", "cp1251", "gb18030", "cp932", "cp949", "big5", "cp
 _RARE = ("cp1257", "koi8_r", "euc_jp")
 # Signs of prices, trade marks, units and quotes. A line without other characters beyond ASCII tells no language.
 _SIGNS = "€£¥¢…‘’“”•–—™\u00a0§©«®°±²´µ·»¼½¾×".encode("cp1252")
-_MOST_CHAOS = 0.3
+_MAX_CHAOS = 0.3
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,40})["']""")
 _ERRORS = "shelfwise.undecodable"
 
@@ -73,7 +73,7 @@ def detect_encoding(head: bytes) -> str:
     from charset_normalizer import from_bytes
 
     names = [*_USUAL, *_RARE]
-    matches = from_bytes(b"\n".join(lines)[:_SAMPLE], cp_isolation=names, threshold=_MOST_CHAOS)
+    matches = from_bytes(b"\n".join(lines)[:_SAMPLE], cp_isolation=names, threshold=_MAX_CHAOS)
     ranked = [
         (match.chaos, -match.coherence, names.index(name), name)
         for match in matches

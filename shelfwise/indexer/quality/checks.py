@@ -17,7 +17,7 @@ from shelfwise.indexer.quality.duplicates import Signatures, signatures
 from shelfwise.indexer.quality.findings import (
     AGES,
     COMPLETENESS_FIELDS,
-    MOST_EXAMPLES,
+    MAX_EXAMPLES,
     NO_DATE,
     PRICE_STEPS,
     Example,
@@ -42,7 +42,7 @@ from shelfwise.indexer.quality.rules import (
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.records import Product
 
-_YEAR_MOST = 253_402_300_800.0
+_YEAR_MAX = 253_402_300_800.0
 """The year 10000, in seconds since 1970."""
 
 
@@ -93,7 +93,7 @@ class Inspector:
             positions: list[int] = failing.tolist()
             if len(positions) < 100:
                 positions.sort(key=lambda row: batch.products[row].id)
-            values = [(row, _value(frame, rule, row)) for row in positions[:MOST_EXAMPLES]]
+            values = [(row, _value(frame, rule, row)) for row in positions[:MAX_EXAMPLES]]
             examples = [_example(batch.products[row], locations[row], value) for row, value in values]
             findings.failures[rule.name] = Failures(len(failing), examples)
 
@@ -117,7 +117,7 @@ def _spelled(field: str, value: object) -> str:
     if not isinstance(value, int | float):
         return str(value)
     if field in FIELDS and FIELDS[field].kind is FieldKind.TIME:
-        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d}" if 0 <= value < _YEAR_MOST else f"{value:.0f}"
+        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d}" if 0 <= value < _YEAR_MAX else f"{value:.0f}"
     return f"{value:,.2f}".removesuffix(".00")
 
 

@@ -25,7 +25,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from shelfwise.indexer.quality.derived import KINDS, ProductBatch
-from shelfwise.indexer.quality.findings import MOST_EXAMPLES, DuplicateFindings, Example, Failures, RowLocation, shorten
+from shelfwise.indexer.quality.findings import MAX_EXAMPLES, DuplicateFindings, Example, Failures, RowLocation, shorten
 from shelfwise.indexer.quality.rules import QualityCheck, QualityRule, all_values
 from shelfwise.indexer.quality.siblings import KnownLeaders, group_products, jaccard, variant_hashes, variant_leaders
 from shelfwise.retrieval.filters.schema import fold_value
@@ -39,15 +39,15 @@ RowOf = Callable[[int], tuple[Product, RowLocation]]
 EXACT, NEAR = QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES
 """The checks that copies of a product fail."""
 _VERDICTS = (None, EXACT, NEAR)
-MOST_PAIRS = 500_000
+MAX_PAIRS = 500_000
 """The most candidate pairs that are compared; a report says if there were more."""
 _PARTS = 32
 _BUFFERED = 1 << 16
 _RECORDS = "*.rows"
 _NEIGHBOURS = 4
 _SHIFT, _LOW = 31, (1 << 31) - 1
-_MOST_MEETINGS = 8_000_000
-_LEAST_BANDS = 2
+_MAX_MEETINGS = 8_000_000
+_MIN_BANDS = 2
 """The number of common bands from which two rows are compared."""
 _RECORD = np.dtype([("hash", "<u8"), ("row", "<u4")])
 _SIGNS_FILE, _PAIRS_FILE, _LEADERS_FILE = "signs.npy", "pairs.npy", "leaders.npy"
@@ -152,7 +152,7 @@ class DuplicateFinder:
         for runs in self._parts(name):
             flagged[runs.shared_rows] = True
             groups += len(runs.shared)
-            first = sorted([*first, *runs.first_groups()], key=lambda rows: int(rows[0]))[:MOST_EXAMPLES]
+            first = sorted([*first, *runs.first_groups()], key=lambda rows: int(rows[0]))[:MAX_EXAMPLES]
         if groups:
             self._report(name, np.flatnonzero(flagged), _partners(first), row_of, findings)
             findings.groups[name] = groups
@@ -178,7 +178,7 @@ class DuplicateFinder:
             flagged[kind][later] = True
             flagged[NEAR][later] &= kind is NEAR
             originals[kind][earlier] = True
-            if len(similarity[kind]) <= 4 * MOST_EXAMPLES:
+            if len(similarity[kind]) <= 4 * MAX_EXAMPLES:
                 similarity[kind][later] = earlier
         for kind, name in self._copies.items():
             rows = np.flatnonzero(flagged[kind])
@@ -208,10 +208,10 @@ class DuplicateFinder:
             # Pairs that both have trade numbers, or makers' numbers, which differ.
             later, earlier = self._claims[pairs >> _SHIFT], self._claims[pairs & _LOW]
             met.append(pairs[~((later != earlier) & (later != 0) & (earlier != 0)).any(axis=1)])
-            if sum(map(len, met)) > _MOST_MEETINGS:
-                met = [_limit_pairs(np.sort(np.concatenate(met)), _MOST_MEETINGS // 2, findings)]
+            if sum(map(len, met)) > _MAX_MEETINGS:
+                met = [_limit_pairs(np.sort(np.concatenate(met)), _MAX_MEETINGS // 2, findings)]
         pairs, bands = np.unique(np.concatenate(met), return_counts=True)
-        result = _limit_pairs(pairs[bands >= _LEAST_BANDS], MOST_PAIRS, findings)
+        result = _limit_pairs(pairs[bands >= _MIN_BANDS], MAX_PAIRS, findings)
         findings.pairs = len(result)
         return result
 
@@ -223,7 +223,7 @@ class DuplicateFinder:
         row_of: RowOf,
         findings: DuplicateFindings,
     ) -> None:
-        example_rows = [row for row in rows[: 4 * MOST_EXAMPLES].tolist() if row in partners][:MOST_EXAMPLES]
+        example_rows = [row for row in rows[: 4 * MAX_EXAMPLES].tolist() if row in partners][:MAX_EXAMPLES]
         findings.failures[name] = Failures(len(rows), [_example(row, partners[row], row_of) for row in example_rows])
         findings.rows[name] = rows
 
@@ -252,9 +252,9 @@ class _Runs:
 
     def first_groups(self) -> list[NDArray[np.int64]]:
         """The runs of several rows with the smallest first rows, each cut to the length that a report shows."""
-        firsts = np.argsort(self._rows[self._starts[self.shared]], kind="stable")[:MOST_EXAMPLES]
+        firsts = np.argsort(self._rows[self._starts[self.shared]], kind="stable")[:MAX_EXAMPLES]
         starts = self._starts[self.shared[firsts]]
-        ends = starts + np.minimum(self._sizes[self.shared[firsts]], MOST_EXAMPLES + 1)
+        ends = starts + np.minimum(self._sizes[self.shared[firsts]], MAX_EXAMPLES + 1)
         return [self._rows[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
     def pairs(self) -> NDArray[np.int64]:
@@ -298,7 +298,7 @@ def _example(row: int, partners: Sequence[int], row_of: RowOf) -> Example:
     )
 
 
-LEAST_JACCARD = 0.9
+MIN_JACCARD = 0.9
 _KINDS = (*KINDS, "mpn", "asin", "model")
 _KEPT = 4_096
 
@@ -322,7 +322,7 @@ class CopyComparer:
         """
         product, words, numbers = self._read(one)
         second, second_words, second_numbers = self._read(other)
-        if numbers != second_numbers or jaccard(words, second_words) < LEAST_JACCARD:
+        if numbers != second_numbers or jaccard(words, second_words) < MIN_JACCARD:
             return None
         if _content(product) == _content(second):
             return EXACT

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_EXAMPLES = 10
-_MOST_TEXT = 160
+MAX_EXAMPLES = 10
+_MAX_TEXT = 160
 
 AGES: Mapping[str, float] = {
     "a week": 7,
@@ -54,8 +54,8 @@ class Example(msgspec.Struct, frozen=True):
 
 def shorten(text: str) -> str:
     """The beginning of a text for display, on one line and without control characters."""
-    printable = "".join(mark if mark.isprintable() else " " for mark in text[: _MOST_TEXT + 1])
-    return printable if len(printable) <= _MOST_TEXT else f"{printable[: _MOST_TEXT - 1]}…"
+    printable = "".join(mark if mark.isprintable() else " " for mark in text[: _MAX_TEXT + 1])
+    return printable if len(printable) <= _MAX_TEXT else f"{printable[: _MAX_TEXT - 1]}…"
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Failures:
 
     def merge(self, other: Failures) -> None:
         self.count += other.count
-        self.examples = sorted([*self.examples, *other.examples], key=lambda example: example.id)[:MOST_EXAMPLES]
+        self.examples = sorted([*self.examples, *other.examples], key=lambda example: example.id)[:MAX_EXAMPLES]
 
 
 @dataclass(slots=True)

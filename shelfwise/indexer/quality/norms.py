@@ -19,8 +19,8 @@ from shelfwise.retrieval.records import Product
 
 CategoryPath = tuple[str, ...]
 
-MOST_CATEGORIES = 5_000
-LEAST_PRODUCTS = 20
+MAX_CATEGORIES = 5_000
+MIN_PRODUCTS = 20
 """A category with fewer products has no own norm and uses that of its parent."""
 OUTLIER = 20.0
 """The factor of the category's median within which a price is never an outlier."""
@@ -138,7 +138,7 @@ class CategoryCensus:
         return Norms({path: norm for path, counts in sorted(levels.items()) if (norm := _norm(path, counts))})
 
     def _bound(self) -> None:
-        while len(self._counts) > MOST_CATEGORIES and self._depth > 1:
+        while len(self._counts) > MAX_CATEGORIES and self._depth > 1:
             self._cut(min(self._depth, max(map(len, self._counts))) - 1, (self._counts,))
 
     def _cut(self, depth: int, parts: Sequence[Mapping[CategoryPath, _CategoryCounts]]) -> None:
@@ -167,7 +167,7 @@ def _norm(path: CategoryPath, counts: _CategoryCounts) -> Norm | None:
 
 def _usual(name: str, values: Counter[str]) -> UsualValue | None:
     total = values.total()
-    if total < LEAST_PRODUCTS:
+    if total < MIN_PRODUCTS:
         return None
     value, count = max(values.items(), key=lambda item: (item[1], item[0]))
     return UsualValue(name, value) if count >= _USUAL_SHARE * total else None
@@ -178,7 +178,7 @@ def _price_norm(name: str, bins: Mapping[int, int]) -> PriceNorm | None:
     2013, "Detecting outliers: do not use standard deviation around the mean"). 1.4826 makes the deviation comparable
     with a standard deviation.
     """
-    if sum(bins.values()) < LEAST_PRODUCTS:
+    if sum(bins.values()) < MIN_PRODUCTS:
         return None
     median = _median(((step + 0.5) * _STEP, count) for step, count in sorted(bins.items()))
     spread = _median(sorted((abs((step + 0.5) * _STEP - median), count) for step, count in bins.items()))

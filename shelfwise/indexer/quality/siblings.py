@@ -22,9 +22,9 @@ GROUP_ATTRIBUTE = "item_group_id"
 FEWEST_WORDS = 3
 """The fewest words that variants share, including those of the brand: fewer name a kind of product. Two Chinese
 characters count as a word."""
-LEAST_AGREEMENT = 0.4
+MIN_AGREEMENT = 0.4
 """The least Jaccard similarity of variants' words, including descriptions: below it, two models share a title."""
-_MOST_LEADERS = 50
+_MAX_LEADERS = 50
 """The number of products of a run with which others are compared."""
 
 _OPTION_LIST = "color colour size pattern material flavor flavour scent"
@@ -194,10 +194,10 @@ def _agreeing(rows: Sequence[int], words_of: Callable[[int], frozenset[bytes]]) 
     leaders: list[tuple[int, frozenset[bytes]]] = []
     for row in rows:
         words = words_of(row)
-        match = next((leader for leader, others in leaders if jaccard(words, others) >= LEAST_AGREEMENT), None)
+        match = next((leader for leader, others in leaders if jaccard(words, others) >= MIN_AGREEMENT), None)
         if match is not None:
             yield row, match
-        elif len(leaders) < _MOST_LEADERS:
+        elif len(leaders) < _MAX_LEADERS:
             leaders.append((row, words))
 
 

@@ -13,7 +13,7 @@ from shelfwise.rerank.click_models.click_log import ClickLog, Flags, Floats
 from shelfwise.rerank.click_models.models import PositionBased
 from shelfwise.retrieval.errors import InputError
 
-_LEAST = 1e-10
+_MIN_PROBABILITY = 1e-10
 """The lower bound of probabilities: one click considered impossible would make every mean infinite."""
 
 
@@ -75,7 +75,7 @@ class ClickLikelihood:
         attracted = self._examined(log, scores) * expit(slope * scores + intercept)
         clicked = (1.0 - INTERPOLATION) * attracted + INTERPOLATION * self.rates[: log.depth]
         happened = np.where(log.clicks, clicked, 1.0 - clicked)
-        return np.asarray(np.where(log.shown, np.log(np.maximum(happened, _LEAST)), 0.0).sum(axis=1))
+        return np.asarray(np.where(log.shown, np.log(np.maximum(happened, _MIN_PROBABILITY)), 0.0).sum(axis=1))
 
     def _examined(self, log: ClickLog, scores: Floats) -> Floats:
         """(n, depth): the examinations, after checking the shapes."""
@@ -92,7 +92,7 @@ def _fitted(values: Floats, clicks: Flags, examined: Floats, weights: Floats) ->
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         fits = expit(parameters[0] * values + parameters[1])
-        clicked = np.clip(examined * fits, _LEAST, 1.0 - _LEAST)
+        clicked = np.clip(examined * fits, _MIN_PROBABILITY, 1.0 - _MIN_PROBABILITY)
         likelihood = np.where(clicks, np.log(clicked), np.log1p(-clicked))
         slope = weights * np.where(clicks, 1.0 - fits, -clicked * (1.0 - fits) / (1.0 - clicked))
         total = parameters[0] ** 2 / 2 - float(weights @ likelihood)

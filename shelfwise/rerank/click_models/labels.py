@@ -17,8 +17,8 @@ SIGNALS = ("attractiveness", "cart rate", "purchase rate")
 """The columns of the signals, each a probability for a product that is examined."""
 DEFAULT_WEIGHTS = np.array([1.0, 10.0, 25.0]) / 36.0
 """Used if there are too few purchases to fit weights: a convention that has not been measured."""
-LEAST_PURCHASES = 50
-_LEAST_RATE = 1e-9
+MIN_PURCHASES = 50
+_MIN_RATE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,9 +49,9 @@ class LaterPurchases:
 
 def fit_weights(later: LaterPurchases) -> LabelWeights:
     """Non-negative weights by Poisson regression with an identity link, each in purchases per examination. With fewer
-    than `LEAST_PURCHASES`, or without examinations, returns the default weights, marked as not fitted."""
+    than `MIN_PURCHASES`, or without examinations, returns the default weights, marked as not fitted."""
     purchases = round(float(later.purchases.sum()))
-    if purchases < LEAST_PURCHASES or not later.examinations.any():
+    if purchases < MIN_PURCHASES or not later.examinations.any():
         return LabelWeights(DEFAULT_WEIGHTS, fitted=False, purchases=purchases)
     weights = _regression(later.signals, later.examinations, later.purchases)
     return LabelWeights(weights, fitted=True, purchases=purchases)
@@ -63,7 +63,7 @@ def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
     scale = np.maximum(looks @ signals, 1e-12) / max(float(purchases.sum()), 1.0)
 
     def loss(scaled: Floats) -> tuple[float, Floats]:
-        rate = np.maximum(signals @ (scaled / scale), _LEAST_RATE)
+        rate = np.maximum(signals @ (scaled / scale), _MIN_RATE)
         slope = signals.T @ (looks - purchases / rate) / scale
         return float(looks @ rate - purchases @ np.log(rate)), slope
 

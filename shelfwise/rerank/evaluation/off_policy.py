@@ -47,9 +47,9 @@ OUTCOMES = ("clicks", "carts", "purchases")
 """The last axis of `LoggedSearches.acts`."""
 FIRST = 10
 """The number of positions that count."""
-LEAST_EFFECTIVE = 100.0
+MIN_EFFECTIVE = 100.0
 """The effective acts (Kish) that an estimate needs: with fewer, a few heavily weighted ones decide it."""
-LEAST_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 """The share of the new ranking, by examination, that the log must have shown."""
 _REPLICATES = 100
 _TINY = 1e-12
@@ -146,7 +146,7 @@ class OutcomeEstimate:
 
 @dataclass(frozen=True, slots=True)
 class OffPolicyEstimate:
-    """A ranking's estimates, clicks first; outcomes with fewer than `LEAST_EFFECTIVE` acts are left out."""
+    """A ranking's estimates, clicks first; outcomes with fewer than `MIN_EFFECTIVE` acts are left out."""
 
     searches: int
     shoppers: int
@@ -424,15 +424,15 @@ def _estimate(counts: _Counts, policy: _Policy, simpler: _Policy, drawn: Floats)
 
 
 def _refusal(counts: _Counts, overlap: float, effective: float) -> str:
-    if counts.moved_clicks < LEAST_EFFECTIVE:
+    if counts.moved_clicks < MIN_EFFECTIVE:
         return (
             f"{counts.moved_clicks:,} clicks are on products that a query's lists had at several positions, but "
-            f"{LEAST_EFFECTIVE:.0f} are needed to separate position and product; ranker.exploration varies positions"
+            f"{MIN_EFFECTIVE:.0f} are needed to separate position and product; ranker.exploration varies positions"
         )
-    if overlap < LEAST_OVERLAP:
-        return f"the log has shown {overlap:.0%} of what the new ranking shows first, {LEAST_OVERLAP:.0%} are needed"
-    if effective < LEAST_EFFECTIVE:
-        return f"the estimate would rest on {effective:,.0f} effective clicks, {LEAST_EFFECTIVE:.0f} are needed"
+    if overlap < MIN_OVERLAP:
+        return f"the log has shown {overlap:.0%} of what the new ranking shows first, {MIN_OVERLAP:.0%} are needed"
+    if effective < MIN_EFFECTIVE:
+        return f"the estimate would rest on {effective:,.0f} effective clicks, {MIN_EFFECTIVE:.0f} are needed"
     return ""
 
 
@@ -441,7 +441,7 @@ def _outcomes(
 ) -> Iterator[OutcomeEstimate]:
     """`found` are the figures of a policy; `ends`, their standard errors `spread` and their model errors are (2, 3)."""
     for at, outcome in enumerate(OUTCOMES):
-        if at and effective[at] < LEAST_EFFECTIVE:
+        if at and effective[at] < MIN_EFFECTIVE:
             continue
         before, difference = (float(each[at]) for each in found)
         reach = bounds_quantile(float(ends[1, at] - ends[0, at]), float(spread[:, at].max()))

@@ -37,7 +37,7 @@ class Requirement:
         return value >= self.bound if self.or_equal else value > self.bound
 
 
-LEAST_JUDGED = 50
+MIN_JUDGED = 50
 """The fewest queries, or shoppers, for a comparison: measures on fewer decide nothing."""
 MERGED_GAIN, SERVED_GAIN = "merged order", "order that serves"
 TEXT_TOWERS_GATE = (
@@ -65,7 +65,7 @@ def rejection_reasons(
     Rows of the gate without a difference are skipped. `against` names what the challenger would replace.
     """
     judged = min(each.queries for each in differences.values())
-    if judged < LEAST_JUDGED:
+    if judged < MIN_JUDGED:
         return (shortage(judged, unit),)
     return tuple(
         row.failure.format(f"{NDCG} {found} over {found.queries:,} {unit}", against=against)
@@ -76,7 +76,7 @@ def rejection_reasons(
 
 def shortage(judged: int, unit: str) -> str:
     """The reason if too few queries, or shoppers, can judge."""
-    return f"{judged:,} {unit} can be tested on; {LEAST_JUDGED} are needed"
+    return f"{judged:,} {unit} can be tested on; {MIN_JUDGED} are needed"
 
 
 NDCG_MARGIN = 0.01
@@ -199,7 +199,7 @@ def _compare(measure: str, pair: tuple[Floats, Floats], weights: Floats, part: S
         return MeasureComparison(measure, part.name, 0)
     first, second, weights = challenger[counted], served[counted], weights[counted]
     means = float(np.average(first, weights=weights)), float(np.average(second, weights=weights))
-    if queries < LEAST_JUDGED:
+    if queries < MIN_JUDGED:
         return MeasureComparison(measure, part.name, queries, *means)
     difference = paired_bootstrap(first, second, weights, resamples=RESAMPLES, seed=_SEED)
     return MeasureComparison(measure, part.name, queries, *means, difference)
@@ -210,7 +210,7 @@ def _find_ground(overall: Mapping[str, MeasureComparison]) -> tuple[str, tuple[s
     itself."""
     ndcg, likelihood = overall[NDCG], overall[LIKELIHOOD]
     if ndcg.difference is None:
-        return "", (f"{NDCG}: {ndcg.queries:,} held-out queries have it; {LEAST_JUDGED:,} are needed",)
+        return "", (f"{NDCG}: {ndcg.queries:,} held-out queries have it; {MIN_JUDGED:,} are needed",)
     met = [row for row in RANKER_GROUNDS if (found := overall[row.measure].difference) and row.is_met(found)]
     within = Requirement(
         NDCG, bound=-NDCG_MARGIN, failure=f"not surely better, and perhaps worse by {NDCG_MARGIN:g} or more: {{}}"

@@ -15,7 +15,7 @@ ALPHA = 0.05
 """The probability with which a 95% interval misses the truth."""
 _CHUNK_DRAWS = 1 << 21
 """The number of draws at a time: their indices and values take about 50 MB."""
-_MOST_UNITS = 10_000
+_MAX_UNITS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,10 @@ def _measured(challenger: Floats, served: Floats, weights: Floats | None) -> tup
 def _units(weighted: Floats, weights: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:
     """The resampled units: weighted sums (s, m) and weights (m,) of queries, or of groups of them if they are many."""
     count = len(weights)
-    if count <= _MOST_UNITS:
+    if count <= _MAX_UNITS:
         return weighted, weights
-    group = random.permutation(count) % _MOST_UNITS
-    return np.stack([sums(group, each, _MOST_UNITS) for each in weighted]), sums(group, weights, _MOST_UNITS)
+    group = random.permutation(count) % _MAX_UNITS
+    return np.stack([sums(group, each, _MAX_UNITS) for each in weighted]), sums(group, weights, _MAX_UNITS)
 
 
 def _resampled_means(weighted: Floats, weights: Floats, resamples: int, random: np.random.Generator) -> Floats:

@@ -38,7 +38,7 @@ FEATURES = (*FIRST_STAGE, *SIGNALS, *MEMORY)
 MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
 BM25_SCALE = 20.0
 HALF_LIFE_DAYS = 90.0
-_MOST_OF_TYPE = 2.0
+_MAX_OF_TYPE = 2.0
 """The highest value of a type feature: votes and clicks can say more than a name, and have no bound of their own."""
 _POPULARITY_SCALE = 1_000.0
 """Resolution of the popularity feature: shares down to about a thousandth of the highest are distinguished."""
@@ -104,7 +104,7 @@ def first_stage_columns(first: FirstStage) -> Floats:
         "bm25": first.bm25 / BM25_SCALE,
         "cosine": first.cosine,
         "similarity": first.similarity,
-        "of_type": first.of_type.clip(max=_MOST_OF_TYPE),
+        "of_type": first.of_type.clip(max=_MAX_OF_TYPE),
         "words": np.full(count, np.log1p(first.words)),
     }
     return np.stack([columns[name] for name in FIRST_STAGE], axis=1).astype(np.float32)
@@ -143,11 +143,11 @@ def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np
 
 
 PADDING = -1
-MOST_QUERY_TOKENS = 32
+MAX_QUERY_TOKENS = 32
 """The number of query tokens that the ranker reads; further tokens count only in the first stage."""
 ACT_KINDS = ("consultation", "click", "cart", "purchase")
 """Kinds of acts in a history, as in `shelfwise.retrieval.records.EventKind`; networks use their indices."""
-MOST_ACTS = 50
+MAX_ACTS = 50
 """The number of newest acts of a history that the ranker reads."""
 
 
@@ -205,7 +205,7 @@ def pad_batch(lists: Sequence[Candidates], vector_dimension: int) -> RankerInput
     """Pads lists of any lengths to one batch. Each axis has at least one entry, so that no reduction is empty."""
     count = len(lists)
     c = max(1, *(len(each.features) for each in lists))
-    q = max(1, min(MOST_QUERY_TOKENS, max(len(each.query.ids) for each in lists)))
+    q = max(1, min(MAX_QUERY_TOKENS, max(len(each.query.ids) for each in lists)))
     t = max(1, *(each.products.ids.shape[1] for each in lists))
     h = max(1, *(len(each.history.kinds) for each in lists))
     d, width = lists[0].products.states.shape[2], lists[0].features.shape[1]

@@ -53,7 +53,7 @@ MEMORY = (*_SCOPED, *(f"{name}_evidence" for name in _CERTAIN), "query_cart", "q
 evidence of the product itself is not among them: it shows what was displayed, and would bury new products. Carts and
 purchases are those of the product for the query, or else for all queries."""
 _OF_CERTAIN = [_SCOPED.index(name) for name in _CERTAIN]
-_MOST = 3.0
+_MAX_LOGARITHM = 3.0
 """The largest absolute value of a logarithm: twenty times as often, or as rarely, as expected."""
 
 
@@ -270,7 +270,7 @@ def _hash(kind: str, name: str) -> int:
 
 
 def _logarithm(ratios: Floats) -> Floats:
-    least = np.exp(-_MOST)
+    least = np.exp(-_MAX_LOGARITHM)
     return np.asarray(np.log(ratios.clip(least, 1 / least)), np.float32)
 
 

@@ -28,7 +28,7 @@ EVENTS = ("click", "cart", "purchase")
 _FAR = -1e4
 """The logit of masked positions; finite in half precision."""
 _SIMILARITIES = 6
-_LEAST_SPREAD = 1e-3
+_MIN_SPREAD = 1e-3
 """A feature that varies by less counts as constant, since a single outlier would dominate it."""
 _CONSTANT_SPREAD = 1e6
 """The divisor of constant features, which makes them negligible."""
@@ -165,7 +165,7 @@ class RankerNetwork(nn.Module):
         """Fits the scale of features (m, F). A constant feature has no effect, since its meaning cannot be learned."""
         spread = features.std(dim=0, correction=0)
         self.centre.copy_(features.mean(dim=0))
-        self.spread.copy_(torch.where(spread > _LEAST_SPREAD, spread, torch.full_like(spread, _CONSTANT_SPREAD)))
+        self.spread.copy_(torch.where(spread > _MIN_SPREAD, spread, torch.full_like(spread, _CONSTANT_SPREAD)))
 
     @property
     def constant_features(self) -> Tensor:

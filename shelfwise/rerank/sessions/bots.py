@@ -264,7 +264,7 @@ _COPIED = 0.7
 """The probability that a copying account clicks a shown product that the copied account clicked."""
 _FEWEST = 3
 """A source with fewer clicked products is not compared."""
-_MOST = 20_000
+_MAX_BUSY = 20_000
 """The number of sources that are compared with each other: those with the most clicks."""
 _ROWS = 500
 
@@ -296,7 +296,9 @@ def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.spar
     shares = pairs.group_by("product_id").agg(_share=(pl.col("clicked").sum() + 0.5) / (pl.len() + 1))
     shares = shares.with_row_index("_product")
     busy = pairs.group_by("source").agg(_clicked=pl.col("clicked").sum()).filter(pl.col("_clicked") >= _FEWEST)
-    busy = busy.sort("_clicked", "source", descending=[True, False]).head(_MOST).sort("source").with_row_index("_row")
+    busy = (
+        busy.sort("_clicked", "source", descending=[True, False]).head(_MAX_BUSY).sort("source").with_row_index("_row")
+    )
     cells = pairs.join(busy, on="source").join(shares, on="product_id")
     share, chosen = cells["_share"].to_numpy(), cells["clicked"].to_numpy()
     ratio = np.where(chosen, np.log10(_COPIED / share), np.log10((1 - _COPIED) / (1 - share)))
@@ -473,7 +475,7 @@ _KINDS: Mapping[str, tuple[Signal, ...]] = {
     "sale": (Signal.DIRECT,),
 }
 _PASSES = 3
-_LEAST_REASON = 0.5
+_MIN_REASON = 0.5
 
 
 # The evidence that is needed to call a session a bot's, in bans (powers of ten).
@@ -589,4 +591,4 @@ def _reasons(
 def _strongest(judged: BotEvidence, unit: int) -> Iterable[str]:
     weights = {signal: float(values[unit]) for signal, values in judged.by_signal.items()}
     ordered = sorted(weights, key=lambda signal: -weights[signal])
-    return [signal.value for signal in ordered if weights[signal] >= _LEAST_REASON]
+    return [signal.value for signal in ordered if weights[signal] >= _MIN_REASON]

@@ -20,7 +20,7 @@ _TOLERANCE = timedelta(minutes=2)
 """An event that was received within this time of its own time stays as it is."""
 _AGREEMENT = timedelta(seconds=10)
 """The largest difference between the offsets of one client's events whose clock is wrong."""
-_LEAST_TIME = timedelta(seconds=30)
+_MIN_TIME = timedelta(seconds=30)
 """The shortest time in which events must have been received: events imported at once have equal offsets, too."""
 _CLOCK_GAP = timedelta(minutes=30)
 """A longer pause between two received events begins a new group, since a clock can be set meanwhile."""
@@ -60,7 +60,7 @@ def _shifts(off: pl.DataFrame) -> pl.DataFrame:
         _lasted=pl.col("received").max() - pl.col("received").min(),
         _moments=pl.col("received").n_unique(),
     )
-    agreed = (pl.col("_spread") <= _AGREEMENT) & (pl.col("_lasted") >= _LEAST_TIME)
+    agreed = (pl.col("_spread") <= _AGREEMENT) & (pl.col("_lasted") >= _MIN_TIME)
     wrong = groups.filter(agreed & (pl.col("_moments") >= _EVENTS))
     return late.join(wrong, on="_group").select("_row", "_shift")
 

@@ -25,7 +25,7 @@ _ORDINARY = 0.9
 """The share of looks whose products are considered to have an ordinary rate of direct purchases."""
 EXPECTED = 0.05
 """The prior of direct purchases: their share of purchases, and their number per source that looks at a product."""
-_LEAST = 0.01
+_MIN_RATE = 0.01
 """The lower bound of their number per source."""
 _WORTH = 20
 """The weight of the prior, in sources."""
@@ -37,7 +37,7 @@ def ordinary_rate(rates: Floats, weights: Floats) -> float:
     rates, weights = np.append(rates, EXPECTED), np.append(weights, _WORTH)
     order = np.argsort(rates, kind="stable")
     reached = np.cumsum(weights[order])
-    return max(float(rates[order][np.searchsorted(reached, _ORDINARY * reached[-1])]), _LEAST)
+    return max(float(rates[order][np.searchsorted(reached, _ORDINARY * reached[-1])]), _MIN_RATE)
 
 
 _COMPARED = 30

@@ -56,7 +56,7 @@ _SESSION = (WHO, "day", "session_number")
 _WANTS = ("cart", "purchase")
 _LARGEST_VISIT = 50
 """The most products of a visit, or purchases of a shopper, that pairs are made of; larger ones are not a shopper's."""
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 """The most products that a text may name by one model; a name of more products is not a model's."""
 _BLOCK = 100_000
 
@@ -65,13 +65,13 @@ _BIAS, _BY_COSINE, _BY_TYPE, _BY_HEAD, _BY_CATEGORY = -3.0, 1.0, 1.0, 1.0, 1.0
 deviations above that of unrelated products, and whether types, heads of types and categories are equal. Chosen in
 docs/relations.md."""
 _ALIKE = 0.5
-_LEAST_LIFT = 2.0
+_MIN_LIFT = 2.0
 """The lowest ratio of a type pair's shoppers to the number expected by chance."""
 _CHEAPER, _LATER = 0.5, 0.6
 """An accessory's highest share of the main price, and the least share of shoppers who chose it with or after that."""
 _BACK = 0.5
 """The most shoppers who went from the accessory's type to the main product's, per shopper who went the other way."""
-_LEAST_TITLES, _LEAST_SHARE = 3, 0.1
+_MIN_TITLES, _MIN_SHARE = 3, 0.1
 """A type is an accessory of another if this many of its titles, and this share of them, say "for" the other."""
 
 
@@ -173,7 +173,7 @@ def _named(
         for model in models:
             key = next((key for key in model.keys if set(named.get(key, ())) - {row}), "")
             others = [other for other in named.get(key, ()) if other != row]
-            for other in others if len(others) <= _MOST_NAMED else ():
+            for other in others if len(others) <= _MAX_NAMED else ():
                 if brands[other] in brand_texts or brands[other] in model.text:
                     found.setdefault((row, other, model.kind, model.reverse), model)
     fitting = {row for row, _, kind, _ in found if kind is RelationKind.FITS}
@@ -197,7 +197,7 @@ def _named_types(products: ProductStore, known: ProductTypes, types: Sequence[st
     return {
         (name, other): count
         for (name, other), count in counts.items()
-        if _head(name) != _head(other) and count >= max(_LEAST_TITLES, _LEAST_SHARE * sizes[name])
+        if _head(name) != _head(other) and count >= max(_MIN_TITLES, _MIN_SHARE * sizes[name])
     }
 
 
@@ -299,7 +299,7 @@ class _Work:
         table = counted.join(wanting, on="name").join(acting, on="to")
         visits = self.acts.select(_SESSION).n_unique()
         expected = pl.col("wanting") * pl.col("acting") / max(visits, people, 1)
-        table = table.filter(pl.col("shoppers") >= _LEAST_LIFT * expected)
+        table = table.filter(pl.col("shoppers") >= _MIN_LIFT * expected)
         strength = (pl.col("shoppers") - expected) / (pl.col("shoppers") + SHRINKAGE)
         medians = self._median_prices()
         table = table.join(medians, on="name", how="left").join(

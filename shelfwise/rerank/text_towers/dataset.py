@@ -19,9 +19,9 @@ from shelfwise.retrieval.judgments import Judgments
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import fold
 
-LEAST_GAIN = 0.25
+MIN_GAIN = 0.25
 """Smallest gain, relative to the highest, of a positive; products below it may be negatives."""
-LEAST_TRAINING, LEAST_VALIDATION = 20, 5
+MIN_TRAINING, MIN_VALIDATION = 20, 5
 """Minimum number of queries with a positive."""
 _PARTS = 1_000
 
@@ -96,7 +96,7 @@ class TowerDataset:
     @property
     def is_positive(self) -> NDArray[np.bool_]:
         """(n,): whether the product is a positive of the query."""
-        return self.gains >= LEAST_GAIN
+        return self.gains >= MIN_GAIN
 
     @property
     def positives(self) -> int:
@@ -175,7 +175,7 @@ class _QueryOpinions:
 
     @property
     def positives(self) -> dict[int, Opinion]:
-        fits = {row: each for row, each in self.opinions.items() if each.gain >= LEAST_GAIN}
+        fits = {row: each for row, each in self.opinions.items() if each.gain >= MIN_GAIN}
         return {row: each for row, each in fits.items() if each.weight > 0}
 
 
@@ -220,7 +220,7 @@ def _check(sides: Sequence[Sequence[_QueryOpinions]], dropped: DropCounts, lost:
     counts: dict[int, int] = defaultdict(int)
     for known in (known for side in sides for known in side):
         for row, opinion in known.opinions.items():
-            counts[row] += opinion.gain >= LEAST_GAIN
+            counts[row] += opinion.gain >= MIN_GAIN
     positives = [row for row, count in counts.items() if count]
     summary = (
         f"{dropped.gone:,} labels are for products that no longer exist, {lost:,} queries have no relevant product"
@@ -231,7 +231,7 @@ def _check(sides: Sequence[Sequence[_QueryOpinions]], dropped: DropCounts, lost:
         )
     if len(positives) == 1:
         raise TrainingError(f"all positives are one product, so there is one class only ({summary}): add more")
-    for side, least, name in zip(sides, (LEAST_TRAINING, LEAST_VALIDATION), ("train on", "validate on"), strict=True):
+    for side, least, name in zip(sides, (MIN_TRAINING, MIN_VALIDATION), ("train on", "validate on"), strict=True):
         if len(side) < least:
             raise TrainingError(
                 f"{len(side)} queries with a positive are left to {name}, at least {least} are needed "
@@ -269,7 +269,7 @@ def from_labels(labels: pl.DataFrame) -> list[JudgedQuery]:
     return made
 
 
-_LEAST_LEFT = 3
+_MIN_LEFT = 3
 """Minimum number of words that remain in a title."""
 
 
@@ -333,4 +333,4 @@ def _without_brand(query: str, brand: str) -> str:
 def _unlike(query: str, product: Product) -> Product:
     searched = {word.text for word in read_words(query)}
     left = [word.text for word in read_words(product.title) if word.text not in searched]
-    return replace(product, title=phrase(left)) if len(left) >= _LEAST_LEFT else product
+    return replace(product, title=phrase(left)) if len(left) >= _MIN_LEFT else product

@@ -20,7 +20,7 @@ from shelfwise.rerank.sessions.partitions import WHO
 from shelfwise.rerank.training.datasets import FOLD, CandidateLists, ListData, query_of_fold
 from shelfwise.retrieval.errors import TrainingError
 
-LEAST_ACTS = 50
+MIN_ACTS = 50
 """Minimum carts, or purchases, for their own outputs; with fewer, the outputs are trained on clicks."""
 
 
@@ -78,7 +78,7 @@ def fit_evidence(events: pl.DataFrame, *, by_shopper: bool = False) -> ClickEvid
     model = fit_twice(happened.log, happened)
     gains, acts = signal_rates(happened, model, 0, happened.log.size), happened.acts
     for at in range(1, len(EVENTS)):
-        if acts[..., at].sum() < LEAST_ACTS:
+        if acts[..., at].sum() < MIN_ACTS:
             gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
     weights = model.estimates.click_share
     shoppers = _shoppers_of(events, LIST_DEPTH) if by_shopper else None
@@ -127,7 +127,7 @@ def build_displays(
     return Displays(found[:, 0].astype(np.int64), found[:, 2:].astype(np.int16), counted, owners)
 
 
-LEAST_LISTS = 20
+MIN_LISTS = 20
 """Minimum number of queries that training requires."""
 _JOINED = ["list", "row"]
 
@@ -179,7 +179,7 @@ def click_lists(
     row_of: Callable[[str], int | None],
     most: int = 28,
     seed: int = 0,
-    least: int = LEAST_LISTS,
+    least: int = MIN_LISTS,
 ) -> ClickLists:
     """Joins click evidence with the current candidates of the queries. `found` are queries of the evidence with
     their best candidates, `row_of` gives the row of a product id, None if missing. Lists are filled up to `most`
@@ -314,7 +314,7 @@ class ClickData:
     data: ListData
 
 
-LEAST_SHOWN = 100
+MIN_SHOWN = 100
 """Minimum number of lists for a split."""
 
 
@@ -341,9 +341,9 @@ def split_by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float
     shown list are dropped. Raises TrainingError for too few lists."""
     starts = events.filter((pl.col("kind") == "impression") & (pl.col("query_id") != ""))
     lists = starts.group_by("query_id").agg(pl.col("time").min().alias("start")).sort("start", "query_id")
-    if lists.height < LEAST_SHOWN:
+    if lists.height < MIN_SHOWN:
         raise TrainingError(
-            f"the log has {lists.height} shown lists; training on clicks needs at least {LEAST_SHOWN}: import more "
+            f"the log has {lists.height} shown lists; training on clicks needs at least {MIN_SHOWN}: import more "
             "events, or train with --from-catalog; train users needs no lists"
         )
     judging = lists.height - max(1, round(lists.height * held_out))

@@ -26,7 +26,7 @@ from shelfwise.rerank.ranker.network import HistoryAttention, NetworkShape, Rank
 from shelfwise.rerank.training.click_dataset import ClickData
 from shelfwise.rerank.training.datasets import ListBatch, ListData, full_batches, merged_scores, shuffled_batches
 from shelfwise.rerank.training.list_scores import CLICKS_ALONE, ndcg, outputs_of, scores_of
-from shelfwise.rerank.training.losses import LEAST_PROPENSITY, propensities
+from shelfwise.rerank.training.losses import MIN_PROPENSITY, propensities
 from shelfwise.rerank.training.trainer import (
     Epoch,
     Federation,
@@ -115,7 +115,7 @@ class ClickOptions:
     """Share of candidates without token states, as of newly added products."""
     tasks: tuple[float, float, float] = (1.0, 0.5, 0.5)
     """Loss weights of clicks, carts and purchases."""
-    least_propensity: float = LEAST_PROPENSITY
+    least_propensity: float = MIN_PROPENSITY
     seed: int = 0
     private: PrivacyOptions | None = None
     """Differential privacy; None trains without noise."""
@@ -380,7 +380,7 @@ def _gradients_by_shopper(
 # own output and weight.
 
 _FAR = -1e4
-_LEAST = 1e-9
+_MIN_WEIGHT = 1e-9
 
 
 def labelled_loss(scores: Tensor, batch: ListBatch, tasks: Sequence[float]) -> Tensor:
@@ -398,14 +398,14 @@ def single_displays_loss(
     given = log_softmax(scores.masked_fill(~is_candidate[..., None], _FAR), dim=1)
     weighted = acts / chances[None, : acts.shape[1], None]
     entropy = -(weighted * given).sum(dim=(0, 1))
-    return (entropy / weighted.sum(dim=(0, 1)).clamp(min=_LEAST) * torch.tensor(tasks)).sum()
+    return (entropy / weighted.sum(dim=(0, 1)).clamp(min=_MIN_WEIGHT) * torch.tensor(tasks)).sum()
 
 
 def _weighted(entropy: Tensor, total: Tensor, weights: Tensor, tasks: Sequence[float]) -> Tensor:
     """Weighted mean over lists of entropy (B, 3) with totals (B, 3); empty lists add nothing."""
-    each = entropy / total.clamp(min=_LEAST)
+    each = entropy / total.clamp(min=_MIN_WEIGHT)
     by_list = (total > 0).float() * weights[:, None]
-    means = (each * by_list).sum(dim=0) / by_list.sum(dim=0).clamp(min=_LEAST)
+    means = (each * by_list).sum(dim=0) / by_list.sum(dim=0).clamp(min=_MIN_WEIGHT)
     return (means * torch.tensor(tasks)).sum()
 
 

@@ -36,7 +36,7 @@ from shelfwise.retrieval.store.files import atomic_file
 Floats = NDArray[np.float32]
 FIRST_STAGE_WEIGHT = 1.5
 """Weight of the merged score relative to the teacher's, both scaled by the usual deviation within a list."""
-LEAST_QUERIES = 200
+MIN_QUERIES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,16 @@ def split_lists(lists: CandidateLists, share: float = 0.05, seed: int = 0) -> Li
     """Holds out two random shares of the usable queries, at least 50 each. Raises TrainingError for fewer than 200
     usable queries."""
     order = np.random.default_rng(seed).permutation(usable_lists(lists))
-    held = max(LEAST_QUERIES // 4, int(len(order) * share))
+    held = max(MIN_QUERIES // 4, int(len(order) * share))
     return ListSplit(np.sort(order[2 * held :]), np.sort(order[held : 2 * held]), np.sort(order[:held]))
 
 
 def usable_lists(lists: CandidateLists) -> NDArray[np.int64]:
     """The numbers of lists with at least two candidates; raises TrainingError for fewer than 200."""
     usable = np.flatnonzero(lists.lengths > 1)
-    if len(usable) < LEAST_QUERIES:
+    if len(usable) < MIN_QUERIES:
         raise TrainingError(
-            f"{len(usable)} of {len(lists)} queries have two candidates or more; at least {LEAST_QUERIES} are needed"
+            f"{len(usable)} of {len(lists)} queries have two candidates or more; at least {MIN_QUERIES} are needed"
         )
     return usable
 

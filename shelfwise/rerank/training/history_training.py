@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shelfwise.rerank.evaluation.metrics import query_means
 from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
-from shelfwise.rerank.ranker.features import MOST_ACTS
+from shelfwise.rerank.ranker.features import MAX_ACTS
 from shelfwise.rerank.ranker.network import HistoryAttention
 from shelfwise.rerank.training.click_training import single_displays_loss
 from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Run, Training, train
@@ -37,13 +37,13 @@ class Acts:
     times: Numbers
 
     def before(self, shopper: Numbers, times: Numbers) -> tuple[Numbers, Numbers]:
-        """Indices of the newest `MOST_ACTS` acts of k histories, from the first bounds (k,) to before the second
+        """Indices of the newest `MAX_ACTS` acts of k histories, from the first bounds (k,) to before the second
         (k,)."""
         start = int(self.times.min(initial=0))
         span = int(self.times.max(initial=0)) - start + 2
         keys = self.shopper * span + (self.times - start)
         behind = np.searchsorted(keys, shopper * span + np.clip(times - start, 0, span - 1))
-        return np.maximum(np.searchsorted(self.shopper, shopper), behind - MOST_ACTS), behind
+        return np.maximum(np.searchsorted(self.shopper, shopper), behind - MAX_ACTS), behind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +145,7 @@ class HistoryBatch:
         return self.base + added
 
 
-LEAST_SHOPPERS = 20
+MIN_SHOPPERS = 20
 """Minimum displays for stopping, and for evaluation."""
 _TOGETHER = 512
 """Displays per scoring batch."""
@@ -213,7 +213,7 @@ def split_by_shopper(displays: ShopperDisplays) -> tuple[ShopperDisplays, Shoppe
     return displays.select(place % 2 == 0), displays.select(place % 2 == 1)
 
 
-LEAST_DISPLAYS = 200
+MIN_DISPLAYS = 200
 """Minimum number of training displays."""
 
 

@@ -46,12 +46,12 @@ def centred(scores: Tensor, is_candidate: Tensor) -> Tensor:
     return torch.where(is_candidate, scores - mean, torch.zeros_like(scores))
 
 
-LEAST_PROPENSITY = 0.1
+MIN_PROPENSITY = 0.1
 """Smallest propensity: clipping bounds the weight of one act (Strehl et al. 2010, Learning from logged implicit
 exploration data, section 2)."""
 
 
-def propensities(examination: Floats, least: float = LEAST_PROPENSITY) -> Floats:
+def propensities(examination: Floats, least: float = MIN_PROPENSITY) -> Floats:
     """Propensities (depth,): clipped examination (depth,) of a click model."""
     return np.clip(np.nan_to_num(examination, nan=least), least, 1.0)
 

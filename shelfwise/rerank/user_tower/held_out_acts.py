@@ -12,7 +12,7 @@ from shelfwise.rerank.click_models.click_log import Floats
 from shelfwise.rerank.user_tower.histories import Histories, Ints, visit_numbers
 from shelfwise.rerank.user_tower.tower import UserTower
 
-_MOST_SCORES = 1 << 24
+_MAX_SCORES = 1 << 24
 """Scores per block: a visit has one for every product."""
 
 
@@ -105,7 +105,7 @@ def ranks_by(score: Score, held: HeldOutActs, count: int, *, hide_seen: bool) ->
 
 def in_parts(held: HeldOutActs, count: int, *, hide_seen: bool) -> Iterator[tuple[HeldOutActs, list[Ints] | None]]:
     """Blocks of visits whose scores of `count` products fit into memory, with the rows to `hide` of each visit."""
-    step = max(1, _MOST_SCORES // max(count, 1))
+    step = max(1, _MAX_SCORES // max(count, 1))
     for start in range(0, len(held.histories), step):
         part = held.only(np.arange(*np.searchsorted(held.visits, (start, start + step))))
         yield part, part.seen() if hide_seen else None

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.rerank.ranker.features import ACT_KINDS, MOST_ACTS, PADDING
+from shelfwise.rerank.ranker.features import ACT_KINDS, MAX_ACTS, PADDING
 from shelfwise.retrieval.errors import InputError
 
 Ints = NDArray[np.int64]
@@ -23,7 +23,7 @@ WORTH: Mapping[str, float] = {"cart": 1.1, "purchase": 0.7}
 ONE_CHOICE = 1_800.0
 """Seconds: consecutive acts of one shopper on one product within this pause are one choice, the last of them; those on
 any products are one visit."""
-MOST_COUNTED = 1_000
+MAX_COUNTED = 1_000
 """The number of newest acts of a history whose products count for item neighbours."""
 _MINUTE, _HOUR, DAY = 60.0, 3_600.0, 86_400.0
 _EDGES = np.array([_MINUTE, _HOUR, *(days * DAY for days in (1, 3, 7, 14, 30, 60, 90, 180, 365))])
@@ -33,7 +33,7 @@ GAPS = len(_EDGES) + 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """The last acts of n shoppers, oldest first, at most `MOST_ACTS` each: arrays (n, w), left-padded with PADDING."""
+    """The last acts of n shoppers, oldest first, at most `MAX_ACTS` each: arrays (n, w), left-padded with PADDING."""
 
     products: Ints
     kinds: Ints
@@ -113,7 +113,7 @@ class Histories:
         order = np.lexsort((random.random(len(owner)), self.times, owner))
         return Histories(self.products[order], self.kinds[order], self.times[order], self.starts)
 
-    def newest(self, now: NDArray[np.float64] | None = None, width: int = MOST_ACTS) -> Windows:
+    def newest(self, now: NDArray[np.float64] | None = None, width: int = MAX_ACTS) -> Windows:
         """The last acts of shoppers (n, width) at times `now` (n,), in seconds since 1970; NaN or None if unknown."""
         after = np.full(len(self), np.nan) if now is None else np.asarray(now, np.float64)
         return self.windows(np.arange(len(self)), self.starts[1:], after, width)

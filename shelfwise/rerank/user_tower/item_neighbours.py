@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 
-MOST = 400
+MAX_NEIGHBOURS = 400
 """Number of neighbours of each product, those with the largest weights."""
-MOST_PRODUCTS = 10_000
+MAX_PRODUCTS = 10_000
 """Number of most popular products that have neighbours; their matrix takes 400 MB."""
 _ROWS = 1_000
 """Products per block of co-occurrence counts; it bounds the memory."""
@@ -32,8 +32,8 @@ def find_neighbours(
     options: NeighbourOptions,
     *,
     least_shoppers: int,
-    most: int = MOST,
-    most_products: int = MOST_PRODUCTS,
+    most: int = MAX_NEIGHBOURS,
+    most_products: int = MAX_PRODUCTS,
 ) -> Neighbours:
     """The `most` strongest neighbours of the products at rows (m,), ascending, among those with enough common shoppers.
     Positions index `rows`. Raises TrainingError if the regression cannot be solved."""
@@ -89,7 +89,7 @@ def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDA
 _UNSOLVED = "the item neighbours cannot be computed from these choices; are their times far apart?"
 _TRANSITION_RIDGE = 30.0
 """Like `NeighbourOptions.ridge`, for transitions."""
-_MOST_VISITS, _MOST_BEFORE = 100_000, 200
+_MAX_VISITS, _MAX_BEFORE = 100_000, 200
 """The number of newest visits from which transitions are estimated, and of newest acts before each of them."""
 
 
@@ -123,7 +123,7 @@ def _visits(histories: Histories, rows: Ints, options: NeighbourOptions) -> tupl
     begins = np.repeat(histories.starts[:-1], histories.lengths)[first]
     times = np.nan_to_num(histories.times[first])
     later = np.argsort(times, kind="stable")
-    later = later[(first > begins)[later]][-_MOST_VISITS:]
+    later = later[(first > begins)[later]][-_MAX_VISITS:]
 
     def table(starts: Ints, stops: Ints) -> sp.csr_matrix:
         lengths = stops - starts
@@ -133,7 +133,7 @@ def _visits(histories: Histories, rows: Ints, options: NeighbourOptions) -> tupl
         pairs = np.unique(visits * len(rows) + places[places >= 0])
         return sp.csr_matrix((np.ones(len(pairs)), np.divmod(pairs, len(rows))), (len(starts), len(rows)))
 
-    before = table(np.maximum(begins, first - _MOST_BEFORE)[later], first[later])
+    before = table(np.maximum(begins, first - _MAX_BEFORE)[later], first[later])
     inside = table(first[later], ends[later])
     if not options.again:
         inside -= inside.multiply(before)

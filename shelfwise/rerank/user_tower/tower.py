@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.rerank.ranker.features import MOST_ACTS
+from shelfwise.rerank.ranker.features import MAX_ACTS
 from shelfwise.rerank.ranker.onnx import open_model
 from shelfwise.rerank.user_tower.histories import (
-    MOST_COUNTED,
+    MAX_COUNTED,
     Floats,
     Histories,
     Ints,
@@ -162,7 +162,7 @@ class UserTower:
         rows, neighbours = self.learned.rows, weighted.neighbours
         ages = np.repeat(histories.starts[1:], histories.lengths) - np.arange(len(histories.products)) - 1
         places = self._places[histories.products]
-        counted = (ages < MOST_COUNTED) & (places < len(rows))
+        counted = (ages < MAX_COUNTED) & (places < len(rows))
         owners = np.repeat(np.arange(len(histories)), histories.lengths)[counted]
         weights = (weighted.decay ** ages[counted]).astype(np.float32)
         chosen = sp.csr_matrix((weights, (owners, places[counted])), (len(histories), len(rows)))
@@ -173,7 +173,7 @@ class UserTower:
         return made
 
     def _encoded(self, windows: Windows, part: slice) -> tuple[Floats, Floats]:
-        products = windows.products[part, -MOST_ACTS:]
+        products = windows.products[part, -MAX_ACTS:]
         vectors = self.catalog[products] * (products >= 0)[..., None]
         return self.encode(
             vectors.astype(np.float32), self._own[self._places[products]], windows.kinds[part], windows.gaps[part]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shelfwise.rerank.ranker.features import ACT_KINDS, MOST_ACTS
+from shelfwise.rerank.ranker.features import ACT_KINDS, MAX_ACTS
 from shelfwise.rerank.ranker.onnx_export import export_module
 from shelfwise.rerank.user_tower.histories import GAPS, Histories, Ints, Windows
 from shelfwise.rerank.user_tower.item_neighbours import Factors
@@ -66,7 +66,7 @@ class UserTowerNetwork(nn.Module):
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
         self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.layers))
         self.dropout = nn.Dropout(shape.dropout)
-        self.recent = nn.Parameter(-0.1 * torch.arange(MOST_ACTS).float() / _FASTER)
+        self.recent = nn.Parameter(-0.1 * torch.arange(MAX_ACTS).float() / _FASTER)
         self.recent_kind = nn.Parameter(torch.zeros(len(ACT_KINDS)))
         self.own_in = nn.Linear(width, width, bias=False)
         self.own_out = nn.Linear(width, width, bias=False)
@@ -138,7 +138,7 @@ class _Block(nn.Module):
         self.norm, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.read = nn.Linear(width, 3 * width)
         self.write = nn.Linear(width, width)
-        self.distance = nn.Parameter(torch.zeros(shape.heads, MOST_ACTS))
+        self.distance = nn.Parameter(torch.zeros(shape.heads, MAX_ACTS))
         self.forward_in, self.forward_out = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(shape.dropout)
 
@@ -244,10 +244,10 @@ def export_tower(network: UserTowerNetwork, path: Path) -> None:
     shape = network.shape
     count = torch.export.Dim("shoppers", min=1, max=4_096)
     examples = (
-        torch.ones(2, MOST_ACTS, shape.dimension),
-        torch.ones(2, MOST_ACTS, shape.width),
-        torch.ones(2, MOST_ACTS, dtype=torch.int64),
-        torch.ones(2, MOST_ACTS, dtype=torch.int64),
+        torch.ones(2, MAX_ACTS, shape.dimension),
+        torch.ones(2, MAX_ACTS, shape.width),
+        torch.ones(2, MAX_ACTS, dtype=torch.int64),
+        torch.ones(2, MAX_ACTS, dtype=torch.int64),
     )
     axes = tuple({0: count} for _ in INPUTS)
     onnx.save(export_module(_Newest(network), examples, INPUTS, OUTPUTS, axes, path, USER_TOWER), path)
@@ -265,7 +265,7 @@ class _Newest(nn.Module):
 # Candidates of the training softmax: a sample of the products that were ever chosen. Products without a choice are not
 # negatives, so that the tower does not learn to rank new products last.
 
-_LEAST = 1e-12
+_MIN_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,7 +299,7 @@ class NegativeSampler:
         numbers = np.unique(np.minimum(drawn, len(self._rows) - 1))
         expected = len(evenly) / len(self._rows) + (len(popular) + len(targets)) * self._shares[numbers]
         # 1 - (1 - q)^k, stable for small probabilities.
-        log_q = np.log(np.maximum(-np.expm1(-expected), _LEAST))
+        log_q = np.log(np.maximum(-np.expm1(-expected), _MIN_PROBABILITY))
         return CandidateSample(self._rows[numbers], log_q.astype(np.float32))
 
 
@@ -364,7 +364,7 @@ class HistoryWindowBatches:
         for numbers in self._order(random):
             ends = self._ends[numbers]
             nothing = np.full(len(numbers), np.nan)
-            lengths = np.minimum(ends - histories.starts[self._owners[numbers]], MOST_ACTS + 1)
+            lengths = np.minimum(ends - histories.starts[self._owners[numbers]], MAX_ACTS + 1)
             windows = histories.windows(self._owners[numbers], ends, nothing, int(lengths.max()))
             yield self._batch(self._owners[numbers], windows, random)
 
@@ -400,10 +400,10 @@ class HistoryWindowBatches:
 def _window_ends(histories: Histories) -> tuple[Ints, Ints]:
     """Owner and end of each window, so that each act but the first is the target of one window."""
     lengths = histories.lengths
-    windows = np.where(lengths > 1, -(-(lengths - 1) // MOST_ACTS), 0)
+    windows = np.where(lengths > 1, -(-(lengths - 1) // MAX_ACTS), 0)
     owners = np.repeat(np.arange(len(histories)), windows)
     number = np.arange(len(owners)) - np.repeat(np.cumsum(windows) - windows, windows)
-    return owners, histories.starts[1:][owners] - number * MOST_ACTS
+    return owners, histories.starts[1:][owners] - number * MAX_ACTS
 
 
 def _places(chosen: NDArray[np.bool_]) -> tuple[Ints, Ints]:

@@ -34,7 +34,7 @@ from shelfwise.retrieval.errors import TrainingError
 
 METHOD = 6
 """Increases when the same acts and options make another tower."""
-LEAST_SHOPPERS = 20
+MIN_SHOPPERS = 20
 """Minimum number of shoppers with two acts or more."""
 
 
@@ -117,8 +117,8 @@ def fit(
 
 def _check(vectors: NDArray[np.float32], histories: Histories) -> None:
     enough = int((histories.lengths > 1).sum())
-    if enough < LEAST_SHOPPERS:
-        message = f"{enough:,} shoppers did two things or more; at least {LEAST_SHOPPERS} are needed to train a tower"
+    if enough < MIN_SHOPPERS:
+        message = f"{enough:,} shoppers did two things or more; at least {MIN_SHOPPERS} are needed to train a tower"
         raise TrainingError(message)
     if histories.products.max() >= len(vectors):
         raise TrainingError(

@@ -38,7 +38,7 @@ from shelfwise.retrieval.filters.places import Area, Box, Circle, Polygon
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
 from shelfwise.retrieval.index.keyword import (
     LOOK_AHEAD,
-    MOST_SHARING,
+    MAX_SHARING,
     NO_MATCHES,
     NO_ROWS,
     CandidateDetails,
@@ -64,10 +64,10 @@ from shelfwise.retrieval.index.keyword_documents import KeywordLine, keyword_lin
 from shelfwise.retrieval.records import Facet, Place
 from shelfwise.retrieval.text.analysis import Phrase, TermGroup
 
-MOST_ROWS = 200_000
+MAX_ROWS = 200_000
 """The most rows of one response (index.max_result_window)."""
 _PAGE_ROWS = 50_000
-_MOST_BUCKETS = 65_000
+_MAX_BUCKETS = 65_000
 """The most buckets of one response; facets share them."""
 _NO_LIMIT = 1 << 30
 
@@ -75,7 +75,7 @@ Query = dict[str, Any]
 Search = dict[str, Any]
 
 SETTINGS: Mapping[str, Any] = {
-    "max_result_window": MOST_ROWS,
+    "max_result_window": MAX_ROWS,
     "max_terms_count": 1_000_000,
     # How long a removed document is remembered, so that a slow process cannot bring it back.
     "gc_deletes": "1d",
@@ -266,7 +266,7 @@ class ElasticsearchIndex:
     def _best(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None) -> Search:
         match = self._match(groups)
         query = self._filtered(match, where) if match and limit > 0 else {"match_none": {}}
-        size = max(0, min(limit + LOOK_AHEAD, MOST_ROWS)) if match else 0
+        size = max(0, min(limit + LOOK_AHEAD, MAX_ROWS)) if match else 0
         return {**_rows_only(query, size), "sort": ["_score", {"row": "asc"}]}
 
     def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
@@ -326,11 +326,11 @@ class ElasticsearchIndex:
 
     def _sharing(self, answer: Mapping[str, Any]) -> Rows:
         rows = self._known(_rows(answer, 0))
-        return rows if len(rows) <= MOST_SHARING else NO_ROWS
+        return rows if len(rows) <= MAX_SHARING else NO_ROWS
 
     def _sorted(self, selected: Query, by: Sort) -> Search:
         wanted = [self._key(key) for key in by.keys]
-        return {**_rows_only(selected, min(by.limit, MOST_ROWS)), "sort": [*wanted, {"row": "asc"}]}
+        return {**_rows_only(selected, min(by.limit, MAX_ROWS)), "sort": [*wanted, {"row": "asc"}]}
 
     def _key(self, key: SortKey) -> dict[str, Any]:
         if key.place:
@@ -354,7 +354,7 @@ class ElasticsearchIndex:
         columns = sum(info.is_textual + info.is_numeric for info in infos)
         wanted: dict[str, Any] = {}
         for at, info in enumerate(infos):
-            wanted |= _buckets(at, info, _MOST_BUCKETS // max(1, columns) - 2)
+            wanted |= _buckets(at, info, _MAX_BUCKETS // max(1, columns) - 2)
         return {**_rows_only(selected, 0), "aggs": wanted}
 
     def _facets(self, answer: Mapping[str, Any], fields: Sequence[str], size: int) -> dict[str, Facet]:
@@ -444,7 +444,7 @@ def _rows_only(query: Query, size: int) -> Search:
 
 def _identified(key: str) -> Search:
     query = {"term": {"identifiers": key}} if key else {"match_none": {}}
-    return {**_rows_only(query, MOST_SHARING + 1), "sort": [{"row": "asc"}]}
+    return {**_rows_only(query, MAX_SHARING + 1), "sort": [{"row": "asc"}]}
 
 
 def _phrase(terms: Phrase) -> Query:

@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _MODULE = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}
-_MOST_PIECES = 32_768
+_MAX_PIECES = 32_768
 """The number of first tokens of the vocabulary for which the network computes vectors, in addition to the tokens of the
 texts and of words of the language; other rows are zero."""
-_LEAST_WORDS = 3
+_MIN_WORDS = 3
 """The number of occurrences from which a word has its own row."""
-_MOST_WORDS = 30_000
+_MAX_WORDS = 30_000
 """The number of most frequent words of the language whose tokens get vectors although no text has them."""
 _SPACE = "\u2581"
 """The prefix of a word in vocabularies of unigrams."""
 _RIDGE = 0.3
 """The ridge penalty of the map of rows, as a share of the mean variance of a column."""
-_EPOCHS, _BATCH, _LEAST_BATCH, _RATE = 5, 1_024, 128, 2e-3
-_LEAST_STEPS = 40
+_EPOCHS, _BATCH, _MIN_BATCH, _RATE = 5, 1_024, 128, 2e-3
+_MIN_STEPS = 40
 """The fewest steps of an epoch; few texts have smaller batches."""
 _SIMILARITY = 5.0
 """The weight of the similarities among a batch's texts, relative to each text's own vector."""
@@ -73,7 +73,7 @@ def distil(
     vocabulary = tokenizer.get_vocab()
     size = max(vocabulary.values()) + 1
     counts = np.bincount(np.fromiter((each for text in ids for each in text), np.int64), minlength=size)
-    known = (counts > 0) | (np.arange(size) < _MOST_PIECES)
+    known = (counts > 0) | (np.arange(size) < _MAX_PIECES)
     known[_likely_words(vocabulary, texts)] = True
     alone, rows = np.zeros((2, size, vectors.shape[1]), np.float32)
     alone[known] = encode([tokenizer.decode([token]).removeprefix("##") for token in np.flatnonzero(known).tolist()])
@@ -113,7 +113,7 @@ def _with_words(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:
         return tokenizer
     split = (splitter.pre_tokenize_str(normalizer.normalize_str(text)) for text in texts)
     counts = Counter(word for words in split for word, _ in words)
-    new = sorted(word for word, count in counts.items() if count >= _LEAST_WORDS and word not in vocabulary)
+    new = sorted(word for word, count in counts.items() if count >= _MIN_WORDS and word not in vocabulary)
     first = max(tokenizer.get_vocab().values()) + 1
     content["model"]["vocab"] = vocabulary | {word: first + place for place, word in enumerate(new)}
     return tokenizer.from_str(json.dumps(content))
@@ -121,7 +121,7 @@ def _with_words(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:
 
 def _likely_words(vocabulary: Mapping[str, int], texts: Sequence[str]) -> list[int]:
     """Tokens that queries may have although no text does: words of the language, and Chinese if the texts have some."""
-    words = (mark + word for word in frequent_words()[:_MOST_WORDS] for mark in ("", _SPACE))
+    words = (mark + word for word in frequent_words()[:_MAX_WORDS] for mark in ("", _SPACE))
     found = [vocabulary[word] for word in words if word in vocabulary]
     if any(map(contains_chinese, texts)):
         found += [token for piece, token in vocabulary.items() if contains_chinese(piece)]
@@ -146,7 +146,7 @@ def _train(rows: Vectors, ids: Sequence[NDArray[np.int64]], vectors: Vectors, pr
     usable = np.array([place for place, each in enumerate(ids) if len(each)])
     bag = torch.nn.EmbeddingBag.from_pretrained(torch.from_numpy(rows.copy()), freeze=False, mode="sum")
     optimizer = torch.optim.Adam(bag.parameters(), _RATE)
-    steps = max(1, len(usable) // _BATCH, min(len(usable) // _LEAST_BATCH, _LEAST_STEPS))
+    steps = max(1, len(usable) // _BATCH, min(len(usable) // _MIN_BATCH, _MIN_STEPS))
     progress.begin("distil", _EPOCHS * len(usable), "texts")
     for _ in range(_EPOCHS):
         for batch in np.array_split(chance.permutation(usable), steps):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "int8"]
 OPSET = 20
-_LEAST_SPLIT = 1_024
+_MIN_SPLIT = 1_024
 """The size in bytes from which a tensor is stored outside the graph."""
 _LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")
 
@@ -73,7 +73,7 @@ def export_onnx(
     graph = export_graph(outputs, ["input_ids"], ["vectors", "states"], model_length(model), source.name)
     with atomic_folder(folder) as scratch:
         path, made = scratch / MODEL_FILE, quantise_graph(graph) if precision == "int8" else graph
-        onnx.save(made, path, save_as_external_data=True, location=WEIGHTS_FILE, size_threshold=_LEAST_SPLIT)
+        onnx.save(made, path, save_as_external_data=True, location=WEIGHTS_FILE, size_threshold=_MIN_SPLIT)
         if (weights := path.with_name(WEIGHTS_FILE)).exists():
             weights.chmod(path.stat().st_mode)
         tokenizer.save(str(scratch / TOKENIZER_FILE))

@@ -62,7 +62,7 @@ _TABLE_FILE, _SCALES_FILE, _STATES_FILE = "table.npy", "scales.npy", "states.npy
 _SCALE = 127
 _CHUNK = 4_096
 """The number of texts that are summed at a time."""
-_MOST_WORDS = 1 << 18
+_MAX_WORDS = 1 << 18
 """The number of words whose tokens are cached."""
 
 
@@ -157,7 +157,7 @@ class _WordTokens:
         """The token ids of each text."""
         if not self._reads_words:
             return [encoding.ids for encoding in self.encode(ready)]
-        known = self._known if len(self._known) < _MOST_WORDS else {}
+        known = self._known if len(self._known) < _MAX_WORDS else {}
         words = [text.split() for text in ready]
         if new := [word for word in set(itertools.chain.from_iterable(words)) if word not in known]:
             known.update(zip(new, (encoding.ids for encoding in self.encode(new)), strict=True))

@@ -192,7 +192,7 @@ def _attributes(event: StoredEvent) -> dict[str, Any]:
 _PAGE = 5_000
 _TERMS = 10_000
 """The most values of one filter."""
-_MOST_DAYS = 65_535
+_MAX_DAYS = 65_535
 """The most buckets of one response by default: 179 years."""
 _EXPUNGE_SECONDS = 120.0
 _NAMED = {"exists": {"field": SHOPPER}}
@@ -291,11 +291,11 @@ class ElasticsearchEvents:
     def days(self) -> Mapping[int, DayState]:
         self._refresh()
         sums = {name: {"sum": {"field": name}} for name in MARKS}
-        days = {"terms": {"field": DAY, "size": _MOST_DAYS, "order": {"_key": "asc"}}, "aggs": sums}
+        days = {"terms": {"field": DAY, "size": _MAX_DAYS, "order": {"_key": "asc"}}, "aggs": sums}
         answer = search(self._cluster, [self.index], {"size": 0, "aggs": {"days": days}})
         found = answer.get("aggregations", {}).get("days", {"buckets": [], "sum_other_doc_count": 0})
         if found["sum_other_doc_count"]:
-            raise StoreError(f"events of more than {_MOST_DAYS:,} days cannot be listed; expire the oldest")
+            raise StoreError(f"events of more than {_MAX_DAYS:,} days cannot be listed; expire the oldest")
         return {
             bucket["key"]: DayState(bucket["doc_count"], "-".join(f"{bucket[name]['value']:.0f}" for name in MARKS))
             for bucket in found["buckets"]

@@ -95,7 +95,7 @@ _ADDRESS = re.compile(
     r"(?<![0-9A-Za-z_.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)"
     r"|(?<![0-9A-Za-z_.:])(?:[0-9a-fA-F]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4})(?!\.?[0-9A-Za-z_:])"
 )
-_MOST_TRIES = 50
+_MAX_TRIES = 50
 """The most false candidates in a query before the phone matcher gives up."""
 _REMEMBERED = 16_384
 
@@ -201,7 +201,7 @@ def _is_address(text: str) -> bool:
 
 
 def _phones(region: str | None, text: str) -> Iterator[_Span]:
-    matches = PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING, max_tries=_MOST_TRIES)
+    matches = PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING, max_tries=_MAX_TRIES)
     return ((match.start, match.end) for match in matches if _is_written_as_phone(match))
 
 
@@ -236,7 +236,7 @@ class _KeyFile(msgspec.Struct, frozen=True):
     """The keys; the last one is in use."""
 
 
-_MOST_KEY_BYTES = 1 << 20
+_MAX_KEY_BYTES = 1 << 20
 _CURE = "check its permissions, or restore it from a backup"
 _KEYS = SealedFile(1, _CURE, "content", msgspec.json.Decoder(_KeyFile))
 
@@ -314,7 +314,7 @@ class Pseudonyms:
         self.reload_if_changed()
 
     def _load(self) -> None:
-        found = _KEYS.read(self.path, _MOST_KEY_BYTES)
+        found = _KEYS.read(self.path, _MAX_KEY_BYTES)
         if found is None:
             message = f"the keys {self.path} do not exist; without them, events have no shopper"
             raise StoreError(f"{message}: restore the file, or set events.keys")

@@ -306,7 +306,7 @@ def _marks(values: Collection[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-_MOST_TOGETHER = 2_000
+_MAX_TOGETHER = 2_000
 """The most events of one transaction, which limits the wait of the last append."""
 
 
@@ -331,7 +331,7 @@ class GroupCommit:
         """Writes the first waiting append, and those after it that fit into one transaction."""
         part = [self.queue.popleft()]
         size = len(part[0][0])
-        while self.queue and (size := size + len(self.queue[0][0])) <= _MOST_TOGETHER:
+        while self.queue and (size := size + len(self.queue[0][0])) <= _MAX_TOGETHER:
             part.append(self.queue.popleft())
         error: Exception = StoreError("an append was broken off; send its events again")
         try:

@@ -14,7 +14,7 @@ from shelfwise.retrieval.records import Place
 
 EARTH_RADIUS = 6_371_008.7714
 """The mean radius in metres, as in Elasticsearch."""
-MOST_CORNERS = 200
+MAX_CORNERS = 200
 UNITS = {"m": 1.0, "km": 1_000.0, "mi": 1_609.344}
 """Units of distance in metres."""
 Degrees = NDArray[np.float64]
@@ -89,8 +89,8 @@ class Polygon:
 
     @property
     def problem(self) -> str:
-        if not 3 <= len(self.corners) <= MOST_CORNERS:
-            return f"a polygon needs 3 to {MOST_CORNERS} corners, each a latitude and a longitude"
+        if not 3 <= len(self.corners) <= MAX_CORNERS:
+            return f"a polygon needs 3 to {MAX_CORNERS} corners, each a latitude and a longitude"
         if found := next(filter(None, (place_problem(each.lat, each.lng) for each in self.corners)), ""):
             return found
         lngs = [each.lng for each in self.corners]

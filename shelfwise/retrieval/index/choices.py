@@ -25,13 +25,13 @@ from shelfwise.retrieval.records import Choice, ChoiceValue, Facet, FacetCount, 
 
 CONSIDERED = 60
 """The number of first candidates that are divided."""
-MOST_VALUES = 8
+MAX_VALUES = 8
 """The most values of a field that are shown."""
 _FEW_NUMBERS = 8
 """Up to this many distinct numbers of a field, each is a value; more are divided into ranges."""
-_LEAST_SHARE = 0.3
+_MIN_SHARE = 0.3
 """The share of the candidates, by weight, that must have a field."""
-_LEAST_GAIN = 0.3
+_MIN_GAIN = 0.3
 """The least gain of a field: bits, times the share of shoppers who choose by the field."""
 _PRICED = 0.5
 """The share of shoppers who choose by price; for other fields it is the share of titles that contain their value."""
@@ -69,7 +69,7 @@ def guided_choices(
     # Most attributes are rare or never in titles; a sample of the candidates shows which.
     few = products[::_SAMPLED]
     frequent = Counter(name for product in few for name in product.attributes)
-    names = [f"{_ATTRIBUTE}{name}" for name, number in frequent.items() if number > _LEAST_SHARE / 2 * len(few)]
+    names = [f"{_ATTRIBUTE}{name}" for name, number in frequent.items() if number > _MIN_SHARE / 2 * len(few)]
     likely = _interests(few, weights[::_SAMPLED], {*names, "brand", "price", "category"}.difference(without))
     interest = _interests(products, weights, likely)
     options = {name: _options(name, _columns(products, name), weights) for name in interest}
@@ -78,7 +78,7 @@ def guided_choices(
     while len(best) < most:
         gains = {n: interest[n] * _gain(each, cells, weights) for n, each in options.items() if n not in best}
         name = max(gains, key=lambda name: gains[name], default="")
-        if gains.get(name, 0.0) < _LEAST_GAIN:
+        if gains.get(name, 0.0) < _MIN_GAIN:
             break
         best.append(name)
         cells = _refined(cells, options[name])
@@ -102,7 +102,7 @@ def _interests(products: Sequence[Product], weights: Floats, names: Collection[s
             name == "price" or any(is_in_title(titles[place], each) for each in values[place]) for place in values
         ]
         share = float((has * in_title).sum() / has.sum()) if values else 0.0
-        if has.sum() >= _LEAST_SHARE * weights.sum() and share * math.log2(MOST_VALUES) >= _LEAST_GAIN:
+        if has.sum() >= _MIN_SHARE * weights.sum() and share * math.log2(MAX_VALUES) >= _MIN_GAIN:
             found[name] = _PRICED if name == "price" else share
     return found
 
@@ -144,7 +144,7 @@ def _options(name: str, values: Mapping[int, Sequence[Value]], weights: Floats) 
     numbers = {value: some for value, some in places.items() if isinstance(value, float)}
     if name == "price" or len(numbers) > max(_FEW_NUMBERS, len(places) // 2):
         return _ranges(name, numbers, len(weights))
-    best = sorted(places, key=lambda value: -weights[places[value]].sum())[:MOST_VALUES]
+    best = sorted(places, key=lambda value: -weights[places[value]].sum())[:MAX_VALUES]
     if len(numbers) == len(places):
         best.sort(key=float)
     return [_Option(In(name, (shown[key],)), _mask(places[key], len(weights)), shown[key]) for key in best]

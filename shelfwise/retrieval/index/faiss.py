@@ -41,9 +41,9 @@ ROWS_FILE = "rows.npy"
 
 EXACT_BELOW = 50_000
 """Up to this many vectors, a full scan takes no longer than inverted lists, and misses nothing."""
-MOST_STALE = 0.2
+MAX_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
-SCAN_MOST = 40_000
+SCAN_MAX = 40_000
 """The most rows that a filter may pass for them to be scanned: a scan reads whole vectors at random places of memory,
 an index reads codes in sequence."""
 PROBED_POWER, PROBED_CODES = 0.67, 80_000
@@ -53,7 +53,7 @@ FILTERED_POWER = 0.5
 """Filtered searches read more lists by this power of the ratio of all rows to the rows that pass: the nearest rows that
 pass are further away, but by much less than this ratio."""
 _settled = threading.local()
-_GPU_MOST = 2_048
+_GPU_MAX = 2_048
 """FAISS's limit for the number of results of one search on a GPU."""
 
 
@@ -129,7 +129,7 @@ def _continued(vectors: StoredArray, before: PreviousVectors | None) -> tuple[fa
     is_missing = np.ones(len(vectors), bool)
     is_missing[rows[rows >= 0]] = False
     missing = np.flatnonzero(is_missing)
-    if (rows < 0).sum() > MOST_STALE * len(rows) or len(missing) > MOST_STALE * len(rows):
+    if (rows < 0).sum() > MAX_STALE * len(rows) or len(missing) > MAX_STALE * len(rows):
         return None
     with _all_cores():
         _add(index, vectors, missing)
@@ -175,7 +175,7 @@ class FaissIndex(StoredVectors):
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
         """More than `limit` rows, which include the nearest ones by the index's rounded scores."""
-        if allowed is not None and len(allowed) < min(SCAN_MOST, self.size * _SCAN_SHARE[self.kind]):
+        if allowed is not None and len(allowed) < min(SCAN_MAX, self.size * _SCAN_SHARE[self.kind]):
             return None
         share = 1.0 if allowed is None else len(allowed) / self.size
         if self._on_gpu:
@@ -209,9 +209,9 @@ class FaissIndex(StoredVectors):
         return faiss.SearchParametersIVF(nprobe=min(math.ceil(probed), lists), **chosen)
 
     def _propose_on_gpu(self, query: Vectors, limit: int, allowed: Rows | None, share: float) -> Rows:
-        wanted = min(self.size, _GPU_MOST, int(limit / share * 1.5) + 50)
+        wanted = min(self.size, _GPU_MAX, int(limit / share * 1.5) + 50)
         with self._turn:
-            _, found = self._index.search(query[None, :], max(wanted, min(limit, _GPU_MOST)))
+            _, found = self._index.search(query[None, :], max(wanted, min(limit, _GPU_MAX)))
         rows = np.asarray(found[0][found[0] >= 0], dtype=np.int64)
         return rows if allowed is None else rows[np.isin(rows, allowed, assume_unique=True)]
 

@@ -29,7 +29,7 @@ from shelfwise.retrieval.store.manifest import GROUPS_FILE
 
 VARIANTS = "variants"
 """The group name of the rebuild's groups; other names are those of fields."""
-MOST_SIBLINGS = 100
+MAX_SIBLINGS = 100
 """The most ids of other products of its group that a hit has."""
 
 ProductOf = Callable[[int], Product]

@@ -24,7 +24,7 @@ Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 _ALL_OF = 2
 """The largest number of query words of which a match must have all."""
-MOST_SHARING = 50
+MAX_SHARING = 50
 """An identifier of more products than this (such as "does not apply") identifies none of them."""
 
 
@@ -196,7 +196,7 @@ class KeywordIndex(Protocol):
         """The `rows` that pass `where`, by row, with their BM25; 0 for a row that does not match."""
 
     def find_identifier(self, key: str) -> Rows:
-        """The rows with this folded identifier, ascending; empty if more than `MOST_SHARING` have it."""
+        """The rows with this folded identifier, ascending; empty if more than `MAX_SHARING` have it."""
 
     def select(self, selection: Selection) -> Rows:
         """Every row of the selection, ascending."""
@@ -297,7 +297,7 @@ def split_optional(groups: Sequence[TermGroup]) -> tuple[Sequence[TermGroup], Se
 EXPANSION_WEIGHT = 2.0
 """The weight of a learned term of strength 1, as a multiple of the inverse document frequency of the word that it
 replaces (docs/decisions/0028-query-expansion.md)."""
-MOST_MATCHING = 5
+MAX_MATCHING = 5
 """The most learned terms that can match in place of a word that no product has."""
 
 
@@ -309,7 +309,7 @@ def expansion_scores(
     numbers of products by term."""
     others = group.expansions
     if not is_scored:
-        others = () if any(frequencies.values()) else others[:MOST_MATCHING]
+        others = () if any(frequencies.values()) else others[:MAX_MATCHING]
     if not others:
         return {}
     weight = EXPANSION_WEIGHT * sum(_inverse_frequency(frequencies[term], products) for term in group.alternatives[0])

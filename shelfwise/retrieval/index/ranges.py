@@ -15,7 +15,7 @@ from shelfwise.retrieval.filters.conditions import NumberWithin
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldKind
 from shelfwise.retrieval.records import Facet, RangeCount
 
-MOST_BOUNDS = 100
+MAX_BOUNDS = 100
 _AUTOMATIC = 6
 """The most ranges of a field without given bounds."""
 _STEPS = np.array([1.0, 2.0, 5.0])
@@ -50,8 +50,8 @@ def parse_ranges(text: str, catalog: FieldCatalog) -> RangedField:
         bounds = (math.nan,)
     if not (all(map(math.isfinite, bounds)) and all(low < high for low, high in pairwise(bounds))):
         raise QueryError(f"ranges has {text[:100]!r}; the bounds must be ascending numbers, such as price:0,50,100")
-    if len(bounds) > MOST_BOUNDS:
-        raise QueryError(f"ranges has {len(bounds)} bounds of {info.name}; at most {MOST_BOUNDS} are allowed")
+    if len(bounds) > MAX_BOUNDS:
+        raise QueryError(f"ranges has {len(bounds)} bounds of {info.name}; at most {MAX_BOUNDS} are allowed")
     return RangedField(name, info.name, bounds)
 
 

@@ -44,7 +44,7 @@ from shelfwise.retrieval.filters.conditions import (
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
 from shelfwise.retrieval.index.keyword import (
     LOOK_AHEAD,
-    MOST_SHARING,
+    MAX_SHARING,
     NO_MATCHES,
     NO_ROWS,
     DocumentChange,
@@ -91,18 +91,18 @@ _LIVE_HEAP_BYTES = 15_000_000
 _SPARE_PLACES = 64
 _UNION = 32
 """The number of documents that one union selects."""
-_MOST_COMBINATIONS = 10
+_MAX_COMBINATIONS = 10
 """The most combinations of query words that a document can match by; enough for up to five words."""
 _NARROWED_FROM = 0.5
 """A word with more postings than this share of those of the rarest words is searched only among the latter."""
-_MOST_BUCKETS = 65_000
+_MAX_BUCKETS = 65_000
 """tantivy rejects more; a field with more values than this is not useful as a facet."""
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
 
 
 FEWEST_EXTENDED = 20_000
 """The fewest products of an index that is extended; a smaller one is rebuilt in seconds."""
-MOST_REPLACED = 0.1
+MAX_REPLACED = 0.1
 """The largest share of an extended index's documents that no longer belong to a product, relative to its products; word
 statistics still count them."""
 
@@ -136,7 +136,7 @@ class TantivyBuilder(KeywordBuilder):
                 self._writer.add_document(_document(row, line))
             return
         self._rows_before.append(-1)
-        if self._numbers and len(self._added) > MOST_REPLACED * len(self._numbers.by_row):
+        if self._numbers and len(self._added) > MAX_REPLACED * len(self._numbers.by_row):
             self._numbers, self._added = None, []
         if self._numbers:
             self._added.append((row, line))
@@ -171,7 +171,7 @@ class TantivyBuilder(KeywordBuilder):
         now_at = rows_now(rows_before, len(numbers.by_row))
         kept = np.where(numbers.rows < 0, -1, now_at[numbers.rows])
         rows = np.concatenate([kept, [row for row, _ in self._added]]).astype(np.int32)
-        if len(rows) > (1 + MOST_REPLACED) * len(rows_before):
+        if len(rows) > (1 + MAX_REPLACED) * len(rows_before):
             return False
         for path in before.iterdir():
             if path.name not in (LINES_FILE, PLACES_FILE, NUMBERS_FILE):
@@ -291,7 +291,7 @@ class TantivyIndex(SequentialQueries):
         if not key:
             return NO_ROWS
         rows = self._all_rows(Query.term_query(self._schema, IDENTIFIERS, key, "basic"))
-        return rows if len(rows) <= MOST_SHARING else NO_ROWS
+        return rows if len(rows) <= MAX_SHARING else NO_ROWS
 
     def select(self, selection: Selection) -> Rows:
         return self._all_rows(self._selected(selection))
@@ -327,7 +327,7 @@ class TantivyIndex(SequentialQueries):
         is_scored_apart = any(each.expansions for each in needed)
         if not 1 < least < len(needed):
             match = Query.boolean_query([(Occur.Should, each) for each in parts], least)
-        elif math.comb(len(needed), least) <= _MOST_COMBINATIONS:
+        elif math.comb(len(needed), least) <= _MAX_COMBINATIONS:
             # Intersections skip most postings; a union that counts its parts reads all of them.
             together = ([(Occur.Must, each) for each in part] for part in itertools.combinations(parts, least))
             match = _any_of(map(Query.boolean_query, together))
@@ -455,7 +455,7 @@ class TantivyIndex(SequentialQueries):
 
     def _buckets(self, query: Query, column: str) -> list[tuple[Any, int]]:
         """The values of a column with their counts. One column per request, since tantivy limits its buckets."""
-        wanted = {"values": {"terms": {"field": column, "size": _MOST_BUCKETS}}}
+        wanted = {"values": {"terms": {"field": column, "size": _MAX_BUCKETS}}}
         buckets = self._searcher.aggregate(query, wanted)["values"]["buckets"]
         return [(bucket["key"], bucket["doc_count"]) for bucket in buckets]
 

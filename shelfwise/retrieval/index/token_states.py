@@ -37,7 +37,7 @@ STATES_FILES = (STATES_FILE, IDS_FILE, OFFSETS_FILE, IDF_FILE, FACTS_FILE)
 FORMAT = 1
 DIMENSION = 96
 """The default number of columns of stored states: 20 tokens of a product take 2,000 bytes."""
-MOST_TOKENS = 32
+MAX_TOKENS = 32
 """The number of tokens of a product that are stored."""
 SCALE = 127
 """The stored length of a state of length 1."""
@@ -57,7 +57,7 @@ class TokenStatesInfo(msgspec.Struct, frozen=True):
     """The number of tokens of all products."""
     vocabulary: int
     """A bound above all token ids."""
-    most: int = MOST_TOKENS
+    most: int = MAX_TOKENS
     """The most tokens of a product that are stored."""
     shared: bool = False
     """Whether a token has the same state in all texts."""
@@ -140,7 +140,7 @@ def run_indices(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArra
     return found
 
 
-def quantise_tokens(tokens: Sequence[Tokens], dimension: int, most: int = MOST_TOKENS) -> TokenRuns:
+def quantise_tokens(tokens: Sequence[Tokens], dimension: int, most: int = MAX_TOKENS) -> TokenRuns:
     """The first tokens of each text in stored form: `dimension` columns, normalised again, times 127, rounded."""
     lengths = np.array([min(most, len(each.ids)) for each in tokens], np.int32)
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
@@ -220,7 +220,7 @@ class StatesWriter:
         encoder: str,
         dimension: int,
         vocabulary: int,
-        most: int = MOST_TOKENS,
+        most: int = MAX_TOKENS,
         shared: NDArray[np.float32] | None = None,
     ) -> None:
         """`encoder` is the identity of the encoder of the states, `vocabulary` is above all of its ids. `shared` are

@@ -256,14 +256,14 @@ def seal_folder(folder: Path, documents: Mapping[str, msgspec.Struct]) -> None:
         sync(path)
 
 
-MOST_SEAL_BYTES = 1 << 20
+MAX_SEAL_BYTES = 1 << 20
 
 
 def read_seal(folder: Path) -> dict[str, FileEntry]:
     """The files of a sealed folder; raises ValueError if its seal cannot be read or names a file outside of it."""
     path = folder / SEAL_FILE
     try:
-        entries = read_json(path, dict[str, FileEntry], MOST_SEAL_BYTES)
+        entries = read_json(path, dict[str, FileEntry], MAX_SEAL_BYTES)
     except ValueError as error:
         missing = "is missing, as in folders that are incomplete or of an older program"
         raise ValueError(f"{SEAL_FILE} {error if path.exists() else missing}") from error

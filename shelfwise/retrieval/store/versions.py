@@ -64,7 +64,7 @@ _REPAIR_MARKER = (
 _WORDS_ALONE = "only keyword search works until a rebuild stores the encoder again"
 IDENTITY = "identity"
 _MAX_MANIFEST_BYTES = 1 << 26
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 """Indexes in a directory that an error names."""
 _OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE)
 
@@ -175,7 +175,7 @@ class Store:
         ours = (self.root / name for name in (MARKER, *_OF_EVENTS))
         names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
         if names - {EVENTS_FOLDER, *_OF_EVENTS}:
-            inside = " or ".join(str(path.parent) for path in sorted(self.root.glob(f"*/{MARKER}"))[:_MOST_NAMED])
+            inside = " or ".join(str(path.parent) for path in sorted(self.root.glob(f"*/{MARKER}"))[:_MAX_NAMED])
             advice = f"did you mean {inside}?" if inside else "choose another directory"
             return StoreForeignError(f"{self.root} is not an index (no {MARKER}); {advice}")
         what = "has events but no index yet" if names else "is empty"

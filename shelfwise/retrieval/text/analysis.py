@@ -100,7 +100,7 @@ CHUNKS = re.compile(rf"{_SPACED}|{_PLAIN}|(?=[0-9.m])(?:{units.QUANTITIES})|{_CO
 _QUANTITIES = re.compile(units.QUANTITIES)
 _JOINTS = re.compile("[-'.&_ ]")
 _LETTERS_OR_DIGITS = re.compile("[a-z]+|[0-9]+")
-_MOST_RUNS = 4
+_MAX_RUNS = 4
 
 # Without the stemmer's own cache: chunks are cached here, and its purges took longer than the stemming.
 _stem = cast(Callable[[str], str], Stemmer.Stemmer("english", 0).stemWord)
@@ -233,7 +233,7 @@ def _piece(piece: str) -> tuple[str, ...]:
 def _cuts(model: str) -> Iterator[tuple[str, ...]]:
     """The ways to type a model number in two or three pieces: dcd771c2 as dcd771 c2, dcd 771c2, dcd 771 c2."""
     runs = _LETTERS_OR_DIGITS.findall(model)
-    if not 1 < len(runs) <= _MOST_RUNS:
+    if not 1 < len(runs) <= _MAX_RUNS:
         return
     for count in (1, 2):
         for places in combinations(range(1, len(runs)), count):

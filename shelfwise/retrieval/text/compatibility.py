@@ -49,8 +49,8 @@ _FIRST_WORDS = 6
 """The number of words of a title within which a model's name begins."""
 _SHORTEST, _SHORTEST_CODE = 4, 6
 """The fewest characters of a model's name, and of a code, which may have no letter."""
-_MOST_VALUES, _MOST_TEXT = 200, 2_000
-_MOST_NUMBERS = 3
+_MAX_VALUES, _MAX_TEXT = 200, 2_000
+_MAX_NUMBERS = 3
 """The most words with digits in the name of one model."""
 
 
@@ -80,12 +80,12 @@ def named_models(product: Product) -> Iterator[NamedModel]:
         values = value if isinstance(value, list | tuple) else [value]
         texts = [fold(each) for each in values if isinstance(each, str)]
         parts = [part for text in texts for part in _SEPARATORS.split(text)]
-        for part in parts[:_MOST_VALUES]:
+        for part in parts[:_MAX_VALUES]:
             if keys := _keys_in(part, is_listed=True):
                 yield NamedModel(kind, RelationEvidence.ATTRIBUTES, name, part.strip(), keys, reverse)
-    for field, text in (("title", product.title), ("description", product.description[:_MOST_TEXT])):
+    for field, text in (("title", product.title), ("description", product.description[:_MAX_TEXT])):
         for segment in _NAMES_ANOTHER.findall(fold(text)):
-            for part in _SEPARATORS.split(segment)[:_MOST_VALUES]:
+            for part in _SEPARATORS.split(segment)[:_MAX_VALUES]:
                 if keys := _keys_in(part):
                     yield NamedModel(RelationKind.FITS, RelationEvidence.TEXTS, field, part.strip(), keys)
 
@@ -137,7 +137,7 @@ def _keys_in(text: str, *, is_listed: bool = False) -> tuple[str, ...]:
     numbered = [place for place, word in enumerate(words) if any(character.isdigit() for character in word)]
     whole = "".join(_WORD.findall(text))
     keys = {whole} if is_listed and len(whole) >= _SHORTEST_CODE and len(words) == 1 else set()
-    if numbered and len(numbered) <= _MOST_NUMBERS:
+    if numbered and len(numbered) <= _MAX_NUMBERS:
         first, last = numbered[0], numbered[-1] + 1
         windows = {
             "".join(words[at:end])

@@ -18,7 +18,7 @@ from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog,
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import HAN, Analyzer, chinese_words, chunks, contains_chinese, fold
 
-MOST_WORDS = 1_000
+MAX_WORDS = 1_000
 """The most words to which a text may be cut."""
 _BEFORE = 3
 """The number of words of an excerpt before the first match, if there are as many."""
@@ -64,7 +64,7 @@ def excerpt(text: str, words: int, first: int) -> tuple[int, int]:
     return (chosen[0][0] if begin else 0), (chosen[-1][1] if begin + words < len(spans) else len(text))
 
 
-_MOST_WORDS = 64
+_MAX_WORDS = 64
 _LONGEST_MATCH = 50_000
 """The number of characters of a text that are searched for matches."""
 _PLAIN = Analyzer()
@@ -122,7 +122,7 @@ def query_words(query: str) -> tuple[str, ...]:
     """The first distinct words (at most 64) of a query as they were typed."""
     runs = (query[start:end] for start, end in word_spans(query))
     known = (word for run in runs for word in (chinese_words(run) if contains_chinese(run) else [run]))
-    return tuple(islice(dict.fromkeys(known), _MOST_WORDS))
+    return tuple(islice(dict.fromkeys(known), _MAX_WORDS))
 
 
 def _own_forms(words: Sequence[str]) -> Iterator[_WordForms]:
@@ -170,8 +170,8 @@ def _terms(word: str) -> tuple[str, ...]:
     return tuple(term for chunk in chunks(folded) for term in chunk.terms)
 
 
-MOST_FIELDS = 10
-MOST_HITS = 200
+MAX_FIELDS = 10
+MAX_HITS = 200
 """The most hits of one search whose texts are highlighted."""
 WORDS = 30
 """The number of words to which a longer text is cut by default."""

@@ -21,21 +21,21 @@ from shelfwise.retrieval.store.files import format_json, read_json
 from shelfwise.retrieval.text.analysis import HAN, contains_chinese, fold
 
 VALUES_FILE = "values.json"
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 
 _COLOUR_FIELD = re.compile(r"attributes\.(?:.*[_ ])?colou?rs?(?:_name)?|attributes\..*颜色")
 _SIZE_FIELD = re.compile(r"attributes\.(?:.*[_ ])?sizes?|attributes\..*(?:尺码|尺寸)")
-_LEAST_HELD = 0.01
+_MIN_HELD = 0.01
 """The least share of products with a field for its values to be recognised."""
-_MOST_VALUES = 50_000
+_MAX_VALUES = 50_000
 """The most phrases that are recognised: those of the most products."""
-_MOST_ALTERNATIVES = 12
+_MAX_ALTERNATIVES = 12
 """The most values that one phrase names: those of the most products. For example, "Black,Red" is a value of "black"."""
-_LEAST_AGREEMENT = 0.5
+_MIN_AGREEMENT = 0.5
 """The least share of products with the value, among products with the value or with its phrase in the title: "office"
 in a title is rarely the brand Office."""
-_MOST_WORDS, _MOST_CHARACTERS = 4, 8
-_MOST_NAMED = 8
+_MAX_WORDS, _MAX_CHARACTERS = 4, 8
+_MAX_NAMED = 8
 """The most values of one query: each costs a filter over the candidates."""
 _TOKEN = re.compile(rf"[a-z0-9]+|[{HAN}]+")
 _WORDS = re.compile(rf"[a-z]{{2}}|[{HAN}]{{2}}|[a-z]\d|\d[a-z]")
@@ -63,7 +63,7 @@ class NamedValues:
     def open(cls, folder: Path) -> NamedValues:
         """Reads the values of a version; raises StoreDamagedError if they cannot be read."""
         try:
-            return cls(read_json(folder / VALUES_FILE, dict[str, dict[str, list[str]]], _MOST_BYTES))
+            return cls(read_json(folder / VALUES_FILE, dict[str, dict[str, list[str]]], _MAX_BYTES))
         except ValueError as error:
             raise StoreDamagedError(f"{folder / VALUES_FILE} {error}; rebuild the index") from error
 
@@ -84,7 +84,7 @@ class NamedValues:
             if fields and start >= end and all(each.values is not fields for each in found):
                 found.append(NamedValue(start, stop, fields))
                 end = stop
-            if len(found) == _MOST_NAMED:
+            if len(found) == _MAX_NAMED:
                 break
         return found
 
@@ -143,7 +143,7 @@ class ValueCounts:
 
     def holders(self) -> dict[tuple[str, str], Counter[str]]:
         """The values that a phrase names, with their numbers of products, by phrase and field."""
-        least = max(1.0, _LEAST_HELD * self.size)
+        least = max(1.0, _MIN_HELD * self.size)
         found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for (name, value), count in sorted(self.values.items()):
             for phrase in _phrases_of(name, value) if self.held_by[name] >= least else ():
@@ -182,9 +182,9 @@ def derive_values(
     counts.count_mentions(over_products, sorted(holders.keys() - known))
     counts.named = set(holders)
     by_phrase: defaultdict[str, dict[str, Sequence[str]]] = defaultdict(dict)
-    for (phrase, name), counted in sorted(holders.items(), key=lambda each: (-each[1].total(), each[0]))[:_MOST_VALUES]:
-        if counted.total() >= _LEAST_AGREEMENT * (counted.total() + counts.mentions[phrase, name]):
-            by_phrase[phrase][name] = [value for value, _ in counted.most_common(_MOST_ALTERNATIVES)]
+    for (phrase, name), counted in sorted(holders.items(), key=lambda each: (-each[1].total(), each[0]))[:_MAX_VALUES]:
+        if counted.total() >= _MIN_AGREEMENT * (counted.total() + counts.mentions[phrase, name]):
+            by_phrase[phrase][name] = [value for value, _ in counted.most_common(_MAX_ALTERNATIVES)]
     return NamedValues(by_phrase)
 
 
@@ -220,7 +220,7 @@ def _title_phrases(folded: str, openings: Collection[str]) -> Iterator[str]:
         return
     words = [word for word in _TOKEN.findall(folded) if word != "and"]
     for at, word in enumerate(words):
-        for stop in range(at, min(len(words), at + _MOST_WORDS)) if word in openings else ():
+        for stop in range(at, min(len(words), at + _MAX_WORDS)) if word in openings else ():
             yield " ".join(words[at : stop + 1])
 
 
@@ -249,10 +249,10 @@ def _named_by(field: str, value: str) -> Iterator[str]:
     folded = fold(value)
     tokens = [each for each in _TOKEN.findall(folded) if each != "and"]
     whole = " ".join(tokens)
-    is_named = bool(_WORDS.search(whole)) and len(tokens) <= _MOST_WORDS
+    is_named = bool(_WORDS.search(whole)) and len(tokens) <= _MAX_WORDS
     if is_named:
         yield whole
-    if _SIZE_FIELD.fullmatch(field) and 0 < len(tokens) < _MOST_WORDS:
+    if _SIZE_FIELD.fullmatch(field) and 0 < len(tokens) < _MAX_WORDS:
         yield f"size {whole}"
     if _COLOUR_FIELD.fullmatch(field):
         # "Forest green" and "black/green" are also results for "green".
@@ -265,8 +265,8 @@ def _phrases(folded: str) -> Iterator[tuple[str, int, int]]:
     tokens = [token for token in _TOKEN.finditer(folded) if token[0] != "and"]
     for at, token in enumerate(tokens):
         text, start = token[0], token.start()
-        for stop in range(min(len(tokens), at + _MOST_WORDS), at, -1):
+        for stop in range(min(len(tokens), at + _MAX_WORDS), at, -1):
             yield " ".join(each[0] for each in tokens[at:stop]), start, tokens[stop - 1].end()
         for begin in range(len(text)) if contains_chinese(text) else ():
-            for stop in range(min(len(text), begin + _MOST_CHARACTERS), begin + 1, -1):
+            for stop in range(min(len(text), begin + _MAX_CHARACTERS), begin + 1, -1):
                 yield text[begin:stop], start + begin, start + stop

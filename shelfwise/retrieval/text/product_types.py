@@ -36,12 +36,12 @@ from shelfwise.retrieval.text.analysis import (
 PHRASES_FILE = "phrases.json"
 ROWS_FILE = "rows.npy"
 """(2, n) int32: the type of each product by its title and by its category."""
-_MOST_BYTES = 256 << 20
+_MAX_BYTES = 256 << 20
 
-MOST_WORDS = 3
+MAX_WORDS = 3
 """The most words of a phrase that name a type: with more, every product would be its own type."""
-_MOST_SEGMENTS, _MOST_PHRASES = 4, 6
-_MOST_MODEL_WORDS = 2
+_MAX_SEGMENTS, _MAX_PHRASES = 4, 6
+_MAX_MODEL_WORDS = 2
 """The most words after a head that may be a model's name ("Hair Dryer Kelda")."""
 
 _DETAILS = re.compile(
@@ -72,7 +72,7 @@ _GAP = "•"
 
 def head_phrases(text: str, brand: str = "") -> list[Phrase]:
     """The noun phrases of a title or query that may name its type, likeliest first, each with all its words."""
-    return list(chain.from_iterable(noun_phrases(text, brand)))[:_MOST_PHRASES]
+    return list(chain.from_iterable(noun_phrases(text, brand)))[:_MAX_PHRASES]
 
 
 def noun_phrases(text: str, brand: str = "") -> list[list[Phrase]]:
@@ -90,7 +90,7 @@ def noun_phrases(text: str, brand: str = "") -> list[list[Phrase]]:
         else:
             segments.append(_english(words, own))
     named = ([phrase for phrase in phrases if phrase] for phrases in segments)
-    return [phrases for phrases in named if phrases][:_MOST_SEGMENTS]
+    return [phrases for phrases in named if phrases][:_MAX_SEGMENTS]
 
 
 def type_phrase(name: str) -> Phrase:
@@ -98,7 +98,7 @@ def type_phrase(name: str) -> Phrase:
     "drill for kids"."""
     phrases = head_phrases(name)
     is_whole = ["".join(map(word_term, fold(name).split()))] == ["".join(phrase) for phrase in phrases]
-    return phrases[0] if is_whole and len(phrases[0]) <= MOST_WORDS else ()
+    return phrases[0] if is_whole and len(phrases[0]) <= MAX_WORDS else ()
 
 
 def without_numbers(text: str) -> str:
@@ -138,7 +138,7 @@ def head_candidates(phrases: Sequence[Phrase]) -> list[tuple[Phrase, int, int]]:
     return [
         (phrase[: len(phrase) - cut], cut, segment)
         for segment, phrase in enumerate(phrases)
-        for cut in range(min(_MOST_MODEL_WORDS + 1, len(phrase)))
+        for cut in range(min(_MAX_MODEL_WORDS + 1, len(phrase)))
     ]
 
 
@@ -201,7 +201,7 @@ class ProductTypes:
         known. Raises StoreDamagedError if the number of products differs."""
         products = len(ratings)
         try:
-            phrases = read_json(folder / PHRASES_FILE, list[str], _MOST_BYTES)
+            phrases = read_json(folder / PHRASES_FILE, list[str], _MAX_BYTES)
         except ValueError as error:
             raise StoreDamagedError(f"{folder / PHRASES_FILE} {error}; rebuild the index") from error
         by_row = load_array(folder / ROWS_FILE, mapped=True)
@@ -257,7 +257,7 @@ class ProductTypes:
         more than a type.
         """
         for phrase in head_phrases(query):
-            share = min(1.0, min(len(phrase), MOST_WORDS) / max(words, 1)) ** 2
+            share = min(1.0, min(len(phrase), MAX_WORDS) / max(words, 1)) ** 2
             found: dict[int, float] = defaultdict(float)
             for named in (phrase, *_rewritten(phrase, synonyms)):
                 for number in self.heads.get(named[-1], ()):
@@ -294,7 +294,7 @@ class ProductTypes:
             heads = {self.phrases[number][-1] for number in numbers if number >= 0}
             for head in heads | {term for term in terms - own if term in self.heads}:
                 votes[head] += weight
-        least = max(_LEAST_VOTE, _LEADING * max(votes.values(), default=0.0))
+        least = max(_MIN_VOTE, _LEADING * max(votes.values(), default=0.0))
         agreed = {head: gain * vote for head, vote in votes.items() if vote >= least}
         return WantedTypes({number: vote for head, vote in agreed.items() for number in self.heads[head]})
 
@@ -423,7 +423,7 @@ def _rewritten(phrase: Phrase, synonyms: Mapping[Phrase, Sequence[Phrase]]) -> l
 _SAME_HEAD, _SHORTER = 0.4, 0.7
 """The agreement of a type with the requested head and a different word before it ("inkjet printer" for "laser
 printer"), and of a type that is only the head ("printer")."""
-_LEAST_VOTE, _LEADING = 0.3, 0.9
+_MIN_VOTE, _LEADING = 0.3, 0.9
 """The share of votes that a head needs, and its least share of the leading head's votes."""
 
 
@@ -437,7 +437,7 @@ def _terms(text: str) -> frozenset[str]:
 
 def _agreement(query: Phrase, named: Phrase) -> float:
     """1 if a type ends with the query's whole phrase, less for each of its words that the type lacks or replaces."""
-    wanted = query[-MOST_WORDS:]
+    wanted = query[-MAX_WORDS:]
     shared = 0
     for one, other in zip(reversed(wanted), reversed(named), strict=False):
         if one != other:

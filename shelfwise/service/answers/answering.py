@@ -34,7 +34,7 @@ from shelfwise.service.answers.facts import (
 )
 from shelfwise.service.answers.faq import FaqMatch
 from shelfwise.service.answers.questions import (
-    MOST_CHARACTERS,
+    MAX_CHARACTERS,
     Question,
     QuestionKind,
     Superlative,
@@ -63,8 +63,8 @@ from shelfwise.service.events.popular_queries import read_popular_queries
 
 _READ_OF_TYPE = 40
 """Number of products of a type that are read."""
-_MOST_QUOTES = 3
-_MOST_RELATED = 4
+_MAX_QUOTES = 3
+_MAX_RELATED = 4
 
 
 class AnswerStatus(StrEnum):
@@ -196,8 +196,8 @@ def answer_question(
     related = (*related, *sources.faq.entries.related(question, exclude={quote.entry for quote in quotes}))
     row = None if quotes else named.row
     nearest = None if row is None else _near_sentence(sources, snapshot.products[row], question)[0]
-    subject, quoted = named.subject, tuple(quotes[:_MOST_QUOTES])
-    return Answer(text, status, subject, quoted, holds, disagree, related[:_MOST_RELATED], version, nearest)
+    subject, quoted = named.subject, tuple(quotes[:_MAX_QUOTES])
+    return Answer(text, status, subject, quoted, holds, disagree, related[:_MAX_RELATED], version, nearest)
 
 
 _SURE = 0.9
@@ -209,8 +209,8 @@ def _validate(text: str, about: QuestionSubject | None) -> None:
         raise QueryError(f"the question is {type(text).__name__}, it must be str")
     if not text.strip():
         raise QueryError("the question is blank; write one")
-    if len(text) > MOST_CHARACTERS:
-        raise QueryError(f"the question has {len(text):,} characters, at most {MOST_CHARACTERS:,} are answered")
+    if len(text) > MAX_CHARACTERS:
+        raise QueryError(f"the question has {len(text):,} characters, at most {MAX_CHARACTERS:,} are answered")
     if about is not None and not isinstance(about, QuestionSubject):
         raise QueryError(f"about is {type(about).__name__}, it must be a QuestionSubject")
 
@@ -272,7 +272,7 @@ def _near_quotes(sources: Sources, product: Product, question: Question, facts: 
 def _near_sentence(sources: Sources, product: Product, question: Question) -> tuple[Quote | None, float]:
     """The sentence of a description that is nearest to a question in meaning, if it is near enough to be shown,
     and its lead over the second one."""
-    sentences = () if "description" in sources.hidden else sentences_of(product.description)[:_MOST_ENCODED]
+    sentences = () if "description" in sources.hidden else sentences_of(product.description)[:_MAX_ENCODED]
     near = sources.faq.near.nearest(question.text, sentences)
     if near is None or near.score < THRESHOLDS.nearest:
         return None, 0.0
@@ -280,7 +280,7 @@ def _near_sentence(sources: Sources, product: Product, question: Question) -> tu
     return quote, near.lead
 
 
-_MOST_ENCODED = 16
+_MAX_ENCODED = 16
 """Number of sentences of a description that are compared with a question by their meaning."""
 
 
@@ -401,7 +401,7 @@ def _about_type(sources: Sources, question: Question, named: NamedSubject) -> li
         return []
     if not holding or question.kind is not QuestionKind.YES_NO:  # "which are waterproof" is not answered by "yes"
         holding = [replace(quote, holds=None) for quote in holding or found]
-    return sorted(holding, key=lambda each: -each.score)[:_MOST_QUOTES]
+    return sorted(holding, key=lambda each: -each.score)[:_MAX_QUOTES]
 
 
 def _has_words(best: Fact | None, facts: Sequence[Fact], words: Sequence[Word], own: Collection[str]) -> bool:
@@ -435,7 +435,7 @@ def _first_of_type(sources: Sources, question: Question, superlative: Superlativ
             found[f"{fact.field.name} {unit}"].append((float(number), replace(_fact_quote(product, best), holds=None)))
     most = max(found.values(), key=len, default=[])
     ordered = sorted(most, key=lambda each: -each[0] if superlative.is_most else each[0])
-    return [quote for _, quote in ordered[:_MOST_QUOTES]]
+    return [quote for _, quote in ordered[:_MAX_QUOTES]]
 
 
 def _offered(sources: Sources, question: Question, text: str, named: NamedSubject) -> list[Quote]:
@@ -459,7 +459,7 @@ def _offered(sources: Sources, question: Question, text: str, named: NamedSubjec
         elif _MONEY.search(text):
             within = [FactMatch(fact, 1.0, holds=True) for fact in facts if fact.field.name == "price"]
             found += [_fact_quote(product, each) for each in within if compare(question.bound, each.fact)]
-    return found[:_MOST_QUOTES]
+    return found[:_MAX_QUOTES]
 
 
 _MONEY = re.compile(r"[$€£¥]|\b(?:dollars|euros?|pounds|bucks|usd|eur|gbp|cny|rmb)\b|元|块", re.IGNORECASE)
@@ -485,15 +485,15 @@ def _related_fields(
         best = _best_facts(about_fact, facts, about_fact.words, own)[:1]
         if best and best[0].fact is fact and best[0].score >= THRESHOLDS.fact:
             found.append(text)
-        if len(found) == _MOST_RELATED_FIELDS:
+        if len(found) == _MAX_RELATED_FIELDS:
             break
     return tuple(found)
 
 
-_MOST_RELATED_FIELDS = 2
+_MAX_RELATED_FIELDS = 2
 
 
-_MOST_POPULAR = 500
+_MAX_POPULAR = 500
 """Number of the most frequent questions that are tried."""
 
 
@@ -511,7 +511,7 @@ def unanswered_questions(answer: Callable[..., Answer], root: Path, size: int) -
     """The questions without an answer among the 500 most frequent popular queries of an index directory, most frequent
     first. `answer` is `SearchEngine.answer`. A question that enough shoppers asked on a product's page is counted for
     that product."""
-    questions = sorted(_popular_questions(root), key=lambda each: -each[1])[:_MOST_POPULAR]
+    questions = sorted(_popular_questions(root), key=lambda each: -each[1])[:_MAX_POPULAR]
     found: list[UnansweredQuestion] = []
     for text, times, product_id in questions:
         try:

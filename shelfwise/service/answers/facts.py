@@ -272,7 +272,7 @@ class FactMatch:
 
 
 _FALSE = frozenset({"no", "none", "false", "0", "否", "无", "不"})
-_LEAST_COMPARED = 0.02
+_MIN_COMPARED = 0.02
 """Relative difference up to which two quantities are equal, because values are rounded."""
 
 
@@ -349,19 +349,19 @@ def compare(bound: Bound, fact: Fact) -> bool | None:
         return None
     number = quantity[1]
     if bound.operator == "=":
-        return abs(number - bound.number) <= _LEAST_COMPARED * max(abs(number), abs(bound.number))
+        return abs(number - bound.number) <= _MIN_COMPARED * max(abs(number), abs(bound.number))
     return number < bound.number if bound.operator == "<" else number > bound.number
 
 
 _SENTENCE = re.compile(r"[^.!?。！？；\n]+(?:(?:\.(?=\S)|(?<=\b[A-Z])\.)[^.!?。！？；\n]*)*[.!?。！？；]*")
-_MOST_TEXT, _MOST_SENTENCES, _LONGEST = 20_000, 200, 600
+_MAX_TEXT, _MAX_SENTENCES, _LONGEST = 20_000, 200, 600
 
 
 @lru_cache(maxsize=2**10)
 def sentences_of(text: str) -> tuple[str, ...]:
     """The sentences of the first 20,000 characters of a text, verbatim, at most 200."""
-    found = (each[0].strip() for each in _SENTENCE.finditer(text[:_MOST_TEXT]))
-    return tuple(each for each in found if 1 < len(each) <= _LONGEST)[:_MOST_SENTENCES]
+    found = (each[0].strip() for each in _SENTENCE.finditer(text[:_MAX_TEXT]))
+    return tuple(each for each in found if 1 < len(each) <= _LONGEST)[:_MAX_SENTENCES]
 
 
 def sentence_coverage(sentence: str, words: Sequence[Word], own: Collection[str]) -> float:
@@ -417,9 +417,9 @@ class NearTexts:
 
     def nearest(self, question: str, texts: Sequence[str]) -> NearText | None:
         """The nearest of some texts; None if there are fewer than three, or the encoder fails."""
-        if len(texts) < _LEAST_COMPARED_TEXTS or self._background is None:
+        if len(texts) < _MIN_COMPARED_TEXTS or self._background is None:
             return None
-        if len(self._vectors) > _MOST_VECTORS:
+        if len(self._vectors) > _MAX_VECTORS:
             self._vectors = {}
         vectors = self._vectors
         missing = [text for text in dict.fromkeys((question, *texts)) if text not in vectors]
@@ -433,7 +433,7 @@ class NearTexts:
         return NearText(best, float(scores[best]), float(scores[best] - scores[second]))
 
 
-_LEAST_COMPARED_TEXTS, _MOST_VECTORS = 3, 4_096
+_MIN_COMPARED_TEXTS, _MAX_VECTORS = 3, 4_096
 
 
 def contradictions(fact: Fact, sentences: Sequence[str]) -> list[str]:
@@ -461,7 +461,7 @@ def contradictions(fact: Fact, sentences: Sequence[str]) -> list[str]:
 
 def _agrees(own: tuple[str, float], sentence: str) -> bool:
     same = [number for unit, number in quantities_in(sentence) if unit == own[0]]
-    return not same or any(abs(number - own[1]) <= _LEAST_COMPARED * max(abs(number), abs(own[1])) for number in same)
+    return not same or any(abs(number - own[1]) <= _MIN_COMPARED * max(abs(number), abs(own[1])) for number in same)
 
 
 _CLASSIFIERS = "个件套片支颗块包张只本台条把双对卷袋盒瓶"

@@ -32,9 +32,9 @@ from shelfwise.service.curation.document_store import DocumentCodec, DocumentSto
 from shelfwise.service.engine.editors import CompiledEditor
 from shelfwise.service.engine.snapshot import Snapshot
 
-MOST_QUESTION, MOST_ANSWER = 500, 4_000
+MAX_QUESTION, MAX_ANSWER = 500, 4_000
 """Maximum lengths in characters."""
-_MOST_PRODUCTS = 1_000
+_MAX_PRODUCTS = 1_000
 _LONGEST_ID = 200
 
 
@@ -46,7 +46,7 @@ class FaqEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Answer, quoted verbatim: a short one as a whole, a long one by the sentence that answers best."""
     question: str = ""
     """The question that it answers; empty for a passage of a manual."""
-    products: Annotated[tuple[str, ...], Meta(max_length=_MOST_PRODUCTS)] = ()
+    products: Annotated[tuple[str, ...], Meta(max_length=_MAX_PRODUCTS)] = ()
     """Ids of the products that it is about; empty for the whole store."""
     product_type: Annotated[str, Meta(max_length=_LONGEST_ID)] = ""
     """Type of product that it is about, as a question names it."""
@@ -66,8 +66,8 @@ def entry_id(question: str, answer: str) -> str:
 
 def _check(entry: FaqEntry, place: str) -> FaqEntry:
     check_text(f"{place}: id", entry.id, _LONGEST_ID, FaqError, must=True)
-    check_text(f"{place}: question", entry.question, MOST_QUESTION, FaqError)
-    check_text(f"{place}: answer", entry.answer, MOST_ANSWER, FaqError, must=True)
+    check_text(f"{place}: question", entry.question, MAX_QUESTION, FaqError)
+    check_text(f"{place}: answer", entry.answer, MAX_ANSWER, FaqError, must=True)
     return entry
 
 
@@ -132,7 +132,7 @@ class FaqMatch:
 
 _WHOLE = 600
 """Maximum length in characters of an answer that is quoted as a whole."""
-_MOST_FOUND = 3
+_MAX_FOUND = 3
 _SHORTLIST = 50
 
 
@@ -211,7 +211,7 @@ class FaqIndex:
         return tuple(each for each in questions if each and contains_chinese(each) == question.is_chinese)[:size]
 
     def _best(self, question: Question, scores: Mapping[int, float], least: float) -> list[FaqMatch]:
-        best = sorted(scores, key=lambda at: (-scores[at], at))[:_MOST_FOUND]
+        best = sorted(scores, key=lambda at: (-scores[at], at))[:_MAX_FOUND]
         return [
             FaqMatch(self.entries[at], _quoted(self.entries[at], question), round(scores[at], 4))
             for at in best

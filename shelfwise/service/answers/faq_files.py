@@ -18,9 +18,9 @@ from shelfwise.retrieval.events.privacy import Masker
 from shelfwise.retrieval.text.analysis import HAN
 from shelfwise.retrieval.updates.validation import decode_json
 from shelfwise.service.answers.facts import sentences_of
-from shelfwise.service.answers.faq import MOST_ANSWER, MOST_QUESTION, FaqEntry, FaqStore, entry_id
+from shelfwise.service.answers.faq import MAX_ANSWER, MAX_QUESTION, FaqEntry, FaqStore, entry_id
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 _LONGEST_LINE = 200_000
 _PASSAGE = 1_000
 """Maximum length in characters of a passage of a manual, unless a single sentence is longer."""
@@ -66,11 +66,11 @@ def read_faq(path: Path, masker: Masker, *, products: Sequence[str] = (), source
         raise FaqError(f"{path} has an unknown format; its name must end in {', '.join(FAQ_SUFFIXES)}", field="file")
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise FaqError(f"{path} cannot be read ({error.strerror})", field="file") from error
-    if len(content) > MOST_BYTES:
-        raise FaqError(f"{path} has more than {MOST_BYTES:,} bytes; split it", field="file")
+    if len(content) > MAX_BYTES:
+        raise FaqError(f"{path} has more than {MAX_BYTES:,} bytes; split it", field="file")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -164,7 +164,7 @@ def _entry(row: object, masker: Masker, products: Sequence[str], source: str) ->
     by_lines = [clean_text(values[name], set(), lines=True) for name in ("question", "answer")]
     nameless = list(map(mask_names, by_lines))
     question, answer = map(join_lines, nameless)
-    for name, text, most in (("question", question, MOST_QUESTION), ("answer", answer, MOST_ANSWER)):
+    for name, text, most in (("question", question, MAX_QUESTION), ("answer", answer, MAX_ANSWER)):
         if len(text) > most:
             raise FaqError(f"{name} has {len(text):,} characters, at most {most:,} are allowed", field=name)
     if not answer:

@@ -15,9 +15,9 @@ from shelfwise.indexer.cleaning.text import parse_quantity
 from shelfwise.retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold, word_term
 from shelfwise.retrieval.text.units import QUANTITIES, quantities
 
-MOST_CHARACTERS = 1_000
+MAX_CHARACTERS = 1_000
 """Maximum length of a question."""
-_MOST_WORDS = 60
+_MAX_WORDS = 60
 
 _TOKEN = re.compile(rf"[a-z0-9][a-z0-9.'/-]*|[{HAN}]+")
 _GREETINGS = r"(?:hi|hello|hey|please|ok|okay|so|and|but|well|question|quick question)\b[\s,:!.]*"
@@ -163,7 +163,7 @@ def is_follow_up(text: str) -> bool:
 
 def _folded(text: str) -> str:
     """A text on one line, folded; some characters become several, which count, too."""
-    folded = " ".join(fold(text[:MOST_CHARACTERS])[:MOST_CHARACTERS].split())
+    folded = " ".join(fold(text[:MAX_CHARACTERS])[:MAX_CHARACTERS].split())
     return _CARELESS.sub(lambda found: _SPELLED[found[0]], folded)
 
 
@@ -251,7 +251,7 @@ def parse_question(text: str) -> Question:
     offer = _OFFER.fullmatch(bare)
     bound, rest, comparison = _bound_of(offer[str(offer.lastgroup)] if offer else bare)
     superlative, rest = _superlative_of(rest)
-    words = tuple(_words_of(rest))[:_MOST_WORDS]
+    words = tuple(_words_of(rest))[:_MAX_WORDS]
     comparative = next((each for each in _words_of(comparison) if each.is_concept), None)
     how_many = _HOW_MANY.search(bare)
     counted = how_many[1] or how_many[2] if how_many else ""

@@ -13,7 +13,7 @@ from shelfwise.retrieval.filters.conditions import AllOf, Condition
 from shelfwise.retrieval.index.keyword import Selection
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import fold, identifier_key, word_term
-from shelfwise.retrieval.text.product_types import MOST_WORDS
+from shelfwise.retrieval.text.product_types import MAX_WORDS
 from shelfwise.service.answers.faq import CompiledFaq
 from shelfwise.service.answers.questions import content_terms, measured_places, parse_question, split_words
 from shelfwise.service.curation.rule_matching import CompiledRules
@@ -70,7 +70,7 @@ def subject_of(sources: Sources, text: str, product_id: str | None, about: Quest
         title = title_terms(product)
         _, terms, rest = _mention(text, title)
         # Some words of the title may be the question itself: "is it noise cancelling".
-        rest = rest if _share(terms, title) >= _MOST_OF_TITLE else text
+        rest = rest if _share(terms, title) >= _MAX_OF_TITLE else text
         return NamedSubject(QuestionSubject(product_id, title=product.title), row, rest)
     named = _find_named(sources, text)
     if about is None or not (about.product_id or about.product_type):
@@ -141,7 +141,7 @@ def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], 
         if total > best[0]:
             best = (total, first, at + 1)
     weight, start, end = best
-    if weight < _LEAST_MENTION:
+    if weight < _MIN_MENTION:
         return 0.0, frozenset(), text
     start, end = _trimmed([token.term for token in tokens], start, end, title)
     terms = frozenset(token.term for token in tokens[start:end] if token.term in title)
@@ -149,7 +149,7 @@ def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], 
     return weight, terms, rest
 
 
-_LEAST_MENTION = 1.5
+_MIN_MENTION = 1.5
 
 
 def _trimmed(terms: Sequence[str], start: int, end: int, title: Collection[str]) -> tuple[int, int]:
@@ -204,9 +204,9 @@ def _find_named(sources: Sources, text: str) -> NamedSubject:
     shares = Counter(term for each in found for term in each[5])
     # "Moisturizer" is in many titles, the name of a series in few.
     rarity = {each[2]: sum(1 / shares[term] for term in each[5]) for each in found}
-    best = max(found, key=lambda each: (each[0], each[1] >= _MOST_OF_TITLE and each[1], rarity[each[2]]), default=None)
+    best = max(found, key=lambda each: (each[0], each[1] >= _MAX_OF_TITLE and each[1], rarity[each[2]]), default=None)
     # Titles can contain codes of parts, such as a processor's.
-    if by_code and (best is None or best[0] <= by_code[0] or best[1] < _MOST_OF_TITLE):
+    if by_code and (best is None or best[0] <= by_code[0] or best[1] < _MAX_OF_TITLE):
         return by_code[1]
     product_type = _named_type(snapshot, folded)
     if best:
@@ -216,10 +216,10 @@ def _find_named(sources: Sources, text: str) -> NamedSubject:
         # The variants of a product have nearly the same title.
         are_variants = all(len(title & title_terms(each)) >= _SAME * len(title | title_terms(each)) for each in tied)
         most = _VARIANTS if are_variants or any(map(_CODE.fullmatch, best[5])) else _FEW
-        distinct = others <= most and best[0] >= _LEAST_NAMED
+        distinct = others <= most and best[0] >= _MIN_NAMED
         if product_type and parse_question(text).is_offer:  # "are there drills with 20 V" asks for any of them
             distinct = False
-        if best[1] >= _MOST_OF_TITLE or distinct:
+        if best[1] >= _MAX_OF_TITLE or distinct:
             return NamedSubject(QuestionSubject(best[3].id, title=best[3].title), best[2], best[4])
     if product_type:
         name, rest = product_type
@@ -227,14 +227,14 @@ def _find_named(sources: Sources, text: str) -> NamedSubject:
     return NamedSubject(QuestionSubject(), None, text)
 
 
-_LEAST_CODE, _MOST_CODES = 5, 4
+_MIN_CODE, _MAX_CODES = 5, 4
 """Minimum length of an identifier that names a product by itself, and the number of words looked up as identifiers."""
 
 
 def _find_code(snapshot: Snapshot, text: str, where: Condition | None) -> tuple[float, NamedSubject] | None:
     """The product whose identifier occurs in a question, with the weight of its mention."""
     words = [word for word in split_words(fold(text)) if any(character.isdigit() for character in word)]
-    for word in [each for each in words if len(identifier_key(each)) >= _LEAST_CODE][:_MOST_CODES]:
+    for word in [each for each in words if len(identifier_key(each)) >= _MIN_CODE][:_MAX_CODES]:
         rows = snapshot.keyword.find_identifier(identifier_key(word))
         if where is not None and len(rows):
             rows = snapshot.keyword.select(Selection(rows=rows, where=where))
@@ -245,8 +245,8 @@ def _find_code(snapshot: Snapshot, text: str, where: Condition | None) -> tuple[
     return None
 
 
-_MOST_OF_TITLE = 0.7
-_FEW, _VARIANTS, _LEAST_NAMED, _SAME = 3, 12, 3.0, 0.5
+_MAX_OF_TITLE = 0.7
+_FEW, _VARIANTS, _MIN_NAMED, _SAME = 3, 12, 3.0, 0.5
 
 
 def searched_terms(folded: str) -> str:
@@ -269,7 +269,7 @@ def question_condition(sources: Sources, text: str) -> Condition | None:
 def _named_type(snapshot: Snapshot, folded: str) -> tuple[str, str] | None:
     """The longest phrase of a question that is a product type, as written, and the question without it."""
     tokens, measured = _tokens(folded), measured_places(folded)
-    for count in range(MOST_WORDS, 0, -1):
+    for count in range(MAX_WORDS, 0, -1):
         for at in range(len(tokens) - count + 1):
             part = tokens[at : at + count]
             phrase = tuple(token.term for token in part)

@@ -174,7 +174,7 @@ def _show_problem(problem: Problem) -> None:
 # Live changes, which need no rebuild.
 
 _BATCH = 1_000
-_MOST_SHOWN = 10
+_MAX_SHOWN = 10
 _PATCHED = tuple(each.name for each in fields(Product) if each.name not in ("id", "attributes", "identifiers"))
 _EMPTY = (None, "", ())
 
@@ -246,7 +246,7 @@ def _change(
 
     def reject(reason: str, example: str) -> None:
         rejected[reason] += 1
-        if len(examples) < _MOST_SHOWN:
+        if len(examples) < _MAX_SHOWN:
             examples.append(example)
 
     def reject_row(row: RejectedRow) -> None:

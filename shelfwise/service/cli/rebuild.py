@@ -351,7 +351,7 @@ def _rules(path: Path | None) -> tuple[QualityRule, ...]:
 
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
-_MOST_COUNTS = 8
+_MAX_COUNTS = 8
 _MAX_EXAMPLE = 60
 
 
@@ -370,7 +370,7 @@ def show_quality(report: QualityReport, rejected: Path | None = None) -> None:
 
 def _show_rejects(report: QualityReport, rejected: Path | None, to: Console | None = None) -> None:
     """Prints each reason for rejected rows with an example, the file with these rows, and remarks on whole feeds."""
-    for reason, each in list(report.rejected.items())[:_MOST_COUNTS]:
+    for reason, each in list(report.rejected.items())[:_MAX_COUNTS]:
         first = next(iter(each.examples), None)
         example = f", such as {Path(first.file).name}:{first.line} {first.title}".rstrip() if first else ""
         say(f"rejected: {count_text(each.count, 'row')}: {printable(reason + example)}", to=to)
@@ -411,6 +411,6 @@ def _finding_row(finding: Finding) -> tuple[str | int | Text, ...]:
 
 
 def _counts_line(label: str, counts: Mapping[str, int]) -> str:
-    parts = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_MOST_COUNTS]]
-    more = f", {len(counts) - _MOST_COUNTS} more" if len(counts) > _MOST_COUNTS else ""
+    parts = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_MAX_COUNTS]]
+    more = f", {len(counts) - _MAX_COUNTS} more" if len(counts) > _MAX_COUNTS else ""
     return f"{label}: {', '.join(parts)}{more}"

@@ -224,9 +224,9 @@ def read_entries(path: Path, kind: DocumentCodec[Entry]) -> list[Entry]:
     return [kind.accept(each, f"{place}: {kind.many}[{number}]") for number, each in enumerate(document)]
 
 
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 """Maximum number of entries of one kind in one index."""
-MOST_HISTORY = 10_000
+MAX_HISTORY = 10_000
 _LONGEST_SHOWN = 100
 
 # {many} and {one} are those of the kind.
@@ -273,8 +273,8 @@ class DocumentStore(Generic[Entry]):
 
     def history(self, entry_id: str | None = None, limit: int = 100) -> list[DocumentChange[Entry]]:
         """The last changes of one entry or of all, newest first."""
-        if not 1 <= limit <= MOST_HISTORY:
-            raise self.kind.error(f"limit is {limit}, it can be 1 to {MOST_HISTORY:,}", field="limit")
+        if not 1 <= limit <= MAX_HISTORY:
+            raise self.kind.error(f"limit is {limit}, it can be 1 to {MAX_HISTORY:,}", field="limit")
         which, values = ("", ()) if entry_id is None else ("WHERE id = ?", (entry_id,))
         query = f"SELECT revision, time, who, id, before, after FROM changes {which} ORDER BY revision DESC, id LIMIT ?"  # noqa: S608  # our own words
         with self._file.reading() as cursor:
@@ -357,8 +357,8 @@ class DocumentStore(Generic[Entry]):
 
     def check_count(self, entries: Sized) -> None:
         """Raises the kind's error if there would be too many entries."""
-        if len(entries) > MOST_ENTRIES:
-            most = f"at most {MOST_ENTRIES:,} are allowed; delete some first"
+        if len(entries) > MAX_ENTRIES:
+            most = f"at most {MAX_ENTRIES:,} are allowed; delete some first"
             raise self.kind.error(f"there would be {len(entries):,} {self.kind.many}, {most}")
 
     def _all(self, cursor: sqlite3.Cursor) -> tuple[Entry, ...]:

@@ -28,8 +28,8 @@ DEPTH = 20
 Unbiased Learning-to-Rank with Biased Feedback, section 5)."""
 STRONGEST = 5.0
 """Maximum absolute strength, in standard deviations of the scores of the best hits."""
-_GAIN, _EARLY, _LEAST_STEP = 40.0, 50, 0.02
-"""The step after n searches is `_GAIN` / (n + `_EARLY`), at least `_LEAST_STEP`: strength per unit of attention, which
+_GAIN, _EARLY, _MIN_STEP = 40.0, 50, 0.02
+"""The step after n searches is `_GAIN` / (n + `_EARLY`), at least `_MIN_STEP`: strength per unit of attention, which
 is that of a first rank. Chosen on the dev queries of the demo store."""
 
 
@@ -61,7 +61,7 @@ class ExposureState:
 
     def step(self, goal: ExposureGoal, day: int, own: float, total: float) -> ExposureState:
         """Change of this state by one search with this attention of the goal's products and of all hits."""
-        size = max(_LEAST_STEP, _GAIN / (self.counted + _EARLY))
+        size = max(_MIN_STEP, _GAIN / (self.counted + _EARLY))
         return ExposureState(day, own, total, 1, size * (goal.share * total - own), 1)
 
     def __add__(self, step: ExposureState) -> ExposureState:

@@ -95,9 +95,9 @@ class Effect:
 NOTHING = Effect()
 
 
-MOST_MATCHING = 50
+MAX_MATCHING = 50
 """Maximum number of rules that apply to one search; the first matches count."""
-MOST_LIFTS = 20
+MAX_LIFTS = 20
 """Maximum number of boosts and burials that apply to one search."""
 _MAX_NAMED = 5
 """Number of unusable rules that notices name."""
@@ -193,13 +193,13 @@ class CompiledRules:
         if not matching:
             return NOTHING
         ordered = sorted(matching.values(), key=lambda each: (-each.rule.priority, each.rule.id))
-        found = _together([each.effect for each in ordered[:MOST_MATCHING]])
-        if len(ordered) > MOST_MATCHING or len(found.lifts) > MOST_LIFTS:
+        found = _together([each.effect for each in ordered[:MAX_MATCHING]])
+        if len(ordered) > MAX_MATCHING or len(found.lifts) > MAX_LIFTS:
             self._crowd = (
-                f"a search matched {len(ordered):,} rules: the first {MOST_MATCHING} apply, with at most "
-                f"{MOST_LIFTS} boosts and burials; give rules that match every search a query or a filter"
+                f"a search matched {len(ordered):,} rules: the first {MAX_MATCHING} apply, with at most "
+                f"{MAX_LIFTS} boosts and burials; give rules that match every search a query or a filter"
             )
-        return replace(found, lifts=tuple(map(self._controlled, found.lifts[:MOST_LIFTS])))
+        return replace(found, lifts=tuple(map(self._controlled, found.lifts[:MAX_LIFTS])))
 
     def _controlled(self, lift: Lift) -> Lift:
         if lift.goal is None:

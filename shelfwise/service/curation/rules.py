@@ -13,7 +13,7 @@ import msgspec
 
 from shelfwise.retrieval.errors import FilterError, RuleError, close_names
 from shelfwise.retrieval.filters.parser import parse_filter
-from shelfwise.retrieval.text.product_types import MOST_WORDS, type_phrase
+from shelfwise.retrieval.text.product_types import MAX_WORDS, type_phrase
 from shelfwise.retrieval.updates.validation import convert_document
 from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text, plain_fields
 
@@ -185,10 +185,10 @@ def _action(fields: Mapping[str, Any], place: str) -> Action:
     return convert_document(values, KINDS[kind], place, RuleError)
 
 
-MOST_ACTIONS = 20
-MOST_PINS = 100
+MAX_ACTIONS = 20
+MAX_PINS = 100
 """Maximum number of products that one rule pins."""
-MOST_NAMED = 1_000
+MAX_NAMED = 1_000
 """Maximum number of products that one rule hides or classifies by id."""
 LAST_POSITION = 1_000
 """Maximum position of a pin."""
@@ -200,7 +200,7 @@ LONGEST_FILTER = 2_000
 LONGEST_PRODUCT = 256
 LONGEST_URL = 2_000
 LONGEST_TYPE = 100
-MOST_CONTEXTS = 20
+MAX_CONTEXTS = 20
 LONGEST_CONTEXT = 100
 LONGEST_DATA = 10_000
 """Maximum size of the JSON in bytes."""
@@ -215,14 +215,14 @@ def _check(rule: Rule, place: str) -> Rule:
     _check_when(place, rule.when)
     if not rule.actions:
         raise RuleError(f"{place}actions: there is none; add one, such as a pin", field="actions")
-    _check_number(f"{place}actions: their number", len(rule.actions), 1, MOST_ACTIONS)
+    _check_number(f"{place}actions: their number", len(rule.actions), 1, MAX_ACTIONS)
     for number, action in enumerate(rule.actions):
         _check_action(f"{place}actions[{number}].", action)
     if rule.when != When() and any(isinstance(action, Classify) for action in rule.actions):
         message = f"{place}when: must be left out if an action is classify: a product has its type in all searches"
         raise RuleError(message, field="when")
     pinned = [product for action in rule.actions if isinstance(action, Pin) for product in action.products]
-    _check_number(f"{place}actions: the number of pinned products", len(pinned), 0, MOST_PINS)
+    _check_number(f"{place}actions: the number of pinned products", len(pinned), 0, MAX_PINS)
     controlled = [action.filters for action in rule.actions if isinstance(action, Exposure)]
     if len(set(controlled)) < len(controlled):
         message = f"{place}actions: two have the kind exposure and the same filters; put them into separate rules"
@@ -241,7 +241,7 @@ def _check_when(place: str, when: When) -> None:
         if not when.query.strip():
             wrong = f"is {when.match}, and when.query is missing; a rule for every search has match any"
         raise RuleError(f"{place}when.match: {wrong}", field="match")
-    _check_number(f"{place}when.contexts: their number", len(when.contexts), 0, MOST_CONTEXTS)
+    _check_number(f"{place}when.contexts: their number", len(when.contexts), 0, MAX_CONTEXTS)
     for number, context in enumerate(when.contexts):
         check_text(f"{place}when.contexts[{number}]", context, LONGEST_CONTEXT, RuleError, must=True)
     for name, moment in (("starts", when.starts), ("ends", when.ends)):
@@ -254,7 +254,7 @@ def _check_when(place: str, when: When) -> None:
 def _check_action(place: str, action: Action) -> None:
     match action:
         case Pin(products, position):
-            _check_number(f"{place}products: their number", len(products), 1, MOST_PINS)
+            _check_number(f"{place}products: their number", len(products), 1, MAX_PINS)
             _check_products(place, products)
             _check_number(f"{place}position", position, 1, LAST_POSITION)
         case Boost(filters, strength) | Bury(filters, strength):
@@ -263,7 +263,7 @@ def _check_action(place: str, action: Action) -> None:
                 message = f"{place}strength: is {strength:g}, it must be above 0 and at most {STRONGEST:g}"
                 raise RuleError(message, field="strength")
         case Hide(products=products, filters=filters) | Classify(products=products, filters=filters):
-            _check_number(f"{place}products: their number", len(products), 0, MOST_NAMED)
+            _check_number(f"{place}products: their number", len(products), 0, MAX_NAMED)
             _check_products(place, products)
             _check_filter(f"{place}filters", filters, must=not products)
             if isinstance(action, Classify):
@@ -305,7 +305,7 @@ def _check_share(place: str, at_least: float | None, at_most: float | None) -> N
 def _check_type(place: str, name: str) -> None:
     check_text(place, name, LONGEST_TYPE, RuleError, must=True)
     if not type_phrase(name):
-        right = f"it must name one type of product by at most {MOST_WORDS} words, such as washing machine"
+        right = f"it must name one type of product by at most {MAX_WORDS} words, such as washing machine"
         raise RuleError(f"{place}: is {name[:60]!r}; {right}", field="type")
 
 

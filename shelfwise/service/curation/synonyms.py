@@ -65,7 +65,7 @@ def name_synonym(
     return Synonym(name, kind, phrases, to, enabled)
 
 
-MOST_FILE_BYTES = 16 << 20
+MAX_FILE_BYTES = 16 << 20
 _RIGHT = 'write "couch, sofa" (each finds the other) or "hdd => hard drive, hard disk" (the left finds the right)'
 
 
@@ -87,9 +87,9 @@ def read_lines(path: Path) -> list[Synonym]:
     counts. Raises SynonymError, which names the line."""
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_FILE_BYTES + 1)
-        if len(content) > MOST_FILE_BYTES:
-            raise SynonymError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; split it into smaller files")
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise SynonymError(f"{path} has more than {MAX_FILE_BYTES:,} bytes; split it into smaller files")
         text = content.decode("utf-8-sig")
     except OSError as error:
         raise SynonymError(f"{path}: cannot be read ({error.strerror}); name a readable file") from error
@@ -112,9 +112,9 @@ def format_lines(synonyms: Iterable[Synonym]) -> str:
     return "".join(f"{'' if each.enabled else '# off: '}{each.line}\n" for each in synonyms)
 
 
-MOST_PHRASES = 30
+MAX_PHRASES = 30
 """Maximum number of phrases on one side of a synonym."""
-MOST_OTHERS = 60
+MAX_OTHERS = 60
 """Maximum number of expansions of one phrase over all synonyms, since each is searched for."""
 LONGEST_PHRASE = 100
 LONGEST_ID = 100
@@ -145,8 +145,8 @@ def _check(synonym: Synonym, place: str) -> Synonym:
 
 def _check_side(place: str, phrases: tuple[str, ...], least: int) -> None:
     field = place.rpartition(": ")[2]
-    if not least <= len(phrases) <= MOST_PHRASES:
-        raise SynonymError(f"{place}: has {len(phrases):,} phrases, it can have {least} to {MOST_PHRASES}", field=field)
+    if not least <= len(phrases) <= MAX_PHRASES:
+        raise SynonymError(f"{place}: has {len(phrases):,} phrases, it can have {least} to {MAX_PHRASES}", field=field)
     for number, phrase in enumerate(phrases):
         where = f"{place}[{number}]"
         check_text(where, phrase, LONGEST_PHRASE, SynonymError, must=True, field=field)
@@ -176,6 +176,6 @@ class SynonymStore(DocumentStore[Synonym]):
             for rule in synonym.rules if synonym.enabled else ():
                 others[fold(rule.phrase)] += len(rule.others)
         for phrase, found in others.most_common(1):
-            if found > MOST_OTHERS:
-                message = f"{phrase!r} would have {found:,} synonyms, at most {MOST_OTHERS} are allowed"
+            if found > MAX_OTHERS:
+                message = f"{phrase!r} would have {found:,} synonyms, at most {MAX_OTHERS} are allowed"
                 raise SynonymError(message, field="phrases")

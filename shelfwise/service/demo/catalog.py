@@ -21,7 +21,7 @@ from shelfwise.service.demo.grammar import CHINESE, ENGLISH, GRAMMARS, Axis, Bra
 CATALOG_DAY = datetime(2025, 1, 5, tzinfo=UTC)
 """Date of the catalog; every event is later."""
 
-_MOST_VARIANTS = 6
+_MAX_VARIANTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class LineMaker:
 def line_variants(line: ProductLine, dice: Dice, most: int) -> Iterator[Variant]:
     """Variants of the line: combinations of one to three values of each varying attribute, at most `most`."""
     chosen = [[(axis, value) for value in dice.some(axis.values, 1 + dice.below(3))] for axis in line.kind.varies]
-    return islice(product(*chosen), min(most, _MOST_VARIANTS))
+    return islice(product(*chosen), min(most, _MAX_VARIANTS))
 
 
 def variant_price(line: ProductLine, variant: Variant) -> float:

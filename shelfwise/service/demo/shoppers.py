@@ -245,7 +245,7 @@ WEEKS = 6
 DAY_MS = 86_400_000
 PERIOD_MS = WEEKS * 7 * DAY_MS // PERIODS
 
-_MOST_SEARCHES = 5
+_MAX_SEARCHES = 5
 _NIGHT_AND_DAY = (2, 1, 1, 1, 1, 2, 3, 5, 7, 8, 9, 9, 10, 9, 8, 8, 8, 9, 11, 13, 14, 13, 9, 5)
 _LABEL_WEIGHT = {
     QueryClass.HEAD: 6.0,
@@ -339,7 +339,7 @@ class _SessionPlayer:
             if dice.chance(0.4):
                 return
         group = goal if dice.chance(0.7) else dice.pick(shopper.languages)
-        for _ in range(_MOST_SEARCHES):
+        for _ in range(_MAX_SEARCHES):
             number = self._choice.draw(group, dice)
             clicks, bought = self._search(number)
             if dice.chance(0.7 if bought else 0.6 if clicks else 0.4):

@@ -37,7 +37,7 @@ from shelfwise.retrieval.single_flight import SingleFlight
 from shelfwise.retrieval.text.analysis import TermGroup, contains_chinese, fold, identifier_key
 from shelfwise.retrieval.text.preferences import cheapness
 from shelfwise.retrieval.text.product_types import (
-    MOST_WORDS,
+    MAX_WORDS,
     NO_TYPES,
     WantedTypes,
     compound_head,
@@ -79,7 +79,7 @@ _CHOSEN = 2.0
 """Agreement with the category that shoppers choose from, in addition to that with the query's own type."""
 _FEW_MATCHES = 5
 """Number of products that must have both words of a two-word query; if fewer do, one word is enough."""
-_OF_TYPE_WITHIN, _LEAST_OF_SURE = 2.0, 0.5
+_OF_TYPE_WITHIN, _MIN_OF_SURE = 2.0, 0.5
 """Distance in deviations from the nearest product within which a product's type counts in merging, decreasing with
 distance; and the part that counts at any distance if all words of the query name the type."""
 _CHECKED = 20
@@ -96,7 +96,7 @@ _DOUBTFUL_KIND = 0.75
 """The same threshold if products have the words of a query that names no type: accessories have them, too."""
 _INTERLEAVED = 100
 """Number of best candidates that are interleaved if a text may become several queries."""
-_MOST_OF_TYPE = 10_000
+_MAX_OF_TYPE = 10_000
 """Maximum number of products of one type in orders other than relevance; more are treated like other candidates."""
 ABOUT_DEPTH = 20
 """Number of best products of each retriever that define the subject of a query, such as the usual price."""
@@ -300,7 +300,7 @@ class Stages:
         intent = self._snapshot.types.agreements(wanted, rows)
         # Products of the type that are far from the query would displace the others.
         behind = (nearest.scores[0] - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
-        closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, _LEAST_OF_SURE if wanted.is_sure else 0, 1)
+        closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, _MIN_OF_SURE if wanted.is_sure else 0, 1)
         preferred, held = self._preferred(request, rows, (intent > 0) | (not wanted.is_sure), wanted)
         evidence = aligned_scores(
             len(request.groups), background, (matches, others, nearest), cosine, (intent, closeness, preferred)
@@ -399,7 +399,7 @@ class Stages:
             return NO_TYPES
         similarity = self._snapshot.manifest.background.standardise(scores)
         titles = {row: self._snapshot.products[row].title for row in rows.tolist()}
-        gain_of_all = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
+        gain_of_all = _VOTED * min(1.0, MAX_WORDS / max(words, 1)) ** 2
         voted = types.voted(voting, titles, similarity, gain_of_all, is_named=bool(named))
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
         # An unknown word has nearest products in the encoder's space, too, but no meaning.
@@ -498,7 +498,7 @@ class Stages:
         keyword = self._snapshot.keyword
         rows = ranking.rows if ranking.total == len(ranking.rows) else keyword.select(ranking.selection)
         of_type = np.sort(rows[self._snapshot.types.agreements(wanted, rows) > 0])
-        is_shown = 0 < len(of_type) <= _MOST_OF_TYPE
+        is_shown = 0 < len(of_type) <= _MAX_OF_TYPE
         if is_shown:
             ranking.selection, ranking.total = Selection(rows=of_type), len(of_type)
             ranking.product_type = request.text.strip()

@@ -13,7 +13,7 @@ from shelfwise.rerank.ranker.features import (
     BM25_SCALE,
     FEATURES,
     HALF_LIFE_DAYS,
-    MOST_QUERY_TOKENS,
+    MAX_QUERY_TOKENS,
     Candidates,
     popularity_share,
 )
@@ -21,7 +21,7 @@ from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.retrieval.encoders.base import TokenEncoder, as_token_encoder
 from shelfwise.retrieval.index.fusion import PREFERRED
 from shelfwise.retrieval.index.keyword import Rows
-from shelfwise.retrieval.index.token_states import MOST_TOKENS
+from shelfwise.retrieval.index.token_states import MAX_TOKENS
 from shelfwise.retrieval.records import Contribution, Explanation, Product, TermMatch
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.retrieval.text.highlight import token_words
@@ -51,7 +51,7 @@ def explain_hits(
     encoder = as_token_encoder(snapshot.encoder)
     query: QueryWords | None = None
     if encoder:
-        most = min(len(candidates.query.ids), MOST_QUERY_TOKENS)
+        most = min(len(candidates.query.ids), MAX_QUERY_TOKENS)
         words = token_words(encoder.query_spans(text), most)
         query = QueryWords(words, candidates.query.states[:most], candidates.query_idf[:most])
     past = candidates.history.vectors
@@ -90,7 +90,7 @@ def _matches(
     ids = candidates.products.ids[at]
     ids = ids[ids >= 0]
     stands = encoder.product_spans(encoder_text(product))
-    if not np.array_equal(stands.ids[:MOST_TOKENS], ids):
+    if not np.array_equal(stands.ids[:MAX_TOKENS], ids):
         return ()
     words = token_words(stands, len(ids), query.words.words)
     return term_matches(query, words, candidates.products.states[at, : len(ids)])
@@ -100,7 +100,7 @@ OF_PREFERENCES = "matches the price, brand, colour and size searched for"
 """Name of the bonus for the preferences of the query."""
 OF_PICTURE = "its picture matches the words"
 """Name of the bonus for the picture."""
-MOST_MATCHES = 3
+MAX_MATCHES = 3
 """Maximum number of query words shown with their matches."""
 _UNKNOWN = "not known"
 _SAME_PRICE = 0.03
@@ -141,7 +141,7 @@ def _keywords(hit: HitFacts) -> str:
 
 def _product_words(hit: HitFacts) -> str:
     if hit.matches:
-        return ", ".join(map(_match, hit.matches[:MOST_MATCHES]))
+        return ", ".join(map(_match, hit.matches[:MAX_MATCHES]))
     return "read" if hit.feature("has_states") else "not read yet"
 
 

@@ -39,13 +39,13 @@ from shelfwise.service.engine.snapshot import Snapshot
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-LEAST_RANKS = 1
+MIN_RANKS = 1
 """Minimum number of ranks that a hit must lose without a reason for it to be named."""
-_LEAST_OF_WORDS = 0.1
+_MIN_OF_WORDS = 0.1
 """Minimum share of a word in the BM25 of all words for it to be named."""
-_LEAST_POPULARITY = 0.1
+_MIN_POPULARITY = 0.1
 """Minimum share of the most chosen product's popularity."""
-_LEAST_RATING = 4.0
+_MIN_RATING = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +114,7 @@ def find_reasons(
     for removal, drops in _Finder(snapshot, last, request, ranking, places).drops():
         own = scores[removal.places]
         lost = np.searchsorted(ascending, own) - np.searchsorted(ascending, own - drops, "right")
-        for at in np.flatnonzero(lost >= LEAST_RANKS).tolist():
+        for at in np.flatnonzero(lost >= MIN_RANKS).tolist():
             values = removal.values[at] if removal.values else ()
             found[int(ranking.rows[removal.places[at]])].append(Reason(removal.kind, values, int(lost[at])))
     return {row: tuple(sorted(reasons, key=lambda each: -each.ranks)) for row, reasons in found.items()}
@@ -180,8 +180,8 @@ class _Finder:
             ratings = [each.rating or 0.0 for each in products]
             ids = product_hashes([each.id for each in products])
             yield self._removal(ReasonKind.CHOSEN, self.last.memory.chosen(self.ranking.text, ids))
-            yield self._removal(ReasonKind.POPULAR, np.array([share >= _LEAST_POPULARITY for share in popularity]))
-            is_good = np.array(ratings) >= _LEAST_RATING
+            yield self._removal(ReasonKind.POPULAR, np.array([share >= _MIN_POPULARITY for share in popularity]))
+            is_good = np.array(ratings) >= _MIN_RATING
             yield self._removal(ReasonKind.RATED, is_good, values=[(f"{each:.1f}",) for each in ratings])
 
     def _removal(
@@ -266,7 +266,7 @@ class _Finder:
         for group in groups:
             terms = {term for phrase in group.alternatives for term in phrase}
             names.append([word for word, own in typed.items() if own & terms] or [" ".join(group.alternatives[0])])
-        counts = gained >= _LEAST_OF_WORDS * gained.sum(axis=1, keepdims=True).clip(min=1e-9)
+        counts = gained >= _MIN_OF_WORDS * gained.sum(axis=1, keepdims=True).clip(min=1e-9)
         order = {word: number for number, word in enumerate(typed)}
         found = []
         for row in counts.tolist():
@@ -290,7 +290,7 @@ def with_store_reasons(hit: Hit, found: tuple[Reason, ...], moved: float, *, is_
 
 
 _WORD = re.compile(r"\w+|≤|≥")
-_MOST_SHOWN = 3
+_MAX_SHOWN = 3
 """Maximum number of reasons in a line, not counting those of the store."""
 _STORE = (ReasonKind.SIGNALS, ReasonKind.PINNED, ReasonKind.BOOSTED, ReasonKind.BURIED, ReasonKind.EXPLORED)
 _MATCHES = (ReasonKind.TYPE, ReasonKind.VALUE, ReasonKind.WORDS)
@@ -340,7 +340,7 @@ def reason_line(reasons: Sequence[Reason], language: str, query: str) -> str:
                 named.append(value)
     parts = [opening + comma.join(named)] if named else []
     hidden = {*_MATCHES, *_STORE, *((ReasonKind.MEANING,) if named else ())}
-    others = [each for each in reasons if each.kind not in hidden][:_MOST_SHOWN]
+    others = [each for each in reasons if each.kind not in hidden][:_MAX_SHOWN]
     shown = (*others, *(reason for reason in reasons if reason.kind in _STORE))
     parts += [_TEXTS[language][each.kind].format(*each.values) for each in shown]
     line = semicolon.join(parts)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.rerank.ranker.features import ACT_KINDS, MOST_ACTS
+from shelfwise.rerank.ranker.features import ACT_KINDS, MAX_ACTS
 from shelfwise.rerank.user_tower.histories import (
-    MOST_COUNTED,
+    MAX_COUNTED,
     ONE_CHOICE,
     Floats,
     Histories,
@@ -110,7 +110,7 @@ def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
     return newest_products((row, kind) for row, kind in rows if row is not None and vectors.vector(row).any())
 
 
-_LEAST_PROPOSED = 200
+_MIN_PROPOSED = 200
 """Number of products that each of the two ways proposes; all of them are then scored by both."""
 _WIDER, _MAX_EXAMINED = 8, 10_000
 """Factor by which more products are examined if few of the best pass a condition, and their approximate maximum."""
@@ -129,7 +129,7 @@ class ShopperVectors:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
             self._companion_scores = tower.neighbour_scores(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
-            places, vectors = places[-MOST_ACTS:], vectors[-MOST_ACTS:]
+            places, vectors = places[-MAX_ACTS:], vectors[-MAX_ACTS:]
             self._newest = newest_products(zip(rows[::-1].tolist(), kinds[::-1].tolist(), strict=True))
             self._seen = rows
             self._near, self._own = tower.encode(history, now, vectors, tower.values_of(places, tower.table.own))
@@ -139,7 +139,7 @@ class ShopperVectors:
     ) -> list[tuple[int, float]]:
         """The rows of at most `size` products with their scores, best first; without `hidden` ones and those that do
         not pass the condition."""
-        count = max(_LEAST_PROPOSED, 2 * size) + len(hidden)
+        count = max(_MIN_PROPOSED, 2 * size) + len(hidden)
         rows, scores = self._proposed(count, where, is_lost=is_lost)
         if self._tower.spec.text_prior:
             given, others = self._by_text(rows, scores), ~np.isin(rows, self._seen)
@@ -171,14 +171,14 @@ class ShopperVectors:
         return scores.astype(np.float32), np.asarray(np.max(alike, axis=0), np.float32), shares
 
     def _learned(self, count: int, where: Condition | None) -> Rows:
-        """The rows of the best `count` by learned scores alone; of more if fewer than `_LEAST_PROPOSED` of these pass
+        """The rows of the best `count` by learned scores alone; of more if fewer than `_MIN_PROPOSED` of these pass
         the condition."""
         table = self._tower.table
         scores = table.own @ self._own + table.bias + self._companion_scores
         while True:
             places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
             found = self._shown(places, where)
-            if where is None or len(found) >= _LEAST_PROPOSED or count >= min(len(scores), _MAX_EXAMINED):
+            if where is None or len(found) >= _MIN_PROPOSED or count >= min(len(scores), _MAX_EXAMINED):
                 return found
             count *= _WIDER
 
@@ -218,7 +218,7 @@ def _known(
         if is_same:
             continue
         kept.append((row, ACT_KINDS.index(act.kind), when))
-        if len(kept) == MOST_COUNTED:
+        if len(kept) == MAX_COUNTED:
             break
     kept.reverse()
     rows = np.array([row for row, _, _ in kept], np.int64)
@@ -229,7 +229,7 @@ def _known(
     return rows[has_vector], kinds[has_vector], moments[has_vector], vectors[has_vector]
 
 
-_BLOCK, _MOST_TRIED = 1_000, 5_000
+_BLOCK, _MAX_TRIED = 1_000, 5_000
 """The most popular products are examined in blocks of this size, up to this number."""
 
 
@@ -284,7 +284,7 @@ class PopularProducts:
         """The most popular products in order; computed once for each file."""
         now, (known, ids) = self._served.value, self._ordered
         if now is not known:
-            ordered = sorted(now.shares.items(), key=lambda each: (-each[1], each[0]))[:_MOST_TRIED]
+            ordered = sorted(now.shares.items(), key=lambda each: (-each[1], each[0]))[:_MAX_TRIED]
             ids = tuple(name for name, _ in ordered)
             self._ordered = now, ids
         return ids

@@ -31,7 +31,7 @@ from shelfwise.retrieval.records import (
     StageScore,
 )
 from shelfwise.retrieval.text.compatibility import TypedProduct, are_compatible
-from shelfwise.service.curation.document_store import MOST_HISTORY, DocumentChange
+from shelfwise.service.curation.document_store import MAX_HISTORY, DocumentChange
 from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules
 from shelfwise.service.engine.editors import DocumentEditor, follow_documents
@@ -196,7 +196,7 @@ RELATED_KINDS: Mapping[str, frozenset[RelationKind]] = {
 }
 """The kinds that can be requested, with the kinds of relations that each includes."""
 _OF_TYPES = frozenset((RelationKind.COMPLEMENT, RelationKind.ACCESSORY))
-_MOST_TYPES, _MOST_OF_TYPE, _MOST_READ = 8, 4, 200
+_MAX_TYPES, _MAX_OF_TYPE, _MAX_READ = 8, 4, 200
 """Maximum numbers of related types of a product, of products of each type, and of products read for these."""
 
 
@@ -288,10 +288,10 @@ def _of_types(
         is_wanted = relation.kind in kinds and (relation.reverse or relation.kind is not RelationKind.ACCESSORY)
         if is_wanted and (name not in types or relation.strength > types[name].strength):
             types[name] = relation
-    strongest = sorted(types.items(), key=lambda each: (-each[1].strength, each[0]))[:_MOST_TYPES]
+    strongest = sorted(types.items(), key=lambda each: (-each[1].strength, each[0]))[:_MAX_TYPES]
     turns = [(_nearest_of_type(snapshot, row, name, where, is_lost=is_lost), relation) for name, relation in strongest]
     found: dict[int, Relation] = {}
-    for place in range(_MOST_OF_TYPE):
+    for place in range(_MAX_OF_TYPE):
         for rows, relation in turns:
             for other in rows[place : place + 1]:
                 found.setdefault(other, relation)
@@ -308,11 +308,11 @@ def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition |
     if not len(rows):
         return []
     cosines = snapshot.vectors.similarity(snapshot.vectors.vector(row), rows)
-    nearest = rows[np.lexsort((rows, -cosines))][:_MOST_READ].tolist()
+    nearest = rows[np.lexsort((rows, -cosines))][:_MAX_READ].tolist()
     fitting = [other for other in nearest if other != row and _is_compatible(snapshot, row, other)]
     root = snapshot.products[row].category[:1]
     in_trade = [other for other in fitting if snapshot.products[other].category[:1] == root]
-    return _one_of_each(snapshot, row, in_trade or fitting)[:_MOST_OF_TYPE]
+    return _one_of_each(snapshot, row, in_trade or fitting)[:_MAX_OF_TYPE]
 
 
 def _is_compatible(snapshot: Snapshot, row: int, other: int) -> bool:
@@ -424,7 +424,7 @@ class EngineRelations(DocumentEditor[RelationCorrection]):
         """The last corrections, newest first; for a correction or a product, those among the last 10,000."""
         if document_id is None:
             return super().history(limit=limit)
-        changes = ((each, each.after or each.before) for each in super().history(limit=MOST_HISTORY))
+        changes = ((each, each.after or each.before) for each in super().history(limit=MAX_HISTORY))
         return [each for each, one in changes if one and (each.id == document_id or one.names(document_id))][:limit]
 
     def _checked(self, documents: Iterable[RelationCorrection]) -> Sequence[RelationCorrection]:

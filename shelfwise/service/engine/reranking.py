@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from shelfwise.rerank.ranker.features import (
     ACT_KINDS,
-    MOST_ACTS,
+    MAX_ACTS,
     Candidates,
     FirstStage,
     History,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from shelfwise.rerank.ranker.onnx import OnnxRanker
 
 
-MOST_TOGETHER = 8
+MAX_TOGETHER = 8
 """Maximum number of requests that one run of the network scores; with more, the first would wait without gain."""
 THREADS = 2
 
@@ -112,7 +112,7 @@ class Reranker:
         while (job := self._queue.get()) is not None:
             batch = [job]
             with suppress(queue.Empty):
-                while len(batch) < MOST_TOGETHER and (job := self._queue.get_nowait()) is not None:
+                while len(batch) < MAX_TOGETHER and (job := self._queue.get_nowait()) is not None:
                     batch.append(job)
             if job is None:
                 # For the other thread, or for this one after the current batch.
@@ -513,7 +513,7 @@ def read_history(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> His
     """
     newest_first = reversed(by_time(acts, now))
     placed = ((snapshot.products.row_of(act.product_id), time, act.kind) for time, act in newest_first)
-    known = list(islice(((row, time, kind) for row, time, kind in placed if row is not None), MOST_ACTS))[::-1]
+    known = list(islice(((row, time, kind) for row, time, kind in placed if row is not None), MAX_ACTS))[::-1]
     vectors = snapshot.vectors.gather(np.array([row for row, _, _ in known], np.int64))
     kinds = np.array([ACT_KINDS.index(kind) for _, _, kind in known], np.int64)
     gaps = np.array([max(0.0, now - time) / _SECONDS_A_DAY for _, time, _ in known], np.float32)

@@ -21,7 +21,7 @@ from shelfwise.retrieval.filters.places import Circle, coordinates, distances, p
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.choices import CONSIDERED, guided_choices
 from shelfwise.retrieval.index.fusion import METHODS
-from shelfwise.retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
+from shelfwise.retrieval.index.grouping import MAX_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
 from shelfwise.retrieval.index.keyword import NO_ROWS, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from shelfwise.retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from shelfwise.retrieval.records import (
@@ -278,7 +278,7 @@ class Search:
         for hit, row in zip(hits, rows, strict=True):
             members = groups.members(row)
             ranks[first := int(members[0])] += 1
-            others = members[members != row][:MOST_SIBLINGS].tolist()
+            others = members[members != row][:MAX_SIBLINGS].tolist()
             siblings = tuple(map(self._snapshot.products.id_of, others))
             found.append(replace(hit, group_size=len(members), siblings=siblings, group_rank=ranks[first]))
         return found

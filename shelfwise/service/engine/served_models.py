@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from shelfwise.service.settings import Settings
 
 
-MOST = 8
+MAX_OPEN = 8
 """Maximum number of named rankers that stay open; beyond it, the one opened first is closed."""
 _AGAIN_SECONDS = 5.0
 """Seconds until a model that could not be opened is tried again, since verification reads all of it."""
-_MOST_FAILED = 100
+_MAX_FAILED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class OpenedRanker:
     """Time limit in seconds."""
 
 
-_COMPARED, _LEAST_KNOWN = 500, 0.5
+_COMPARED, _MIN_KNOWN = 500, 0.5
 
 
 def _unknown_products(memory: QueryMemory, snapshot: Snapshot) -> tuple[str, ...]:
@@ -67,9 +67,9 @@ def _unknown_products(memory: QueryMemory, snapshot: Snapshot) -> tuple[str, ...
     rows = np.unique(np.linspace(0, len(snapshot.products) - 1, min(len(snapshot.products), _COMPARED)).astype(int))
     ids = [product_id for row in rows.tolist() if (product_id := id_at(snapshot, row))]
     known = memory.share_known(product_hashes(ids))
-    if known < _LEAST_KNOWN:
+    if known < _MIN_KNOWN:
         return (f"the query memory has {known:.0%} of the products; run shelfwise events refresh",)
-    if (known := memory.share_in_catalog()) < _LEAST_KNOWN:
+    if (known := memory.share_in_catalog()) < _MIN_KNOWN:
         shown = f"the catalog has {known:.0%} of the products shown to shoppers: their ids have changed"
         return (f"{shown}, so choices count by category, brand and price only",)
     return ()
@@ -196,11 +196,11 @@ class ServedRanker:
             made = self._at_work(self._registry.servable(name, encoding))
         except (ShelfwiseError, OSError) as error:
             failure = error if isinstance(error, ModelError) else ModelError(f"{name} cannot be opened: {error}")
-            if len(self._failed) >= _MOST_FAILED:
+            if len(self._failed) >= _MAX_FAILED:
                 self._failed.clear()
             self._failed[name, encoding] = failure, time.monotonic() + _AGAIN_SECONDS
             raise failure from error
-        while len(self._named) >= MOST:
+        while len(self._named) >= MAX_OPEN:
             # Searches that already use it continue in their own threads.
             self._named.pop(next(iter(self._named))).reranker.close()
         self._named[name, encoding] = made

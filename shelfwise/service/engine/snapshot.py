@@ -38,7 +38,7 @@ from shelfwise.retrieval.filters.conditions import Condition, ProductColumns, ma
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.filters.places import coordinates, distances
 from shelfwise.retrieval.filters.schema import FieldCatalog, product_columns
-from shelfwise.retrieval.index.grouping import MOST_SIBLINGS, ProductGroups, StoredGroups
+from shelfwise.retrieval.index.grouping import MAX_SIBLINGS, ProductGroups, StoredGroups
 from shelfwise.retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
@@ -538,9 +538,9 @@ def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
 
 
 def siblings_of(snapshot: Snapshot, product_id: str, filters: str = "") -> tuple[str, ...]:
-    """The ids of a product's siblings that pass the filter, at most `MOST_SIBLINGS`; raises UnknownProductError for an
+    """The ids of a product's siblings that pass the filter, at most `MAX_SIBLINGS`; raises UnknownProductError for an
     unknown product."""
-    rows = snapshot.groups.stored.siblings(row_of(snapshot, product_id, filters))[:MOST_SIBLINGS]
+    rows = snapshot.groups.stored.siblings(row_of(snapshot, product_id, filters))[:MAX_SIBLINGS]
     where = condition_of(snapshot, filters)
     if where is not None and len(rows):
         rows = snapshot.keyword.select(Selection(rows=rows, where=where))

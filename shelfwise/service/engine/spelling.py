@@ -47,10 +47,10 @@ _FREQUENT_IF_SHORT = 20
 _FREQUENT_IF_TWICE = 10
 """Minimum frequency of a word for searching it without asking: the rarer it is, the likelier the typed word is another
 one, which the catalog lacks. Higher if the typed word has `SHORTEST` letters, or for two edits."""
-_MOST_COMPARED = 2_000
+_MAX_COMPARED = 2_000
 _CHECKED = 20
 """Number of best keyword matches of a query among which the one with the most words is sought."""
-_MOST_BEGUN, _MOST_COMPLETIONS, _MOST_OF_TEXTS = 32, 4, 0.95
+_MAX_BEGUN, _MAX_COMPLETIONS, _MAX_OF_TEXTS = 32, 4, 0.95
 """Number of words to which a prefix is completed, number of those that are searched together, and the share of all
 their texts that is enough."""
 _CLEARLY = 3
@@ -125,7 +125,7 @@ class WordCorrector:
     def words_from(self, prefix: str) -> list[str]:
         """The most frequent words with a prefix."""
         inside = self._words.postings.prefix_positions(prefix)
-        return list(filter(self._is_visible, self._frequent(np.arange(inside.start, inside.stop), _MOST_BEGUN)))
+        return list(filter(self._is_visible, self._frequent(np.arange(inside.start, inside.stop), _MAX_BEGUN)))
 
     def _near(self, word: str, edits: int) -> list[_Near]:
         """The nearest words within a number of edits."""
@@ -166,7 +166,7 @@ class WordCorrector:
         found = [each for each in counts if -each[0] >= _FREQUENT]
         return Correction(min(found)[1], is_sure=True) if found else None
 
-    def _frequent(self, places: Offsets, most: int = _MOST_COMPARED) -> list[str]:
+    def _frequent(self, places: Offsets, most: int = _MAX_COMPARED) -> list[str]:
         """The most frequent words among those at some positions, up to a number, more frequent ones first."""
         starts = self._words.postings.starts
         counts = starts[places + 1] - starts[places]
@@ -333,8 +333,8 @@ class Corrector:
         ranked = sorted((pair for pair in counts.values() if pair[0]), key=itemgetter(0), reverse=True)
         total = sum(count for count, _ in ranked)
         before = accumulate((count for count, _ in ranked), initial=0)
-        likely = (pair for pair, seen in zip(ranked, before, strict=False) if seen < _MOST_OF_TEXTS * total)
-        kept = list(islice((pair for pair in likely if self._visible.has_words(pair[1])), _MOST_COMPLETIONS))
+        likely = (pair for pair, seen in zip(ranked, before, strict=False) if seen < _MAX_OF_TEXTS * total)
+        kept = list(islice((pair for pair in likely if self._visible.has_words(pair[1])), _MAX_COMPLETIONS))
         own = counts.get(word_term(last), (0, last))
         if own[0] and own not in kept:
             kept.append(own)
@@ -423,9 +423,9 @@ class Corrector:
         return found.matches.total > 0 or bool(self._visible.visible_rows(found.identifier_rows))
 
 
-MOST_WORDS = 16
+MAX_WORDS = 16
 """Maximum number of words, or Chinese characters, of a text that is completed or corrected."""
-_MOST_ENDINGS = 4
+_MAX_ENDINGS = 4
 """Maximum number of words of another text to which an incomplete word is completed."""
 
 
@@ -454,7 +454,7 @@ class TypedText:
 
     @cached_property
     def is_too_long(self) -> bool:
-        return sum(len(each.word) if contains_chinese(each.word) else 1 for each in self.words) > MOST_WORDS
+        return sum(len(each.word) if contains_chinese(each.word) else 1 for each in self.words) > MAX_WORDS
 
     @property
     def lookups(self) -> Iterator[WordLookup]:
@@ -483,7 +483,7 @@ class TypedText:
             return ()
         last = self.words[-1]
         ends = dict.fromkeys(end for other in words_of(text) if (end := _completion(last, other)))
-        return tuple(self.replaced({len(self.words) - 1: end}) for end in islice(ends, _MOST_ENDINGS))
+        return tuple(self.replaced({len(self.words) - 1: end}) for end in islice(ends, _MAX_ENDINGS))
 
     def spans_in(self, text: str, *, partly: bool = False) -> Spans | None:
         """The spans of the typed words in a text; None if one is missing, unless `partly`."""

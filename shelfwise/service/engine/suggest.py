@@ -31,7 +31,7 @@ from shelfwise.service.events.hot_reload import ReloadedFile, follow_popular_que
 from shelfwise.service.events.popular_queries import PopularQueries, PopularQuery, query_key
 from shelfwise.service.events.signals import Popularity
 
-MOST_SUGGESTIONS = 50
+MAX_SUGGESTIONS = 50
 
 
 class QuerySource(StrEnum):
@@ -234,8 +234,8 @@ def _check(text: str, size: int) -> None:
         raise QueryError(f"the text has {len(text)} characters, at most {MAX_TEXT} are allowed")
     if type(size) is not int:
         raise QueryError(f"size is {type(size).__name__}, it must be int")
-    if not 0 <= size <= MOST_SUGGESTIONS:
-        raise QueryError(f"size is {size}, it can be 0 to {MOST_SUGGESTIONS}")
+    if not 0 <= size <= MAX_SUGGESTIONS:
+        raise QueryError(f"size is {size}, it can be 0 to {MAX_SUGGESTIONS}")
 
 
 _MAX_EXAMINED = 200

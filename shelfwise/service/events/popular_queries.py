@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Incremented when the file changes so that an older program cannot read it."""
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 
 
 class PopularQuery(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ def read_popular_queries(root: Path) -> PopularQueries:
 
     Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
-    queries = _FILE.read(root / POPULAR_QUERIES_FILE, MOST_BYTES, _problem)
+    queries = _FILE.read(root / POPULAR_QUERIES_FILE, MAX_BYTES, _problem)
     return NO_QUERIES if queries is None else PopularQueries(queries)
 
 
@@ -116,11 +116,11 @@ def _problem(queries: tuple[PopularQuery, ...]) -> str:
     return "" if is_right else "refers to related queries that it does not contain"
 
 
-MOST_QUERIES = 20_000
-MOST_RELATED = 16
-_LEAST_WEIGHT, _LEAST_PROBABILITY = 20.0, 0.5
+MAX_QUERIES = 20_000
+MAX_RELATED = 16
+_MIN_WEIGHT, _MIN_PROBABILITY = 20.0, 0.5
 """Minimum weight of acts in a category for a query, and minimum probability of the category."""
-LEAST_NEAR = 0.1
+MIN_NEAR = 0.1
 """Minimum cosine, or share of changes, for two queries to be related."""
 _SHRINKAGE = 2.0
 """Number of common products at which a cosine counts half."""
@@ -134,9 +134,9 @@ def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
     import polars as pl
 
     table = derived.queries.with_columns(_weight=pl.col("searches") * 2.0 ** pl.col("trend").fill_null(0).clip(-1, 1))
-    table = table.sort("_weight", "query", descending=[True, False]).head(MOST_QUERIES)
+    table = table.sort("_weight", "query", descending=[True, False]).head(MAX_QUERIES)
     related = _related(table["query"].to_list(), derived)
-    likely = (pl.col("weight") >= _LEAST_WEIGHT) & (pl.col("probability") > _LEAST_PROBABILITY)
+    likely = (pl.col("weight") >= _MIN_WEIGHT) & (pl.col("probability") > _MIN_PROBABILITY)
     leaf = pl.col("category").str.split(CATEGORY_SEPARATOR).list.last()
     categories = dict(derived.query_categories.filter(likely).select("query", leaf).iter_rows())
     pages: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
@@ -167,8 +167,8 @@ def _related(queries: list[str], derived: DerivedTables) -> Mapping[int, tuple[i
     keys = [query_key(query) for query in queries]
     found = {}
     for one, others in near.items():
-        ranked = sorted((-nearness, other) for other, nearness in others.items() if nearness >= LEAST_NEAR)
-        found[one] = tuple(other for _, other in ranked if keys[other] != keys[one])[:MOST_RELATED]
+        ranked = sorted((-nearness, other) for other, nearness in others.items() if nearness >= MIN_NEAR)
+        found[one] = tuple(other for _, other in ranked if keys[other] != keys[one])[:MAX_RELATED]
     return found
 
 

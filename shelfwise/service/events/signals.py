@@ -30,7 +30,7 @@ from shelfwise.retrieval.store.manifest import MEMORY_FILE, POPULARITY_FILE, REL
 CURE = "shelfwise events refresh creates it again"
 SCHEMA = 1
 """Incremented when the file changes so that an older program cannot read it."""
-MOST_POPULARITY_BYTES = 256 << 20
+MAX_POPULARITY_BYTES = 256 << 20
 """Maximum size of the file: several million products."""
 _POPULARITY_FILE = SealedFile(SCHEMA, CURE, "scores", msgspec.json.Decoder(dict[str, float]))
 
@@ -74,7 +74,7 @@ def read_popularity(root: Path) -> Popularity:
 
     Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
-    scores = _POPULARITY_FILE.read(root / POPULARITY_FILE, MOST_POPULARITY_BYTES, _problem)
+    scores = _POPULARITY_FILE.read(root / POPULARITY_FILE, MAX_POPULARITY_BYTES, _problem)
     return NO_POPULARITY if scores is None else Popularity.of_scores(scores)
 
 
@@ -83,9 +83,9 @@ def _problem(scores: Mapping[str, float]) -> str:
     return "" if is_right else "contains scores that are negative or not finite"
 
 
-MOST_RELATED = 20
+MAX_RELATED = 20
 """Number of products stored for each product, kind of relation and direction."""
-MOST_RELATIONS_BYTES = 4 << 30
+MAX_RELATIONS_BYTES = 4 << 30
 """Maximum size of the file: several million products."""
 _RELATIONS_FILE = SealedArrays(
     SCHEMA,
@@ -144,7 +144,7 @@ class Relations:
 
     @classmethod
     def of_pairs(cls, pairs: Iterable[Pair]) -> Self:
-        """Builds it from pairs in any order, with the `MOST_RELATED` strongest of each product and kind. A relation
+        """Builds it from pairs in any order, with the `MAX_RELATED` strongest of each product and kind. A relation
         counts from both sides, except a substitute, which only replaces the first product."""
         return cls._of_rows([row for pair in pairs for row in _rows_of(*pair)])
 
@@ -158,7 +158,7 @@ class Relations:
         evidence, shoppers = (np.array([row[column] for row in rows], np.int64) for column in (4, 5))
         order = np.lexsort((other, -strengths, kinds, owner))
         group = (owner * 256 + kinds)[order]
-        order = order[np.arange(len(group)) - np.searchsorted(group, group) < MOST_RELATED]
+        order = order[np.arange(len(group)) - np.searchsorted(group, group) < MAX_RELATED]
         encoded = [name.encode() for name in names]
         return cls(
             np.frombuffer(b"".join(encoded), np.uint8),
@@ -264,13 +264,13 @@ def read_relations(root: Path) -> Relations:
     Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
     path = root / RELATIONS_FILE
-    arrays = _RELATIONS_FILE.read(path, MOST_RELATIONS_BYTES)
+    arrays = _RELATIONS_FILE.read(path, MAX_RELATIONS_BYTES)
     if arrays is None:
         return NO_RELATIONS
     return _whole(Relations(**arrays), path)
 
 
-MOST_MEMORY_BYTES = 4 << 30
+MAX_MEMORY_BYTES = 4 << 30
 """Maximum size of the file: a hundred million rows."""
 _MEMORY_FILE = SealedArrays(
     SCHEMA,
@@ -296,7 +296,7 @@ def read_memory(root: Path) -> QueryMemory:
     Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
     path = root / MEMORY_FILE
-    arrays = _MEMORY_FILE.read(path, MOST_MEMORY_BYTES, mapped=True)
+    arrays = _MEMORY_FILE.read(path, MAX_MEMORY_BYTES, mapped=True)
     if arrays is None:
         return NO_MEMORY
     # Searched as a whole, and not aligned in the file, so numpy would copy them for each search.

@@ -175,7 +175,7 @@ def _units(answers: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment
     return {variant.name: int(counts.get(variant.name, 0)) for variant in experiment.variants}
 
 
-LEAST_SHOPPERS = 100
+MIN_SHOPPERS = 100
 """Minimum shoppers who saw each variant: anytime-valid intervals need a first look that is not too early."""
 _NOTHING = "there is nothing to compare yet"
 LONGEST = timedelta(days=365)
@@ -240,9 +240,9 @@ def decide(
     """The conclusion from a difference. `names` are the control and the challenger, `fewest` is the smaller number of
     shoppers of the two, `least` the smallest relevant difference; `less` if lower values are better."""
     control, challenger = names
-    if found is None or fewest < LEAST_SHOPPERS:
-        few = f"{fewest:,} shoppers saw one of the two; at least {LEAST_SHOPPERS} are needed"
-        text = few if fewest < LEAST_SHOPPERS else _NOTHING
+    if found is None or fewest < MIN_SHOPPERS:
+        few = f"{fewest:,} shoppers saw one of the two; at least {MIN_SHOPPERS} are needed"
+        text = few if fewest < MIN_SHOPPERS else _NOTHING
         return ExperimentDecision(Outcome.NEVER if course.is_over else Outcome.NOT_YET, "", text)
     if found.always.excludes_zero:
         winner = challenger if (found.value > 0) != less else control
@@ -273,7 +273,7 @@ def _undecided(found: SequentialDifference, least: float, course: Course) -> Exp
     return ExperimentDecision(Outcome.NOT_YET, "", text)
 
 
-def shoppers_needed(deviation: float, effect: float, planned: int, alpha: float, least: int = LEAST_SHOPPERS) -> int:
+def shoppers_needed(deviation: float, effect: float, planned: int, alpha: float, least: int = MIN_SHOPPERS) -> int:
     """Number of shoppers that distinguish a difference of this size from zero, from `least` to a billion; `deviation`
     is the standard deviation per shopper."""
     low, high = least, least

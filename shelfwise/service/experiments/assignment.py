@@ -131,7 +131,7 @@ def _pick_in_turns(first: Sequence[str], second: Sequence[str], depth: int, seed
 # over all of it. Marks with a wrong signature are ignored. `explored:7:1.2500e-03` has the rank of an explored product
 # and its propensity.
 
-MOST_TEAMS = 100
+MAX_TEAMS = 100
 """Maximum number of hits of a page whose teams are recorded."""
 _MARK = "~"
 _SIGNATURE_BYTES = 9
@@ -163,7 +163,7 @@ class DraftMark:
     """Teams of its first hits, as in `TeamDraft`."""
 
     def __str__(self) -> str:
-        return f"{self.experiment}:{self.first}:{self.teams[:MOST_TEAMS]}"
+        return f"{self.experiment}:{self.first}:{self.teams[:MAX_TEAMS]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,13 +162,13 @@ def experiment_document(experiment: Experiment) -> dict[str, object]:
     return made
 
 
-MOST_AT_ONCE = 4
-MOST_VARIANTS = 8
+MAX_AT_ONCE = 4
+MAX_VARIANTS = 8
 LONGEST_ID = 32
 LONGEST_VARIANT = 16
 LONGEST_NAME = 200
 HEAVIEST = 1_000_000
-MOST_PLANNED = 1_000_000_000
+MAX_PLANNED = 1_000_000_000
 LONGEST_RANKER = 40
 STAGES = ("merged", "ranked")
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -184,8 +184,8 @@ def _check(experiment: Experiment, place: str) -> Experiment:
     check_text(f"{place}: name", experiment.name, LONGEST_NAME, ExperimentError)
     _check_number(place, "share", experiment.share, 1.0)
     _check_number(place, "least_effect", experiment.least_effect, 1.0)
-    if not 100 <= experiment.planned <= MOST_PLANNED:
-        raise _wrong(place, "planned", f"is {experiment.planned:,}, it can be 100 to {MOST_PLANNED:,} shoppers")
+    if not 100 <= experiment.planned <= MAX_PLANNED:
+        raise _wrong(place, "planned", f"is {experiment.planned:,}, it can be 100 to {MAX_PLANNED:,} shoppers")
     _check_time(place, experiment)
     _check_variants(place, experiment)
     return experiment
@@ -201,8 +201,8 @@ def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None
         if each.id != experiment.id and begins < (each.ends or last) and (each.starts or first) < ends
     ]
     place = f"experiment {experiment.id!r}"
-    if len(concurrent) >= MOST_AT_ONCE:
-        raise _wrong(place, "starts", f"{len(concurrent)} others run at that time, {MOST_AT_ONCE} can; stop one first")
+    if len(concurrent) >= MAX_AT_ONCE:
+        raise _wrong(place, "starts", f"{len(concurrent)} others run at that time, {MAX_AT_ONCE} can; stop one first")
     for other in concurrent:
         if Mode.INTERLEAVE == experiment.mode == other.mode:
             raise _wrong(place, "mode", f"{other.id!r} interleaves at that time, and only one can; end it first")
@@ -225,8 +225,8 @@ def _check_time(place: str, experiment: Experiment) -> None:
 
 def _check_variants(place: str, experiment: Experiment) -> None:
     variants, interleaves = experiment.variants, experiment.mode == Mode.INTERLEAVE
-    if not 2 <= len(variants) <= (2 if interleaves else MOST_VARIANTS):
-        right = "interleaving needs 2" if interleaves else f"it can be 2 to {MOST_VARIANTS}"
+    if not 2 <= len(variants) <= (2 if interleaves else MAX_VARIANTS):
+        right = "interleaving needs 2" if interleaves else f"it can be 2 to {MAX_VARIANTS}"
         raise _wrong(place, "variants", f"there are {len(variants)}; {right}")
     for number, variant in enumerate(variants):
         _check_variant(f"{place}: variants[{number}]", variant)

@@ -21,7 +21,7 @@ from shelfwise.service.engine.snapshot import Snapshot
 
 FIRST_RANK, LAST_RANK = 2, 10
 """The ranks at which a product may be placed."""
-MOST_PRODUCTS = 20
+MAX_PRODUCTS = 20
 """Number of candidates for the draw: the best after the last of these ranks."""
 _WELL_KNOWN = 0.5
 """Evidence of a product at which its own clicks weigh as much as its prior."""
@@ -69,7 +69,7 @@ class Exploration:
         others = others[~np.isin(others, fixed)]
         others = others[_fit(snapshot, ranking, head, others, least)]
         known = self.memory.posteriors(ranking.text, product_hashes([*map(snapshot.products.id_of, others.tolist())]))
-        new = np.flatnonzero(known.evidence < _WELL_KNOWN)[:MOST_PRODUCTS]
+        new = np.flatnonzero(known.evidence < _WELL_KNOWN)[:MAX_PRODUCTS]
         if not (len(ranks) and len(new)):
             return None
         chances = highest_chances(known.shape[new], known.rate[new])

@@ -38,7 +38,7 @@ from shelfwise.retrieval.store.files import SealedFile, Watch, file_stamp, text_
 _log = structlog.get_logger("shelfwise.keys")
 KEYS_FILE = "keys.json"
 """Name in the index directory, unless the settings name another file."""
-MOST_CHARACTERS = 4_096
+MAX_CHARACTERS = 4_096
 """Maximum length of a key in a request."""
 MAX_PARENTS = 100
 """Maximum number of parents of secured API keys, each of which is compared with the signature of such a key."""
@@ -47,7 +47,7 @@ _ALGORITHM = "EdDSA"
 """The only algorithm of narrowed keys, whatever their headers say."""
 _JWS = PyJWS([_ALGORITHM])
 _SECRET_BYTES = 32
-_MOST_PATTERN = 200
+_MAX_PATTERN = 200
 
 
 class Scope(StrEnum):
@@ -146,7 +146,7 @@ class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     iat: float = 0
 
 
-_MOST_KEY_BYTES = 1 << 26
+_MAX_KEY_BYTES = 1 << 26
 _CURE = "check its permissions, restore it from a backup, or remove it"
 _KEYS = SealedFile(1, _CURE, "keys", msgspec.json.Decoder(list[StoredKey]))
 
@@ -297,7 +297,7 @@ def _administers(key: StoredKey) -> bool:
 
 
 def _read(path: Path) -> dict[str, StoredKey]:
-    return {key.id: key for key in _KEYS.read(path, _MOST_KEY_BYTES) or ()}
+    return {key.id: key for key in _KEYS.read(path, _MAX_KEY_BYTES) or ()}
 
 
 def new_key(
@@ -354,14 +354,14 @@ def narrow_key(
     check_patterns(indexes)
     claims = _Claims(int(expires.timestamp()), scopes, filters.strip(), indexes)
     token = _JWS.encode(msgspec.json.encode(claims), signer, _ALGORITHM, {"kid": identity})
-    if len(token) > MOST_CHARACTERS:
-        raise SettingError(f"the key has {len(token):,} characters; at most {MOST_CHARACTERS:,} are allowed")
+    if len(token) > MAX_CHARACTERS:
+        raise SettingError(f"the key has {len(token):,} characters; at most {MAX_CHARACTERS:,} are allowed")
     return token
 
 
 def verify_key(key: str, keys: dict[str, StoredKey], now: datetime) -> Permit | None:
     """The permit of a key; None if it is unknown, tampered with, or expired."""
-    if len(key) > MOST_CHARACTERS or not key.isascii():
+    if len(key) > MAX_CHARACTERS or not key.isascii():
         return None
     return _verify_narrowed(key, keys, now) if "." in key else _verify_plain(key, keys, now)
 
@@ -372,7 +372,7 @@ def key_identity(key: str) -> str:
     if "." not in key:
         return key.removeprefix(_PREFIX).partition("_")[0]
     try:
-        return str(_JWS.get_unverified_header(key[:MOST_CHARACTERS]).get("kid", ""))
+        return str(_JWS.get_unverified_header(key[:MAX_CHARACTERS]).get("kid", ""))
     except InvalidTokenError:
         return ""
 
@@ -409,7 +409,7 @@ def _verify_narrowed(key: str, keys: dict[str, StoredKey], now: datetime) -> Per
 def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: datetime, address: str) -> Permit | None:
     """The permit of a key that `generateSecuredApiKey` made: the HMAC-SHA256 of its parameters with its parent in
     hexadecimal, and the parameters, in base64."""
-    if len(key) > MOST_CHARACTERS:
+    if len(key) > MAX_CHARACTERS:
         return None
     try:
         content = base64.b64decode(key, validate=True)
@@ -454,8 +454,8 @@ def _listed(text: str | None) -> tuple[str, ...]:
 def check_patterns(patterns: Collection[str]) -> None:
     """Raises SettingError for a pattern that no index name can match."""
     for each in patterns:
-        if not 0 < len(each) <= _MOST_PATTERN or "/" in each:
-            raise SettingError(f"{each[:40]!r} is not an index name: use 1 to {_MOST_PATTERN} characters, * for any")
+        if not 0 < len(each) <= _MAX_PATTERN or "/" in each:
+            raise SettingError(f"{each[:40]!r} is not an index name: use 1 to {_MAX_PATTERN} characters, * for any")
 
 
 def combine_filters(filters: Iterable[str]) -> str:

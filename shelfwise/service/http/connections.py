@@ -44,7 +44,7 @@ _YIELD_SECONDS = 0.002
 """Seconds for which a worker leaves a new connection to a worker with fewer connections."""
 _RETRY_SECONDS = 1.0
 """Seconds until a process without free file descriptors accepts connections again."""
-_MOST_ADDRESSES = 1 << 12
+_MAX_ADDRESSES = 1 << 12
 _LENIENT_LINE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
 
 
@@ -74,7 +74,7 @@ class ConnectionLimiter:
         group = group or WorkerGroup()
         self.limits = limits
         self._refusals = refusals
-        self._by_address = SharedCounts(group, "connections", _MOST_ADDRESSES)
+        self._by_address = SharedCounts(group, "connections", _MAX_ADDRESSES)
         self._by_address.clear()
         self._own = group.number
         self._open = group.array("open", (), np.int64)

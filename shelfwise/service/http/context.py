@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _SHOWN_SECONDS = 0.5
 """Seconds that a write through the InstantSearch protocol waits; clients expect the response within two seconds."""
-_MOST_NAMES = 20
+_MAX_NAMES = 20
 """Maximum number of indexes that an error message lists."""
 _MAX_UNNAMED = 8
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADVERTISER, Scope.ADMIN})
@@ -348,7 +348,7 @@ class RequestIndexes:
         if isinstance(error, IndexUnavailableError):
             return RequestError(503, f"the index {error} cannot be opened now; see the log", retry_after=5)
         names = [each for each in self.registry.names if permit.sees(each)]
-        there = f"{', '.join(names[:_MOST_NAMES])}{', ...' if len(names) > _MOST_NAMES else ''}" or "none"
+        there = f"{', '.join(names[:_MAX_NAMES])}{', ...' if len(names) > _MAX_NAMES else ''}" or "none"
         if not name:
             return RequestError(404, f"name an index, as in /v1/indexes/NAME/search: there is {there}", field="index")
         return RequestError(404, f"there is no index {name[:100]!r}; there is {there}", field="index")

@@ -71,7 +71,7 @@ _CODES = {
 }
 
 
-_MOST_FAULTS = 50
+_MAX_FAULTS = 50
 
 
 class Fault(BaseModel):
@@ -220,7 +220,7 @@ def _from_validation_error(error: RequestValidationError) -> RequestError:
     if tuple(details[0]["loc"]) == ("body",) and (is_missing or isinstance(details[0].get("input"), bytes)):
         what = "is missing" if is_missing else "was not read as JSON"
         return RequestError(400, f"the body {what}; send JSON with Content-Type: application/json", field="body")
-    faults = list(map(_fault, details[:_MOST_FAULTS]))
+    faults = list(map(_fault, details[:_MAX_FAULTS]))
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     code = "unknown_field" if details[0]["type"] == "extra_forbidden" else "bad_request"
     request_error = RequestError(400, faults[0].message + more, field=faults[0].field, code=code)

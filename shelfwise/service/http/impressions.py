@@ -18,9 +18,9 @@ from shelfwise.retrieval.records import Event, EventKind, Page
 from shelfwise.service.http.errors import RequestError
 
 _SECONDS = 0.25
-_MOST_WAITING = 20_000
+_MAX_WAITING = 20_000
 """Maximum number of waiting events; further ones are counted as lost."""
-_MOST_QUERY = 1_000
+_MAX_QUERY = 1_000
 """Maximum length of a query in an event, in characters."""
 _BATCH = 2_000
 """Events written at once."""
@@ -69,12 +69,12 @@ class ImpressionRecorder:
         """Adds a search: its query, and an impression of each hit at its position. Shopper and session are ids of the
         store; if both are empty, nothing is recorded. `product_id` is the product on whose
         page a question was asked, `address` is the network address that the search counts for."""
-        if not (shopper or session) or len(text) > _MOST_QUERY:
+        if not (shopper or session) or len(text) > _MAX_QUERY:
             return
         self._count(page)
         events = _events(query_id, text, page, (shopper, session, address), product_id)
         with self._changing:
-            room = _MOST_WAITING - len(self._waiting)
+            room = _MAX_WAITING - len(self._waiting)
             self._waiting.extend(events[:room])
             self.lost += max(0, len(events) - room)
 

@@ -32,7 +32,7 @@ _ALIASES = SealedFile(
     "aliases",
     msgspec.json.Decoder(dict[str, str]),
 )
-_MOST_ALIAS_BYTES = 1 << 22
+_MAX_ALIAS_BYTES = 1 << 22
 _CHECK_SECONDS = 0.25
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAKING_FILE = ".making.lock"
@@ -118,7 +118,7 @@ class AliasFile:
             self._write(aliases)
 
     def _read(self) -> Mapping[str, str]:
-        return _ALIASES.read(self._path, _MOST_ALIAS_BYTES) or {}
+        return _ALIASES.read(self._path, _MAX_ALIAS_BYTES) or {}
 
     def _write(self, aliases: Mapping[str, str]) -> None:
         _ALIASES.write(self._path, dict(aliases), datetime.now(UTC))

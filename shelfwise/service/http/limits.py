@@ -241,20 +241,20 @@ def search_cost(*, hits: int, page: int = 1, facets: int = 0, characters: int = 
     return 1 + 5 * explained + int(hits / 50 + page * hits / 5_000 + facets / 25 + characters / 1_000)
 
 
-MOST_BATCH_HITS = 5_000
+MAX_BATCH_HITS = 5_000
 """Maximum number of hits of all searches of one request."""
 
 
 def check_batch_hits(hits: int, field: str) -> None:
     """Raises RequestError (400) if the searches of one request have too many hits together."""
-    if hits > MOST_BATCH_HITS:
+    if hits > MAX_BATCH_HITS:
         message = (
-            f"{field}: at most {MOST_BATCH_HITS:,} hits may be requested together, not {hits:,}; send several requests"
+            f"{field}: at most {MAX_BATCH_HITS:,} hits may be requested together, not {hits:,}; send several requests"
         )
         raise RequestError(400, message, field=field)
 
 
-_MOST_KEYS, _MOST_ADDRESSES = 1 << 12, 1 << 14
+_MAX_KEYS, _MAX_ADDRESSES = 1 << 12, 1 << 14
 """Keys and addresses in a minute up to which counts are almost exact; with more, some are slightly too high."""
 
 
@@ -267,8 +267,8 @@ class RateLimiter:
         group = group or WorkerGroup()
         self._per_key, self._per_address = per_key, per_address
         self._counts = {
-            "key": SharedCounts(group, "keys", _MOST_KEYS),
-            "address": SharedCounts(group, "addresses", _MOST_ADDRESSES),
+            "key": SharedCounts(group, "keys", _MAX_KEYS),
+            "address": SharedCounts(group, "addresses", _MAX_ADDRESSES),
         }
 
     def count_key(self, identity: str, own: int | None, cost: int = 1) -> None:

@@ -19,7 +19,7 @@ EXTENSION = "shelfwise_extend_deadline"
 INDEX = "shelfwise_index"
 """Key in a request's scope for the name of the index in its path."""
 _SCOPE_KEY = "shelfwise_request_id"
-_MOST_NAME = 100
+_MAX_NAME = 100
 
 
 def request_id(scope: Scope) -> str:
@@ -69,7 +69,7 @@ def find_undecodable(pairs: bytes) -> str | None:
         return None
     broken = next(pair for pair in pairs.split(b"&") if not is_utf8(pair))
     name = unquote_to_bytes(broken.partition(b"=")[0])
-    return name.decode(errors="backslashreplace")[:_MOST_NAME]
+    return name.decode(errors="backslashreplace")[:_MAX_NAME]
 
 
 def describe_undecodable(name: str) -> str:

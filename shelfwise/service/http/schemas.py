@@ -25,10 +25,10 @@ from shelfwise.retrieval.records import (
     RangeCount,
     Relation,
 )
-from shelfwise.retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
+from shelfwise.retrieval.text.highlight import MAX_FIELDS, MAX_WORDS, WORDS
 from shelfwise.retrieval.text.product_types import TypeNames
 from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert
-from shelfwise.service.answers.questions import MOST_CHARACTERS
+from shelfwise.service.answers.questions import MAX_CHARACTERS
 from shelfwise.service.engine.request import (
     FACET_VALUES,
     MAX_CHOICES,
@@ -48,20 +48,20 @@ from shelfwise.service.http.openapi import error_responses
 
 RelatedKind = Literal["goes_with", "complement", "accessory", "fits", "part_of", "substitute"]
 """See `shelfwise.service.engine.recommendations.RELATED_KINDS`."""
-MOST_SEARCHES = 20
-MOST_CHANGES = 1_000
-MOST_EVENTS = 1_000
-MOST_ID = 1_000
+MAX_SEARCHES = 20
+MAX_CHANGES = 1_000
+MAX_EVENTS = 1_000
+MAX_ID = 1_000
 """Maximum length of a product's id."""
-MOST_RETURNED = 50
-_MOST_NAME = 200
-_MOST_EXPRESSION = 10_000
-_MOST_RANGE = 3_000
+MAX_RETURNED = 50
+_MAX_NAME = 200
+_MAX_EXPRESSION = 10_000
+_MAX_RANGE = 3_000
 """Maximum length of a field with range bounds."""
-_MOST_FACET_VALUES = 1_000
+_MAX_FACET_VALUES = 1_000
 
-Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
-ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
+Name = Annotated[str, StringConstraints(max_length=_MAX_NAME)]
+ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID)]
 
 
 def _split_names(value: object) -> object:
@@ -75,7 +75,7 @@ def _split_names(value: object) -> object:
 FieldNames = Annotated[list[Name], BeforeValidator(_split_names)]
 _FIELDS: list[str] = Field(
     [],
-    max_length=MOST_RETURNED,
+    max_length=MAX_RETURNED,
     description="Fields to return of each product, besides its id; empty for all.",
     examples=[["title", "price", "attributes.color"]],
 )
@@ -94,10 +94,10 @@ class SearchParameters(RequestBody):
     query: str = Field("", max_length=MAX_TEXT, description="Alias of q.")
     size: int = Field(20, ge=0, le=MAX_SIZE, description="Hits on a page.")
     page: int = Field(1, ge=1, le=100_000, description="Page number, from 1.")
-    filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
+    filters: str = Field("", max_length=_MAX_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
-    facet_values: int = Field(FACET_VALUES, ge=1, le=_MOST_FACET_VALUES, description="Maximum values of each facet.")
-    ranges: list[Annotated[str, StringConstraints(max_length=_MOST_RANGE)]] = Field(
+    facet_values: int = Field(FACET_VALUES, ge=1, le=_MAX_FACET_VALUES, description="Maximum values of each facet.")
+    ranges: list[Annotated[str, StringConstraints(max_length=_MAX_RANGE)]] = Field(
         [],
         max_length=MAX_RANGES,
         description="Numeric fields whose ranges to count: with lower bounds, or at most six ranges by quantiles.",
@@ -128,11 +128,11 @@ class SearchParameters(RequestBody):
     choices: int = Field(0, ge=0, le=MAX_CHOICES, description="Maximum number of fields that narrow a broad query.")
     highlight: list[Name] = Field(
         [],
-        max_length=MOST_FIELDS,
+        max_length=MAX_FIELDS,
         description="Fields of each hit in which to mark matches: title, description, brand, category, an attribute.",
         examples=[["title", "description"]],
     )
-    highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Length of a highlighted excerpt in words.")
+    highlight_words: int = Field(WORDS, ge=1, le=MAX_WORDS, description="Length of a highlighted excerpt in words.")
     fields: FieldNames = _FIELDS
     explain: bool = Field(False, description="Explain the ranker's score of each hit.")
     reasons: Literal["", "auto", "en", "zh"] = Field(
@@ -188,13 +188,13 @@ class SearchBody(SearchParameters):
 class IndexSearchBody(SearchBody):
     """One search of an index."""
 
-    index: str = Field("", max_length=_MOST_NAME, description="By default the index in the path, or the only one.")
+    index: str = Field("", max_length=_MAX_NAME, description="By default the index in the path, or the only one.")
 
 
 class MultiSearchBody(RequestBody):
     """Several searches."""
 
-    searches: list[IndexSearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
+    searches: list[IndexSearchBody] = Field(min_length=1, max_length=MAX_SEARCHES)
 
 
 class RecommendBody(RequestBody):
@@ -202,7 +202,7 @@ class RecommendBody(RequestBody):
 
     history: list[PastActBody] = Field([], max_length=500, description="Earlier acts of the shopper, oldest first.")
     size: int = Field(10, ge=1, le=100)
-    filters: str = Field("", max_length=_MOST_EXPRESSION)
+    filters: str = Field("", max_length=_MAX_EXPRESSION)
     include_seen: bool | None = Field(
         None, description="Whether products of the history may be recommended; by default as set."
     )
@@ -217,18 +217,18 @@ class RecommendBody(RequestBody):
 class AboutBody(RequestBody):
     """The subject of the previous question: `about` of its answer."""
 
-    product_id: str = Field("", max_length=MOST_ID)
-    product_type: str = Field("", max_length=_MOST_NAME)
-    title: str = Field("", max_length=_MOST_EXPRESSION, description="Not read.")
+    product_id: str = Field("", max_length=MAX_ID)
+    product_type: str = Field("", max_length=_MAX_NAME)
+    title: str = Field("", max_length=_MAX_EXPRESSION, description="Not read.")
 
 
 class AnswerBody(RequestBody):
     """A question of a shopper."""
 
     q: str = Field(
-        min_length=1, max_length=MOST_CHARACTERS, description="The question.", examples=["Is it dishwasher safe?"]
+        min_length=1, max_length=MAX_CHARACTERS, description="The question.", examples=["Is it dishwasher safe?"]
     )
-    product_id: str = Field("", max_length=MOST_ID, description="Id of the product on whose page it is asked.")
+    product_id: str = Field("", max_length=MAX_ID, description="Id of the product on whose page it is asked.")
     about: AboutBody | None = Field(None, description="Subject of the previous question, if this one follows it.")
     shopper: Name = Field("", description="Id of the shopper in the store; stored as a pseudonym with the question.")
     session: Name = Field("", description="Id of the session; also stored as a pseudonym.")
@@ -277,13 +277,13 @@ class ChangeOperation(RequestBody):
 class ChangesBody(RequestBody):
     """Changes that are applied together or not at all."""
 
-    operations: list[ChangeOperation] = Field(min_length=1, max_length=MOST_CHANGES)
+    operations: list[ChangeOperation] = Field(min_length=1, max_length=MAX_CHANGES)
 
 
 class EventsBody(RequestBody):
     """Events of shoppers, durable when the response is sent."""
 
-    events: list[Event] = Field(min_length=1, max_length=MOST_EVENTS)
+    events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
 class DocumentsBody(RequestBody):
@@ -298,7 +298,7 @@ class PreviewBody(RequestBody):
     q: str = Field("", max_length=MAX_TEXT)
     size: int = Field(20, ge=0, le=100)
     page: int = Field(1, ge=1, le=1_000)
-    filters: str = Field("", max_length=_MOST_EXPRESSION)
+    filters: str = Field("", max_length=_MAX_EXPRESSION)
     put: list[dict[str, Any]] = Field([], max_length=1_000, description="Documents to add or replace.")
     delete: list[Name] = Field([], max_length=1_000, description="Ids of rules to delete.")
 
@@ -318,7 +318,7 @@ class RollbackBody(RequestBody):
 class AliasBody(RequestBody):
     """The index of an alias."""
 
-    index: str = Field(min_length=1, max_length=_MOST_NAME, examples=["shop-2026-11"])
+    index: str = Field(min_length=1, max_length=_MAX_NAME, examples=["shop-2026-11"])
 
 
 class KeyBody(RequestBody):
@@ -327,7 +327,7 @@ class KeyBody(RequestBody):
     name: str = Field(min_length=1, max_length=100, description="A label that distinguishes it from other keys.")
     scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), examples=[["search", "events"]])
     expires: AwareDatetime | None = Field(None, description="By default never.")
-    filters: str = Field("", max_length=_MOST_EXPRESSION, description="The key finds no other products.")
+    filters: str = Field("", max_length=_MAX_EXPRESSION, description="The key finds no other products.")
     indexes: list[Name] = Field([], max_length=100, description="Index names, * for any characters; by default all.")
     requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="By default as in the settings.")
     secured: bool = Field(False, description="May be the parent of secured API keys; then it is also stored encrypted.")
@@ -372,7 +372,7 @@ class ForgetBody(RequestBody):
     """A shopper to erase; the name is not stored, and the result has the counts."""
 
     kind: Literal["forget"]
-    shopper: str = Field(min_length=1, max_length=_MOST_NAME)
+    shopper: str = Field(min_length=1, max_length=_MAX_NAME)
 
 
 TaskBody = Annotated[RebuildBody | RefreshBody | LearnBody | ForgetBody, Field(discriminator="kind")]

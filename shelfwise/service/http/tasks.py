@@ -33,7 +33,7 @@ PERSONAL = frozenset({"forget"})
 """Kinds of tasks whose arguments concern a person; they are deleted when the task ends."""
 CANCELLABLE = frozenset({"rebuild", "check", "refresh", "learn"})
 """Kinds of tasks that may be stopped early; the next one continues their work."""
-_MOST_KEPT = 1_000
+_MAX_KEPT = 1_000
 """Number of ended tasks that are kept; older ones are deleted."""
 _TABLES = """
 CREATE TABLE tasks (
@@ -47,9 +47,9 @@ _PROGRAM = "import os; os.nice(10); from shelfwise.service.cli.main import main;
 """Program that runs a command with a lower priority than searches."""
 _POLL_SECONDS = 0.2
 _IDLE_POLL_SECONDS = 0.5
-_MOST_ERROR = 10_000
+_MAX_ERROR = 10_000
 """Maximum length of a failed command's error message, in characters."""
-_MOST_PROGRESS = 4_000
+_MAX_PROGRESS = 4_000
 """Maximum length of a command's last messages, in characters."""
 
 
@@ -99,7 +99,7 @@ class TaskQueue:
                 values = (identity, kind, content, TaskState.WAITING, time.time())
                 cursor.execute("INSERT INTO tasks (id, kind, arguments, state, created) VALUES (?, ?, ?, ?, ?)", values)
                 old = "SELECT id FROM tasks WHERE ended IS NOT NULL ORDER BY number DESC LIMIT -1 OFFSET ?"
-                cursor.execute(f"DELETE FROM tasks WHERE id IN ({old})", (_MOST_KEPT,))  # noqa: S608 - our names
+                cursor.execute(f"DELETE FROM tasks WHERE id IN ({old})", (_MAX_KEPT,))  # noqa: S608 - our names
             return _select(cursor, identity)
 
     def get(self, identity: str) -> Task:
@@ -277,7 +277,7 @@ def run_command(command: Sequence[str], task: RunningTask, folder: Path | None =
     while any(reader.is_alive() for reader in readers) and not task.is_stopped():
         if len(messages) > count:
             count = len(messages)
-            task.report(written()[-_MOST_PROGRESS:])
+            task.report(written()[-_MAX_PROGRESS:])
         readers[0].join(_POLL_SECONDS)
     if is_stopped := any(reader.is_alive() for reader in readers):
         os.killpg(process.pid, signal.SIGTERM)
@@ -289,7 +289,7 @@ def run_command(command: Sequence[str], task: RunningTask, folder: Path | None =
     if process.returncode:
         # The lines before it are finished steps.
         message = f"\n{written()}".rpartition("\nerror: ")[2].strip()
-        raise TaskFailedError(message[-_MOST_ERROR:] or f"exit status {process.returncode}")
+        raise TaskFailedError(message[-_MAX_ERROR:] or f"exit status {process.returncode}")
     out = "".join(output)
     return msgspec.json.decode(out) if out.strip() else None
 

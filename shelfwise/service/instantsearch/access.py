@@ -29,7 +29,7 @@ from shelfwise.service.http.errors import ProtocolErrorResponse, RequestError
 from shelfwise.service.http.indexes import UnknownIndexError
 from shelfwise.service.http.openapi import error_responses, struct_response
 from shelfwise.service.http.raw_request import PREFIX
-from shelfwise.service.http.schemas import MOST_ID
+from shelfwise.service.http.schemas import MAX_ID
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from shelfwise.service.instantsearch.index_store import ProtocolStore
 from shelfwise.service.instantsearch.protocol_request import (
@@ -60,7 +60,7 @@ def _check_object_id(value: str) -> str:
 
 
 ObjectId = Annotated[
-    str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`."), AfterValidator(_check_object_id)
+    str, Path(min_length=1, max_length=MAX_ID, description="The `objectID`."), AfterValidator(_check_object_id)
 ]
 
 

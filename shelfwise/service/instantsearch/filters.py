@@ -66,7 +66,7 @@ _ALIASES = {
 _LEVEL = re.compile(r"(?:categories|hierarchicalCategories|category)\.lvl(\d)", re.ASCII)
 _LEVELS = ("hierarchicalCategories.lvl0", "hierarchicalCategories.lvl1", "hierarchicalCategories.lvl2")
 _FIRST = ("brand", "price", "rating", "availability")
-_MOST_OFFERED = 20
+_MAX_OFFERED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class AttributeCatalog:
             key=lambda info: (-info.products, info.name),
         )
         named = (*(_LEVELS if "category" in fields else ()), *(name for name in _FIRST if name in fields))
-        return (*named, *(info.name.removeprefix("attributes.") for info in common))[:_MOST_OFFERED]
+        return (*named, *(info.name.removeprefix("attributes.") for info in common))[:_MAX_OFFERED]
 
 
 def parse_expression(text: str, conditions: FilterTranslator) -> Filter:

@@ -18,7 +18,7 @@ from shelfwise.service.engine.live import add_measures
 from shelfwise.service.instantsearch.protocol_request import JsonObject, objects, text
 from shelfwise.service.instantsearch.response import ADDRESSES, Record, product_record
 
-MOST_WRITES = 1_000
+MAX_WRITES = 1_000
 """Maximum number of actions of one batch, the default of the clients."""
 _ACTIONS = ("addObject", "updateObject", "partialUpdateObject", "partialUpdateObjectNoCreate", "deleteObject", "clear")
 """The actions of a batch."""
@@ -49,7 +49,7 @@ class Write:
 
 def parse_writes(payload: JsonObject) -> list[Write]:
     """The actions of a batch; raises QueryError, which names the entry of `requests`."""
-    entries = enumerate(objects(payload, "requests", MOST_WRITES))
+    entries = enumerate(objects(payload, "requests", MAX_WRITES))
     return [_parse_write(entry, f"requests[{number}]") for number, entry in entries]
 
 

@@ -12,8 +12,8 @@ from shelfwise.retrieval.records import Event, EventKind
 from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
 from shelfwise.service.instantsearch.protocol_request import JsonObject, objects
 
-MOST_EVENTS = 1_000
-_MOST_OBJECTS = 100
+MAX_EVENTS = 1_000
+_MAX_OBJECTS = 100
 _WIDGETS_VIEW = "Hits Viewed"
 """Name of the views that the libraries send automatically; the search already recorded their impressions."""
 _TELEMETRY = "instantsearch"
@@ -28,7 +28,7 @@ def parse_events(payload: JsonObject, *, is_private: bool, is_public: bool) -> l
     Events of filters, of lists that were only viewed, and of the libraries themselves are ignored; of a public sender
     also impressions, since the search has recorded them. Private events are stored without shopper and session.
     """
-    events = [event for each in objects(payload, "events", MOST_EVENTS) for event in _parse_event(each)]
+    events = [event for each in objects(payload, "events", MAX_EVENTS) for event in _parse_event(each)]
     if is_public:
         events = [each for each in events if each.kind is not EventKind.IMPRESSION]
     if not is_private:
@@ -97,8 +97,8 @@ def _texts(payload: JsonObject, name: str) -> list[str]:
         return []
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise EventError(f"bad {name}", f"{name} must be a list of texts")
-    if len(value) > _MOST_OBJECTS:
-        raise EventError(f"bad {name}", f"{name} has {len(value)} entries, at most {_MOST_OBJECTS} are allowed")
+    if len(value) > _MAX_OBJECTS:
+        raise EventError(f"bad {name}", f"{name} has {len(value)} entries, at most {_MAX_OBJECTS} are allowed")
     return cast(list[str], value)
 
 

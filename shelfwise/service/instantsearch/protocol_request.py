@@ -30,8 +30,8 @@ JsonObject = Mapping[str, object]
 """A decoded JSON object whose values are not validated."""
 AnyOf = tuple[str, ...]
 """Alternative filters."""
-MOST_NAMES = 200
-MOST_NAME = 500
+MAX_NAMES = 200
+MAX_NAME = 500
 """Maximum length of an index name, or of the text typed to find a facet value."""
 EVERYTHING = ("*",)
 _PAGING = ("query", "queryType", "advancedSyntax", "typoTolerance", "page", "hitsPerPage", "offset", "length")
@@ -50,12 +50,12 @@ COUNTING = frozenset(
 )
 """The parameters that have an effect; responses name the others."""
 _ADDRESSING = ("params", "indexName", "index", "type", "apiKey", "facet", "facetQuery", "maxFacetHits")
-_MOST_PAIRS = 1_000
-_MOST_FILTER = 1_000
-_MOST_TEXT = 10_000
-_MOST_TAG = 100
-_MOST_TOKEN = 200
-_MOST_IGNORED = 20
+_MAX_PAIRS = 1_000
+_MAX_FILTER = 1_000
+_MAX_TEXT = 10_000
+_MAX_TAG = 100
+_MAX_TOKEN = 200
+_MAX_IGNORED = 20
 _QUERY_TYPES = ("prefixLast", "prefixAll", "prefixNone")
 """Query types, in all of which words before the last are whole."""
 _PLAIN = Marks()
@@ -151,9 +151,9 @@ def parse_form(text: bytes) -> JsonObject:
     if (name := find_undecodable(text)) is not None:
         raise QueryError(describe_undecodable(name))
     try:
-        return dict(parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=_MOST_PAIRS))
+        return dict(parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=_MAX_PAIRS))
     except ValueError:
-        raise QueryError(f"params may have at most {_MOST_PAIRS:,} parameters") from None
+        raise QueryError(f"params may have at most {_MAX_PAIRS:,} parameters") from None
 
 
 def parse_json(text: str | bytes, name: str) -> object:
@@ -184,7 +184,7 @@ def objects(payload: JsonObject, name: str, most: int) -> Sequence[JsonObject]:
     return cast(Sequence[JsonObject], entries)
 
 
-def text(payload: JsonObject, name: str, default: str = "", most: int = _MOST_TEXT) -> str:
+def text(payload: JsonObject, name: str, default: str = "", most: int = _MAX_TEXT) -> str:
     """A text field; raises QueryError for anything else, like all of these functions."""
     value = payload.get(name)
     if value is None:
@@ -255,8 +255,8 @@ def all_of_any(payload: JsonObject, name: str) -> tuple[AnyOf, ...]:
     if not all(isinstance(each, str) for group in groups for each in group):
         raise QueryError(f'{name} must be a list of texts, or of lists of texts, such as [["brand:Bosch"], "new:true"]')
     _check_count(sum(map(len, groups)), name)
-    if any(len(each) > _MOST_FILTER for group in groups for each in group):
-        raise QueryError(f"{name}: each entry may have at most {_MOST_FILTER:,} characters")
+    if any(len(each) > _MAX_FILTER for group in groups for each in group):
+        raise QueryError(f"{name}: each entry may have at most {_MAX_FILTER:,} characters")
     return tuple(tuple(group) for group in groups if group)
 
 
@@ -267,8 +267,8 @@ def _decode_list(payload: JsonObject, name: str) -> object:
 
 
 def _check_count(count: int, name: str) -> None:
-    if count > MOST_NAMES:
-        raise QueryError(f"{name} has {count} entries, at most {MOST_NAMES} are allowed")
+    if count > MAX_NAMES:
+        raise QueryError(f"{name} has {count} entries, at most {MAX_NAMES} are allowed")
 
 
 def _kind(value: object) -> str:
@@ -403,14 +403,14 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         has_rules=flag(payload, "enableRules", default=True),
         has_ranking=flag(payload, "getRankingInfo", default=False),
         searched=names(payload, "restrictSearchableAttributes"),
-        distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if per_group else None,
+        distinct=text(payload, "attributeForDistinct", most=MAX_NAME) if per_group else None,
         per_group=max(per_group, 1),
         is_prefix=_is_prefix(payload),
         may_correct=payload.get("typoTolerance") in ("min", "strict") or flag(payload, "typoTolerance", default=True),
         has_operators=flag(payload, "advancedSyntax", default=False),
         wants_query_id=flag(payload, "clickAnalytics", default=False),
         is_recorded=flag(payload, "analytics", default=True),
-        shopper=text(payload, "userToken", most=_MOST_TOKEN),
+        shopper=text(payload, "userToken", most=_MAX_TOKEN),
     )
 
 
@@ -455,7 +455,7 @@ def _checked(name: str, area: Area) -> Area:
 
 
 def _parse_around(payload: JsonObject) -> Around | None:
-    centre = text(payload, "aroundLatLng", most=MOST_NAME)
+    centre = text(payload, "aroundLatLng", most=MAX_NAME)
     if not centre.strip() or payload.get("insideBoundingBox") or payload.get("insidePolygon"):
         return None
     pair = _coordinates("aroundLatLng", centre.split(","))
@@ -469,7 +469,7 @@ def _parse_precisions(payload: JsonObject) -> tuple[tuple[float, float], ...]:
     value = _decode_list(payload, "aroundPrecision")
     if not isinstance(value, list):
         return ((0.0, float(integer(payload, "aroundPrecision", 10, 1, 10**8))),)
-    bands = objects({"aroundPrecision": value}, "aroundPrecision", MOST_NAMES)
+    bands = objects({"aroundPrecision": value}, "aroundPrecision", MAX_NAMES)
     pairs = [(number(each, "from", 0, 0, 10**8), number(each, "value", 10, 1, 10**8)) for each in bands]
     return tuple(sorted({0.0: 10.0, **dict(pairs)}.items()))
 
@@ -480,8 +480,8 @@ def _coordinate_lists(payload: JsonObject, name: str) -> list[tuple[float, ...]]
     if value in (None, "", []):
         return []
     entries = value.split(",") if isinstance(value, str) else value
-    if not isinstance(entries, list) or len(entries) > _MOST_PAIRS:
-        raise QueryError(f"{name} must be a list of at most {_MOST_PAIRS} coordinates, such as [47.3, 4.9, 47.4, 5.1]")
+    if not isinstance(entries, list) or len(entries) > _MAX_PAIRS:
+        raise QueryError(f"{name} must be a list of at most {_MAX_PAIRS} coordinates, such as [47.3, 4.9, 47.4, 5.1]")
     split = [each.split(",") if isinstance(each, str) and "," in each else each for each in entries]
     lists = split if all(isinstance(each, list) for each in split) else [split]
     return [_coordinates(name, each) for each in lists]
@@ -499,8 +499,8 @@ def _coordinates(name: str, values: Sequence[object]) -> tuple[float, ...]:
 
 def named_as_ignored(hooks: Hooks, payload: JsonObject) -> list[str] | UnsetType:
     """The names of parameters that have no effect, at most 20 of them, for the response and the metric."""
-    unknown = (name[:MOST_NAME] for name, value in payload.items() if value is not None)
-    ignored = sorted(name for name in unknown if name not in COUNTING and name not in _ADDRESSING)[:_MOST_IGNORED]
+    unknown = (name[:MAX_NAME] for name, value in payload.items() if value is not None)
+    ignored = sorted(name for name in unknown if name not in COUNTING and name not in _ADDRESSING)[:_MAX_IGNORED]
     hooks.on_ignored(ignored)
     return ignored or UNSET
 
@@ -514,7 +514,7 @@ def _parse_distinct(payload: JsonObject) -> int:
 
 
 def _is_prefix(payload: JsonObject) -> bool:
-    kind = text(payload, "queryType", _QUERY_TYPES[0], MOST_NAME)
+    kind = text(payload, "queryType", _QUERY_TYPES[0], MAX_NAME)
     if kind not in _QUERY_TYPES:
         raise QueryError(f"queryType is {_repr_value(kind)}, it can be {', '.join(_QUERY_TYPES)}")
     return kind != "prefixNone"
@@ -522,9 +522,9 @@ def _is_prefix(payload: JsonObject) -> bool:
 
 def _parse_view(payload: JsonObject) -> RecordView:
     marks = Marks(
-        text(payload, "highlightPreTag", _PLAIN.before, _MOST_TAG),
-        text(payload, "highlightPostTag", _PLAIN.after, _MOST_TAG),
-        text(payload, "snippetEllipsisText", _PLAIN.cut, _MOST_TAG),
+        text(payload, "highlightPreTag", _PLAIN.before, _MAX_TAG),
+        text(payload, "highlightPostTag", _PLAIN.after, _MAX_TAG),
+        text(payload, "snippetEllipsisText", _PLAIN.cut, _MAX_TAG),
     )
     return RecordView(
         names(payload, "attributesToRetrieve", EVERYTHING),

@@ -19,7 +19,7 @@ from shelfwise.service.instantsearch.filters import AttributeCatalog
 from shelfwise.service.instantsearch.index_store import IndexSettings, ProtocolStore
 from shelfwise.service.instantsearch.protocol_request import (
     COUNTING,
-    MOST_NAME,
+    MAX_NAME,
     PLACING,
     JsonObject,
     ViewSettings,
@@ -230,7 +230,7 @@ def _set_replicas(update: SettingsUpdate, payload: JsonObject, _catalog: FieldCa
     update.replicas = tuple(each for each in names(payload, "replicas") if each)
     for each in update.replicas:
         name = _VIRTUAL.sub(r"\1", each)
-        if len(name) > MOST_NAME or is_suggestions_index(name) or "(" in name:
+        if len(name) > MAX_NAME or is_suggestions_index(name) or "(" in name:
             raise QueryError(f"replicas: {each[:60]!r} must be the name of an index, or virtual(NAME)")
 
 

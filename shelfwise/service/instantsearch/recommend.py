@@ -51,10 +51,10 @@ from shelfwise.service.instantsearch.response import (
 
 MODELS = ("related-products", "looking-similar", "bought-together", "trending-items", "trending-facets")
 _DEFAULT = 30
-_MOST = 100
+_MAX_HITS = 100
 _CANDIDATES = 200
 """Number of popular or co-purchased products to which filters are applied."""
-_MOST_CHARACTERS = 5_000
+_MAX_CHARACTERS = 5_000
 """Maximum length of the ids in one filter."""
 
 
@@ -143,7 +143,7 @@ class Recommender:
             model,
             text(payload, "objectID"),
             facet,
-            integer(payload, "maxRecommendations", 0, 0, _MOST) or _DEFAULT,
+            integer(payload, "maxRecommendations", 0, 0, _MAX_HITS) or _DEFAULT,
             number(payload, "threshold", 0.0, 0.0, 100.0),
             parameters,
             _all(trees),
@@ -180,7 +180,7 @@ class Recommender:
         corrections = [each for each in self._engine.relations.of_product(name) if each.kind in kinds]
         if not corrections:
             return selection
-        page = self._engine.relations.of(name, kind=kind, size=_MOST, filters=self._narrowed(request.filters))
+        page = self._engine.relations.of(name, kind=kind, size=_MAX_HITS, filters=self._narrowed(request.filters))
         owner_hits = [hit for hit in page.hits if _is_of_owner(hit)]
         left_out = removed_from(name, corrections) | {hit.product.id for hit in owner_hits}
         others = [each for each in selection.products if each[0].id not in left_out]
@@ -220,7 +220,7 @@ class Recommender:
 
     def _filter_scored(self, scores: Mapping[str, float], request: _RecommendRequest) -> list[tuple[Product, float]]:
         """The scored products that pass the filters and the store's rules, best first."""
-        ids = tuple(_fitting_ids(scores, _MOST_CHARACTERS))
+        ids = tuple(_fitting_ids(scores, _MAX_CHARACTERS))
         if not ids:
             return []
         tree = _all([In("id", ids), request.filters])
@@ -231,7 +231,7 @@ class Recommender:
     def _trending_values(self, request: _RecommendRequest) -> tuple[list[Record], str]:
         if not request.facet:
             raise QueryError("trending-facets needs a facetName, such as 'brand'")
-        selection = self._trending(replace(request, size=_MOST), _MOST)
+        selection = self._trending(replace(request, size=_MAX_HITS), _MAX_HITS)
         worth: defaultdict[str, float] = defaultdict(float)
         for product, score in selection.products:
             for value in _values(product_record(self._hooks.show(product)), request.facet):

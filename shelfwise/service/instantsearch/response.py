@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from shelfwise.retrieval.filters.ast import value_text
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.records import AttributeValue, Facet, Product, SponsoredHit, Variant
-from shelfwise.retrieval.text.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
+from shelfwise.retrieval.text.highlight import MAX_WORDS, Marks, Match, Matcher, excerpt, marked
 from shelfwise.service.engine.request import MAX_FACET_VALUES
 from shelfwise.service.engine.spelling import TypedText
 from shelfwise.service.http.fields import select_fields
@@ -258,7 +258,7 @@ def snippets(record: Record, attributes: Sequence[str], matcher: Matcher, marks:
     result: Record = {}
     for each in attributes:
         name, _, count = each.rpartition(":") if ":" in each else (each, "", "")
-        words = min(int(count), MOST_WORDS) if count.isascii() and count.isdecimal() else _SNIPPET_WORDS
+        words = min(int(count), MAX_WORDS) if count.isascii() and count.isdecimal() else _SNIPPET_WORDS
         names = record if name == "*" else (name.partition(".")[0],)
         selection = {name: record[name] for name in names if name in record}
         result |= _leaves(selection, partial(_snippet, words=words, matcher=matcher, marks=marks))

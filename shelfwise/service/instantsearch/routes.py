@@ -31,9 +31,9 @@ from shelfwise.service.instantsearch.access import (
     permit_of,
 )
 from shelfwise.service.instantsearch.index_store import ProtocolStore
-from shelfwise.service.instantsearch.protocol_events import MOST_EVENTS, parse_events
+from shelfwise.service.instantsearch.protocol_events import MAX_EVENTS, parse_events
 from shelfwise.service.instantsearch.protocol_request import (
-    MOST_NAME,
+    MAX_NAME,
     Hooks,
     JsonObject,
     merge_params,
@@ -54,8 +54,8 @@ from shelfwise.service.instantsearch.response import (
 )
 from shelfwise.service.instantsearch.search_batch import SearchBatch, hit_window, parse_cursor
 
-_MOST_SEARCHES = 50
-_MOST_OBJECTS = 1_000
+_MAX_SEARCHES = 50
+_MAX_OBJECTS = 1_000
 T = TypeVar("T", SearchResult | FacetResult, RecommendResult)
 A = TypeVar("A")
 
@@ -137,7 +137,7 @@ def _of_indexes(
     indexes: NamedIndexes, requests: Sequence[JsonObject], make: Callable[[ServiceContext, str], A]
 ) -> Sequence[tuple[A, JsonObject]]:
     """Each request of a batch with a value created for its index or replica, once for each."""
-    contexts = indexes.by_name(text(each, "indexName", most=MOST_NAME) for each in requests)
+    contexts = indexes.by_name(text(each, "indexName", most=MAX_NAME) for each in requests)
     views = {
         name: (context.name, context.companion(ProtocolStore).settings.view(name)) for name, context in contexts.items()
     }
@@ -154,7 +154,7 @@ def _of_indexes(
 async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) -> Response:
     """Results of searches, each on its `indexName`, and of searches among facet values, in order; at most 5,000 hits
     together."""
-    requests = objects(payload, "requests", _MOST_SEARCHES)
+    requests = objects(payload, "requests", _MAX_SEARCHES)
     _charge(indexes.shared, indexes.permit, *requests)
     pairs = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
     return await _run_all(indexes.shared, (partial(batch.answer, each) for batch, each in pairs))
@@ -173,7 +173,7 @@ async def recommendations(indexes: IndexesToSearch, request: Request, payload: P
         hooks = _hooks(context, request, indexes.permit)
         return Recommender(context.engine, hooks, context.companion(PurchaseStatistics))
 
-    requests = objects(payload, "requests", _MOST_SEARCHES)
+    requests = objects(payload, "requests", _MAX_SEARCHES)
     indexes.shared.charge(indexes.permit, sum(map(_recommendation_cost, requests)))
     pairs = _of_indexes(indexes, requests, recommender)
     return await _run_all(indexes.shared, (partial(each.answer, one) for each, one in pairs))
@@ -184,7 +184,7 @@ async def recommendations(indexes: IndexesToSearch, request: Request, payload: P
 )
 def records(indexes: IndexesToSearch, request: Request, payload: Payload) -> BatchResults:
     """Records by their ids, each from its `indexName`; null for an unknown id."""
-    requests = objects(payload, "requests", _MOST_OBJECTS)
+    requests = objects(payload, "requests", _MAX_OBJECTS)
     indexes.shared.charge(indexes.permit, search_cost(hits=len(requests)))
     pairs = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
     return BatchResults([_record_or_none(batch, each) for batch, each in pairs])
@@ -242,8 +242,8 @@ async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -
     groups: dict[str, list[JsonObject]] = {}
     token = (indexes.permit.parameters or {}).get("userToken")
     tokens = {"userToken": token, "authenticatedUserToken": None} if token else {}
-    for each in objects(payload, "events", MOST_EVENTS):
-        groups.setdefault(text(each, "index", most=MOST_NAME), []).append({**each, **tokens})
+    for each in objects(payload, "events", MAX_EVENTS):
+        groups.setdefault(text(each, "index", most=MAX_NAME), []).append({**each, **tokens})
     contexts = indexes.by_name(groups)
     batches = [
         (

@@ -31,12 +31,12 @@ from shelfwise.service.engine.request import (
     SearchOptions,
     SearchRequest,
 )
-from shelfwise.service.engine.suggest import MOST_SUGGESTIONS, Suggestions
+from shelfwise.service.engine.suggest import MAX_SUGGESTIONS, Suggestions
 from shelfwise.service.experiments.assignment import ShopperSearch
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from shelfwise.service.instantsearch.protocol_request import (
     COUNTING,
-    MOST_NAME,
+    MAX_NAME,
     Hooks,
     JsonObject,
     ProtocolSearch,
@@ -62,8 +62,8 @@ from shelfwise.service.instantsearch.response import (
     view_record,
 )
 
-MOST_FACET_HITS = 100
-_MOST_CURSOR = 100_000
+MAX_FACET_HITS = 100
+_MAX_CURSOR = 100_000
 _BROWSED = 1_000
 """Default number of records of a browse request."""
 _WHOLE_RECORDS: JsonObject = {
@@ -108,7 +108,7 @@ class BrowseCursor(Struct, frozen=True):
 def parse_cursor(payload: JsonObject) -> BrowseCursor:
     """The position of a browse request, the beginning if it has no cursor; raises QueryError."""
     payload = merge_params(payload)
-    cursor = text(payload, "cursor", most=_MOST_CURSOR)
+    cursor = text(payload, "cursor", most=_MAX_CURSOR)
     if not cursor:
         return BrowseCursor({name: value for name, value in payload.items() if name != "cursor"})
     try:
@@ -134,7 +134,7 @@ class SearchBatch:
         """The result of one request; raises InputError for an invalid one."""
         if text(payload, "type", "default") == "facet":
             return self.facet_search(payload, text(payload, "facet"))
-        return self.search(payload, text(payload, "indexName", most=MOST_NAME))
+        return self.search(payload, text(payload, "indexName", most=MAX_NAME))
 
     def search(self, payload: JsonObject, index: str) -> SearchResult:
         """A page of records, with facet counts."""
@@ -177,8 +177,8 @@ class SearchBatch:
         """The values of a facet that match the typed words, counted over the hits of a search."""
         started = time.perf_counter()
         payload = {**merge_params(payload), **self._hooks.forced}
-        typed = text(payload, "facetQuery", most=MOST_NAME)
-        most = integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS)
+        typed = text(payload, "facetQuery", most=MAX_NAME)
+        most = integer(payload, "maxFacetHits", 10, 1, MAX_FACET_HITS)
         search = parse_search({**self._settings.defaults, **payload})
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         request = self._request(search, facets, size=0)
@@ -422,7 +422,7 @@ def hit_window(search: ProtocolSearch) -> HitWindow:
 
 def suggestion_records(suggest: Callable[[str, int], Suggestions], search: ProtocolSearch) -> list[Record]:
     """Suggested queries as records of a separate index, with the typed text marked."""
-    suggestions = suggest(search.query, min(search.size, MOST_SUGGESTIONS))
+    suggestions = suggest(search.query, min(search.size, MAX_SUGGESTIONS))
     return [
         {
             "objectID": each.text,

@@ -21,11 +21,11 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 
-MOST_DAYS = 366
+MAX_DAYS = 366
 _DEFAULT_DAYS = 30
 _MIN_HALF = 7
-_MOST_ROWS = 20
-_LEAST_RISE = 1.25
+_MAX_ROWS = 20
+_MIN_RISE = 1.25
 """Minimum ratio of the recent to the previous searches that counts as rising."""
 _PRIOR = 5.0
 """Pseudo-count added to both counts of searches when a rise is computed."""
@@ -143,8 +143,8 @@ def analytics(
     half = ((tables_last - tables_first).days + 1) // 2
     first = first or last - timedelta(days=(min(half, _DEFAULT_DAYS) if half >= _MIN_HALF else _DEFAULT_DAYS) - 1)
     count = (last - first).days + 1
-    if not 1 <= count <= MOST_DAYS:
-        raise InputError(f"from is {first}, to is {last}; a range has 1 to {MOST_DAYS} days")
+    if not 1 <= count <= MAX_DAYS:
+        raise InputError(f"from is {first}, to is {last}; a range has 1 to {MAX_DAYS} days")
     begin = first - timedelta(days=count)
     in_range = pl.col("day").is_between(_number(begin), _number(last))
     answers, sales, counts = (
@@ -175,7 +175,7 @@ def analytics(
         top=_best(queries, pl.col("searches")),
         empty=_best(queries, pl.col("empty")),
         unclicked=_best(queries, pl.col("unclicked")),
-        rising=_best(queries.filter(rise >= _LEAST_RISE), rise),
+        rising=_best(queries.filter(rise >= _MIN_RISE), rise),
         earning=_best(queries, pl.col("revenue")),
         products=_products(counts.filter(is_now), now[1], set(derived.popularity["product_id"]), find),
     )
@@ -228,7 +228,7 @@ def _queries(answers: pl.DataFrame, sales: pl.DataFrame, before: pl.DataFrame, l
 def _best(queries: pl.DataFrame, amount: pl.Expr) -> tuple[QueryFigures, ...]:
     """Queries with the highest positive amount."""
     best = queries.with_columns(_amount=amount).filter(pl.col("_amount") > 0)
-    best = best.sort("_amount", "query", descending=[True, False]).head(_MOST_ROWS).drop("_amount")
+    best = best.sort("_amount", "query", descending=[True, False]).head(_MAX_ROWS).drop("_amount")
     return tuple(QueryFigures(**row) for row in best.iter_rows(named=True))
 
 
@@ -240,7 +240,7 @@ def _products(
     table = table.join(earned, on="product_id", how="left").with_columns(pl.col("units", "revenue").fill_null(0))
     table = table.filter(pl.col("product_id").is_in(list(known)))
     order = ["revenue", "purchases", "clicks", "product_id"]
-    best = table.sort(order, descending=[True, True, True, False]).head(_MOST_ROWS)
+    best = table.sort(order, descending=[True, True, True, False]).head(_MAX_ROWS)
     found = {product_id: find(product_id) for product_id in best["product_id"]}
     titles = {product_id: product.title for product_id, product in found.items() if product}
     return tuple(ProductFigures(title=titles.get(row["product_id"], ""), **row) for row in best.iter_rows(named=True))

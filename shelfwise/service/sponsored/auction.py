@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from shelfwise.service.sponsored.campaign import MICROS
 
-MOST_PLACES = 4
-EXAMINATION = tuple(1 / math.log2(place + 1) for place in range(1, MOST_PLACES + 1))
+MAX_PLACES = 4
+EXAMINATION = tuple(1 / math.log2(place + 1) for place in range(1, MAX_PLACES + 1))
 """Examination of each place, relative to the first: the discount of DCG (Järvelin & Kekäläinen 2002)."""
 _ROUNDING = 1e-6
 """Tolerance for rounding, in millionths."""
@@ -56,7 +56,7 @@ class Award:
 
 
 def award_places(bids: Sequence[Bid], places: int, reserve: float, seed: str = "") -> list[Award]:
-    """The winners of up to `MOST_PLACES` places, in order. Bids below the `reserve` for a click do not take part.
+    """The winners of up to `MAX_PLACES` places, in order. Bids below the `reserve` for a click do not take part.
 
     An advertiser gets at most one place, for its bid with the highest expected value, so it does not bid against
     itself. Equal expected values are ordered by a hash of `seed` and the campaign, so that no name is always first.

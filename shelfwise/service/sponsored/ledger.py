@@ -32,7 +32,7 @@ CLICK_TIME = timedelta(minutes=30)
 """Time during which an answer's offers are valid."""
 REPEAT_TIME = timedelta(hours=24)
 """Time during which a shopper, or a session, is charged only once for a campaign."""
-MOST_CHARGED = 20
+MAX_CHARGED = 20
 """Maximum number of clicks of one shopper, over all campaigns, that are charged within `REPEAT_TIME`."""
 ADDRESS_CLICKS = 5
 """Default maximum number of clicks of one address that are charged to a campaign on a day (UTC)."""
@@ -40,7 +40,7 @@ BURST_CLICKS = 4
 """Number of chargeable clicks of one address for one query within `BURST_TIME` that suspends charging for both."""
 BURST_TIME = timedelta(minutes=1)
 _NONCE_BYTES = 12
-_MOST_ANSWER = 64
+_MAX_ANSWER = 64
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True):
@@ -76,7 +76,7 @@ def seal_offer(offer: Offer, query_id: str, key: bytes) -> str:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # not needed by searches without sponsored hits
 
     answer, nonce = query_id.partition("~")[0], secrets.token_bytes(_NONCE_BYTES)
-    if not 0 < len(answer) <= _MOST_ANSWER:
+    if not 0 < len(answer) <= _MAX_ANSWER:
         raise CampaignError(f"{query_id[:40]!r} is not the query id of an answer", field="query_id")
     sealed = nonce + AESGCM(key).encrypt(nonce, msgspec.msgpack.encode(offer), answer.encode())
     return f"{answer}{SPONSORED_MARK}{urlsafe_b64encode(sealed).decode().rstrip('=')}"
@@ -103,7 +103,7 @@ class ChargeReason(StrEnum):
     REPEATED = "repeated"
     """The hit of this answer was charged before, or the campaign was charged to this shopper within `REPEAT_TIME`."""
     TOO_MANY = "too many"
-    """The shopper was charged `MOST_CHARGED` times within `REPEAT_TIME`."""
+    """The shopper was charged `MAX_CHARGED` times within `REPEAT_TIME`."""
     ADDRESS = "address"
     """The campaign was charged for as many clicks of this address on this day as the setting allows."""
     BURST = "burst"
@@ -192,7 +192,7 @@ NO_SPENDING = Spending()
 
 
 LEDGER_FILE = "sponsored.sqlite"
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 """Maximum number of entries that one call returns."""
 _TABLES = """
 CREATE TABLE entries (
@@ -341,7 +341,7 @@ class Ledger:
         charged, is_same = cursor.execute(_RECENT, names).fetchone()
         if is_same or cursor.execute(one, (answer, offer.place)).fetchone():
             return ChargeReason.REPEATED
-        if charged >= MOST_CHARGED:
+        if charged >= MAX_CHARGED:
             return ChargeReason.TOO_MANY
         if campaign is None:
             return ChargeReason.NO_CAMPAIGN
@@ -427,9 +427,9 @@ class Ledger:
         self, advertiser: str = "", *, campaign: str = "", after: int = 0, limit: int = 100
     ) -> list[LedgerEntry]:
         """Entries after an id, oldest first, of all or of one advertiser or campaign. Raises CampaignError for a limit
-        outside 1 to `MOST_ENTRIES`."""
-        if not 1 <= limit <= MOST_ENTRIES:
-            raise CampaignError(f"limit is {limit}, it can be 1 to {MOST_ENTRIES:,}", field="limit")
+        outside 1 to `MAX_ENTRIES`."""
+        if not 1 <= limit <= MAX_ENTRIES:
+            raise CampaignError(f"limit is {limit}, it can be 1 to {MAX_ENTRIES:,}", field="limit")
         which, values = _which(advertiser, campaign)
         query = f"SELECT {_SHOWN} FROM entries WHERE id > ? {which} ORDER BY id LIMIT ?"  # noqa: S608  # our own words
         with self._file.reading() as cursor:

@@ -53,10 +53,10 @@ SHOPPER_ADDRESS: ContextVar[str] = ContextVar("shopper address", default="")
 """The address or network of the shopper of the current request; empty if a program of the store sends it."""
 _HEAD = 10
 """Number of first hits whose agreement with the named type an advertised product must have."""
-_LEAST_AGREEMENT = 0.5
+_MIN_AGREEMENT = 0.5
 """Minimum agreement with the type that a query names."""
 _DAY_MICROS = 86_400 * MICROS
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,8 +94,8 @@ class CompiledCampaigns:
         for name, campaign in self.by_id.items():
             gone = [each for each in campaign.products if self._snapshot.products.row_of(each) is None]
             if gone:
-                more = f" and {len(gone) - _MOST_NAMED:,} more" if len(gone) > _MOST_NAMED else ""
-                found[name] = f"no product has the id {', '.join(gone[:_MOST_NAMED])}{more}"
+                more = f" and {len(gone) - _MAX_NAMED:,} more" if len(gone) > _MAX_NAMED else ""
+                found[name] = f"no product has the id {', '.join(gone[:_MAX_NAMED])}{more}"
         return found
 
     @cached_property
@@ -374,7 +374,7 @@ def eligible_products(
     lowest = float(evidence.background.standardise(np.array(least)))
     fits = (similarity[at] >= np.maximum(floors, lowest)) & ~np.isin(rows, buried)
     agreed = evidence.intent[:_HEAD].min(initial=np.inf)
-    fits &= evidence.intent[at] >= (max(agreed, _LEAST_AGREEMENT) if evidence.intent.any() else 0)
+    fits &= evidence.intent[at] >= (max(agreed, _MIN_AGREEMENT) if evidence.intent.any() else 0)
     fits &= evidence.preferred[at] >= len(request.preferences) + len(request.measures) + bool(request.lacking)
     fits &= ~(snapshot.signals.at(rows).availability < 0)
     fits[fits] &= _have_all_words(snapshot, request, rows[fits])
@@ -389,7 +389,7 @@ def _named_types(snapshot: Snapshot, request: ResolvedRequest) -> frozenset[int]
     words = sum(not group.is_character for group in snapshot.analyzer.analyze(product).groups)
     found = snapshot.types.named(product, words, type_synonyms(snapshot.analyzer))
     agreement = found.agreement if found else {}
-    return frozenset(number for number, share in agreement.items() if share >= _LEAST_AGREEMENT)
+    return frozenset(number for number, share in agreement.items() if share >= _MIN_AGREEMENT)
 
 
 def _have_all_words(snapshot: Snapshot, request: ResolvedRequest, rows: Rows) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from shelfwise.rerank.ranker.network import HistoryAttention, RankerNetwork
 from shelfwise.rerank.ranker.spec import AddedRanker, StoredRanker
 from shelfwise.rerank.training.click_dataset import (
     FOLDS,
-    LEAST_LISTS,
+    MIN_LISTS,
     ClickData,
     ClickEvidence,
     ClickLists,
@@ -182,7 +182,7 @@ class ClickRankerOptions:
     """Number of candidates of the merged order that serving reranks."""
     validating: int = 500
     """Number of most frequent queries for validation."""
-    least: int = LEAST_LISTS
+    least: int = MIN_LISTS
     """Minimum number of usable lists, where each query has one for each half of the shoppers."""
     histories: HistoryOptions = field(default_factory=HistoryOptions)
     erasures: int = 0

@@ -15,7 +15,7 @@ import polars as pl
 
 from shelfwise.rerank.click_models.labels import click_labels
 from shelfwise.rerank.evaluation.promotion import (
-    LEAST_JUDGED,
+    MIN_JUDGED,
     NDCG,
     Decision,
     QueryMeasures,
@@ -34,7 +34,7 @@ from shelfwise.rerank.expansions import (
 )
 from shelfwise.rerank.model_store import AddResult
 from shelfwise.rerank.sessions.tables import DerivedTables
-from shelfwise.rerank.text_towers.dataset import LEAST_GAIN, JudgedQuery, from_labels, is_judging_query, judged_gains
+from shelfwise.rerank.text_towers.dataset import MIN_GAIN, JudgedQuery, from_labels, is_judging_query, judged_gains
 from shelfwise.rerank.training.click_dataset import split_by_time
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress
@@ -50,7 +50,7 @@ from shelfwise.service.training.ranker_dataset import encode_all, ndcg_of_search
 from shelfwise.service.training.training_session import FreshTables, fresh_tables, working
 
 BY_JUDGMENTS, BY_CLICKS = "judgments", "clicks"
-LEAST_TRAINING = 50
+MIN_TRAINING = 50
 """Minimum number of training queries."""
 _WORDS, _TERMS = 12, 5
 """Number of words shown as examples, and of expansions of each."""
@@ -131,10 +131,10 @@ class _ExpansionTraining:
         training, test, everything = (
             judged_gains(each, row_of) for each in (judged.training, judged.test, judged.everything)
         )
-        if len(test) < LEAST_JUDGED or len(training) < LEAST_TRAINING:
+        if len(test) < MIN_JUDGED or len(training) < MIN_TRAINING:
             raise TrainingError(
                 f"{shortage(len(test), 'queries with a relevant product')}, and {len(training)} remain for training; "
-                f"{LEAST_TRAINING} are needed: judge more, or import more events"
+                f"{MIN_TRAINING} are needed: judge more, or import more events"
             )
         corrected = corrected_queries(self.root, self.snapshot, [*training, *test, *everything])
         self.progress.end(f"{len(training):,} for training, {len(test):,} for the test, by {judged.source}")
@@ -205,7 +205,7 @@ def relevant_pairs(snapshot: Snapshot, gains: Gains, corrected: Mapping[str, str
         words = [term for group in groups for term in group.alternatives[0]]
         for product_id, gain in of_query.items():
             row = products.row_of(product_id)
-            if gain >= LEAST_GAIN and row is not None:
+            if gain >= MIN_GAIN and row is not None:
                 if product_id not in terms:
                     product = products[row]
                     terms[product_id] = analyzer.terms(" ".join((product.title, *product.category)))

@@ -32,8 +32,8 @@ from shelfwise.rerank.training.click_training import (
 )
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
 from shelfwise.rerank.training.history_training import (
-    LEAST_DISPLAYS,
-    LEAST_SHOPPERS,
+    MIN_DISPLAYS,
+    MIN_SHOPPERS,
     Acts,
     HistoryData,
     HistoryEvaluation,
@@ -215,11 +215,11 @@ def history_training(
     learned = learned.informative(options.histories.most)
     later = shown_lists(after, made.evidence.log.depth)
     judged = find_displays(after, later, shoppers, made.validating.data.lists, row_of).informative(outputs=1)
-    if len(learned) < LEAST_DISPLAYS:
-        return f"{len(learned):,} displays with a history, {LEAST_DISPLAYS} are needed: left out"
+    if len(learned) < MIN_DISPLAYS:
+        return f"{len(learned):,} displays with a history, {MIN_DISPLAYS} are needed: left out"
     known = len(np.unique(judged.shopper))
-    if known < 2 * LEAST_SHOPPERS:
-        few = f"{known:,} shoppers for validation and test, {2 * LEAST_SHOPPERS} are needed"
+    if known < 2 * MIN_SHOPPERS:
+        few = f"{known:,} shoppers for validation and test, {2 * MIN_SHOPPERS} are needed"
         return f"{len(learned):,} displays with a history, {few}: left out"
 
     chances = propensities(made.evidence.examination, options.training.least_propensity)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from shelfwise.rerank.evaluation.promotion import LEAST_JUDGED, NDCG, QueryMeasures, decide, shortage
+from shelfwise.rerank.evaluation.promotion import MIN_JUDGED, NDCG, QueryMeasures, decide, shortage
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork
@@ -58,7 +58,7 @@ GRADED_DEPTH, GRADED_CANDIDATES = 100, 28
 """Number of candidates of the merged order that serving reranks, and number for training, half of them the best."""
 VALIDATION_SHARE = 0.1
 """Share of the judged queries outside the test."""
-LEAST_GRADED = 100
+MIN_GRADED = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,12 +125,12 @@ def grade_ranker(
     split = _split(found, _gains_of(snapshot, found, gains), options.seed)
     training, validation, held_out = map(len, (split.training, split.validation, split.held_out))
     progress.end(f"{training:,} queries for training, {validation:,} for validation, {held_out:,} for test")
-    if held_out < LEAST_JUDGED:
+    if held_out < MIN_JUDGED:
         raise TrainingError(f"{shortage(held_out, 'judged queries')} with a relevant candidate: judge more")
-    if training < LEAST_GRADED or not validation:
+    if training < MIN_GRADED or not validation:
         raise TrainingError(
             f"{training} judged queries with a relevant candidate remain for training, {validation} for validation; "
-            f"{LEAST_GRADED} and 1 are needed: judge more"
+            f"{MIN_GRADED} and 1 are needed: judge more"
         )
     lists = found.sample(GRADED_CANDIDATES, options.seed, split.training)
     fits = _gains_of(snapshot, lists, gains)

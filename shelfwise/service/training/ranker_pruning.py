@@ -86,7 +86,7 @@ def _shared(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
 
 MEASURING, JUDGING = 200, 300
 """Number of queries that measure the importance of parts, and of others on which the smaller ranker is compared."""
-_LEAST = 50
+_MIN_QUERIES = 50
 """Minimum number of queries in total."""
 _HEADS, _UNITS, _MADE_OF = "heads", "feed-forward units", "made of"
 
@@ -147,9 +147,10 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
 def split_sample(data: ListData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The numbers of the lists for measuring, and of those for comparison; raises TrainingError for too few."""
     usable = np.flatnonzero(data.lists.lengths > 1)
-    if len(usable) < _LEAST:
+    if len(usable) < _MIN_QUERIES:
         raise TrainingError(
-            f"{len(usable)} of {len(data.lists)} synthetic queries have two candidates or more; {_LEAST} are needed"
+            f"{len(usable)} of {len(data.lists)} synthetic queries have two candidates or more; "
+            f"{_MIN_QUERIES} are needed"
         )
     end = len(usable) * MEASURING // (MEASURING + JUDGING)
     return usable[:end], usable[end:]

@@ -13,8 +13,8 @@ from shelfwise.indexer.targets import reencode
 from shelfwise.rerank.click_models.click_log import Floats
 from shelfwise.rerank.evaluation.promotion import (
     ALL_QUERIES,
-    LEAST_JUDGED,
     MERGED_GAIN,
+    MIN_JUDGED,
     NDCG,
     SERVED_GAIN,
     TEXT_TOWERS_GATE,
@@ -89,7 +89,7 @@ def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> Towe
 
 def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
     """Raises TrainingError if there are too few test queries, before hours of training and encoding."""
-    if (known := len(judged_gains(judges, snapshot.products.row_of))) < LEAST_JUDGED:
+    if (known := len(judged_gains(judges, snapshot.products.row_of))) < MIN_JUDGED:
         raise TrainingError(
             f"{shortage(known, 'queries')} to decide whether trained towers are better, so nothing was trained; judge "
             "more queries, or only write a folder: shelfwise train towers --no-publish"
@@ -120,7 +120,7 @@ class _Gate:
 
     def _report(self, after: Snapshot) -> EncoderReport:
         queries = len(self._gains)
-        if queries < LEAST_JUDGED:
+        if queries < MIN_JUDGED:
             nothing = Difference(0.0, 0.0, 0.0, 0.0, queries)
             return EncoderReport(queries, (), nothing, None, (shortage(queries, "queries"),))
         found = {
@@ -150,7 +150,7 @@ class _Gate:
         return ndcg_of_searches(snapshot, self._gains, stage, last)
 
 
-MOST_LOST = 0.003
+MAX_LOST = 0.003
 """Maximum loss in nDCG@10 of int8 against fp32."""
 
 
@@ -163,7 +163,7 @@ class PrecisionComparison(msgspec.Struct, frozen=True):
     @property
     def is_close(self) -> bool:
         """Whether int8 may serve."""
-        return self.fp32 - self.int8 < MOST_LOST
+        return self.fp32 - self.int8 < MAX_LOST
 
 
 class PublishedEncoder(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import Flags
 from shelfwise.rerank.evaluation.promotion import (
-    LEAST_JUDGED,
+    MIN_JUDGED,
     POPULARITY_GAIN,
     TOWER_GAIN,
     USER_TOWER_GATE,
@@ -162,10 +162,10 @@ class _UserTowerTraining:
     def run(self, acts: ShopperActs, work: Path) -> StoredUserTower:
         self._progress.begin("acts", None, "")
         learning, held = self._divided(acts.histories)
-        if len(held.targets) < LEAST_JUDGED:
+        if len(held.targets) < MIN_JUDGED:
             chosen = "new products" if self._options.hide_seen else "products"
             raise TrainingError(
-                f"{len(held.targets):,} choices of {chosen} among the newest acts; {LEAST_JUDGED} are needed to "
+                f"{len(held.targets):,} choices of {chosen} among the newest acts; {MIN_JUDGED} are needed to "
                 "evaluate a tower"
             )
         self._progress.end(f"{acts}; {len(held.targets):,} choices for the test")
@@ -183,7 +183,7 @@ class _UserTowerTraining:
         serving = self._store.serving(encoding_of(self._snapshot)).model
         until = float(serving.spec.trained_on.get(_UNTIL, -np.inf)) if serving else -np.inf
         learning, held = split_by_time(histories, HELD_OUT, hide_seen=hide, after=until)
-        if len(held.targets) < LEAST_JUDGED:
+        if len(held.targets) < MIN_JUDGED:
             return split_by_time(histories, HELD_OUT, hide_seen=hide)
         return learning, held
 

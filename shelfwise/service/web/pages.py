@@ -49,9 +49,9 @@ _LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """Policy for a logo that is opened as a document: it runs and loads nothing."""
 _CORE = ("brand", "price", "availability", "rating")
 _SORTS = ("price", "rating", "created")
-_MOST_ATTRIBUTES = 3
+_MAX_ATTRIBUTES = 3
 _COOKIE_SECONDS = 30 * 86_400
-_LEAST_SHARE = 0.05
+_MIN_SHARE = 0.05
 """Minimum share of products with an attribute for it to be a facet of the store page."""
 
 
@@ -241,7 +241,7 @@ _Colour = tuple[float, float, float]
 _BLACK, _WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _DARKEST_LIGHT, _LIGHTEST_DARK = (0.933, 0.933, 0.918), (0.149, 0.173, 0.204)
 """The backgrounds of base.css in light and dark mode with the least contrast to a colour."""
-_LEAST_CONTRAST = 4.5
+_MIN_CONTRAST = 4.5
 """Minimum contrast of text and background (WCAG 2.2, success criterion 1.4.3)."""
 _SOFT_SHARE = 0.14
 
@@ -264,7 +264,7 @@ def _readable(colour: _Colour, ground: _Colour, toward: _Colour) -> _Colour:
     """The colour, mixed with `toward` just enough to be readable on `ground` mixed softly with it."""
     for step in range(21):
         mixed = _mix(colour, toward, step / 20)
-        if contrast(mixed, _mix(ground, mixed, _SOFT_SHARE)) >= _LEAST_CONTRAST:
+        if contrast(mixed, _mix(ground, mixed, _SOFT_SHARE)) >= _MIN_CONTRAST:
             break
     return mixed
 
@@ -321,9 +321,9 @@ def used_fields(
         return name in catalog.fields and catalog.fields[name].products > 0 and not is_hidden(name, hidden)
 
     def is_facet(info: FieldInfo) -> bool:
-        is_common = info.is_textual and info.products >= _LEAST_SHARE * products
+        is_common = info.is_textual and info.products >= _MIN_SHARE * products
         return info.name.startswith("attributes.") and is_common and not is_hidden(info.name, hidden)
 
     attributes = sorted(filter(is_facet, catalog.fields.values()), key=lambda info: -info.products)
-    names = tuple(info.name for info in attributes[:_MOST_ATTRIBUTES])
+    names = tuple(info.name for info in attributes[:_MAX_ATTRIBUTES])
     return ((*filter(is_used, _CORE), *names), tuple(filter(is_used, _SORTS)))

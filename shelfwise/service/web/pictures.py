@@ -38,8 +38,8 @@ from shelfwise.service.http.context import Contextual, MaySearch, SentKey, autho
 from shelfwise.service.http.errors import ErrorResponse, RequestError
 from shelfwise.service.http.limits import search_cost
 from shelfwise.service.http.schemas import (
-    MOST_ID,
-    MOST_RETURNED,
+    MAX_ID,
+    MAX_RETURNED,
     RESPONSES,
     FieldNames,
     ProductsResponse,
@@ -56,7 +56,7 @@ _ALL_FIELDS: list[str] = []
 _PARALLEL = 4
 _CACHE_BYTES = 500_000_000
 """The total size of the small pictures in the index directory."""
-_MOST_WAITING = 64
+_MAX_WAITING = 64
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ async def picture(
     context: Contextual,
     request: Request,
     sent: SentKey,
-    product_id: Annotated[str, PathParameter(min_length=1, max_length=MOST_ID, description="A product's id.")],
+    product_id: Annotated[str, PathParameter(min_length=1, max_length=MAX_ID, description="A product's id.")],
     number: Annotated[int, PathParameter(ge=0, le=1_000, description="From 0: `images`, then those of variants.")],
     width: Annotated[int, Query(description=f"Pixels of the longer side: one of {', '.join(map(str, WIDTHS))}.")] = 320,
     key: Annotated[str, Query(max_length=5_000, description="API key, for `img` elements, which send no header.")] = "",
@@ -130,7 +130,7 @@ async def search_by_picture(
     request: Request,
     size: Annotated[int, Query(ge=1, le=100)] = 20,
     filters: Annotated[str, Query(max_length=10_000)] = "",
-    fields: Annotated[FieldNames, Query(max_length=MOST_RETURNED)] = _ALL_FIELDS,
+    fields: Annotated[FieldNames, Query(max_length=MAX_RETURNED)] = _ALL_FIELDS,
 ) -> Response:
     """The products that look most like the picture in the body: JPEG, PNG, WebP or GIF, of at most 40 million pixels
     and `service.body_bytes`. The type is detected from the content. The picture is not stored."""
@@ -189,7 +189,7 @@ class Pictures:
 
     async def make_small(self, content: bytes) -> bytes:
         """Scales an uploaded picture down as a rebuild does; raises PictureError or RequestError (503)."""
-        if self._decoding >= _MOST_WAITING:
+        if self._decoding >= _MAX_WAITING:
             raise RequestError(503, "too many pictures are being decoded", retry_after=2)
         self._decoding += 1
         try:
@@ -211,7 +211,7 @@ class Pictures:
         self._decoder.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, name: str, source: str | Path, width: int, kind: str) -> asyncio.Task[bytes]:
-        if len(self._running) >= _MOST_WAITING:
+        if len(self._running) >= _MAX_WAITING:
             raise RequestError(503, "too many pictures are being fetched", retry_after=2)
         task = asyncio.create_task(self._make(name, source, width, kind))
         self._running[name] = task

@@ -71,7 +71,7 @@ def test_chinese_phrases_have_no_spaces(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded_and_common_phrases_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "MOST_COUNTED", 20)
+    monkeypatch.setattr(making, "MAX_COUNTED", 20)
     rare = [f"cordless drill {chr(97 + n // 26) * 3}{chr(97 + n % 26)}" for n in range(100)]
     assert dict(made(tmp_path, titled(*rare)).entries.phrases)["cordless drill"] > 90
 

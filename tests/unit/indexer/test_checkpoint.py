@@ -26,7 +26,7 @@ RULE = "billfold => wallet\n"
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelfwise.indexer.checkpoint, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(shelfwise.indexer.checkpoint, "MIN_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_standard_input_and_old_checkpoints_are_of_no_use(
 
 
 def test_short_rebuilds_store_no_checkpoint(fresh: Shop, feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelfwise.indexer.checkpoint, "LEAST_SECONDS", 60.0)
+    monkeypatch.setattr(shelfwise.indexer.checkpoint, "MIN_SECONDS", 60.0)
     stop(fresh, feed, "publish")
     assert resume(fresh, feed)[0] == []
 

@@ -16,7 +16,7 @@ from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, TORCH_FOLDER
 from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
 from shelfwise.retrieval.encoders.static import StaticEncoder
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.retrieval.index.token_states import MOST_TOKENS, STATES_FILE, StoredStates, quantise_tokens
+from shelfwise.retrieval.index.token_states import MAX_TOKENS, STATES_FILE, StoredStates, quantise_tokens
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import STATES_FOLDER
 from shelfwise.retrieval.store.products import ProductStore, encoder_text
@@ -92,7 +92,7 @@ def check_states(shop: Shop) -> None:
     found, wanted = stored.gather(rows), expected.gather(rows)
     assert np.array_equal(found.ids, wanted.ids)
     assert np.array_equal(found.states, wanted.states)
-    assert found.ids.shape[1] == MOST_TOKENS
+    assert found.ids.shape[1] == MAX_TOKENS
 
 
 def test_learning_trains_a_static_encoder_by_default(shop: Shop, tmp_path: Path) -> None:

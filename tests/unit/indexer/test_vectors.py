@@ -27,7 +27,7 @@ from shelfwise.retrieval.errors import EncoderError, SettingError, StoreDamagedE
 from shelfwise.retrieval.index.faiss import VectorIndexKind, vector_bytes
 from shelfwise.retrieval.index.token_states import (
     DIMENSION,
-    MOST_TOKENS,
+    MAX_TOKENS,
     STATES_FILE,
     STATES_FILES,
     StoredStates,
@@ -153,7 +153,7 @@ class TestTokenStates:
         result, wanted = states.gather(np.arange(len(texts))), expected.gather(np.arange(len(texts)))
         assert np.array_equal(result.ids, wanted.ids)
         assert np.array_equal(result.states, wanted.states)
-        assert (result.ids[2] >= 0).sum() == MOST_TOKENS
+        assert (result.ids[2] >= 0).sum() == MAX_TOKENS
         assert len(states.idf) == encoder.vocabulary
 
     def test_version_may_have_no_token_states(self, fresh: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +388,7 @@ def test_products_are_sorted_by_id_and_arrival(
 
 
 def test_many_sorted_runs_are_merged_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelfwise.indexer.external_sort, "MOST_RUNS", 4)
+    monkeypatch.setattr(shelfwise.indexer.external_sort, "MAX_RUNS", 4)
     ids = [f"{number * 37 % 101:03d}" for number in range(101)]
     spool = spooled(tmp_path, ids, run_bytes=1)
     assert len(list(tmp_path.iterdir())) <= 5

@@ -41,7 +41,7 @@ FEED_BYTES = 1_000_000_000
 """Maximum size of an uploaded feed."""
 _QUALITY_FILE = "quality.json"
 _LOCK_FILE = "lock"
-_MOST_NAME = 120
+_MAX_NAME = 120
 _CHUNK_BYTES = 1 << 20
 
 
@@ -78,7 +78,7 @@ class FeedFolder:
         """A complete upload; raises RequestError (404)."""
         file = next((each for each in self.uploads() if each.name == name), None)
         if file is None:
-            raise RequestError(404, f"there is no upload {name[:_MOST_NAME]!r}", code="unknown_upload")
+            raise RequestError(404, f"there is no upload {name[:_MAX_NAME]!r}", code="unknown_upload")
         return file
 
     async def store(self, name: str, content: AsyncIterator[bytes]) -> FeedFile:
@@ -175,8 +175,8 @@ def _files(folder: Path) -> tuple[FeedFile, ...]:
 
 def _checked(name: str) -> str:
     is_plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and not name.startswith((".", "-"))
-    if not name or len(name.encode()) > _MOST_NAME or not is_plain or name == _LOCK_FILE:
-        raise RequestError(400, f"the name of a feed must have 1 to {_MOST_NAME} bytes and no slash", field="name")
+    if not name or len(name.encode()) > _MAX_NAME or not is_plain or name == _LOCK_FILE:
+        raise RequestError(400, f"the name of a feed must have 1 to {_MAX_NAME} bytes and no slash", field="name")
     return name
 
 

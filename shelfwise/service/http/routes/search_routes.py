@@ -14,7 +14,7 @@ from fastapi import Header, Path, Query, Request, Response
 from shelfwise.retrieval.index.grouping import VARIANTS
 from shelfwise.retrieval.index.ranges import parse_ranges
 from shelfwise.retrieval.records import Page
-from shelfwise.retrieval.text.highlight import MOST_HITS, HighlightedFields, Matcher
+from shelfwise.retrieval.text.highlight import MAX_HITS, HighlightedFields, Matcher
 from shelfwise.service.answers.answering import Answer, AnswerStatus
 from shelfwise.service.answers.subjects import QuestionSubject
 from shelfwise.service.engine.request import MAX_TEXT, SearchRequest
@@ -36,8 +36,8 @@ from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.fields import ReturnedFields
 from shelfwise.service.http.limits import check_batch_hits, search_cost
 from shelfwise.service.http.schemas import (
-    MOST_ID,
-    MOST_RETURNED,
+    MAX_ID,
+    MAX_RETURNED,
     RESPONSES,
     AnswerBody,
     FieldNames,
@@ -63,7 +63,7 @@ from shelfwise.service.http.telemetry import record_search
 search_router = WorkerRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
 suggest_router = WorkerRouter(prefix="/v1", tags=["suggestions"], responses=RESPONSES)
 
-ProductPath = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="A product's id.")]
+ProductPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="A product's id.")]
 PrivacyHeader = Annotated[
     str, Header(alias="Sec-GPC", description="1: the request is not recorded, and no history is used.")
 ]
@@ -71,7 +71,7 @@ Typed = Annotated[str, Query(max_length=MAX_TEXT, description="The text typed so
 Size = Annotated[int, Query(ge=1, le=50)]
 Fields = Annotated[
     FieldNames,
-    Query(max_length=MOST_RETURNED, description="Fields to return of each product, besides its id; empty for all."),
+    Query(max_length=MAX_RETURNED, description="Fields to return of each product, besides its id; empty for all."),
 ]
 _ALL_FIELDS: list[str] = []
 
@@ -255,8 +255,8 @@ def _find(
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:
     """The fields to highlight. For a key with filters, all fields are checked against those visible to it, since the
     engine's errors name others."""
-    if body.highlight and (hits := body.size * body.per_group) > MOST_HITS:
-        message = f"highlight: at most {MOST_HITS} hits of a search can be highlighted, not {hits:,}"
+    if body.highlight and (hits := body.size * body.per_group) > MAX_HITS:
+        message = f"highlight: at most {MAX_HITS} hits of a search can be highlighted, not {hits:,}"
         raise RequestError(400, message, field="highlight")
     fields = context.visible(permit).fields
     if permit.filters:

@@ -8,8 +8,8 @@ import { errorNotice } from "./cards.js";
 import { names } from "./visitor.js";
 import { t } from "./words.js";
 
-const LEAST_LETTERS = 4;
-const MOST_LETTERS = 1000;
+const MIN_LETTERS = 4;
+const MAX_LETTERS = 1000;
 let about = null;
 
 /** A box above hits. If the query is a question, `show` fills it with quotes or the message that no text answers it; else it empties the
@@ -20,7 +20,7 @@ export function answerBox() {
   const show = async (query) => {
     request.abort();
     fill(element);
-    if (query.trim().length < LEAST_LETTERS || query.length > MOST_LETTERS) return;
+    if (query.trim().length < MIN_LETTERS || query.length > MAX_LETTERS) return;
     request = new AbortController();
     const { signal } = request;
     const before = about;
@@ -45,7 +45,7 @@ export function answerBox() {
 
 /** A field for questions about a product, with the answer below it. */
 export function productQuestion(product) {
-  const field = el("input", { type: "text", id: "question", maxlength: MOST_LETTERS, autocomplete: "off" });
+  const field = el("input", { type: "text", id: "question", maxlength: MAX_LETTERS, autocomplete: "off" });
   const shown = el("div", { role: "status" });
   const ask = async (q) => {
     if (!q.trim()) return;

@@ -2,7 +2,7 @@
 
 import { BASE, withParameters } from "./address.js";
 
-const MOST_KEPT_ALIVE = 60_000;
+const MAX_KEPT_ALIVE = 60_000;
 const PATIENCE_MS = 3000;
 const TRUSTED_MS = 3000;
 /** Milliseconds by which the server's clock is ahead: a browser's may be minutes or years off, and events are ordered by time. */
@@ -54,7 +54,7 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
   if (file) headers["Content-Type"] = "application/octet-stream";
   const content = body === undefined ? file : JSON.stringify(body);
   // Requests that outlive the page are limited to 64 KiB by browsers.
-  const outlives = keepalive && new Blob([content ?? ""]).size < MOST_KEPT_ALIVE;
+  const outlives = keepalive && new Blob([content ?? ""]).size < MAX_KEPT_ALIVE;
   const began = Date.now();
   const answer = await fetch(pathOf(path), { method, headers, body: content, signal, keepalive: outlives });
   if (path.startsWith("/v1/")) hearTime(answer, began);

@@ -1,7 +1,7 @@
 // The basket view: quantities, total and a simulated purchase.
 
 import { api } from "./api.js";
-import { MOST_OF_ONE, buy, lines, renew, setQuantity, sums } from "./basket.js";
+import { MAX_OF_ONE, buy, lines, renew, setQuantity, sums } from "./basket.js";
 import { productAddress } from "./cards.js";
 import { el, fill, keepFocus } from "./dom.js";
 import { mark } from "./picture.js";
@@ -54,7 +54,7 @@ function line(each, render) {
     render();
   };
   const count = el("input", {
-    type: "number", min: 0, max: MOST_OF_ONE, inputmode: "numeric", value: each.quantity, "aria-label": t("quantity", { name }),
+    type: "number", min: 0, max: MAX_OF_ONE, inputmode: "numeric", value: each.quantity, "aria-label": t("quantity", { name }),
     "data-key": `count ${each.id} ${each.variant}`, onchange: (event) => set(event.target.valueAsNumber || 0),
   });
   const out = el("button", {

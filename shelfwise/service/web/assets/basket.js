@@ -4,8 +4,8 @@ import { note } from "./events.js";
 import { picturesOf } from "./picture.js";
 import { browser } from "./storage.js";
 
-const MOST_LINES = 100;
-export const MOST_OF_ONE = 99;
+const MAX_LINES = 100;
+export const MAX_OF_ONE = 99;
 const listeners = [];
 
 /** The lines of the basket: product data when last seen, variant id and quantity. */
@@ -26,14 +26,14 @@ export function whenChanged(listener) {
 export function add(product, variant = null) {
   const line = lines().find((each) => isOf(each, product.id, variant?.id || ""));
   if (line) return setQuantity(line, line.quantity + 1);
-  if (lines().length >= MOST_LINES) return undefined;
+  if (lines().length >= MAX_LINES) return undefined;
   keep([...lines(), { id: product.id, variant: variant?.id || "", quantity: 1, ...facts(product, variant) }]);
   return note("cart", product.id, { quantity: 1 });
 }
 
 /** Sets the quantity of a line; 0 removes it. */
 export function setQuantity(line, quantity) {
-  const wanted = Math.max(0, Math.min(MOST_OF_ONE, Math.round(quantity) || 0));
+  const wanted = Math.max(0, Math.min(MAX_OF_ONE, Math.round(quantity) || 0));
   const now = lines().find((each) => isOf(each, line.id, line.variant));
   if (!now || now.quantity === wanted) return;
   const others = lines().map((each) => (isOf(each, line.id, line.variant) ? { ...each, quantity: wanted } : each));

@@ -6,9 +6,9 @@ import { mayRemember, names, origin, remember, rememberOrigin } from "./visitor.
 
 const SOON_MS = 250;
 const AT_ONCE = 100;
-const MOST_WAITING = 1000;
-const MOST_TRIES = 5;
-const MOST_QUERY = 1000;
+const MAX_WAITING = 1000;
+const MAX_TRIES = 5;
+const MAX_QUERY = 1000;
 const HISTORY = new Set(["click", "consultation", "cart", "purchase"]);
 
 let waiting = [];
@@ -40,7 +40,7 @@ export function noteSponsored(hit) {
 export function noteReached(answer, hit, place) {
   if (!mayRemember()) return;
   noteShown(answer);
-  rememberOrigin(hit.product.id, { query_id: answer.query_id, query: answer.query.slice(0, MOST_QUERY), position: place });
+  rememberOrigin(hit.product.id, { query_id: answer.query_id, query: answer.query.slice(0, MAX_QUERY), position: place });
 }
 
 /** Marks an answer as recorded by the server. */
@@ -50,7 +50,7 @@ export function recordSearch(answer) {
 
 /** Records an answer that the visitor has looked at, once; answers passed while typing are not recorded. */
 export function noteShown(answer) {
-  if (!mayRemember() || recorded.has(answer.query_id) || answer.query.length > MOST_QUERY) return;
+  if (!mayRemember() || recorded.has(answer.query_id) || answer.query.length > MAX_QUERY) return;
   recorded.add(answer.query_id);
   const { query_id, query } = answer;
   const first = (answer.page - 1) * answer.size + 1;
@@ -62,7 +62,7 @@ export function noteShown(answer) {
 /** Adds events that are sent in one request: the server accepts only a whole answer. */
 function push(...events) {
   waiting.push(events.map((event) => ({ ...event, ...names(), time: timestamp() })));
-  waiting = waiting.slice(-MOST_WAITING);
+  waiting = waiting.slice(-MAX_WAITING);
   if (!timer) timer = setTimeout(send, SOON_MS);
 }
 
@@ -78,7 +78,7 @@ async function send() {
     tries = 0;
   } catch (error) {
     // Events sent again are counted once; events that the server rejects are dropped.
-    if (!(error.status >= 400 && error.status < 500 && error.status !== 429) && tries < MOST_TRIES) {
+    if (!(error.status >= 400 && error.status < 500 && error.status !== 429) && tries < MAX_TRIES) {
       tries += 1;
       waiting.unshift(...batch);
       timer = setTimeout(send, 1000 * 2 ** tries);

@@ -7,10 +7,10 @@ import { history, names } from "./visitor.js";
 import { language } from "./words.js";
 
 /** Maximum number of values of a facet. */
-const MOST_VALUES = 1000;
-const MOST_CACHED = 30;
+const MAX_VALUES = 1000;
+const MAX_CACHED = 30;
 /** Maximum number of fields proposed as filters for a broad query. */
-const MOST_CHOICES = 3;
+const MAX_CHOICES = 3;
 const cache = new Map();
 
 /** The results for a place: `answer` with its hits, `facets` by field. Recent results are cached.
@@ -28,8 +28,8 @@ export async function search(place, address, facts, { signal, isTyping }) {
     all_types: place.allTypes,
     filters: filtersOf(place),
     facets: ["category", ...facts.facets],
-    facet_values: MOST_VALUES,
-    choices: place.page === 1 && !isTyping ? MOST_CHOICES : 0,
+    facet_values: MAX_VALUES,
+    choices: place.page === 1 && !isTyping ? MAX_CHOICES : 0,
     history: history(),
     reasons: facts.look.has_reasons ? language() : "",
     ...who,
@@ -43,14 +43,14 @@ export async function search(place, address, facts, { signal, isTyping }) {
   const found = { answer: results[0], facets };
   cache.delete(address);
   cache.set(address, found);
-  if (cache.size > MOST_CACHED) cache.delete(cache.keys().next().value);
+  if (cache.size > MAX_CACHED) cache.delete(cache.keys().next().value);
   return found;
 }
 
 /** A search that counts the values of a field among the hits without the filter of that field. */
 function counting(place, field, isTyping = false) {
   const { q, sort, allTypes } = place;
-  const counted = { filters: filtersOf(place, field), facets: [field], facet_values: MOST_VALUES };
+  const counted = { filters: filtersOf(place, field), facets: [field], facet_values: MAX_VALUES };
   return { q, sort, prefix: isTyping, all_types: allTypes, group: "variants", size: 0, ...counted };
 }
 

@@ -5,8 +5,8 @@ import { el, fill, keepFocus } from "./dom.js";
 import { paintOfWord } from "./picture.js";
 import { fieldName, t, valueName } from "./words.js";
 
-const MOST_DOTS = 6;
-const MOST_VALUES = 30;
+const MAX_DOTS = 6;
+const MAX_VALUES = 30;
 const COLOUR = /colou?r|颜色/i;
 const FIRST = ["color", "colour", "product_colour", "size"];
 
@@ -64,7 +64,7 @@ export function optionsInShort(product) {
     if (values.length < 2) return null;
     const dots = values.map((value) => swatch(name, value)).filter(Boolean);
     if (dots.length < values.length) return el("span", { text: values.join(" · ") });
-    return el("span", {}, el("span", { class: "sr", text: `${name}: ${values.join(", ")}` }), dots.slice(0, MOST_DOTS), dots.length > MOST_DOTS ? `+${dots.length - MOST_DOTS}` : null);
+    return el("span", {}, el("span", { class: "sr", text: `${name}: ${values.join(", ")}` }), dots.slice(0, MAX_DOTS), dots.length > MAX_DOTS ? `+${dots.length - MAX_DOTS}` : null);
   }).filter(Boolean);
   return parts.length ? el("p", { class: "options" }, parts) : null;
 }
@@ -94,7 +94,7 @@ function isEqual(options, wanted, names) {
 function distinctive(all) {
   const names = [...new Set(all.flatMap(({ options }) => Object.keys(options)))].filter((name) => {
     const values = valuesOf(all, name);
-    return values.length > 1 && values.length <= MOST_VALUES && values.every((value) => typeof value !== "object");
+    return values.length > 1 && values.length <= MAX_VALUES && values.every((value) => typeof value !== "object");
   });
   const isTitled = (name) => all.every(({ product, options }) => product.title.toLowerCase().includes(String(options[name]).toLowerCase()));
   const rank = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : (isTitled(name) ? 100 : 1000) + valuesOf(all, name).length);

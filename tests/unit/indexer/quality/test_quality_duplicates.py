@@ -86,7 +86,7 @@ def test_comparisons_of_equal_products_are_bounded(tmp_path: Path) -> None:
 
 
 def test_pairs_beyond_the_bound_are_counted_as_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_PAIRS", 10)
+    monkeypatch.setattr(module, "MAX_PAIRS", 10)
     _, found = judged([replace(TABLE, id=f"{at:04d}") for at in range(100)], [EXACT], tmp_path)
     assert found.pairs == 10
     assert found.unchecked > 300

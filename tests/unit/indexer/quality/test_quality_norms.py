@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shelfwise.indexer.quality import norms as module
 from shelfwise.indexer.quality.derived import make_batch, odd_currency, odd_language, odd_price
-from shelfwise.indexer.quality.norms import LEAST_PRODUCTS, CategoryCensus, Norms
+from shelfwise.indexer.quality.norms import MIN_PRODUCTS, CategoryCensus, Norms
 from shelfwise.retrieval.records import Product
 from tests.quality_rows import NOW, detect_by_word
 
@@ -66,7 +66,7 @@ def test_small_category_uses_the_parent_with_wider_bounds() -> None:
 
 
 def test_too_few_products_give_no_norm() -> None:
-    norms = counted(DRILLS[: LEAST_PRODUCTS - 1]).norms()
+    norms = counted(DRILLS[: MIN_PRODUCTS - 1]).norms()
     assert odd("price", sold(1e9, "Tools", "Drills"), norms) is None
     assert odd("currency", sold(5.0, "Tools", "Drills", currency="SEK"), norms) is None
 
@@ -117,7 +117,7 @@ def test_order_and_batching_do_not_change_norms(rows: list[Product], cut: int, s
 
 
 def test_too_many_categories_are_counted_by_parent_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_CATEGORIES", 50)
+    monkeypatch.setattr(module, "MAX_CATEGORIES", 50)
     rows = [sold(10.0 + part, f"top {part % 5}", f"level {part % 25}", f"leaf {part}") for part in range(600)]
     whole, backwards = counted(rows), counted(reversed(rows))
     left, right = counted(rows[:200]), counted(rows[200:])

@@ -16,7 +16,7 @@ from shelfwise.rerank.click_models.base import FitOptions
 from shelfwise.rerank.click_models.click_log import ClickLog, outcomes
 from shelfwise.rerank.click_models.labels import (
     DEFAULT_WEIGHTS,
-    LEAST_PURCHASES,
+    MIN_PURCHASES,
     ClickLabels,
     LaterPurchases,
     click_labels,
@@ -116,10 +116,10 @@ class TestWeights:
     def test_too_few_purchases_give_default_weights_and_a_note(self) -> None:
         later = self.later((0.01, 0.05, 0.8))
         few = np.zeros(len(later.purchases))
-        few[: LEAST_PURCHASES - 1] = 1
+        few[: MIN_PURCHASES - 1] = 1
         found = fit_weights(replace(later, purchases=few))
         assert not found.fitted
-        assert found.purchases == LEAST_PURCHASES - 1
+        assert found.purchases == MIN_PURCHASES - 1
         assert np.array_equal(found.values, DEFAULT_WEIGHTS)
         assert not fit_weights(replace(later, examinations=np.zeros(len(later.examinations)))).fitted
 

@@ -14,7 +14,7 @@ from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Floats
 from shelfwise.rerank.evaluation.metrics import query_means, reciprocal_rank
 from shelfwise.rerank.evaluation.off_policy import LoggedSearches, evaluate_rankings, logged_searches
 from shelfwise.rerank.evaluation.promotion import (
-    LEAST_JUDGED,
+    MIN_JUDGED,
     Decision,
     QueryMeasures,
     Slice,
@@ -248,7 +248,7 @@ class TestReasons:
 
     def test_small_slice_is_reported_but_does_not_decide(self) -> None:
         differences = moved(ndcg=0.05)
-        few = Slice("new products", np.arange(JUDGED) < LEAST_JUDGED - 1)
+        few = Slice("new products", np.arange(JUDGED) < MIN_JUDGED - 1)
         differences[0, few.rows] -= 0.06
         found = decision_for(differences, (few,))
         assert found.publish

@@ -10,7 +10,7 @@ import pytest
 
 from shelfwise.rerank.sessions.partitions import WHO
 from shelfwise.rerank.training.click_dataset import (
-    LEAST_SHOWN,
+    MIN_SHOWN,
     click_lists,
     fit_evidence,
     fold_by_shopper,
@@ -158,7 +158,7 @@ def test_acts_belong_to_the_period_of_their_list() -> None:
         assert kinds.to_list() == [2] * len(kinds)
 
 
-@pytest.mark.parametrize("lists", [0, LEAST_SHOWN - 1])
+@pytest.mark.parametrize("lists", [0, MIN_SHOWN - 1])
 def test_a_log_of_too_few_lists_is_refused_with_their_number(lists: int) -> None:
-    with pytest.raises(TrainingError, match=f"the log has {lists} shown lists.*at least {LEAST_SHOWN}"):
+    with pytest.raises(TrainingError, match=f"the log has {lists} shown lists.*at least {MIN_SHOWN}"):
         split_by_time(log(max(lists, 1)).filter(pl.lit(lists > 0)))

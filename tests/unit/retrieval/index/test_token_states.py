@@ -26,7 +26,7 @@ from shelfwise.retrieval.index.token_states import (
     FACTS_FILE,
     IDF_FILE,
     IDS_FILE,
-    MOST_TOKENS,
+    MAX_TOKENS,
     OFFSETS_FILE,
     PADDING,
     STATES_FILE,
@@ -91,7 +91,7 @@ class TestStoredStates:
         assert np.abs(lengths - 127).max() < 2
         assert stored.gather(np.empty(0, np.int64)).ids.shape == (0, 0)
         assert stored.gather(np.array([1, 1])).states.shape == ProductTokens.none(2, D).states.shape == (2, 0, D)
-        assert (stored.size, stored.encoder, stored.info.tokens) == (4, "encoder-1", 3 + 0 + 1 + MOST_TOKENS)
+        assert (stored.size, stored.encoder, stored.info.tokens) == (4, "encoder-1", 3 + 0 + 1 + MAX_TOKENS)
 
     def test_query_is_truncated_to_the_columns_of_the_products(self, stored: StoredStates) -> None:
         query = tokens_of([3, 4])
@@ -114,9 +114,9 @@ class TestStoredStates:
         stored = write(tmp_path_factory.mktemp("states"), products, pieces)
         result = stored.gather(np.arange(len(products)))
         for ids, padded in zip(products, result.ids.tolist(), strict=True):
-            kept = ids[:MOST_TOKENS]
+            kept = ids[:MAX_TOKENS]
             assert padded == kept + [PADDING] * (len(padded) - len(kept))
-        frequency = [sum(token in ids[:MOST_TOKENS] for ids in products) for token in range(VOCABULARY)]
+        frequency = [sum(token in ids[:MAX_TOKENS] for ids in products) for token in range(VOCABULARY)]
         assert np.array_equal(stored.idf, inverse_frequency(np.array(frequency), len(products)))
 
     @pytest.mark.parametrize("name", STATES_FILES)

@@ -147,7 +147,7 @@ def test_restored_documents_must_be_consistent(tmp_path: Path, monkeypatch: pyte
     store = SynonymStore(tmp_path)
     store.put([SOFA, replace(SOFA, id="other")])
     assert store.delete(["sofa"]) == 2
-    monkeypatch.setattr("shelfwise.service.curation.document_store.MOST_ENTRIES", 1)
+    monkeypatch.setattr("shelfwise.service.curation.document_store.MAX_ENTRIES", 1)
     with pytest.raises(SynonymError, match="there would be 2 synonyms, at most 1 are allowed"):
         store.restore(1)
     assert [each.id for each in store.read().documents] == ["other"]

@@ -19,11 +19,11 @@ from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
 from shelfwise.retrieval.text.analysis import AnalyzedText, Analyzer, SynonymRule, Synonyms
 from shelfwise.service.curation.document_store import read_entries
-from shelfwise.service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
+from shelfwise.service.curation.rule_matching import MAX_LIFTS, MAX_MATCHING, NOTHING, CompiledRules, PinnedProduct
 from shelfwise.service.curation.rules import (
     LONGEST_ID,
     LONGEST_URL,
-    MOST_ACTIONS,
+    MAX_ACTIONS,
     Action,
     Boost,
     Bury,
@@ -144,7 +144,7 @@ def test_valid_rule_is_unchanged() -> None:
         ({"name": "\ud800"}, "name: contains a control character or half a surrogate pair"),
         ({"priority": 10**7}, "priority: is 10,000,000"),
         ({"actions": ()}, "actions: there is none; add one"),
-        ({"actions": (Redirect("/a"),) * (MOST_ACTIONS + 1)}, f"1 to {MOST_ACTIONS}"),
+        ({"actions": (Redirect("/a"),) * (MAX_ACTIONS + 1)}, f"1 to {MAX_ACTIONS}"),
         ({"actions": (Pin(("a",)), Pin(("a",), 9))}, "'a' is pinned twice"),
         ({"actions": (Exposure("price < 10", 0.1),) * 2}, "two have the kind exposure and the same filters"),
         ({"actions": (Redirect("/a"), Classify("drill", ("B1",)))}, "when: must be left out if an action is classify"),
@@ -379,11 +379,11 @@ def test_rule_with_unknown_fields_is_skipped_with_a_notice(rule: Rule, message: 
 
 
 def test_matching_time_does_not_grow_with_the_number_of_rules() -> None:
-    rules = compiled(*(Rule(f"r{number:03}", (Boost("price < 10"), *GO)) for number in range(MOST_MATCHING + 1)))
+    rules = compiled(*(Rule(f"r{number:03}", (Boost("price < 10"), *GO)) for number in range(MAX_MATCHING + 1)))
     assert not rules.notices
     found = rules.effect(texts("x"), None, 0)
-    assert found.rules == tuple(f"r{number:03}" for number in range(MOST_MATCHING))
-    assert len(found.lifts) == MOST_LIFTS
+    assert found.rules == tuple(f"r{number:03}" for number in range(MAX_MATCHING))
+    assert len(found.lifts) == MAX_LIFTS
     assert "a search matched 51 rules" in rules.notices[0]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import shelfwise.service.engine.candidates
 from shelfwise.retrieval.errors import StoreDamagedError, UnknownFieldError
-from shelfwise.retrieval.index.choices import MOST_VALUES, is_in_title
+from shelfwise.retrieval.index.choices import MAX_VALUES, is_in_title
 from shelfwise.retrieval.index.grouping import VARIANTS, StoredGroups, diversify
 from shelfwise.retrieval.records import Choice, Page
 from shelfwise.service.curation.relevance import Relevance
@@ -184,7 +184,7 @@ def test_a_broad_query_is_narrowed_by_attributes_in_titles(engine: SearchEngine)
     assert 1 <= len(found) <= 3
     for field, choice in found.items():
         assert field in ("brand", "price", "category") or field.startswith("attributes.")
-        assert 2 <= len(choice.values) <= MOST_VALUES
+        assert 2 <= len(choice.values) <= MAX_VALUES
     assert "attributes.package_weight_kg" not in found, "no title tells it"
     assert list(choices(engine, choices=1)) == list(found)[:1]
 

@@ -290,7 +290,7 @@ def shown(engine: SearchEngine, acts: list[PastAct], **options: object) -> list[
 def test_places_by_text_are_those_of_the_arrays_with_a_filter_too(
     root: Path, tower: UserTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shelfwise.service.engine.recommendations._LEAST_PROPOSED", 5_000)
+    monkeypatch.setattr("shelfwise.service.engine.recommendations._MIN_PROPOSED", 5_000)
     mixing = UserTower(tower.encode, tower.catalog, replace(tower.learned, prior=2.0))
     with SearchEngine.open(root, follow=False) as engine:
         publish(root, engine.snapshot, mixing)
@@ -333,7 +333,7 @@ def test_recommendations_respect_filters_and_rules(live: SearchEngine) -> None:
 def test_selective_filter_finds_its_products(
     live: SearchEngine, tower: UserTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shelfwise.service.engine.recommendations._LEAST_PROPOSED", 3)
+    monkeypatch.setattr("shelfwise.service.engine.recommendations._MIN_PROPOSED", 3)
     products, acts = live.snapshot.products, acts_on(live, 3, 10)
     moments = [act.at.timestamp() for act in acts if act.at]
     scores = tower.scores(Histories.of([[3, 10]], [[1, 1]], [moments]), np.array([time.time()]))[0]

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
-from shelfwise.rerank.ranker.features import FEATURES, MOST_ACTS, Candidates, History, pad_batch
+from shelfwise.rerank.ranker.features import FEATURES, MAX_ACTS, Candidates, History, pad_batch
 from shelfwise.rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import StoredRanker
@@ -28,7 +28,7 @@ from shelfwise.service.engine.candidates import Stages
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.ranking import Ranking
 from shelfwise.service.engine.request import ResolvedRequest, parse_history, validate_history
-from shelfwise.service.engine.reranking import DEPTH, MOST_TOGETHER, UNREAD, Reranker, Reranking, read_history
+from shelfwise.service.engine.reranking import DEPTH, MAX_TOGETHER, UNREAD, Reranker, Reranking, read_history
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.settings import RankerSettings, Settings
 from tests.catalogs import ids
@@ -97,7 +97,7 @@ def test_waiting_requests_are_scored_in_one_batch(
     queued(reranker, len(others))
     held.released.set()
     found = [future.result() for future in (first, *others)]
-    assert held.together == [1, MOST_TOGETHER, len(others) - MOST_TOGETHER]
+    assert held.together == [1, MAX_TOGETHER, len(others) - MAX_TOGETHER]
     for each, scores in zip(asked, found, strict=True):
         (expected,) = OnnxRanker.score(held, [each])
         np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
@@ -445,9 +445,9 @@ class TestPastActs:
             for number in range(80)
         ]
         found = read_history(snapshot, past, NOW.timestamp())
-        newest = sorted(past, key=lambda act: act.at or NOW)[-MOST_ACTS:]
+        newest = sorted(past, key=lambda act: act.at or NOW)[-MAX_ACTS:]
         assert _same(found, read_history(snapshot, newest, NOW.timestamp()))
-        assert found.gaps.max() == pytest.approx(MOST_ACTS / 24)
+        assert found.gaps.max() == pytest.approx(MAX_ACTS / 24)
         undated = acts(snapshot, 51)
         assert _same(read_history(snapshot, undated, 0.0), read_history(snapshot, undated[1:], 0.0))
 

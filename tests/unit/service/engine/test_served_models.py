@@ -206,7 +206,7 @@ def test_off_applies_to_all_rankers_until_a_rollback(choosing: SearchEngine, two
 def test_number_of_loaded_rankers_is_limited(
     choosing: SearchEngine, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served_models, "MOST", 1)
+    monkeypatch.setattr(served_models, "MAX_OPEN", 1)
     publish(two, spec_for(choosing.snapshot), weighted_graph(**REVERSED))
     ranker_store(two).rollback("ranker-0002")
     before = working()

@@ -11,7 +11,7 @@ from shelfwise.indexer.version_writer import WordsWriter
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.products import product_to_json
 from shelfwise.retrieval.text.vocabulary import CatalogWords, edits_of
-from shelfwise.service.engine.spelling import MOST_WORDS, Correction, TypedText, WordCorrector
+from shelfwise.service.engine.spelling import MAX_WORDS, Correction, TypedText, WordCorrector
 
 TITLES = {
     "cordless drill": 30,
@@ -131,9 +131,9 @@ def test_correction_replaces_only_the_words() -> None:
 
 
 def test_long_query_is_not_corrected() -> None:
-    assert not TypedText("a " * MOST_WORDS).is_too_long
-    assert TypedText("a " * (MOST_WORDS + 1)).is_too_long
-    assert TypedText("钻" * (MOST_WORDS + 1)).is_too_long
+    assert not TypedText("a " * MAX_WORDS).is_too_long
+    assert TypedText("a " * (MAX_WORDS + 1)).is_too_long
+    assert TypedText("钻" * (MAX_WORDS + 1)).is_too_long
 
 
 @given(st.text(), st.text())

@@ -23,7 +23,7 @@ from shelfwise.service.answers.answering import unanswered_questions
 from shelfwise.service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.spelling import TypedText
-from shelfwise.service.engine.suggest import MOST_SUGGESTIONS, QuerySource, Suggestions
+from shelfwise.service.engine.suggest import MAX_SUGGESTIONS, QuerySource, Suggestions
 from shelfwise.service.events.popular_queries import PopularQuery, read_popular_queries, write_popular_queries
 from tests.catalogs import ids
 from tests.unit.service.cli import commands
@@ -122,7 +122,7 @@ class TestSuggest:
             assert [each.product.id for each in found] == ["a22", "a21"]
 
     @pytest.mark.parametrize(
-        ("size", "queries", "products"), [(0, 0, 0), (1, 1, 1), (3, 3, 2), (MOST_SUGGESTIONS, 5, 25)]
+        ("size", "queries", "products"), [(0, 0, 0), (1, 1, 1), (3, 3, 2), (MAX_SUGGESTIONS, 5, 25)]
     )
     def test_size_limits_suggestions(self, store: SearchEngine, size: int, queries: int, products: int) -> None:
         found = store.suggest("d", size=size)

@@ -43,7 +43,7 @@ from shelfwise.service.events.popular_queries import (
 )
 from shelfwise.service.events.report_inputs import ReportInputs, read_inputs
 from shelfwise.service.events.signals import (
-    MOST_RELATED,
+    MAX_RELATED,
     NO_POPULARITY,
     NO_RELATIONS,
     Popularity,
@@ -158,7 +158,7 @@ class TestPairs:
         assert made.problem() == ""
         for name in {each for pair in pairs for each in pair}:
             mine = [(other, strength) for (one, other), strength in pairs.items() if one == name]
-            assert made.of(name) == sorted(mine, key=lambda each: (-each[1], each[0]))[:MOST_RELATED]
+            assert made.of(name) == sorted(mine, key=lambda each: (-each[1], each[0]))[:MAX_RELATED]
 
 
 class TestRelated:

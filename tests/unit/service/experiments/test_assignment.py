@@ -24,7 +24,7 @@ from shelfwise.service.engine.request import SearchRequest
 from shelfwise.service.experiments.assignment import (
     DEEPEST,
     FIRST,
-    MOST_TEAMS,
+    MAX_TEAMS,
     NOBODY,
     SECOND,
     DraftMark,
@@ -45,7 +45,7 @@ from shelfwise.service.experiments.assignment import (
 from shelfwise.service.experiments.experiment import (
     LONGEST_ID,
     LONGEST_VARIANT,
-    MOST_AT_ONCE,
+    MAX_AT_ONCE,
     Experiment,
     Mode,
     StoredExperiments,
@@ -195,11 +195,11 @@ def test_arbitrary_query_ids_are_read(text: str) -> None:
 
 def test_longest_query_id_is_accepted_by_events() -> None:
     """The limit includes the suffix of an impression's own id."""
-    parts: list[Mark] = [SplitMark("e" * LONGEST_ID, "v" * LONGEST_VARIANT)] * (MOST_AT_ONCE - 1)
+    parts: list[Mark] = [SplitMark("e" * LONGEST_ID, "v" * LONGEST_VARIANT)] * (MAX_AT_ONCE - 1)
     parts.append(DraftMark("d" * LONGEST_ID, 100_000, "ab" * 500))
     query_id = sign_query_id(ID, parts, KEY)
     assert len(f"{query_id}-100000".encode()) <= MAX_ID_BYTES
-    assert read_marks(query_id, KEY)[-1] == DraftMark("d" * LONGEST_ID, 100_000, "ab" * (MOST_TEAMS // 2))
+    assert read_marks(query_id, KEY)[-1] == DraftMark("d" * LONGEST_ID, 100_000, "ab" * (MAX_TEAMS // 2))
     assert Event(EventKind.CLICK, "p1", query_id=query_id).query_id == query_id
 
 

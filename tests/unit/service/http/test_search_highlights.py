@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import Analyzer
-from shelfwise.retrieval.text.highlight import MOST_FIELDS, MOST_HITS, HighlightedFields, Matcher
+from shelfwise.retrieval.text.highlight import MAX_FIELDS, MAX_HITS, HighlightedFields, Matcher
 
 PRODUCTS = (
     {
@@ -73,9 +73,9 @@ def test_post_and_multi_search_highlight(calling: TestClient) -> None:
     [
         ({"highlight": "titel"}, "titel", "did you mean title?"),
         ({"highlight": "price"}, "price", "products have no text field 'price'"),
-        ({"highlight": ["title"] * (MOST_FIELDS + 1)}, "highlight", f"at most {MOST_FIELDS}"),
+        ({"highlight": ["title"] * (MAX_FIELDS + 1)}, "highlight", f"at most {MAX_FIELDS}"),
         ({"highlight": "title", "highlight_words": 0}, "highlight_words", "greater than or equal to 1"),
-        ({"highlight": "title", "size": MOST_HITS + 1}, "highlight", f"at most {MOST_HITS} hits"),
+        ({"highlight": "title", "size": MAX_HITS + 1}, "highlight", f"at most {MAX_HITS} hits"),
     ],
 )
 def test_invalid_highlight_field_is_refused(

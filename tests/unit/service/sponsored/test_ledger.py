@@ -27,7 +27,7 @@ from shelfwise.service.sponsored.ledger import (
     BURST_CLICKS,
     BURST_TIME,
     CLICK_TIME,
-    MOST_CHARGED,
+    MAX_CHARGED,
     REPEAT_TIME,
     ChargeReason,
     Ledger,
@@ -146,10 +146,10 @@ def test_clicks_that_no_budget_pays_for_are_counted_once_for_each_hit(ledger: Le
 
 
 def test_one_shopper_is_charged_so_often_at_most(ledger: Ledger) -> None:
-    campaigns = {f"c{at}": Campaign(f"c{at}", "acme", ("p1",), 0.5) for at in range(MOST_CHARGED + 1)}
+    campaigns = {f"c{at}": Campaign(f"c{at}", "acme", ("p1",), 0.5) for at in range(MAX_CHARGED + 1)}
     clicks = [click(offer(name), f"q-{name}") for name in campaigns]
     found = ledger.charge(clicks, campaigns, KEY)
-    assert found == [ChargeReason.CHARGED] * MOST_CHARGED + [ChargeReason.TOO_MANY]
+    assert found == [ChargeReason.CHARGED] * MAX_CHARGED + [ChargeReason.TOO_MANY]
 
 
 def of_address(address: str, number: int, query: int | None = None, campaign: str = "free") -> StoredEvent:
