@@ -308,7 +308,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def address(root: Path) -> Iterator[str]:
+def experiments_address(root: Path) -> Iterator[str]:
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine, served(engine) as url:
         yield url
 
@@ -317,9 +317,9 @@ def row(visit: Visit, name: str) -> Locator:
     return visit.page.get_by_role("region", name="Experiments").get_by_role("row").filter(has_text=name)
 
 
-def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, root: Path) -> None:
+def test_experiment_is_saved_copied_and_stopped(browser: Browser, experiments_address: str, root: Path) -> None:
     store = ExperimentStore(root)
-    with visiting(browser, address) as visit:
+    with visiting(browser, experiments_address) as visit:
         asked: list[str] = []
 
         def accept(dialog: Dialog) -> None:
@@ -371,14 +371,14 @@ def refused(visit: Visit, field: Locator, message: str) -> None:
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 320)])
 def test_report_shows_result_in_words_and_figures(
-    browser: Browser, address: str, root: Path, theme: str, width: int
+    browser: Browser, experiments_address: str, root: Path, theme: str, width: int
 ) -> None:
     store = ExperimentStore(root, clock=lambda: datetime.now(UTC) - timedelta(hours=3))
     for experiment in (MERGING, DRAFT):
         store.put([experiment])
     ExperimentStore(root).put([replace(LATER, variants=(Variant("a"), Variant("b", VariantOptions(rules=False))))])
     record_searches(root, 40)
-    with visiting(browser, address, color_scheme=theme, viewport={"width": width, "height": 800}) as visit:
+    with visiting(browser, experiments_address, color_scheme=theme, viewport={"width": width, "height": 800}) as visit:
         page = visit.page
         page.goto("/admin#experiments")
         page.get_by_role("button", name="Edit later").wait_for()

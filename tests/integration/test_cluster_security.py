@@ -1,10 +1,15 @@
-"""A secured cluster: rights of each user, the setting that a refusal names, and no leak of secrets."""
+"""Secured clusters, and test servers that leave nothing behind."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +29,7 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import ElasticsearchSettings, Settings
 from tests.clusters import moved, settings_for
 from tests.conftest import ENCODER
+from tests.machine import within
 from tests.servers.server import Server
 
 pytestmark = pytest.mark.elasticsearch
@@ -263,3 +269,35 @@ def test_secrets_are_not_shown_logged_or_written(served: Served, log_messages: l
     for secret in secrets:
         assert not any(secret in text for text in (*result, *log_messages))
         assert not any(secret.encode() in content for content in files)
+
+
+ROOT = Path(__file__).parents[2]
+START = """
+import time
+from tests.servers.server import start
+server = start()
+print(server.port, server.folder, flush=True)
+time.sleep(600)
+"""
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+eventually = partial(within, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.elasticsearch
+def test_a_killed_process_leaves_no_server_behind(elasticsearch: Server) -> None:
+    with subprocess.Popen([sys.executable, "-c", START], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        port, folder = process.stdout.readline().split()
+        was_open = is_open(int(port))
+        os.kill(process.pid, signal.SIGKILL)
+    assert was_open
+    assert eventually(lambda: not is_open(int(port)))
+    assert eventually(lambda: not Path(folder).exists())
+    assert is_open(elasticsearch.port)

@@ -1,4 +1,4 @@
-"""Vectors of a version: reused, encoded by another encoder or a table, and kept where a rebuild ends."""
+"""Vectors of a version: reused, and kept where a rebuild ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shelfwise.indexer.external_sort import ExternalSorter
 from shelfwise.indexer.targets import choose_index
 from shelfwise.retrieval.encoders.base import Encoder, as_token_encoder
 from shelfwise.retrieval.encoders.onnx import OnnxEncoder
-from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
+from shelfwise.retrieval.encoders.registry import load_encoder
 from shelfwise.retrieval.errors import EncoderError, SettingError, StoreDamagedError
 from shelfwise.retrieval.index.faiss import VectorIndexKind, vector_bytes
 from shelfwise.retrieval.index.token_states import (
@@ -42,10 +42,8 @@ from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.value_texts import size_text
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.snapshot import serving_snapshot
-from tests.conftest import ENCODER
 from tests.progress import StoppedProgress
 from tests.unit.indexer.conftest import Encoded, Shop, damage, replaced
-from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 from tests.versions import reseal
 
 VECTOR_COLUMNS = 4
@@ -157,7 +155,9 @@ class TestTokenStates:
         assert len(states.idf) == encoder.vocabulary
 
     def test_version_may_have_no_token_states(self, fresh: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(OnnxEncoder, "state_dimension", property(lambda _: 0, lambda *_: None), raising=False)
+        # The value is kept, as other tests use the same encoder afterwards.
+        kept = property(lambda _: 0, lambda encoder, value: vars(encoder).update(state_dimension=value))
+        monkeypatch.setattr(OnnxEncoder, "state_dimension", kept, raising=False)
         result = StoppedProgress()
         assert fresh.rebuild(CATALOG, progress=result).token_states == 0
         assert any("no token states" in message for message in result.summaries)
@@ -270,72 +270,6 @@ def test_vectors_of_another_encoder_get_its_cutoff(demo_index: Path) -> None:
         before = replace(snapshot, manifest=msgspec.structs.replace(manifest, cutoff=Cutoff(0.9, 0.9)))
         folder = Store(demo_index).version_folder(manifest.version) / VECTORS_FOLDER
         assert before.encoded_by(snapshot.encoder, folder).manifest.cutoff == manifest.cutoff != NO_CUTOFF
-
-
-NAMES = ("drill", "saw") * 5
-TOOLS = tuple(Product(f"p{place:02d}", f"{what} {place}", price=9.0) for place, what in enumerate(NAMES))
-
-
-@pytest.fixture(scope="session")
-def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = store_encoder(open_encoder(ENCODER, "onnx-int8", cache), tmp_path_factory.mktemp("encoders") / "other")
-    spec = msgspec.json.decode((folder / "encoder.json").read_bytes())
-    (folder / "encoder.json").write_bytes(msgspec.json.encode({**spec, "identity": "other", "name": "other"}))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_encoder(tmp_path_factory.mktemp("models") / "trained")
-
-
-def test_previous_encoder_reuses_its_vectors(built: Shop, encoded: Encoded, other_encoder: Path) -> None:
-    before = built.vectors
-    there = built.rebuild(TOOLS, encoder=str(other_encoder))
-    assert (there.version, there.published, there.encoded, len(encoded.texts)) == ("v000002", True, 10, 10)
-    assert built.store.serving()[0].encoder == "other"
-    encoded.texts.clear()
-    back = built.rebuild(replaced(TOOLS, title="band saw"))
-    assert (back.version, back.encoded, encoded.texts) == ("v000003", 1, ["band saw"])
-    assert np.array_equal(built.vectors[1:], before[1:])
-
-
-def test_encoder_folder_is_recognised_from_any_directory(
-    fresh: Shop, trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(trained.parent)
-    fresh.rebuild(TOOLS, encoder=trained.name)
-    assert fresh.store.serving()[0].encoder_name == str(trained.resolve())
-
-
-@pytest.mark.parametrize("runtimes", [("auto",), pytest.param(("auto", "onnx-fp32"), marks=pytest.mark.slow)])
-def test_truncated_vectors_stay_truncated_in_later_rebuilds(
-    fresh: Shop, trained: Path, runtimes: tuple[str, ...]
-) -> None:
-    fresh.rebuild(TOOLS, encoder=str(trained), dimension=16)
-    assert fresh.vectors.shape == (10, 16)
-    for place, runtime in enumerate(runtimes):
-        fresh.rebuild(replaced(TOOLS, title=f"band saw {place}"), encoder="", runtime=runtime)
-        assert fresh.store.serving()[0].dimension == 16
-    with SearchEngine.open(fresh.root) as engine:
-        assert engine.search("band saw").hits[0].product.id == "p00"
-
-
-class TestInterruptedEncoding:
-    @pytest.fixture(autouse=True)
-    def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 2)
-
-    def test_checkpoints_are_not_shared_between_encoders(
-        self, built: Shop, encoded: Encoded, other_encoder: Path
-    ) -> None:
-        encoded.most = 6
-        with pytest.raises(EncoderError):
-            built.rebuild(TOOLS, encoder=str(other_encoder))
-        encoded.texts.clear()
-        encoded.most = None
-        assert built.rebuild(replaced(TOOLS, title="band saw")).encoded == 1
-        assert encoded.texts == ["band saw"]
 
 
 @pytest.mark.parametrize(
