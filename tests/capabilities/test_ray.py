@@ -145,7 +145,7 @@ class Shop:
 def shop(nodes: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:  # noqa: ANN401
     for module, name, size in ((shelfwise.indexer.pipeline, "ROWS", 20), (shelfwise.indexer.pipeline, "PRODUCTS", 40)):
         monkeypatch.setattr(module, name, size)
-    monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 16)
+    monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 4)
     return Shop(tmp_path, cache, nodes.address)
 
 
