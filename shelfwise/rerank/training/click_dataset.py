@@ -37,8 +37,11 @@ class ShownLists:
     @property
     def query_of_list(self) -> npt.NDArray[np.int64]:
         """(n,): query number of each list, in order of first appearance; -1 for an empty one."""
-        query = self.pairs["query"].rle_id().to_numpy().astype(np.int64)
-        return np.asarray(np.append(query, -1)[self.log.pairs.max(axis=1, initial=-1)])
+        return self.by_list(self.pairs["query"].rle_id().to_numpy())
+
+    def by_list(self, of_pair: NDArray[np.integer]) -> NDArray[np.int64]:
+        """(n,): the value of each list's query, by a value for each pair; -1 for an empty list."""
+        return np.asarray(np.append(of_pair, -1)[self.log.pairs.max(axis=1, initial=-1)], np.int64)
 
     def frequent_queries(self, most: int, *, acted: bool = False) -> tuple[str, ...]:
         """The queries of the most lists, at most `most`, most frequent first; if `acted`, only those with acts."""
@@ -258,8 +261,7 @@ def join_candidates(
     is_shown[place[is_placed]] = True
     lists, kept = _drawn(found, is_shown, most, seed)
     place[is_placed] = np.searchsorted(kept, place[is_placed])
-    query_of_pair = np.append(pairs["list"].fill_null(-1).to_numpy(), -1)
-    query_of_list = query_of_pair[shown.log.pairs.max(axis=1, initial=-1)].astype(np.int64)
+    query_of_list = shown.by_list(pairs["list"].fill_null(-1).to_numpy())
     return JoinedLists(lists, is_shown[kept], place, query_of_list, pairs)
 
 
