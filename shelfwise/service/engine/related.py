@@ -177,10 +177,9 @@ def _viewed(
     """The co-views of a product that exist and pass a condition, by row, strongest first."""
     known = ((snapshot.products.row_of(name), strength) for name, strength in coviews.of(product_id))
     strengths = {other: strength for other, strength in known if other is not None and other != row}
-    if where is not None and strengths:
-        passed = snapshot.keyword.select(Selection(rows=np.array(sorted(strengths), np.int64), where=where))
-        strengths = {other: strength for other, strength in strengths.items() if other in passed}
-    return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(strengths.items(), 1)}
+    allowed = set(_allowed(snapshot, np.array(sorted(strengths), np.int64), where))
+    passed = {other: strength for other, strength in strengths.items() if other in allowed}
+    return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(passed.items(), 1)}
 
 
 # Related products, which go with a product or are chosen instead of it, and their relations.
