@@ -34,7 +34,7 @@ from shelfwise.service.cli.output import (
 )
 from shelfwise.service.cli.query import open_engine
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.snapshot import cluster_versions
+from shelfwise.service.engine.snapshot import cluster_versions, row_of
 from shelfwise.service.engine.versions import Rollback, VersionInfo, current_name, list_versions, roll_back
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def _patches(engine: SearchEngine, products: list[Product], reject: Callable[[st
     patches: list[Change] = []
     for product in products:
         try:
-            engine.product(product.id)
+            row_of(engine.snapshot, product.id)
         except UnknownProductError as error:
             reject("unknown id", str(error))
             continue
