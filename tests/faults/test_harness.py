@@ -82,11 +82,10 @@ def test_round_with_a_problem_is_reported_with_its_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [5, 50])
-def test_index_serves_a_whole_version_with_all_acknowledged_changes_after_faults(tmp_path: Path, rounds: int) -> None:
-    report = run_faults(tmp_path, rounds, SEED)
-    assert report.faults.total() == rounds
-    assert rounds < 50 or report.faults.keys() == set(FAULTS)
-    assert report.killed >= rounds // 5
-    assert report.refused >= rounds // 50
-    assert report.changes > rounds
+def test_index_serves_a_whole_version_with_all_acknowledged_changes_after_faults(tmp_path: Path) -> None:
+    report = run_faults(tmp_path, 50, SEED)
+    assert report.faults.total() == 50
+    assert report.faults.keys() == set(FAULTS)
+    assert report.killed >= 10
+    assert report.refused >= 1
+    assert report.changes > 50
