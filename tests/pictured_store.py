@@ -9,8 +9,8 @@ import numpy as np
 from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
 from shelfwise.indexer.pictures import PictureOptions
 from shelfwise.retrieval.records import Product
-from shelfwise.service.demo.drawings import DOTS, PLAIN, STRIPES, Look, draw, to_webp
-from shelfwise.service.demo.grammar import PICTURE_MODEL
+from shelfwise.service.demo.catalog import PICTURE_MODEL
+from shelfwise.service.demo.looks import DOTS, PLAIN, STRIPES, Look, draw, to_webp
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 

@@ -20,7 +20,7 @@ from playwright.sync_api import expect
 from shelfwise.retrieval.records import Availability, Product, RelationKind, Variant
 from shelfwise.service.curation.relations import RelationCorrection
 from shelfwise.service.curation.switches import SwitchedPart
-from shelfwise.service.demo.drawings import STRIPES, Look
+from shelfwise.service.demo.looks import STRIPES, Look
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
 from shelfwise.service.sponsored.campaign import Campaign

@@ -23,7 +23,7 @@ from shelfwise.service.cli.query import show_page
 from shelfwise.service.cli.rebuild import show_rebuild
 from shelfwise.service.cli.serve import serve as serve_command
 from shelfwise.service.demo import DemoFiles, write_demo_store
-from shelfwise.service.demo.grammar import PICTURE_MODEL
+from shelfwise.service.demo.catalog import PICTURE_MODEL
 from shelfwise.service.demo.shoppers import WEEKS
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.event_log import EventLog, rejects_path

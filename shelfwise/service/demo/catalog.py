@@ -1,27 +1,145 @@
-"""Catalog of the demo store: products sampled from the grammar, with the latent traits that grades and shoppers use."""
+"""Catalog of the demo store: the grammar of each language, read from TOML, and the products sampled from it, with the
+latent traits that grades and shoppers use."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice, product
+from itertools import product
+from pathlib import Path
 from statistics import NormalDist
-from types import MappingProxyType
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from shelfwise.retrieval.records import Availability, Product
-from shelfwise.service.demo.grammar import CHINESE, ENGLISH, GRAMMARS, Axis, Brand, Grammar, ProductType, Scalar
+
+Scalar = str | int | float | bool
+
+DATA = Path(__file__).parent / "data"
+PICTURE_MODEL = DATA / "clip"
+"""Folder of the small picture encoder, trained by `shelfwise.service.demo.picture_model` at commit 99216ba0."""
+
+
+class Axis(msgspec.Struct, frozen=True):
+    """An attribute of product types: its values and their spellings in titles and queries."""
+
+    name: str
+    values: tuple[Scalar, ...]
+    """Texts, numbers (the unit is in the name and the spellings), or booleans for a feature."""
+    title: str = "{}"
+    """Format of a value in titles ("{}V"); empty if titles omit it."""
+    phrases: tuple[str, ...] = ("{}",)
+    """Formats that shoppers type ("{}v", "{} volt")."""
+    precedes_type: bool = True
+    """Whether shoppers type it before the type ("red shoes") or after it ("shoes size 9")."""
+    price_exponent: float = 0.0
+    """The price of a numeric attribute grows with value ** price_exponent."""
+
+    def spell_in_title(self, value: Scalar) -> str:
+        """Spelling of the value in a title; empty for a feature that the product lacks."""
+        return "" if value is False or not self.title else self.title.format(value)
+
+
+class Brand(msgspec.Struct, frozen=True):
+    """A fictional brand. `code` is the prefix of its model numbers; `level` multiplies the median price of a type."""
+
+    name: str
+    code: str
+    level: float
+
+
+class ProductType(msgspec.Struct, frozen=True):
+    """A product type; the head query is the first of its `names`."""
+
+    key: str
+    path: tuple[str, ...]
+    names: tuple[str, ...]
+    brands: str
+    """Key of the pool of brands."""
+    median_price: float
+    price_sigma: float
+    """Standard deviation of the price's logarithm."""
+    related: tuple[str, ...]
+    """Keys of types that a shopper for this one may also want."""
+    facts: tuple[str, ...]
+    """Sentences for descriptions."""
+    synonyms: tuple[str, ...] = ()
+    """Words that shoppers type and that no title of this type contains."""
+    typos: tuple[str, ...] = ()
+    """Misspellings that the rules do not generate."""
+    varies: tuple[Axis, ...] = ()
+    """Attributes in which the variants of one line differ."""
+    fixed: tuple[Axis, ...] = ()
+    """Attributes that all variants of a line share."""
+    selling_points: tuple[str, ...] = ()
+    """Phrases added to some titles."""
+    counterpart: str = ""
+    """Key of the same type in the other language."""
+    weight: float = 1.0
+    """Share of the language's products, relative to the other types."""
+    technical: bool = False
+    """Whether titles contain the model number."""
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.varies + self.fixed
+
+
+class DescriptiveQuery(msgspec.Struct, frozen=True):
+    """A query that names no product type, with the types that answer it fully and those that answer it in part."""
+
+    text: str
+    targets: tuple[str, ...]
+    near: tuple[str, ...] = ()
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """The vocabulary of one language of the demo store."""
+
+    language: str
+    currency: str
+    types: tuple[ProductType, ...]
+    brands: Mapping[str, tuple[Brand, ...]]
+    series: tuple[str, ...]
+    shades: Mapping[str, tuple[str, ...]]
+    """Colour to the shade names that some titles use instead."""
+    styles: tuple[str, ...]
+    """Title layouts."""
+    closings: Mapping[str, tuple[str, ...]]
+    """Department to closing sentences of descriptions."""
+    labels: Mapping[str, str]
+    """Attribute to the format of the sentence of a description that states its value."""
+    ceilings: tuple[str, ...]
+    """Formats in which shoppers type a maximum price."""
+    broad: tuple[DescriptiveQuery, ...]
+    gifts: tuple[DescriptiveQuery, ...]
+    uses: tuple[DescriptiveQuery, ...]
+    mixed: tuple[DescriptiveQuery, ...] = ()
+
+
+def load_grammar(path: Path) -> Grammar:
+    """Reads a grammar; its types name attributes by the keys of the table `attributes`."""
+    tables = tomllib.loads(path.read_text("utf-8"))
+    attributes = tables.pop("attributes")
+    for each in tables["types"]:
+        for key in ("varies", "fixed"):
+            each[key] = [attributes[name] for name in each.get(key, ())]
+    return msgspec.convert(tables, Grammar)
+
+
+ENGLISH, CHINESE = (load_grammar(DATA / f"{name}.toml") for name in ("english", "chinese"))
+GRAMMARS = (ENGLISH, CHINESE)
+
 
 CATALOG_DAY = datetime(2025, 1, 5, tzinfo=UTC)
 """Date of the catalog; every event is later."""
-
-_MAX_VARIANTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +184,14 @@ class LineMaker:
         brand = dice.pick(self._grammar.brands[kind.brands])
         fixed = tuple((axis, dice.pick(axis.values)) for axis in kind.fixed)
         quality = dice.normal()
+        series = dice.pick(self._grammar.series)
+        key = (kind.key, brand.name, series)
+        generation = self._generations[key] = self._generations.get(key, 0) + 1
         return ProductLine(
             number=number,
             kind=kind,
             brand=brand,
-            series=self._series(kind, brand, dice),
+            series=series if generation == 1 else f"{series} {generation}",
             model=self._models.next(brand.code, dice),
             name=dice.pick(kind.names),
             style=dice.pick(self._grammar.styles),
@@ -87,23 +208,6 @@ class LineMaker:
             appeal=dice.normal(),
             quality=quality,
         )
-
-    def _series(self, kind: ProductType, brand: Brand, dice: Dice) -> str:
-        name = dice.pick(self._grammar.series)
-        key = (kind.key, brand.name, name)
-        generation = self._generations[key] = self._generations.get(key, 0) + 1
-        return name if generation == 1 else f"{name} {generation}"
-
-
-def line_variants(line: ProductLine, dice: Dice, most: int) -> Iterator[Variant]:
-    """Variants of the line: combinations of one to three values of each varying attribute, at most `most`."""
-    chosen = [[(axis, value) for value in dice.some(axis.values, 1 + dice.below(3))] for axis in line.kind.varies]
-    return islice(product(*chosen), min(most, _MAX_VARIANTS))
-
-
-def variant_price(line: ProductLine, variant: Variant) -> float:
-    """Price of the variant before rounding."""
-    return line.price * math.prod(_size_factor(axis, value) for axis, value in variant)
 
 
 def _size_factor(axis: Axis, value: Scalar) -> float:
@@ -130,7 +234,7 @@ class Catalog:
     """Products by id, positions of products by type key, and types by key."""
 
     products: tuple[DemoProduct, ...]
-    by_kind: Mapping[str, tuple[int, ...]]
+    by_kind: Mapping[str, Sequence[int]]
     kinds: Mapping[str, ProductType]
 
 
@@ -148,7 +252,10 @@ def make_catalog(seed: int, count: int) -> Catalog:
     places = named_rng(seed, "catalog/places").permutation(count).tolist()
     drawn = dict(zip(places, _draw(seed, shares, places), strict=True))
     products = tuple(drawn[place] for place in range(count))
-    return Catalog(products, MappingProxyType(_positions(products)), MappingProxyType(kinds))
+    by_kind: dict[str, list[int]] = {}
+    for position, item in enumerate(products):
+        by_kind.setdefault(item.line.kind.key, []).append(position)
+    return Catalog(products, dict(sorted(by_kind.items())), kinds)
 
 
 def _divide(grammar: Grammar, count: int) -> dict[str, int]:
@@ -173,15 +280,22 @@ def _draw(seed: int, shares: Mapping[str, int], places: list[int]) -> Iterator[D
             while left:
                 line = maker.make(number, kind, dice)
                 number += 1
-                for letter, variant in zip("ABCDEF", line_variants(line, dice, left), strict=False):
+                values = [
+                    [(axis, value) for value in dice.some(axis.values, 1 + dice.below(3))] for axis in kind.varies
+                ]
+                for letter, variant in zip("ABCDEF"[:left], product(*values), strict=False):
                     yield DemoProduct(_product(line, variant, letter, places[index], grammar, dice), line)
                     index += 1
                     left -= 1
 
 
 def _product(line: ProductLine, variant: Variant, letter: str, place: int, grammar: Grammar, dice: Dice) -> Product:
-    price = store_price(variant_price(line, variant), grammar.currency, dice)
+    amount = line.price * math.prod(_size_factor(axis, value) for axis, value in variant)
+    price = store_price(amount, grammar.currency, dice)
     ratings = int(line.popularity * 40 * dice.unit())
+    roll = dice.unit()
+    # From the price in dollars, the only measure of size that every type has.
+    kilograms = 0.08 * (line.kind.median_price / (7.0 if grammar.currency == "CNY" else 1.0)) ** 0.75
     return Product(
         id=f"d{place:06d}",
         title=title(line, variant, grammar),
@@ -190,36 +304,18 @@ def _product(line: ProductLine, variant: Variant, letter: str, place: int, gramm
         category=line.kind.path,
         price=round(price, 2),
         currency=grammar.currency,
-        availability=_availability(dice),
+        availability=next((kind for bound, kind in _RARE_AVAILABILITY if roll < bound), Availability.IN_STOCK),
         rating=round(line.rating, 1) if ratings else None,
         rating_count=ratings,
         identifiers={"sku": (sku(line.brand.code, place),), "ean": (ean13(place),), "mpn": (f"{line.model}-{letter}",)},
         attributes={
             **{axis.name: value for axis, value in (*variant, *line.fixed)},
-            "package_weight_kg": _package_weight(line, grammar, dice),
+            "package_weight_kg": round(dice.lognormal(kilograms, 0.3), 2),
         },
         created=line.created,
         updated=line.created + timedelta(seconds=int((CATALOG_DAY - line.created).total_seconds() * dice.unit())),
         language=grammar.language,
     )
-
-
-def _package_weight(line: ProductLine, grammar: Grammar, dice: Dice) -> float:
-    """Weight in kg, derived from the type's median price in dollars, the only measure of size that every type has."""
-    dollars = line.kind.median_price / (7.0 if grammar.currency == "CNY" else 1.0)
-    return round(dice.lognormal(0.08 * dollars**0.75, 0.3), 2)
-
-
-def _availability(dice: Dice) -> Availability:
-    roll = dice.unit()
-    return next((kind for bound, kind in _RARE_AVAILABILITY if roll < bound), Availability.IN_STOCK)
-
-
-def _positions(products: tuple[DemoProduct, ...]) -> dict[str, tuple[int, ...]]:
-    found: dict[str, list[int]] = {}
-    for position, item in enumerate(products):
-        found.setdefault(item.line.kind.key, []).append(position)
-    return {key: tuple(positions) for key, positions in sorted(found.items())}
 
 
 _BLANKS = re.compile(r"\s+")
@@ -277,16 +373,11 @@ _EAN_STEP, _EAN_START, _EAN_SPACE = 73_687_871, 12_345_677, 10**11
 _SKU_STEP, _SKU_START, _SKU_SPACE = 791_903, 104_729, 10**7
 
 
-def ean13_check_digit(body: str) -> str:
-    """Check digit for the first twelve digits of an EAN-13 (GS1 General Specifications, section 7.9)."""
-    total = sum(int(digit) * (3 if at % 2 else 1) for at, digit in enumerate(body))
-    return str(-total % 10)
-
-
 def ean13(index: int) -> str:
-    """A valid EAN-13 in the range for in-store use (20 to 29), unique among indexes below 10**11."""
+    """A valid EAN-13 in the range for in-store use (20 to 29), unique among indexes below 10**11; for its check digit
+    see GS1 General Specifications, section 7.9."""
     body = f"2{(_EAN_START + index * _EAN_STEP) % _EAN_SPACE:011d}"
-    return body + ean13_check_digit(body)
+    return f"{body}{-sum(int(digit) * (3 if at % 2 else 1) for at, digit in enumerate(body)) % 10}"
 
 
 def sku(prefix: str, index: int) -> str:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import msgspec
 
-from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.files import write_durably
-from shelfwise.service.demo.catalog import Catalog, make_catalog
-from shelfwise.service.demo.drawings import Look
-from shelfwise.service.demo.grammar import DATA
-from shelfwise.service.demo.looks import look_of, make_look_queries, picture_of
+from shelfwise.service.demo.catalog import DATA, Catalog, make_catalog
+from shelfwise.service.demo.looks import Look, look_of, make_look_queries, picture_of
 from shelfwise.service.demo.queries import JudgedQuery, QueryClass, make_queries
 from shelfwise.service.demo.shoppers import FIRST_DAY, collect_truth, plant_fraud, simulate, stock_shelf, to_events
 
-_JUDGMENTS_HEADER = b"query\tproduct_id\tgrade\n"
 _LEVEL = 6
 
 
@@ -78,20 +74,30 @@ def write_demo_store(
     later = day - FIRST_DAY
     queries = make_queries(catalog, seed)
     files.readme.parent.mkdir(parents=True, exist_ok=True)
-    items = [replace(item, product=_later(item.product, later)) for item in catalog.products]
+    times = ("created", "updated")
+    moved = [
+        replace(each.product, **{name: getattr(each.product, name) + later for name in times})
+        for each in catalog.products
+    ]
     if pictures:
         _write_pictures(files, catalog, seed)
-        items = [replace(each, product=replace(each.product, images=(_address(each.product),))) for each in items]
-    _write_lines(files.products, (msgspec.json.encode(item.product) for item in items))
-    _write_judgments(files, queries, catalog)
-    write_durably(files.queries, _queries_table(queries))
-    events = _write_traffic(files, catalog, queries, seed, sessions, later)
+        moved = [replace(each, images=(f"file:pictures/{each.id}.webp",)) for each in moved]
+    _write_lines(files.products, map(msgspec.json.encode, moved))
+    parts = {"train": files.judgments_train, "dev": files.judgments_dev, "test": files.judgments_test}
+    _write_judgments(queries, catalog, {"": files.judgments, **parts})
+    rows = (f"{q.text}\t{q.label.value}\t{q.language}\t{q.split}\n" for q in (entry.query for entry in queries))
+    write_durably(files.queries, ("query\tclass\tlanguage\tsplit\n" + "".join(rows)).encode())
+    shelf = stock_shelf(catalog, queries, seed)
+    fraud = plant_fraud(catalog, shelf, seed, sessions) if sessions else ()
+    actions = simulate(catalog, shelf, seed, sessions) + [action for plot in fraud for action in plot.actions]
+    _write_lines(files.events, (msgspec.json.encode(event) for event in to_events(actions, catalog, later)))
+    write_durably(files.truth, msgspec.json.encode(collect_truth(seed, fraud)) + b"\n")
     for path in (files.synonyms, files.settings):
         write_durably(path, (DATA / path.name).read_bytes())
     if pictures:
         text = f'\n[pictures]\nfolder = "{files.settings.parent.resolve()}"\n'
         write_durably(files.settings, (DATA / files.settings.name).read_bytes() + text.encode())
-    counts = {"products": products, "queries": len(queries), "sessions": sessions, "events": events}
+    counts = {"products": products, "queries": len(queries), "sessions": sessions, "events": len(actions)}
     classes = ", ".join(label.value for label in QueryClass)
     text = (DATA / "README.md").read_text("utf-8").format(seed=seed, classes=classes, **counts)
     write_durably(files.readme, text.encode())
@@ -114,11 +120,6 @@ def _files(folder: Path) -> DemoFiles:
     )
 
 
-def _address(product: Product) -> str:
-    """Address of a product's picture, relative to the store's folder."""
-    return f"file:pictures/{product.id}.webp"
-
-
 def _write_pictures(files: DemoFiles, catalog: Catalog, seed: int) -> None:
     """Writes the pictures, and the judged queries about looks."""
     files.pictures.mkdir(exist_ok=True)
@@ -126,48 +127,19 @@ def _write_pictures(files: DemoFiles, catalog: Catalog, seed: int) -> None:
     for item in catalog.products:
         looks[item.product.id] = look = look_of(item, seed)
         (files.pictures / f"{item.product.id}.webp").write_bytes(picture_of(item, look, seed))
-    queries, ids = make_look_queries(catalog, looks, seed), [item.product.id for item in catalog.products]
-    for split, path in (("dev", files.looks_dev), ("test", files.looks_test)):
-        judged = (_judgment_rows(each, ids) for each in queries if each.query.split == split)
-        write_durably(path, _JUDGMENTS_HEADER + b"".join(judged))
+    parts = {"dev": files.looks_dev, "test": files.looks_test}
+    _write_judgments(make_look_queries(catalog, looks, seed), catalog, parts)
 
 
-def _write_traffic(
-    files: DemoFiles, catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int, sessions: int, later: timedelta
-) -> int:
-    """Writes the simulated events and the truth file; returns the number of events."""
-    shelf = stock_shelf(catalog, queries, seed)
-    traffic = simulate(catalog, shelf, seed, sessions)
-    fraud = plant_fraud(catalog, shelf, seed, sessions) if sessions else ()
-    actions = traffic.actions + [action for plot in fraud for action in plot.actions]
-    _write_lines(files.events, (msgspec.json.encode(event) for event in to_events(actions, catalog, later)))
-    write_durably(files.truth, msgspec.json.encode(collect_truth(seed, fraud)) + b"\n")
-    return len(actions)
-
-
-def _later(product: Product, later: timedelta) -> Product:
-    times = {name: getattr(product, name) + later for name in ("created", "updated")}
-    return replace(product, **times)
-
-
-def _write_judgments(files: DemoFiles, queries: tuple[JudgedQuery, ...], catalog: Catalog) -> None:
-    ids = [item.product.id for item in catalog.products]
-    rows = [(entry.query.split, _judgment_rows(entry, ids)) for entry in queries]
-    write_durably(files.judgments, _JUDGMENTS_HEADER + b"".join(text for _, text in rows))
-    parts = (("train", files.judgments_train), ("dev", files.judgments_dev), ("test", files.judgments_test))
-    for name, path in parts:
-        write_durably(path, _JUDGMENTS_HEADER + b"".join(text for split, text in rows if split == name))
-
-
-def _judgment_rows(entry: JudgedQuery, ids: list[str]) -> bytes:
-    text = entry.query.text
-    pairs = zip(entry.judged.positions.tolist(), entry.judged.grades.tolist(), strict=True)
-    return "".join(f"{text}\t{ids[position]}\t{grade}\n" for position, grade in pairs).encode()
-
-
-def _queries_table(queries: tuple[JudgedQuery, ...]) -> bytes:
-    rows = (f"{q.text}\t{q.label.value}\t{q.language}\t{q.split}\n" for q in (entry.query for entry in queries))
-    return ("query\tclass\tlanguage\tsplit\n" + "".join(rows)).encode()
+def _write_judgments(queries: tuple[JudgedQuery, ...], catalog: Catalog, parts: Mapping[str, Path]) -> None:
+    """Writes the judgments of each split to its file, "" for all splits."""
+    for name, path in parts.items():
+        lines = ["query\tproduct_id\tgrade\n"]
+        for entry in queries:
+            judged = zip(entry.judged.positions.tolist(), entry.judged.grades.tolist(), strict=True)
+            if name in ("", entry.query.split):
+                lines += (f"{entry.query.text}\t{catalog.products[at].product.id}\t{grade}\n" for at, grade in judged)
+        write_durably(path, "".join(lines).encode())
 
 
 def _write_lines(path: Path, lines: Iterable[bytes]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,8 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.retrieval.records import AttributeValue
-from shelfwise.service.demo.catalog import Catalog, DemoProduct, Dice, named_rng
-from shelfwise.service.demo.grammar import GRAMMARS, Axis, DescriptiveQuery, Grammar, ProductType, Scalar
+from shelfwise.service.demo.catalog import (
+    GRAMMARS,
+    Axis,
+    Catalog,
+    DemoProduct,
+    DescriptiveQuery,
+    Dice,
+    Grammar,
+    ProductType,
+    Scalar,
+    named_rng,
+)
 
 _UNRELATED = 20
 """Products of grade 0 that are judged for each query, half of them from the departments of its targets."""
@@ -161,11 +171,6 @@ def make_queries(catalog: Catalog, seed: int) -> tuple[JudgedQuery, ...]:
     return tuple(JudgedQuery(query, grader.judge(query.text, query.intent)) for query in found.values())
 
 
-def title_words(catalog: Catalog) -> frozenset[str]:
-    """Every word of every title, in lower case."""
-    return frozenset(word for item in catalog.products for word in _WORD.findall(item.product.title.lower()))
-
-
 class _Phrasebook:
     """Generator of the queries of one language."""
 
@@ -173,7 +178,13 @@ class _Phrasebook:
         self._catalog = catalog
         self._grammar = grammar
         self._seed = seed
-        self._neighbours = _neighbours(catalog.kinds)
+        related = {key: {*kind.related} for key, kind in catalog.kinds.items()}
+        for key, kind in catalog.kinds.items():
+            if kind.counterpart:
+                related[key].add(kind.counterpart)
+                related[kind.counterpart].add(key)
+        self._neighbours = {key: tuple(sorted(each)) for key, each in related.items()}
+        """Related types by type, including the counterpart in the other language."""
 
     def queries(self) -> Iterator[DemoQuery]:
         grammar = self._grammar
@@ -196,14 +207,16 @@ class _Phrasebook:
         return DemoQuery(text, label, self._grammar.language, intent)
 
     def _wanted(self, want: DescriptiveQuery, label: QueryClass) -> DemoQuery:
-        twins = {twin for key in want.targets for twin in self._neighbours[key] if _are_twins(self._catalog, key, twin)}
+        kinds = self._catalog.kinds
+        pairs = ((key, other) for key in want.targets for other in self._neighbours[key])
+        twins = {two for one, two in pairs if kinds[one].counterpart == two or kinds[two].counterpart == one}
         near = tuple(sorted({*want.near, *twins} - {*want.targets}))
         language = "mixed" if label is QueryClass.MIXED else self._grammar.language
         return DemoQuery(want.text, label, language, Intent(want.targets, near))
 
     def _misspellings(self) -> Iterator[DemoQuery]:
         dice = Dice(self._seed, f"queries/misspellings/{self._grammar.language}")
-        known = title_words(self._catalog)
+        known = {word for item in self._catalog.products for word in _WORD.findall(item.product.title.lower())}
         for kind in self._grammar.types:
             for typo in kind.typos:
                 yield self._about(typo, QueryClass.MISSPELLING, kind)
@@ -258,28 +271,19 @@ _MODEL_FORMS: tuple[Callable[[DemoProduct], str], ...] = (
 )
 
 
-def _neighbours(kinds: Mapping[str, ProductType]) -> dict[str, tuple[str, ...]]:
-    """Related types by type, including the counterpart in the other language."""
-    found = {key: {*kind.related} for key, kind in kinds.items()}
-    for key, kind in kinds.items():
-        if kind.counterpart:
-            found[key].add(kind.counterpart)
-            found[kind.counterpart].add(key)
-    return {key: tuple(sorted(related)) for key, related in found.items()}
-
-
-def _are_twins(catalog: Catalog, one: str, other: str) -> bool:
-    return catalog.kinds[one].counterpart == other or catalog.kinds[other].counterpart == one
-
-
 _VOWELS = "aeiou"
 _NICE_CEILINGS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 80, 100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1000)
 
 
 def phrase_requirements(item: DemoProduct, grammar: Grammar, dice: Dice) -> tuple[str, tuple[Requirement, ...]] | None:
     """Text and requirements of a query that this product meets; None if it has neither attribute nor price to name."""
-    requested = _requested_axes(item, dice)
-    ceiling = _ceiling(item, dice) if dice.chance(0.4) or not requested else None
+    values = ((axis, item.product.attributes[axis.name]) for axis in item.line.kind.axes)
+    known = [(axis, value) for axis, value in values if axis.phrases and not isinstance(value, tuple)]
+    requested = dice.some([each for each in known if each[1] is not False], 1 + dice.below(2))
+    ceiling: int | None = None
+    if dice.chance(0.4) or not requested:
+        price = (item.product.price or 0.0) * (1 + 0.3 * dice.unit())
+        ceiling = next((bound for bound in _NICE_CEILINGS if bound >= price), None)
     brand = item.product.brand if dice.chance(0.15) else ""
     if not requested and ceiling is None:
         return None
@@ -295,18 +299,6 @@ def phrase_requirements(item: DemoProduct, grammar: Grammar, dice: Dice) -> tupl
     between = " " if grammar.language == "en" else ""
     words = between.join((*leading, _noun(item, dice).lower()))
     return " ".join((words, *trailing)), tuple(requirements)
-
-
-def _requested_axes(item: DemoProduct, dice: Dice) -> tuple[tuple[Axis, Scalar], ...]:
-    values = item.product.attributes
-    known = [(axis, value) for axis in item.line.kind.axes if not isinstance(value := values[axis.name], tuple)]
-    askable = [(axis, value) for axis, value in known if axis.phrases and value is not False]
-    return dice.some(askable, 1 + dice.below(2))
-
-
-def _ceiling(item: DemoProduct, dice: Dice) -> int | None:
-    price = (item.product.price or 0.0) * (1 + 0.3 * dice.unit())
-    return next((bound for bound in _NICE_CEILINGS if bound >= price), None)
 
 
 def _spoken(axis: Axis, value: Scalar, grammar: Grammar, dice: Dice) -> str:

@@ -10,18 +10,17 @@ import hashlib
 import math
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
-from itertools import accumulate
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.retrieval.records import Availability, EventKind
-from shelfwise.service.demo.catalog import CATALOG_DAY, Catalog, DemoProduct, Dice, named_rng
-from shelfwise.service.demo.grammar import GRAMMARS
-from shelfwise.service.demo.queries import DemoQuery, JudgedQuery, QueryClass
+from shelfwise.service.demo.catalog import CATALOG_DAY, GRAMMARS, Catalog, DemoProduct, Dice, named_rng
+from shelfwise.service.demo.queries import JudgedQuery, QueryClass
 
 _CLICK_BY_GRADE = (0.02, 0.09, 0.24, 0.52)
 _CART_BY_GRADE = (0.005, 0.02, 0.08, 0.22)
@@ -94,24 +93,20 @@ def _bounded(probability: float) -> float:
     return min(0.95, max(0.002, probability))
 
 
-def make_shoppers(seed: int, count: int) -> tuple[DemoShopper, ...]:
+def make_shoppers(seed: int, count: int) -> Iterator[DemoShopper]:
     """Generates shoppers with random tastes; most read one language, some both."""
     dice = Dice(seed, "shoppers")
-    return tuple(_shopper(opaque_id("u", seed, number), dice) for number in range(count))
-
-
-def _shopper(name: str, dice: Dice) -> DemoShopper:
-    roll = dice.unit()
-    english, chinese = GRAMMARS
-    grammars = (english,) if roll < 0.62 else (chinese,) if roll < 0.9 else GRAMMARS
-    return DemoShopper(
-        id=name,
-        languages=tuple(grammar.language for grammar in grammars),
-        kinds=tuple(kind.key for grammar in grammars for kind in dice.some(grammar.types, 5)),
-        brands=frozenset(dice.pick(pool).name for grammar in grammars for _, pool in sorted(grammar.brands.items())),
-        price_level=0.6 * dice.normal(),
-        activity=dice.lognormal(1.0, 0.9),
-    )
+    for number in range(count):
+        roll = dice.unit()
+        grammars = GRAMMARS[:1] if roll < 0.62 else GRAMMARS[1:] if roll < 0.9 else GRAMMARS
+        yield DemoShopper(
+            id=opaque_id("u", seed, number),
+            languages=tuple(grammar.language for grammar in grammars),
+            kinds=tuple(kind.key for grammar in grammars for kind in dice.some(grammar.types, 5)),
+            brands=frozenset(dice.pick(pool).name for each in grammars for _, pool in sorted(each.brands.items())),
+            price_level=0.6 * dice.normal(),
+            activity=dice.lognormal(1.0, 0.9),
+        )
 
 
 PAGE_SIZE = 10
@@ -120,52 +115,42 @@ _DEPTH = 3 * PAGE_SIZE
 _GRADE_WEIGHT, _POPULARITY_WEIGHT, _NOISE = 0.35, 0.25, 0.7
 
 
+Orders = Sequence[Sequence[int]]
+"""Positions of products in the catalog, best first, for each period."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """Rankings by a mediocre ranker: products (positions in the catalog, best first) by query number or category path,
-    and by period of two weeks; with the grades of each query."""
+    """Rankings by a mediocre ranker, by query number or category path; with the grades of each query."""
 
     queries: tuple[JudgedQuery, ...]
-    answers: tuple[tuple[Sequence[int], ...], ...]
-    grades: tuple[Mapping[int, int], ...]
-    """Grade by query number, then product, for the ranked products."""
-    categories: Mapping[tuple[str, ...], tuple[Sequence[int], ...]]
+    answers: Sequence[Orders]
+    grades: Sequence[Mapping[int, int]]
+    """Grade by query number, then product."""
+    categories: Mapping[tuple[str, ...], Orders]
 
 
 def stock_shelf(catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int) -> Shelf:
     """Ranks the products of every query and category by a noisy mix of grade and popularity."""
     popularity = np.log([item.line.popularity for item in catalog.products])
     rng = named_rng(seed, "shelf")
-    answers, grades = [], []
-    for entry in queries:
-        positions, graded = entry.judged.positions, entry.judged.grades
-        orders = _orders(positions, graded.astype(float), popularity, rng)
-        ranked = {at for order in orders for at in order}
-        pairs = zip(positions.tolist(), graded.tolist(), strict=True)
-        answers.append(orders)
-        grades.append({at: grade for at, grade in pairs if at in ranked})
-    return Shelf(queries, tuple(answers), tuple(grades), _categories(catalog, popularity, rng))
 
+    def orders(positions: NDArray[np.int32], grades: NDArray[np.float64]) -> Orders:
+        steady = _GRADE_WEIGHT * grades + _POPULARITY_WEIGHT * popularity[positions]
+        scores = [steady + _NOISE * rng.standard_normal(len(positions)) for _ in range(PERIODS)]
+        return [positions[np.argsort(-score, kind="stable")[:_DEPTH]].tolist() for score in scores]
 
-def _orders(
-    positions: NDArray[np.int32], grades: NDArray[np.float64], popularity: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[Sequence[int], ...]:
-    steady = _GRADE_WEIGHT * grades + _POPULARITY_WEIGHT * popularity[positions]
-    scores = [steady + _NOISE * rng.standard_normal(len(positions)) for _ in range(PERIODS)]
-    return tuple(tuple(positions[np.argsort(-score, kind="stable")[:_DEPTH]].tolist()) for score in scores)
-
-
-def _categories(
-    catalog: Catalog, popularity: NDArray[np.float64], rng: np.random.Generator
-) -> dict[tuple[str, ...], tuple[Sequence[int], ...]]:
+    judged = [entry.judged for entry in queries]
+    answers = [orders(each.positions, each.grades.astype(float)) for each in judged]
+    grades = [dict(zip(each.positions.tolist(), each.grades.tolist(), strict=True)) for each in judged]
     members: dict[tuple[str, ...], list[int]] = {}
-    for at, item in enumerate(catalog.products):
-        members.setdefault(item.product.category, []).append(at)
-    found = {}
-    for path, held in sorted(members.items()):
-        positions = np.array(held, dtype=np.int32)
-        found[path] = _orders(positions, np.zeros(len(positions)), popularity, rng)
-    return found
+    for position, item in enumerate(catalog.products):
+        members.setdefault(item.product.category, []).append(position)
+    categories = {
+        path: orders(np.array(positions, np.int32), np.zeros(len(positions)))
+        for path, positions in sorted(members.items())
+    }
+    return Shelf(queries, answers, grades, categories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +228,7 @@ def to_events(actions: list[Action], catalog: Catalog, later: timedelta = timede
 ETA = 0.9
 WEEKS = 6
 DAY_MS = 86_400_000
-PERIOD_MS = WEEKS * 7 * DAY_MS // PERIODS
+_PERIOD_MS = WEEKS * 7 * DAY_MS // PERIODS
 
 _MAX_SEARCHES = 5
 _NIGHT_AND_DAY = (2, 1, 1, 1, 1, 2, 3, 5, 7, 8, 9, 9, 10, 9, 8, 8, 8, 9, 11, 13, 14, 13, 9, 5)
@@ -259,50 +244,21 @@ _LABEL_WEIGHT = {
 }
 
 
-def examination(position: int) -> float:
-    """Probability that a shopper examines a position (from 1)."""
-    return float(position**-ETA)
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """Honest shoppers and their actions."""
-
-    shoppers: tuple[DemoShopper, ...]
-    actions: list[Action]
-
-
-class QueryChoice:
-    """Sampler of queries by popularity, within a language or for one type."""
-
-    def __init__(self, queries: Iterable[DemoQuery], seed: int) -> None:
-        dice = Dice(seed, "shoppers/queries")
-        groups: dict[str, list[tuple[int, float]]] = {}
-        for number, query in enumerate(queries):
-            weighted = (number, _LABEL_WEIGHT[query.label] * dice.lognormal(1.0, 0.8))
-            languages = ("en", "zh") if query.language == "mixed" else (query.language,)
-            for group in (*languages, *query.intent.targets):
-                groups.setdefault(group, []).append(weighted)
-        self._numbers = {group: [number for number, _ in members] for group, members in groups.items()}
-        self._bounds = {group: list(accumulate(weight for _, weight in members)) for group, members in groups.items()}
-
-    def draw(self, group: str, dice: Dice) -> int:
-        """Samples the number of a query of this language or for this type."""
-        bounds = self._bounds[group]
-        return self._numbers[group][bisect(bounds, dice.unit() * bounds[-1])]
-
-
-def simulate(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> Traffic:
-    """Simulates the sessions of honest shoppers over `WEEKS` weeks."""
-    shoppers = make_shoppers(seed, max(20, sessions // 3))
+def simulate(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> list[Action]:
+    """The actions of honest shoppers over `WEEKS` weeks."""
+    shoppers = list(make_shoppers(seed, max(20, sessions // 3)))
     activity = np.array([shopper.activity for shopper in shoppers])
     who = named_rng(seed, "shoppers/sessions").choice(len(shoppers), size=sessions, p=activity / activity.sum())
-    traffic = Traffic(shoppers, [])
-    player = _SessionPlayer(catalog, shelf, seed, traffic)
+    player = _SessionPlayer(catalog, shelf, seed, shoppers[0])
     starts = session_starts(seed, "shoppers/starts", sessions)
     for number, (start, shopper) in enumerate(zip(starts, who.tolist(), strict=True)):
         player.play(shoppers[shopper], opaque_id("s", seed, number), start)
-    return traffic
+    return player.actions
+
+
+def at_time(orders: Orders, ms: int) -> Sequence[int]:
+    """The order at a time of the log."""
+    return orders[min(PERIODS - 1, ms // _PERIOD_MS)]
 
 
 def session_starts(seed: int, name: str, count: int) -> list[int]:
@@ -318,16 +274,24 @@ def session_starts(seed: int, name: str, count: int) -> list[int]:
 class _SessionPlayer:
     """Simulates sessions one after another."""
 
-    def __init__(self, catalog: Catalog, shelf: Shelf, seed: int, traffic: Traffic) -> None:
+    def __init__(self, catalog: Catalog, shelf: Shelf, seed: int, shopper: DemoShopper) -> None:
+        self.actions: list[Action] = []
         self._catalog = catalog
         self._shelf = shelf
-        self._traffic = traffic
         self._attraction = Attraction(catalog)
-        self._choice = QueryChoice((entry.query for entry in shelf.queries), seed)
         self._dice = Dice(seed, "shoppers/play")
-        self._shopper = traffic.shoppers[0]
+        self._shopper = shopper
         self._session = ""
         self._now = 0
+        dice = Dice(seed, "shoppers/queries")
+        self._choices: dict[str, list[tuple[int, float]]] = {}
+        """Queries by language and by type of product, each with the sum of the popularity up to it."""
+        for number, query in enumerate(entry.query for entry in shelf.queries):
+            weight = _LABEL_WEIGHT[query.label] * dice.lognormal(1.0, 0.8)
+            languages = ("en", "zh") if query.language == "mixed" else (query.language,)
+            for group in (*languages, *query.intent.targets):
+                choices = self._choices.setdefault(group, [])
+                choices.append((number, weight + (choices[-1][1] if choices else 0.0)))
 
     def play(self, shopper: DemoShopper, session: str, start: int) -> None:
         """Simulates a session: with some probability a category page, then up to five searches."""
@@ -340,7 +304,8 @@ class _SessionPlayer:
                 return
         group = goal if dice.chance(0.7) else dice.pick(shopper.languages)
         for _ in range(_MAX_SEARCHES):
-            number = self._choice.draw(group, dice)
+            choices = self._choices[group]
+            number, _ = choices[bisect(choices, dice.unit() * choices[-1][1], key=itemgetter(1))]
             clicks, bought = self._search(number)
             if dice.chance(0.7 if bought else 0.6 if clicks else 0.4):
                 return
@@ -352,7 +317,7 @@ class _SessionPlayer:
     def _search(self, number: int) -> tuple[int, bool]:
         """Simulates a search; returns the number of clicks and whether a product was bought."""
         grades = self._shelf.grades[number]
-        order = self._shelf.answers[number][min(PERIODS - 1, self._now // PERIOD_MS)]
+        order = at_time(self._shelf.answers[number], self._now)
         shown = ResultList(self._shelf.queries[number].query.text, self._shopper.id, self._session, order)
         graded = [grades[product] for product in order]
         clicks, bought = self._page(shown, graded, 1)
@@ -361,20 +326,19 @@ class _SessionPlayer:
         return self._page(shown, graded, PAGE_SIZE + 1)
 
     def _browse(self, goal: str) -> None:
-        kind = self._catalog.kinds[goal]
-        order = self._shelf.categories[kind.path][min(PERIODS - 1, self._now // PERIOD_MS)]
+        order = at_time(self._shelf.categories[self._catalog.kinds[goal].path], self._now)
         shown = ResultList("", self._shopper.id, self._session, order)
         graded = [3 if self._catalog.products[product].line.kind.key == goal else 1 for product in order]
         self._page(shown, graded, 1)
 
     def _page(self, shown: ResultList, graded: list[int], first: int) -> tuple[int, bool]:
         last = min(len(shown.products), first + PAGE_SIZE - 1)
-        self._traffic.actions.extend(impressions(shown, first, last, self._now))
+        self.actions.extend(impressions(shown, first, last, self._now))
         clicks, bought = 0, False
         for position in range(first, last + 1):
             product, grade = shown.products[position - 1], graded[position - 1]
             attractive = self._attraction.click(self._shopper, product, grade)
-            if self._dice.chance(examination(position)) and self._dice.chance(attractive):
+            if self._dice.chance(position**-ETA) and self._dice.chance(attractive):
                 clicks += 1
                 bought |= self._click(shown, position, grade)
         self._pause(4.0)
@@ -397,7 +361,7 @@ class _SessionPlayer:
         return True
 
     def _act(self, kind: EventKind, shown: ResultList, position: int) -> None:
-        self._traffic.actions.append(Action(self._now, kind, shown, position))
+        self.actions.append(Action(self._now, kind, shown, position))
 
     def _pause(self, seconds: float) -> None:
         self._now += 300 + int(1000 * self._dice.lognormal(seconds, 0.7))
@@ -513,7 +477,7 @@ class _Planter:
         return subject, tuple(numbers[subject])
 
     def _answer(self, number: int, scheme: Fraud, at: int) -> ResultList:
-        order = self._shelf.answers[number][min(PERIODS - 1, scheme.now // PERIOD_MS)]
+        order = at_time(self._shelf.answers[number], scheme.now)
         shopper = scheme.shoppers[at % len(scheme.shoppers)]
         return ResultList(self._shelf.queries[number].query.text, shopper, scheme.sessions[at], order)
 
@@ -543,10 +507,8 @@ class Truth:
 
 def collect_truth(seed: int, fraud: tuple[Fraud, ...]) -> Truth:
     """Collects the ground truth of a simulation."""
-    schemes = {
-        plot.scheme: FraudTruth(
-            plot.subject, plot.shoppers, plot.sessions, sum(action.kind is EventKind.CLICK for action in plot.actions)
-        )
-        for plot in fraud
-    }
+    schemes = {}
+    for plot in fraud:
+        clicks = sum(action.kind is EventKind.CLICK for action in plot.actions)
+        schemes[plot.scheme] = FraudTruth(plot.subject, plot.shoppers, plot.sessions, clicks)
     return Truth(seed, ETA, schemes)

@@ -25,8 +25,8 @@ from shelfwise.retrieval.pictures import CatalogPictures, PictureCache, PictureF
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import PICTURES_FOLDER
-from shelfwise.service.demo.drawings import DOTS, Look
-from shelfwise.service.demo.grammar import PICTURE_MODEL
+from shelfwise.service.demo.catalog import PICTURE_MODEL
+from shelfwise.service.demo.looks import DOTS, Look
 from tests import pictured_store
 from tests.unit.indexer.conftest import Shop
 

@@ -15,10 +15,8 @@ import pytest
 
 from shelfwise.retrieval.records import EventKind
 from shelfwise.service.demo import DemoFiles, write_demo_store
-from shelfwise.service.demo.catalog import Catalog, make_catalog
-from shelfwise.service.demo.drawings import PLAIN, drawing_of
-from shelfwise.service.demo.grammar import GRAMMARS
-from shelfwise.service.demo.looks import look_of, make_look_queries
+from shelfwise.service.demo.catalog import GRAMMARS, Catalog, make_catalog
+from shelfwise.service.demo.looks import PLAIN, drawing_of, look_of, make_look_queries
 from shelfwise.service.demo.queries import JudgedQuery, QueryClass, Requirement, make_queries
 from shelfwise.service.demo.shoppers import collect_truth, plant_fraud, simulate, stock_shelf, to_events
 
@@ -26,15 +24,15 @@ from shelfwise.service.demo.shoppers import collect_truth, plant_fraud, simulate
 def test_planted_sessions_are_in_log_and_truth_without_purchases() -> None:
     catalog = make_catalog(7, 1000)
     shelf = stock_shelf(catalog, make_queries(catalog, 7), 7)
-    traffic, fraud = simulate(catalog, shelf, 7, sessions=3000), plant_fraud(catalog, shelf, 7, sessions=3000)
-    events = to_events(traffic.actions + [action for plot in fraud for action in plot.actions], catalog)
+    honest, fraud = simulate(catalog, shelf, 7, sessions=3000), plant_fraud(catalog, shelf, 7, sessions=3000)
+    events = list(to_events(honest + [action for plot in fraud for action in plot.actions], catalog))
     logged = {event.session for event in events}
     bought = {event.session for event in events if event.kind is EventKind.PURCHASE}
     truth = collect_truth(7, fraud).fraud
     assert truth.keys() == {"click_farm", "crawler", "burying"}
     for plot in truth.values():
         assert set(plot.sessions) <= logged - bought
-        assert not set(plot.shoppers) & {each.id for each in traffic.shoppers}, "no honest shoppers"
+        assert not set(plot.shoppers) & {each.results.shopper for each in honest}, "no honest shoppers"
         assert plot.clicks > 0
 
 

@@ -23,7 +23,7 @@ from shelfwise.retrieval.records import ReasonKind
 from shelfwise.retrieval.store.manifest import PICTURES_FOLDER
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.app import create_app
-from shelfwise.service.demo.drawings import STRIPES, Look
+from shelfwise.service.demo.looks import STRIPES, Look
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.explain import OF_PICTURE
 from shelfwise.service.settings import ServiceSettings
