@@ -8,10 +8,15 @@ import numpy as np
 import polars as pl
 import scipy  # loads each submodule at its first use: a service starts without them
 
-from shelfwise.rerank.click_models.base import ClickModel, FitOptions, PairPrior
 from shelfwise.rerank.click_models.click_log import ClickLog, Floats, Ints, Outcomes, outcomes
-from shelfwise.rerank.click_models.models import UserBrowsing
-from shelfwise.rerank.click_models.priors import prior_strength, rank_prior
+from shelfwise.rerank.click_models.models import (
+    ClickModel,
+    FitOptions,
+    PairPrior,
+    UserBrowsing,
+    prior_strength,
+    rank_prior,
+)
 
 SIGNALS = ("attractiveness", "cart rate", "purchase rate")
 """The columns of the signals, each a probability for a product that is examined."""

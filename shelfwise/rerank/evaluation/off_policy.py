@@ -33,10 +33,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from shelfwise.rerank.click_models.base import FitOptions, PairPrior
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Flags, Floats, Ints, outcomes, shown_places, sums
-from shelfwise.rerank.click_models.models import PositionBased, last_click
-from shelfwise.rerank.click_models.priors import Cells, rank_prior, slot_examination
+from shelfwise.rerank.click_models.models import (
+    Cells,
+    FitOptions,
+    PairPrior,
+    PositionBased,
+    last_click,
+    rank_prior,
+    slot_examination,
+)
 from shelfwise.rerank.evaluation.statistics import ALPHA
 from shelfwise.retrieval.errors import InputError
 

@@ -12,7 +12,7 @@ import scipy  # loads each submodule at its first use: a service starts without 
 from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Floats
-from shelfwise.rerank.click_models.priors import fold, slot_examination
+from shelfwise.rerank.click_models.models import fold, slot_examination
 
 
 def bans(tail: Floats) -> Floats:

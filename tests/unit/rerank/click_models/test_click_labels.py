@@ -12,7 +12,6 @@ import pytest
 from scipy.stats import kendalltau
 from sklearn.isotonic import IsotonicRegression
 
-from shelfwise.rerank.click_models.base import FitOptions
 from shelfwise.rerank.click_models.click_log import ClickLog, outcomes
 from shelfwise.rerank.click_models.labels import (
     DEFAULT_WEIGHTS,
@@ -22,8 +21,14 @@ from shelfwise.rerank.click_models.labels import (
     click_labels,
     fit_weights,
 )
-from shelfwise.rerank.click_models.models import PositionBased, UserBrowsing
-from shelfwise.rerank.click_models.priors import falling_curve, prior_strength, rank_prior
+from shelfwise.rerank.click_models.models import (
+    FitOptions,
+    PositionBased,
+    UserBrowsing,
+    falling_curve,
+    prior_strength,
+    rank_prior,
+)
 from tests.unit.rerank.click_models.click_simulation import (
     falling_examination,
     graded_store,

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from shelfwise.rerank.click_models.base import FitOptions, PairPrior
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, click_log, query_texts
 from shelfwise.rerank.click_models.evaluation import ClickLikelihood
-from shelfwise.rerank.click_models.models import PositionBased, UserBrowsing
+from shelfwise.rerank.click_models.models import FitOptions, PairPrior, PositionBased, UserBrowsing
 from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.click_models.click_simulation import falling_gamma
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
