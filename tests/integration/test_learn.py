@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from shelfwise.rerank.model_store import WEIGHTS_FILE
 from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.rerank.text_towers.artifacts import read_towers
+from shelfwise.rerank.text_towers.model import read_towers
 from shelfwise.rerank.user_tower.files import user_tower_store
 from shelfwise.retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
 from shelfwise.retrieval.progress import NullProgress

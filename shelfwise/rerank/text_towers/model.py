@@ -1,12 +1,16 @@
-"""The trainable encoder: a sentence-transformers model with its prompts and a training length."""
+"""The trainable encoder, a sentence-transformers model with its prompts and a training length; and the folder of
+trained towers, a sentence-transformers folder with `towers.json`."""
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -17,12 +21,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from shelfwise.rerank.text_towers.dataset import Floats
-from shelfwise.rerank.training.trainer import weights_of
+from shelfwise.rerank.training.trainer import Epoch, weights_of
 from shelfwise.retrieval.encoders.base import prepare_text, unit_rows
 from shelfwise.retrieval.encoders.torch import load_model, model_length, no_progress_bar, prompts, set_length
 from shelfwise.retrieval.encoders.weights import ModelSource
-from shelfwise.retrieval.errors import SettingError, StoreError, TrainingError
-from shelfwise.retrieval.store.files import atomic_folder
+from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, StoreError, TrainingError
+from shelfwise.retrieval.store.files import atomic_folder, seal_folder
 
 _CHUNK = 2_048
 _BATCH_CPU, _BATCH_GPU = 64, 256
@@ -193,3 +197,71 @@ def between(start: Mapping[str, Tensor], learned: Mapping[str, Tensor], share: f
     return {
         name: start[name].lerp(value, share) if value.is_floating_point() else value for name, value in learned.items()
     }
+
+
+TOWERS_FILE = "towers.json"
+FORMAT = 1
+
+
+class TextTowersSpec(msgspec.Struct, frozen=True):
+    """The content of towers.json. It has no timestamp: the same training writes the same bytes."""
+
+    format: int
+    base: str
+    base_fingerprint: str
+    version: str
+    """Index whose products and retrievers were used."""
+    source: str
+    """Source of the training data: judgments or clicks."""
+    trained_on: Mapping[str, int]
+    """Counts of queries, positives and dropped rows; and `shelfwise.rerank.ranker.spec.ERASURES`, the number of shopper
+    erasures before the first clicks from which it, or its initial model, was trained."""
+    options: Mapping[str, Any]
+    """All options, including the seed."""
+    curve: Sequence[Epoch]
+    """nDCG@10 of the validation queries over a fixed pool, by part."""
+    best: int
+    """The part whose weights were mixed with the initial weights."""
+    share: float = 1.0
+    """Share of the trained weights in the mixture."""
+    validation: float = 0.0
+    """nDCG@10 of the mixture."""
+    averaged: int = 1
+    """Number of averaged parts; 1 without averaging."""
+    run: str = ""
+    """Digest of everything that determines the weights; a run of it that is not finished can continue with this."""
+    stopped: str = ""
+    """The reason for which training ended early."""
+    notices: Sequence[str] = ()
+
+
+def write_towers(
+    tower: TextTower, spec: TextTowersSpec, base: ModelSource, folder: Path, adapter: Path | None = None
+) -> None:
+    """Writes a new sealed folder of towers that began from `base` atomically, with the adapter weights if there are
+    any; raises what `TextTower.save` does."""
+
+    def add_files(scratch: Path) -> None:
+        if adapter is not None:
+            shutil.copytree(adapter, scratch / ADAPTER_FOLDER)
+        base.write_origin(scratch)
+        seal_folder(scratch, {TOWERS_FILE: spec})
+
+    tower.save(folder, add_files)
+
+
+def read_towers(folder: Path) -> TextTowersSpec:
+    """Reads the spec of a folder of trained towers; raises EncoderUnavailableError if it is none."""
+    path = folder / TOWERS_FILE
+    try:
+        spec = msgspec.json.decode(path.read_bytes(), type=TextTowersSpec)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise EncoderUnavailableError(f"{path} cannot be read ({error}); {_cure(folder)}") from error
+    if spec.format != FORMAT:
+        message = f"{path} has format {spec.format}, but this program reads {FORMAT}; {_cure(folder)}"
+        raise EncoderUnavailableError(message)
+    return spec
+
+
+def _cure(folder: Path) -> str:
+    return f"remove {folder}, and train the towers again"

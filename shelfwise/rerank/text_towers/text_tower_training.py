@@ -24,7 +24,7 @@ from torch.utils.data import SequentialSampler
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import get_verbosity, set_verbosity
 
-from shelfwise.rerank.text_towers.batches import ExamplePart, Mining, build_part, positives
+from shelfwise.rerank.text_towers.batches import ExamplePart, Mining, build_part, draw_negatives, positives
 from shelfwise.rerank.text_towers.dataset import Augmentation
 from shelfwise.rerank.text_towers.model import (
     ADAPTER_FOLDER,
@@ -38,10 +38,8 @@ from shelfwise.rerank.text_towers.model import (
     on_gpu,
     trains_in_bfloat16,
 )
-from shelfwise.rerank.text_towers.negatives import draw_negatives
-from shelfwise.rerank.text_towers.task import TextTowerOptions, TextTowerTask, TrainedTowers, suited
+from shelfwise.rerank.text_towers.task import PoolEvaluator, TextTowerOptions, TextTowerTask, TrainedTowers, suited
 from shelfwise.rerank.text_towers.tower_loss import TowerLoss
-from shelfwise.rerank.text_towers.validation import PoolEvaluator
 from shelfwise.rerank.training.trainer import (
     STATE_FILE,
     Epoch,

@@ -193,8 +193,7 @@ class TowerTrainingOptions:
     def options(self) -> TextTowerOptions:
         """The training options. Raises SettingError for invalid ranks or dimensions, or a margin without effect."""
         from shelfwise.rerank.text_towers.dataset import AugmentOptions
-        from shelfwise.rerank.text_towers.negatives import NegativeOptions
-        from shelfwise.rerank.text_towers.task import TextTowerOptions
+        from shelfwise.rerank.text_towers.task import NegativeOptions, TextTowerOptions
         from shelfwise.rerank.text_towers.tower_loss import LossOptions
 
         if self.margin and self.loss == "pointwise":

@@ -20,7 +20,6 @@ from shelfwise.indexer.static_encoder import teacher_name
 from shelfwise.rerank.evaluation.promotion import NDCG
 from shelfwise.rerank.model_card import ModelCard, model_use, option_values, write_card
 from shelfwise.rerank.ranker.spec import ERASURES
-from shelfwise.rerank.text_towers.artifacts import FORMAT, TOWERS_FILE, TextTowersSpec, read_towers, write_towers
 from shelfwise.rerank.text_towers.dataset import (
     JudgedQuery,
     Rows,
@@ -30,11 +29,25 @@ from shelfwise.rerank.text_towers.dataset import (
     from_judgments,
     from_labels,
 )
-from shelfwise.rerank.text_towers.model import ADAPTER_FOLDER, open_text_tower
-from shelfwise.rerank.text_towers.negatives import NegativeOptions
-from shelfwise.rerank.text_towers.task import RetrievedProducts, TextTowerOptions, TextTowerTask, TrainedTowers, suited
+from shelfwise.rerank.text_towers.model import (
+    ADAPTER_FOLDER,
+    FORMAT,
+    TOWERS_FILE,
+    TextTowersSpec,
+    open_text_tower,
+    read_towers,
+    write_towers,
+)
+from shelfwise.rerank.text_towers.task import (
+    NegativeOptions,
+    PoolEvaluator,
+    RetrievedProducts,
+    TextTowerOptions,
+    TextTowerTask,
+    TrainedTowers,
+    suited,
+)
 from shelfwise.rerank.text_towers.text_tower_training import check_options, train_towers
-from shelfwise.rerank.text_towers.validation import PoolEvaluator
 from shelfwise.rerank.training.trainer import Epoch, run_digest, tensorboard_curve
 from shelfwise.retrieval.encoders.folder import TORCH_FOLDER
 from shelfwise.retrieval.encoders.registry import parse_runtime

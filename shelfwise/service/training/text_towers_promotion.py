@@ -24,7 +24,7 @@ from shelfwise.rerank.evaluation.promotion import (
 )
 from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
 from shelfwise.rerank.text_towers.dataset import JudgedQuery, TowerSources, is_judging_query, judged_gains
-from shelfwise.rerank.text_towers.validation import PoolEvaluator
+from shelfwise.rerank.text_towers.task import PoolEvaluator
 from shelfwise.retrieval.encoders.base import Encoder, Runtime
 from shelfwise.retrieval.encoders.registry import EXACT_OF, open_encoder, parse_runtime, runtime_of
 from shelfwise.retrieval.encoders.weights import find_model

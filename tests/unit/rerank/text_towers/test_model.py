@@ -14,8 +14,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from shelfwise.rerank.text_towers.model import ADAPTER_FOLDER, SHARES, TextTower, mix, open_text_tower
-from shelfwise.rerank.text_towers.negatives import NegativeOptions
-from shelfwise.rerank.text_towers.task import TextTowerOptions, TextTowerTask, TrainedTowers
+from shelfwise.rerank.text_towers.task import NegativeOptions, TextTowerOptions, TextTowerTask, TrainedTowers
 from shelfwise.rerank.text_towers.text_tower_training import average, train_towers
 from shelfwise.rerank.training.trainer import RunState, weights_of
 from shelfwise.retrieval.encoders.weights import ModelSource

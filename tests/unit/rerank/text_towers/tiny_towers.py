@@ -14,8 +14,7 @@ from transformers import BertModel
 
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.rerank.text_towers.dataset import JudgedQuery, Opinion, Rows, TowerDataset, TowerSources, build_dataset
-from shelfwise.rerank.text_towers.negatives import NegativeOptions
-from shelfwise.rerank.text_towers.task import RetrievedProducts, TextTowerOptions
+from shelfwise.rerank.text_towers.task import NegativeOptions, RetrievedProducts, TextTowerOptions
 from shelfwise.retrieval.records import Product
 from tests.catalogs import write_feed
 from tests.encoders import SPECIAL, tiny_bert, tiny_tokenizer
