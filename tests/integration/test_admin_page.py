@@ -266,6 +266,7 @@ def test_store_page_goes_on_working_when_keys_are_created_and_withdrawn(
         owner.page.on("dialog", lambda dialog: dialog.accept())
         owner.page.goto("/admin#keys")
         owner.page.get_by_text("There are no keys: anyone may search").wait_for()
+        owner.page.get_by_role("button", name="New key").click()
         owner.page.get_by_role("textbox", name="Name").fill("erp")
         owner.page.get_by_role("button", name="Create the key").click()
         owner.page.get_by_role("heading", name="The key erp").wait_for()

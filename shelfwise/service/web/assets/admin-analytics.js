@@ -2,51 +2,44 @@
 
 import { withParameters } from "./address.js";
 import { call } from "./api.js";
-import { attempt, button, counts, field, head, lineForm, moment, notice, number, percent, place, table } from "./admin-ui.js";
-import { el, fill } from "./dom.js";
+import { attempt, button, counts, field, lineForm, listPart, moment, notice, number, percent, table } from "./admin-ui.js";
+import { el } from "./dom.js";
 import { follow } from "./admin-service.js";
 
 const RANGES = [["Today", 1], ["7 days", 7], ["30 days", 30], ["90 days", 90]];
 const DAY_MS = 86_400_000;
-const HEIGHT = 230;
-const LEFT = 64;
-const RIGHT = 14;
-const TOP = 26;
-const BOTTOM = 46;
-const TICKS = 4;
-const DAY_PX = 84;
 
 export function analyticsPart() {
-  const status = place();
-  const content = place();
   const from = field("From", { type: "date", required: true });
   const to = field("To, included", { type: "date", required: true });
-  const show = (range = {}) => attempt(status, async () => {
-    const found = await call(withParameters("/v1/reports/analytics", range));
-    from.input.value = found.first;
-    to.input.value = found.last;
-    fill(content, found.days.some((day) => day.sessions || day.purchases) ? partsOf(found) : emptyOf(found, () => show()));
-  });
-  const back = (days) => show({ from: isoOf(Date.now() - (days - 1) * DAY_MS), to: isoOf(Date.now()) });
-  const renew = button("Count new events", () => attempt(status, async () => {
-    const task = await follow((await call("/v1/tasks", { method: "POST", body: { kind: "refresh" } })).id, content);
+  let range = {};
+  const show = (part, wanted) => {
+    range = wanted;
+    return part.load();
+  };
+  const work = (part, text, task) => button(text, () => attempt(part.status, task));
+  const isoOf = (time) => new Date(time).toISOString().slice(0, 10);
+  const renew = async (part) => {
+    const task = await follow((await call("/v1/tasks", { method: "POST", body: { kind: "refresh" } })).id, part.list);
     if (task.error) throw new Error(task.error);
-    await show();
-  }));
-  show();
-  const ranges = RANGES.map(([name, days]) => button(name, () => back(days)));
-  const own = lineForm(status, () => show({ from: from.value(), to: to.value() }), "Show", [...ranges, from, to], { kind: "small" });
-  own.append(renew);
-  return [...head("Analytics", "Days are in UTC. Sessions of bots are excluded."), own, status, content];
-}
-
-function isoOf(time) {
-  return new Date(time).toISOString().slice(0, 10);
-}
-
-function emptyOf({ tables_first: first, tables_last: last }, showAll) {
-  return [notice(`There are no events on these days. The tables cover ${first} to ${last}; “Count new events” adds later ones.`),
-    el("div", { class: "buttons" }, button("Show the last 30 days of the tables", showAll))];
+    await show(part, {});
+  };
+  return listPart({
+    title: "Analytics",
+    hint: "Days are in UTC. Sessions of bots are excluded.",
+    above: (part) => lineForm(part.status, () => show(part, { from: from.value(), to: to.value() }), "Show", [
+      ...RANGES.map(([name, days]) => work(part, name, () => show(part, { from: isoOf(Date.now() - (days - 1) * DAY_MS), to: isoOf(Date.now()) }))),
+      from, to, work(part, "Count new events", () => renew(part)),
+    ], { kind: "small" }),
+    async load(part) {
+      const found = await call(withParameters("/v1/reports/analytics", range));
+      from.input.value = found.first;
+      to.input.value = found.last;
+      return found.days.some((day) => day.sessions || day.purchases) ? partsOf(found)
+        : [notice(`There are no events on these days. The tables cover ${found.tables_first} to ${found.tables_last}; “Count new events” adds later ones.`),
+          work(part, "Show the last 30 days of the tables", () => show(part, {}))];
+    },
+  });
 }
 
 function partsOf(found) {
@@ -99,23 +92,19 @@ const COLUMNS = {
 
 function queriesOf(title, rows, names, money) {
   const columns = { ...COLUMNS, revenue: ["revenue", ({ revenue }) => money(revenue), true] };
-  return el("section", {}, el("h2", { text: title }), listOf(title, [
-    ["query", ({ query }) => el("a", { href: withParameters("/", { q: query }), text: query })],
+  return el("section", {}, el("h2", { text: title }), table(title, [
+    ["query", ({ query }) => el("a", { href: withParameters("./", { q: query }), text: query })],
     ...counts("searches"),
     ...names.map((name) => columns[name]),
-  ], rows));
+  ], rows, "None."));
 }
 
 function productsOf(rows, money) {
-  return el("section", {}, el("h2", { text: "Top products" }), listOf("Top products", [
+  return el("section", {}, el("h2", { text: "Top products" }), table("Top products", [
     ["product", (row) => el("a", { href: `#products/${encodeURIComponent(row.product_id)}`, text: row.title || row.product_id })],
     ...counts("impressions", "clicks", "carts", ["units sold", "units"]),
     ["revenue", ({ revenue }) => money(revenue), true],
-  ], rows));
-}
-
-function listOf(title, columns, rows) {
-  return rows.length ? table(title, columns, rows) : el("p", { text: "None." });
+  ], rows, "None."));
 }
 
 function changeOf(value, earlier, write) {
@@ -135,56 +124,24 @@ function moneyOf(currency) {
   }
 }
 
-/** Today's share of attention for each exposure goal; null if there are none. */
-export function goalsOf(goals) {
-  if (!goals.length) return null;
-  return el("section", {}, el("h2", { text: "Exposure goals of rules today" }),
-    el("p", { class: "hint", text: "The share of attention in the recorded searches of today (UTC) to which a rule applied. The strength is in standard deviations of the scores of the best hits." }),
-    table("Exposure goals", [
-      ["rule", ({ rule }) => rule],
-      ["products", ({ filters }) => filters],
-      ...counts("searches"),
-      ["share", ({ share, searches }) => (searches ? percent(share) : "–"), true],
-      ["goal", ({ at_least: least, at_most: most }) => (least === null ? `at most ${percent(most)}` : `at least ${percent(least)}`), true],
-      ["strength", ({ strength }) => `${strength > 0 ? "+" : ""}${number(strength, 2)}`, true],
-    ], goals));
-}
-
 /** A chart of `series` ([name, of(row)]) over `rows` with their `day`; `write(value)` formats a value. */
 function chart(title, unit, rows, series, write) {
-  const keys = series.map(([name], at) => el("span", { class: `key line-${at}`, text: name }));
-  const drawn = el("div", { class: "plot" });
-  new ResizeObserver(() => drawn.clientWidth && fill(drawn, plot({ title, unit, rows, series, write }, drawn.clientWidth))).observe(drawn);
-  return el("section", { class: "chart" }, el("h2", { text: title }), el("p", { class: "keys", "aria-hidden": "true" }, keys), drawn,
+  const most = Math.max(...rows.flatMap((row) => series.map(([, of]) => of(row) ?? 0))) || 1;
+  const paths = series.map(([, of], line) => el("path", { class: `line line-${line}`, d: pathOf(rows.map(of), most) }));
+  return el("section", { class: "chart" }, el("h2", { text: title }), el("p", { class: "keys", "aria-hidden": "true" }, series.map(([name], line) => el("span", { class: `key line-${line}`, text: name }))),
+    el("p", { class: "hint", text: `${unit}, up to ${write(most)}` }),
+    el("svg", { class: "plot", viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": `${title}; the table below has the values` }, paths),
+    el("p", { class: "hint ends" }, el("span", { text: dayOf(rows[0]) }), el("span", { text: `${dayOf(rows.at(-1))} (UTC)` })),
     el("details", {}, el("summary", { text: "As a table" }), table(title, [
       ["day", dayOf], ...series.map(([name, of]) => [name, (row) => write(of(row)), true]),
     ], rows)));
 }
 
-function plot({ title, unit, rows, series, write }, width) {
-  const most = ceiling(Math.max(...rows.flatMap((row) => series.map(([, of]) => of(row) ?? 0))));
-  const x = (at) => LEFT + ((width - LEFT - RIGHT) * at) / Math.max(rows.length - 1, 1);
-  const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / most);
-  const every = Math.max(1, Math.ceil((rows.length * DAY_PX) / (width - LEFT - RIGHT)));
-  return el("svg", { width, height: HEIGHT, role: "img", "aria-label": `${title}, ${dayOf(rows[0])} to ${dayOf(rows.at(-1))}; the table below has the values` },
-    Array.from({ length: TICKS + 1 }, (_, at) => (most * at) / TICKS).map((value) => [
-      el("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
-      el("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end", text: write(value) })]).flat(),
-    rows.map((row, at) => (at % every ? null : el("text", { x: x(at), y: HEIGHT - BOTTOM + 18, "text-anchor": at ? "middle" : "start", text: dayOf(row) }))),
-    el("text", { x: 0, y: 12, text: unit }), el("text", { x: width - RIGHT, y: HEIGHT - 6, "text-anchor": "end", text: "day (UTC)" }),
-    series.map(([, of], line) => el("path", { class: `line line-${line}`, d: pathOf(rows.map((row, at) => (of(row) === null ? null : [x(at), y(of(row))]))) })));
-}
-
-/** The path through points, interrupted at null. */
-function pathOf(points) {
-  return points.map((point, at) => (point ? `${at && points[at - 1] ? "L" : "M"}${point[0].toFixed(1)} ${point[1].toFixed(1)}` : "")).join("");
-}
-
-/** The smallest number of the form 1, 2, 4 or 8 times a power of ten that is at least `value`: its quarters are short. */
-function ceiling(value) {
-  if (!(value > 0)) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
-  return power * [1, 2, 4, 8, 10].find((factor) => factor * power >= value);
+/** The path through values of successive days in a square of 100 by 100 units, interrupted where there is none. */
+function pathOf(values, most) {
+  const isValue = (at) => typeof values[at] === "number";
+  const pointOf = (value, at) => isValue(at) && `${isValue(at - 1) ? "L" : "M"}${(100 * at) / (values.length - 1)} ${100 - (100 * value) / most}`;
+  return values.map(pointOf).filter(Boolean).join("");
 }
 
 function dayOf({ day }) {

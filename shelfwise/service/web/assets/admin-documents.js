@@ -12,7 +12,7 @@ const MAX_LISTED = 200;
  * A panel by its declaration:
  * - `kind`, the name in paths; `one`, the name of one document; `title` and `hint`;
  * - `lines` of its form (admin-form.js), or a function that returns a promise of them; `start`, the first values of a new document;
- * - `nameOf(document)`; `columns`, or a function of a response and the panel that returns them;
+ * - `nameOf(document)`; `columns`, or a function of a response that returns them;
  * - `above` and `below`, functions of a response and the panel that return elements around the table;
  * - `find`, the label of a field that searches the documents; `tries`, whether the kind has a preview;
  * - `actions(document, panel)`, more buttons of a row;
@@ -22,31 +22,23 @@ const MAX_LISTED = 200;
 export function documentsPart(declaration) {
   const { kind, one, title, hint, start, columns, find, isSingle, nameOf = ({ id }) => id, above, below } = declaration;
   const words = find && field(find, { type: "search", wide: true });
-  const part = listPart(async ({ list }) => {
-    const found = await call(withParameters(`/v1/${kind}`, { limit: MAX_LISTED, q: words?.value() }));
-    const { documents } = found;
-    if (isSingle) fill(list, await above?.(found, part), await editorOf(documents[0], found));
-    else {
-      const more = found.total > documents.length ? `The first ${number(documents.length)} of ${number(found.total)}.` : "";
-      fill(list, await above?.(found, part), more && el("p", { class: "hint", text: more }), documents.length ? table(title, [
-        [one, (document) => cellOf(document, found.faults[document.id])], ...(typeof columns === "function" ? columns(found, part) : columns), ["", (document) => el("div", { class: "buttons" }, (declaration.buttons || usual)(document, part, found))],
-      ], documents) : el("p", { text: words?.value() ? `No ${one} has these words.` : `There are no ${title.toLowerCase()} yet.` }), below?.(found, part));
-    }
-    await showPast();
-  });
   const cellOf = (document, fault) => el("div", {}, el("b", { text: nameOf(document) }), document.name ? ` ${document.name} ` : " ",
-    document.enabled === false ? tag("off") : null, fault ? el("p", { class: "faults", text: fault }) : null);
-  const usual = (document) => {
+    document.enabled === false && tag("off"), fault && el("p", { class: "faults", text: fault }));
+  const usual = (document, part) => {
     const name = nameOf(document);
     const path = `/v1/${kind}/${encodeURIComponent(document.id)}`;
     const isOff = document.enabled === false;
     return [opener("Edit", name, () => part.edit(document)), declaration.actions?.(document, part),
-      declaration.lines.flat().some(([field]) => field === "enabled") ? part.act(isOff ? "Switch on" : "Switch off", name, [path, "PATCH", { enabled: isOff }], `${name} is ${isOff ? "on" : "off"}`) : null,
+      declaration.lines.flat().some(([field]) => field === "enabled") && part.act(isOff ? "Switch on" : "Switch off", name, [path, "PATCH", { enabled: isOff }], `${name} is ${isOff ? "on" : "off"}`),
       part.act("Remove", name, [path, "DELETE"], `${name} is removed`, `Remove ${name}? Its history is kept.`)];
   };
-  const editorOf = async (document, found) => {
-    const lines = typeof declaration.lines === "function" ? await declaration.lines(found) : declaration.lines;
-    const form = formOrJson(lines, document, `The ${one} as JSON`);
+  const tableOf = ({ documents, total, ...found }, part) => [
+    total > documents.length && el("p", { class: "hint", text: `The first ${number(documents.length)} of ${number(total)}.` }), table(title, [
+      [one, (document) => cellOf(document, found.faults[document.id])], ...(typeof columns === "function" ? columns(found) : columns),
+      ["", (document) => el("div", { class: "buttons" }, (declaration.buttons || usual)(document, part, found))],
+    ], documents, words?.value() ? `No ${one} has these words.` : `There are no ${title.toLowerCase()} yet.`)];
+  const editorOf = async (document, part) => {
+    const form = formOrJson(typeof declaration.lines === "function" ? await declaration.lines() : declaration.lines, document, `The ${one} as JSON`);
     const send = async (value) => {
       await call(`/v1/${kind}`, { method: "PUT", body: { documents: [value] } });
       await part.done(`The ${one} is saved`);
@@ -54,18 +46,25 @@ export function documentsPart(declaration) {
     const name = isSingle ? title : document.id ? `${one[0].toUpperCase()}${one.slice(1)} ${nameOf(document)}` : `New ${one}`;
     return editor({ title: name, form, send, close: isSingle ? undefined : part.close, others: declaration.tries ? tryForm(kind, () => form.value()) : [] });
   };
-  part.edit = (document) => attempt(part.status, async () => part.show(await editorOf(document)));
-  const showPast = async () => {
-    const { changes } = await call(`/v1/${kind}/history?limit=20`);
-    const restore = ({ revision }) => part.act("Restore", `revision ${revision}`, [`/v1/${kind}/restore`, "POST", { revision }],
-      `Revision ${revision} is restored`, `Restore all ${title.toLowerCase()} of revision ${revision}?`);
-    fill(part.past, changes.length ? el("section", {}, el("h2", { text: "History" }), table("History", [
-      ["revision", ({ revision }) => number(revision), true], ["when", ({ time }) => moment(time)], ["by", ({ who }) => who],
-      [one, ({ before, after }) => nameOf(after || before)], ["change", changeOf], ["", restore],
-    ], changes)) : null);
-  };
-  return [...head(title, hint), isSingle ? null : el("div", { class: "buttons" }, button(`New ${one}`, () => part.edit(start), "primary")), part.status,
-    words ? lineForm(part.status, part.refresh, "Find", [words], { kind: "small", role: "search" }) : null, part.list, part.below, part.past];
+  const pastOf = (changes, part) => el("section", {}, el("h2", { text: "History" }), table("History", [
+    ["revision", ({ revision }) => number(revision), true], ["when", ({ time }) => moment(time)], ["by", ({ who }) => who],
+    [one, ({ before, after }) => nameOf(after || before)], ["change", changeOf],
+    ["", ({ revision }) => part.act("Restore", `revision ${revision}`, [`/v1/${kind}/restore`, "POST", { revision }],
+      `Revision ${revision} is restored`, `Restore all ${title.toLowerCase()} of revision ${revision}?`)],
+  ], changes));
+  return listPart({
+    title,
+    hint,
+    above: (part) => [!isSingle && el("div", { class: "buttons" }, button(`New ${one}`, () => part.edit(start), "primary")),
+      words && lineForm(part.status, part.refresh, "Find", [words], { kind: "small", role: "search" })],
+    async load(part) {
+      part.edit = (document) => attempt(part.status, async () => part.show(await editorOf(document, part)));
+      const found = await call(withParameters(`/v1/${kind}`, { limit: MAX_LISTED, q: words?.value() }));
+      const { changes } = await call(`/v1/${kind}/history?limit=20`);
+      fill(part.past, changes.length && pastOf(changes, part));
+      return [await above?.(found, part), isSingle ? await editorOf(found.documents[0], part) : tableOf(found, part), below?.(found, part)];
+    },
+  });
 }
 
 /** A change in the history of documents: the names of the changed fields. */

@@ -66,14 +66,32 @@ export const experimentsPart = () => documentsPart({
 /** The report as a section, with the button `close`. */
 function reportOf({ experiment, analysis, ...report }, close) {
   const { draft, comparisons, variants, decisions, warnings } = analysis;
-  const wrong = [...report.notices, ...warnings];
   const from = new Date(report.begins) > new Date(report.first) ? report.begins : report.first;
   const until = report.over && new Date(report.over) < new Date(report.last) ? report.over : report.last;
+  const share = (interval) => (interval ? `${percent(interval.low)} to ${percent(interval.high)}` : "–");
   return el("section", { "aria-label": "Report" }, el("h2", { tabindex: "-1", text: `Results of ${experiment.id}` }),
     el("p", { class: "hint", text: `State: ${report.state}. Events from ${moment(from)} to ${moment(until)}, in tables of ${moment(report.made)}.` }),
-    wrong.map(notice),
+    [...report.notices, ...warnings].map(notice),
     decisions.map(({ outcome, text }) => el("p", {}, el("b", { text: `${outcome}: ` }), text)),
-    draft ? winsOf(draft, experiment) : figuresOf(variants), comparisons.length ? comparisonsOf(comparisons) : null,
+    draft ? table("Wins", [
+      ["wins of", ({ variant }) => `${variant} over ${experiment.variants[0].name}`],
+      ...counts("shoppers", "searches", "wins", "losses", "ties"),
+      ["share", (row) => percent(row.win_share), true],
+      ["anytime-valid, 95%", ({ always }) => share(always), true],
+      ["fixed-sample, 95%", ({ fixed }) => share(fixed), true],
+    ], [draft]) : table("Variants", [
+      ["variant", ({ name }) => name],
+      ...counts("units", "shoppers", "searches"),
+      ...Object.entries(GOALS).map(([goal, words]) => [words, ({ figures }) => (RATES.has(goal) ? percent(figures[goal]) : number(figures[goal], 4)), true]),
+    ], variants),
+    table("Differences", [
+      ["variant", (row) => el(row.decides ? "b" : "span", { text: row.variant })],
+      ["measure", ({ goal }) => GOALS[goal]],
+      ["difference", ({ goal, difference }) => moved(goal, difference), true],
+      ["relative", ({ relative }) => (relative === null ? "–" : `${signed(100 * relative, 1)}%`), true],
+      ["anytime-valid, 95%", ({ goal, always }) => `${moved(goal, always.low)} to ${moved(goal, always.high)}`, true],
+      ["fixed-sample, 95%", ({ goal, fixed }) => `${moved(goal, fixed.low)} to ${moved(goal, fixed.high)}`, true],
+    ], comparisons),
     el("p", { class: "hint", text: "Anytime-valid intervals hold at every look, and conclusions use them; fixed-sample intervals hold only at an end that was planned in advance." }),
     el("div", { class: "buttons" }, close));
 }
@@ -83,48 +101,11 @@ function optionsOf({ options = {} }) {
   return Object.entries(options).map(([name, value]) => `${name} ${value}`).join(", ") || "unchanged";
 }
 
-function figuresOf(variants) {
-  return table("Variants", [
-    ["variant", ({ name }) => name],
-    ...counts("units", "shoppers", "searches"),
-    ...Object.entries(GOALS).map(([goal, words]) => [words, ({ figures }) => valueOf(goal, figures[goal]), true]),
-  ], variants);
-}
-
-function comparisonsOf(comparisons) {
-  return table("Differences", [
-    ["variant", (row) => el(row.decides ? "b" : "span", { text: row.variant })],
-    ["measure", ({ goal }) => GOALS[goal]],
-    ["difference", (row) => moved(row.goal, row.difference), true],
-    ["relative", ({ relative }) => (relative === null ? "–" : signed(100 * relative, 1, "%")), true],
-    ["anytime-valid, 95%", (row) => between(row.goal, row.always), true],
-    ["fixed-sample, 95%", (row) => between(row.goal, row.fixed), true],
-  ], comparisons);
-}
-
-function winsOf(draft, { variants: [control] }) {
-  const span = (found) => (found ? `${percent(found.low)} to ${percent(found.high)}` : "–");
-  return table("Wins", [
-    ["wins of", ({ variant }) => `${variant} over ${control.name}`],
-    ...counts("shoppers", "searches", "wins", "losses", "ties"),
-    ["share", (row) => percent(row.win_share), true],
-    ["anytime-valid, 95%", ({ always }) => span(always), true],
-    ["fixed-sample, 95%", ({ fixed }) => span(fixed), true],
-  ], [draft]);
-}
-
-function valueOf(goal, value) {
-  return RATES.has(goal) ? percent(value) : number(value, 4);
-}
-
+/** A difference of a measure, for rates in percentage points. */
 function moved(goal, value) {
-  return RATES.has(goal) ? signed(100 * value, 2, " points") : signed(value, 4);
+  return RATES.has(goal) ? `${signed(100 * value, 2)} points` : signed(value, 4);
 }
 
-function between(goal, { low, high }) {
-  return `${moved(goal, low).replace(" points", "")} to ${moved(goal, high)}`;
-}
-
-function signed(value, digits, unit = "") {
-  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}${unit}`;
+function signed(value, digits) {
+  return value.toLocaleString("en", { signDisplay: "always", minimumFractionDigits: digits, maximumFractionDigits: digits });
 }

@@ -1,8 +1,12 @@
 // Forms of objects from declarations.
 
+import { withParameters } from "./address.js";
+import { call, productPath } from "./api.js";
 import { button, check, field, line, place, showFault } from "./admin-ui.js";
-import { productPicker } from "./admin-product-picker.js";
-import { el, fill } from "./dom.js";
+import { el, fill, keepFocus } from "./dom.js";
+
+const OFFERED = 6;
+const PAUSE_MS = 200;
 
 /**
  * A form of an object. Each of `lines` is a list of fields, [name, label, props]: `props` are those of `field`, with `value` as the
@@ -21,7 +25,7 @@ export function form(lines, values = {}) {
     return [props.title && el("h2", { text: props.title }), props.hint && el("p", { class: "hint", text: props.hint }), fields[name].element];
   };
   const isNested = ([, , props = {}]) => props.lines || props.each || props.kinds;
-  const shown = lines.map((each) => (each.some(isNested) ? each.map(elementOf).flat() : line(...each.map(elementOf).flat().filter(Boolean))));
+  const shown = lines.map((each) => (each.some(isNested) ? each.map(elementOf) : line(...each.flatMap(elementOf).filter(Boolean))));
   return {
     element: el("div", { class: "rule" }, shown),
     value() {
@@ -47,6 +51,55 @@ export function checks(label, options, values = []) {
     element: el("fieldset", { class: "action scopes" }, el("legend", { text: label }), boxes.map(([, { element }]) => element)),
     value: () => boxes.filter(([, box]) => box.value()).map(([value]) => value),
   };
+}
+
+/** An ordered list of products, which are added by a search for titles or by their ids; `value()` returns the ids. */
+function productPicker(label, ids = []) {
+  const titles = new Map();
+  const list = el("ol", { class: "chosen", "aria-label": label });
+  const offers = el("ul", { class: "offers", "aria-label": "Products found" });
+  const { input, element } = field(label, { placeholder: "Title, words or id", type: "search", wide: true });
+  let chosen = ids;
+  let waiting = 0;
+  const show = (now) => {
+    chosen = now;
+    const hadFocus = list.contains(document.activeElement);
+    keepFocus(list, () => fill(list, chosen.map((id, at) => {
+      const title = titles.get(id) || id;
+      const others = chosen.toSpliced(at, 1);
+      return el("li", {}, el("span", { class: "named", text: titles.has(id) ? `${title} (${id})` : id }),
+        button("↑", () => show(others.toSpliced(at - 1, 0, id)), "small", { "aria-label": `Up: ${title}`, "data-key": id, disabled: !at }),
+        button("Remove", () => show(others), "small", { "aria-label": `Remove: ${title}` }));
+    })));
+    if (hadFocus && !list.contains(document.activeElement)) input.focus();
+  };
+  const learn = (id) => call(productPath(id)).then(({ product }) => titles.set(id, product.title) && show(chosen), () => {});
+  const take = (id) => {
+    input.value = "";
+    fill(offers);
+    show([...new Set([...chosen, id])]);
+    learn(id);
+    input.focus();
+  };
+  const offer = async () => {
+    const q = input.value.trim();
+    const hits = q && (await call(withParameters("/v1/search", { q, size: OFFERED, prefix: true }))).hits;
+    if (input.value.trim() !== q) return;
+    const found = q && hits.filter(({ product }) => !chosen.includes(product.id)).map(({ product: { id, title } }) => el("li", {}, button(`${title} (${id})`, () => take(id), "quiet")));
+    fill(offers, found?.length === 0 ? el("li", { class: "hint", text: "No other product is found; press Enter to use the typed text as an id." }) : found);
+  };
+  input.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => offer().catch(() => fill(offers)), PAUSE_MS);
+  });
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    if (input.value.trim()) take(input.value.trim());
+  });
+  show(ids);
+  ids.forEach(learn);
+  return { element: el("div", { class: "picker" }, list, element, offers), input, value: () => chosen };
 }
 
 /** A form of a list of objects: all with the lines `each`, or with those of their kind, {kind: [name, lines]}. */

@@ -1,9 +1,9 @@
-// The panels of rules, synonyms, relevance settings and texts for answers.
+// The panels of rules, synonyms, relevance settings, texts for answers and sponsored campaigns.
 
+import { withParameters } from "./address.js";
 import { call } from "./api.js";
-import { goalsOf } from "./admin-analytics.js";
 import { documentsPart } from "./admin-documents.js";
-import { counts, moment, notice, opener, pairsText, table } from "./admin-ui.js";
+import { attempt, button, counts, moment, notice, number, opener, pairsText, percent, table, tag } from "./admin-ui.js";
 import { el } from "./dom.js";
 
 const FILTER = ["filters", "Products that pass this filter", { wide: true }];
@@ -54,6 +54,20 @@ export const rulesPart = () => documentsPart({
     [["actions", "Add an action", { kinds: ACTIONS }]],
   ],
 });
+
+/** Today's share of attention for each exposure goal. */
+function goalsOf(goals) {
+  return goals.length && el("section", {}, el("h2", { text: "Exposure goals of rules today" }),
+    el("p", { class: "hint", text: "The share of attention in the recorded searches of today (UTC) to which a rule applied. The strength is in standard deviations of the scores of the best hits." }),
+    table("Exposure goals", [
+      ["rule", ({ rule }) => rule],
+      ["products", ({ filters }) => filters],
+      ...counts("searches"),
+      ["share", ({ share, searches }) => (searches ? percent(share) : "–"), true],
+      ["goal", ({ at_least: least, at_most: most }) => (least === null ? `at most ${percent(most)}` : `at least ${percent(least)}`), true],
+      ["strength", ({ strength }) => `${strength > 0 ? "+" : ""}${number(strength, 2)}`, true],
+    ], goals));
+}
 
 export const synonymsPart = () => documentsPart({
   kind: "synonyms",
@@ -118,11 +132,11 @@ export const answersPart = () => documentsPart({
   columns: [["answer", ({ answer }) => answer], ["about", ({ products = [], product_type: type }) => [...products, type].filter(Boolean).join(", ") || "the whole store"], ["source", ({ source }) => source]],
   above: async (_, part) => {
     const { questions } = await call("/v1/answers/unanswered");
-    return el("section", {}, el("h2", { text: "Questions without an answer" }), questions.length ? table("Questions without an answer", [
+    return el("section", {}, el("h2", { text: "Questions without an answer" }), table("Questions without an answer", [
       ["question", ({ text, about }) => el("div", {}, text, el("p", { class: "hint", text: about.title || about.product_type || "" }))],
       ...counts("times"),
       ["", ({ text, about }) => opener("Answer", text, () => part.edit({ source: "faq", question: text, products: [about.product_id].filter(Boolean), product_type: about.product_type || undefined }))],
-    ], questions) : el("p", { text: "Every question of enough shoppers has an answer. A refresh of the derived tables counts them." }));
+    ], questions, "Every question of enough shoppers has an answer. A refresh of the derived tables counts them."));
   },
   lines: [
     [["question", "Question", { maxlength: 500, wide: true }]],
@@ -130,3 +144,58 @@ export const answersPart = () => documentsPart({
     [["products", "Product ids, separated by commas", { as: "list", placeholder: "none: the whole store", wide: true }], ["product_type", "Type of product"], ["source", "Source"]],
   ],
 });
+
+const amount = (name, label, props) => [name, label, { type: "number", step: "any", min: 0, ...props }];
+const TAGS = { running: "in_stock", waiting: "preorder", spent: "out_of_stock" };
+const lines = (name, label) => [name, label, { as: "lines", area: true, wide: true, rows: 3 }];
+
+export const sponsoredPart = () => documentsPart({
+  kind: "campaigns",
+  one: "campaign",
+  title: "Campaigns",
+  hint: "Products that advertisers pay for, labelled and separate from the hits. No bid can show an irrelevant product.",
+  start: {},
+  above: ({ details: { enabled } }, part) => [!enabled && notice("Sponsored hits are off: shoppers see none, whatever campaigns there are."),
+    part.switchTo("sponsored", !enabled, enabled ? "Switch all sponsored hits off" : "Switch sponsored hits on")],
+  columns: ({ details: { states } }) => [
+    ["state", ({ id }) => tag(states[id].state, TAGS)],
+    ["advertiser", ({ advertiser }) => advertiser],
+    ["queries and types", ({ queries = [], types = [] }) => [...queries, ...types].slice(0, 4).join(", ") || "any query"],
+    ["bid", ({ bid }) => number(bid, 2), true],
+    ["spent today", ({ id }) => number(states[id].spent_today, 2), true],
+    ["spent", ({ id }) => number(states[id].spent, 2), true],
+    ["budget", ({ budget, daily_budget: daily }) => [budget && number(budget, 2), daily && `${number(daily, 2)} a day`].filter(Boolean).join(", "), true],
+  ],
+  actions: ({ id: campaign }, part) => opener("Log", campaign, () => attempt(part.status, async () => {
+    const { days } = await call(withParameters("/v1/campaigns/report", { campaign }));
+    const { entries } = await call(withParameters("/v1/campaigns/log", { campaign, limit: 1000 }));
+    part.show(logOf(campaign, days, entries.reverse(), button("Close", part.close, "primary plain")));
+  }), " of "),
+  lines: [
+    [["id", "Id", { maxlength: 32, placeholder: "from the name or a query" }], ["name", "Name"], ["advertiser", "Advertiser", { required: true }]],
+    [["products", "Products", { as: "products" }]],
+    [lines("queries", "Queries, one a line"), lines("types", "Product types, one a line")],
+    [amount("bid", "Bid per click", { required: true }), amount("daily_budget", "Daily budget"), amount("budget", "Total budget"), amount("floor", "Relevance floor", { min: -10 }),
+      ["pacing", "Pacing", { options: [["even", "even over the day"], ["fast", "as fast as clicks come"]], value: "even" }]],
+    [["starts", "From", { type: "datetime-local" }], ["ends", "Until", { type: "datetime-local" }], ["enabled", "On", { type: "checkbox", value: true }]],
+  ],
+});
+
+function logOf(campaign, days, entries, close) {
+  return el("section", { "aria-label": "Log" }, el("h2", { tabindex: "-1", text: `Log of ${campaign}` }),
+    table("By day", [
+      ["day", ({ day }) => day],
+      ...counts(["impressions", "shown"], "clicks", "charged"),
+      ["amount", ({ amount }) => number(amount, 2), true],
+      ["not charged", ({ uncharged }) => Object.entries(uncharged).map(([reason, count]) => `${reason} ${number(count)}`).join(", ")],
+    ], days, "No sponsored hits were shown in the last 30 days."),
+    table("Clicks", [
+      ...counts(["entry", "id"]),
+      ["when", ({ time }) => moment(time)],
+      ["product", ({ product }) => product],
+      ...counts("place"),
+      ["price", ({ price }) => number(price, 4), true],
+      ["amount", ({ amount }) => number(amount, 4), true],
+      ["reason", ({ reason, refunds }) => (refunds ? `${reason}: refund of ${refunds}` : reason)],
+    ], entries), close);
+}

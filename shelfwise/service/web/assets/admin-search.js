@@ -1,10 +1,9 @@
 // A search with explanations, and one product with a form to change its price and availability.
 
-import { announce } from "./announce.js";
 import { withParameters } from "./address.js";
 import { call, productPath } from "./api.js";
 import { attempt, field, head, lineForm, moment, number, percent, place } from "./admin-ui.js";
-import { el, fill } from "./dom.js";
+import { announce, el, fill } from "./dom.js";
 import { mark } from "./picture.js";
 
 const LEAST = 0.005;

@@ -1,32 +1,36 @@
-// The service itself: tasks, versions of the index, and health.
+// The service itself: tasks, versions of the index, models, keys, and health.
 
 import { call } from "./api.js";
-import { button, counts, figures, head, listPart, moment, notice, number, table, tag } from "./admin-ui.js";
-import { el, fill } from "./dom.js";
+import { form } from "./admin-form.js";
+import { button, counts, editor, figures, listPart, moment, notice, number, table, tag } from "./admin-ui.js";
+import { announce, el, fill } from "./dom.js";
 
 const EVERY_MS = 1500;
 const KINDS = {
   rebuild: "Rebuild of the index", check: "Check of a feed", refresh: "Counting of new events", learn: "Learning from events", forget: "Erasure of a shopper", move: "Replacement of all products",
 };
-const TAGS = { running: "preorder", done: "in_stock", failed: "out_of_stock" };
+const TAGS = { running: "preorder", done: "in_stock", failed: "out_of_stock", serves: "in_stock", "this page": "in_stock" };
 const CANCELLABLE = new Set(["rebuild", "refresh", "learn", "check"]);
-export function tasksPart() {
-  const part = listPart(async ({ list }) => {
+
+const taskButton = (part, kind, text) => button(text, () => part.change("/v1/tasks", { method: "POST", body: { kind } }, "The task is queued"));
+
+export const tasksPart = () => listPart({
+  title: "Tasks",
+  hint: "Long tasks run here one after another, with a lower priority than searches. They continue when this page is closed.",
+  above: (part) => el("div", { class: "buttons" }, taskButton(part, "refresh", "Count new events"), taskButton(part, "learn", "Learn from events")),
+  async load(part) {
     const tasks = await call("/v1/tasks");
-    fill(list, tasks.length ? table("Tasks", [
+    if (tasks.some(isOpen)) setTimeout(() => part.list.isConnected && part.load().catch(() => {}), EVERY_MS);
+    return table("Tasks", [
       ["task", (task) => [KINDS[task.kind] || task.kind, el("p", { class: "hint", text: argumentsOf(task) })]],
       ["state", ({ state }) => tag(state, TAGS)],
       ["requested", ({ created }) => moment(created)],
       ["duration", durationOf, true],
       ["", outcomeOf],
-      ["", (task) => (isOpen(task) && CANCELLABLE.has(task.kind) ? part.act("Cancel", KINDS[task.kind], [`/v1/tasks/${task.id}/cancel`, "POST"], "The task is cancelled", `Cancel “${KINDS[task.kind]}”? What serves does not change.`) : "")],
-    ], tasks) : el("p", { text: "There are no tasks yet." }));
-    if (tasks.some(isOpen)) setTimeout(() => list.isConnected && part.load().catch(() => {}), EVERY_MS);
-  });
-  const start = (kind, text) => button(text, () => part.change("/v1/tasks", { method: "POST", body: { kind } }, "The task is queued"));
-  return [...head("Tasks", "Long tasks run here one after another, with a lower priority than searches. They continue when this page is closed."),
-    el("div", { class: "buttons" }, start("refresh", "Count new events"), start("learn", "Learn from events")), part.status, part.list];
-}
+      ["", (task) => isOpen(task) && CANCELLABLE.has(task.kind) && part.act("Cancel", KINDS[task.kind], [`/v1/tasks/${task.id}/cancel`, "POST"], "The task is cancelled", `Cancel “${KINDS[task.kind]}”? What serves does not change.`)],
+    ], tasks, "There are no tasks yet.");
+  },
+});
 
 /** Follows a task until it is over and shows its progress; returns a promise of the task. */
 export async function follow(id, shown) {
@@ -47,7 +51,7 @@ function lastOf({ progress }) {
 }
 
 function argumentsOf({ arguments: given }) {
-  return [...(given.feeds || []), given.feed, given.force ? "even if many products are lost" : ""].filter(Boolean).join(", ");
+  return [...(given.feeds || []), given.feed, given.force && "even if many products are lost"].filter(Boolean).join(", ");
 }
 
 function durationOf({ started, ended }) {
@@ -60,39 +64,134 @@ function outcomeOf(task) {
   if (task.error) return el("pre", { class: "faults said", text: task.error });
   if (isOpen(task)) return el("p", { text: lastOf(task) });
   const pairs = Object.entries(task.result || {}).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
-  const parts = [task.progress ? el("pre", { class: "said", text: task.progress.trim() }) : null, pairs.length ? el("p", { text: pairs.map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value, 2) : value}`).join(", ") }) : null];
-  return parts.some(Boolean) ? el("details", {}, el("summary", { text: "Result" }), parts) : "";
+  const text = pairs.map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value, 2) : value}`).join(", ");
+  return (task.progress || text) && el("details", {}, el("summary", { text: "Result" }), task.progress && el("pre", { class: "said", text: task.progress.trim() }), text && el("p", { text }));
 }
 
-export function versionsPart() {
-  const part = listPart(async ({ list }) => {
-    const versions = (await call("/v1/versions")).reverse();
-    fill(list, table("Versions", [
-      ["version", ({ version }) => version],
-      ["", (each) => stateOf(each)],
-      ["built", ({ created }) => moment(created)],
-      ...counts("products"),
-      ["changed", ({ changes }) => Object.entries(changes || {}).filter(([, count]) => typeof count === "number" && count).map(([name, count]) => `${number(count)} ${name}`).join(", ")],
-      ["encoder", ({ encoder_name: name }) => name],
-      ["size", ({ bytes }) => `${number(bytes / 1e6, 1)} MB`, true],
-      ["", ({ version, serves, problem }) => (serves || problem ? "" : part.act("Serve", version, ["/v1/versions/rollback", "POST", { name: version }], `${version} serves`, `Serve ${version}?`))],
-    ], versions));
-  });
-  return [...head("Versions", "Each rebuild creates a version. Live changes are kept whichever version serves."), part.status, part.list];
-}
+export const versionsPart = () => listPart({
+  title: "Versions",
+  hint: "Each rebuild creates a version. Live changes are kept whichever version serves.",
+  load: async (part) => table("Versions", [
+    ["version", ({ version }) => version],
+    ["", (each) => stateOf(each)],
+    ["built", ({ created }) => moment(created)],
+    ...counts("products"),
+    ["changed", ({ changes }) => Object.entries(changes || {}).filter(([, count]) => typeof count === "number" && count).map(([name, count]) => `${number(count)} ${name}`).join(", ")],
+    ["encoder", ({ encoder_name: name }) => name],
+    ["size", ({ bytes }) => `${number(bytes / 1e6, 1)} MB`, true],
+    ["", (each) => serveButton(part, each.version, each, "versions", "")],
+  ], (await call("/v1/versions")).reverse()),
+});
 
 /** A tag for the serving version or model, or the reason why one cannot serve; else the text `otherwise`. */
-export function stateOf({ serves, problem, misfit }, otherwise = "") {
-  if (serves) return tag("serves", { serves: "in_stock" });
+function stateOf({ serves, problem, misfit }, otherwise = "") {
+  if (serves) return tag("serves", TAGS);
   if (problem || misfit) return el("span", { class: "tag out_of_stock", text: problem || misfit });
   return otherwise;
 }
 
-export function healthPart() {
-  const part = listPart(async ({ list }) => {
-    const health = await call("/health/ready");
-    fill(list, figures([["state", health.status], ["version", health.version], ["products", number(health.products)], ["ranker", health.ranker || "none"]]),
-      health.notices.map(notice));
-  });
-  return [...head("Health"), el("div", { class: "buttons" }, button("Refresh", part.refresh)), part.status, part.list];
+/** A button to serve a version or model, if it can and does not. */
+function serveButton(part, name, { serves, problem, misfit }, kind, effect) {
+  return !serves && !problem && !misfit && part.act("Serve", name, [`/v1/${kind}/rollback`, "POST", { name }], `${name} serves`, `Serve ${name}?${effect}`);
 }
+
+export const modelsPart = () => listPart({
+  title: "Models",
+  hint: "Models trained on shoppers' events, their evaluation on held-out searches, and which of them serve.",
+  async load(part) {
+    const { user_towers: towers, ...rankers } = await call("/v1/models");
+    const without = rankers.serving ? `${rankers.serving} serves.` : "No ranker of this store serves: results are ordered by the shipped ranker, or by words and vectors.";
+    return [modelsOf(part, "Rankers: the order of search results", "ranker", rankers.rankers, rankers.notices, rankers.is_off ? "Rankers are switched off." : without),
+      !rankers.rankers.length && el("p", { class: "hint", text: "No ranker was trained for this store yet: use “Learn from events” under Tasks." }),
+      modelsOf(part, "User towers: recommendations", "tower", towers.towers, towers.notices, towers.serving ? `${towers.serving} serves.` : "No user tower serves: recommendations are similar and popular products.")];
+  },
+});
+
+function modelsOf(part, title, kind, models, notices, text) {
+  return el("section", {}, el("h2", { text: title }), el("p", { text }), notices.map(notice), table(`${kind[0].toUpperCase()}${kind.slice(1)}s`, [
+    [kind, ({ name }) => el("b", { text: name })],
+    ["state", (each) => stateOf(each, "does not serve")],
+    ["trained", ({ report }) => moment(report?.created)],
+    ["evaluation", judgedOf],
+    ["", ({ name, problem }) => !problem && cardOf(name)],
+    ["", (each) => serveButton(part, each.name, each, "models", " It takes effect for shoppers within a second.")],
+  ], models.toReversed()));
+}
+
+/** The decision of the gate, and its reasons; the card has the figures. */
+function judgedOf({ report }) {
+  if (!report) return "";
+  const { decision, against } = report;
+  const reasons = decision?.reasons || report.rejection_reasons;
+  return `${(decision ? !decision.publish : reasons.length) ? "Rejected" : "Passed"}${against ? `, compared with ${against}` : ""}${reasons.length ? `: ${reasons.join("; ")}` : ""}`;
+}
+
+/** The model card, loaded when it is opened. */
+function cardOf(name) {
+  const text = el("pre", { class: "model-card" });
+  const ontoggle = async () => (text.textContent ||= (await call(`/v1/models/${encodeURIComponent(name)}/card`)).card);
+  return el("details", { ontoggle }, el("summary", { text: "Card", "aria-label": `Card of ${name}` }), text);
+}
+
+const SCOPES = {
+  search: "find and show products",
+  events: "record what shoppers do",
+  server: "record events as this store's own server has logged them: with lists, positions, past times and addresses",
+  write: "change products and prices",
+  metrics: "read the metrics of the service",
+  advertiser: "read the ledger of the advertiser with the name of the key",
+  admin: "everything, including this page",
+};
+const KEY_LINES = [
+  [["name", "Name", { required: true, maxlength: 100, placeholder: "web shop" }], ["expires", "Until", { type: "datetime-local" }],
+    ["requests_per_minute", "Requests a minute", { type: "number", min: 1, placeholder: "default" }]],
+  [["filters", "Only products with", { placeholder: "brand = Bosch", wide: true }]],
+  [["scopes", "Scopes", { as: "checks", options: Object.entries(SCOPES).map(([scope, text]) => [scope, `${scope}: ${text}`]), value: ["search", "events"] }]],
+];
+
+export const keysPart = () => listPart({
+  title: "Keys",
+  hint: "A key allows a program or a page to use this service within its scopes.",
+  above: (part) => button("New key", () => part.show(editor({ title: "New key", label: "New key", form: form(KEY_LINES), send: (body) => createKey(part, body), save: "Create the key", close: part.close })), "primary"),
+  async load(part) {
+    const keys = await call("/v1/keys");
+    return keys.length ? table("Keys", [
+      ["name", ({ name, current }) => [name, current && tag("this page", TAGS)]],
+      ["id", ({ id }) => el("code", { text: id })],
+      ["scopes", ({ scopes }) => scopes.join(", ")],
+      ["only products with", ({ filters }) => filters || "all"],
+      ["indexes", ({ indexes }) => indexes.join(", ") || "all"],
+      ["requests a minute", (key) => (key.requests_per_minute ? number(key.requests_per_minute) : "default"), true],
+      ["created", ({ created }) => moment(created)],
+      ["expires", endOf],
+      ["", (key) => part.act("Withdraw", key.name, [`/v1/keys/${encodeURIComponent(key.id)}`, "DELETE"], `${key.name} is withdrawn`, `Withdraw the key ${key.name}? ${warningOf(key)}`)],
+    ], keys) : notice("There are no keys: anyone may search and record events. As soon as one exists, every program needs a key. The store page gets its own, and this page stays open to you.");
+  },
+});
+
+async function createKey(part, body) {
+  const { key, name } = await call("/v1/keys", { method: "POST", body });
+  const copy = () => navigator.clipboard.writeText(key).then(() => announce("Copied"));
+  await part.load();
+  part.show(el("section", { "aria-label": "The new key" }, el("h2", { tabindex: "-1", text: `The key ${name}` }),
+    notice("Copy it now and keep it in a safe place. It is shown only once, since the service stores only its hash."), el("code", { class: "secret", tabindex: "0", text: key }),
+    el("div", { class: "buttons" }, navigator.clipboard && button("Copy", copy, "primary"), button("Done", part.close, "primary plain"))));
+}
+
+function warningOf({ of_page: isOfPage, current }) {
+  return isOfPage ? "The store page gets a new one." : `Programs that use it, or a key narrowed from it, stop working at once.${current ? " This page uses it, too." : ""}`;
+}
+
+function endOf({ expires }) {
+  if (!expires) return "never";
+  return new Date(expires) > new Date() ? moment(expires) : el("span", { class: "tag out_of_stock", text: `expired ${moment(expires)}` });
+}
+
+export const healthPart = () => listPart({
+  title: "Health",
+  above: (part) => button("Refresh", part.refresh),
+  async load() {
+    const health = await call("/health/ready");
+    return [figures([["state", health.status], ["version", health.version], ["products", number(health.products)], ["ranker", health.ranker || "none"]]), health.notices.map(notice)];
+  },
+});

@@ -1,10 +1,8 @@
 // Shared elements of the admin page.
 
-import { announce } from "./announce.js";
 import { call } from "./api.js";
-import { el, fill } from "./dom.js";
+import { announce, el, fill } from "./dom.js";
 
-const SLOW_MS = 300;
 let numbered = 0;
 
 /** A heading, with a hint below it. */
@@ -84,16 +82,9 @@ export function button(text, onclick, kind = "small", props = {}) {
   return el("button", { type: "button", class: kind, text, onclick, ...props });
 }
 
-/** A button that switches a part of the service on or off, for all visitors and durably. */
-export function switchButton(part, on, text, status, refresh) {
-  return button(text, () => attempt(status, async () => {
-    await call(`/v1/switches/${part}`, { method: "PUT", body: { on } });
-    await refresh();
-  }), on ? "primary" : "small");
-}
-
-/** A table; columns are [name, of(row), isNumber], where `of` returns a text or an element. */
-export function table(caption, columns, rows) {
+/** A table; columns are [name, of(row), isNumber], where `of` returns a text or an element. Without rows, the text `empty`. */
+export function table(caption, columns, rows, empty = "") {
+  if (!rows.length) return empty && el("p", { text: empty });
   const first = el("tr", {}, columns.map(([name, , isNumber]) => el(name ? "th" : "td", { scope: name ? "col" : undefined, class: isNumber && "number", text: name })));
   const body = rows.map((row) => el("tr", {}, columns.map(([, of, isNumber]) => el("td", { class: isNumber && "number" }, of(row) ?? ""))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
@@ -116,23 +107,19 @@ export function moment(text) {
   return text ? new Date(text).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "";
 }
 
-/** Runs `work`, and shows an error in `place`. */
+/** Runs `work`, and shows an error in `place`. A refused key reloads the page, which asks for another one. */
 export async function attempt(place, work) {
   fill(place);
-  const late = setTimeout(() => fill(place, el("p", { class: "hint", role: "status", text: "One moment …" })), SLOW_MS);
-  const over = () => {
-    clearTimeout(late);
-    place.querySelector("[role=status].hint")?.remove();
-  };
+  place.ariaBusy = "true";
   try {
-    const done = await work();
-    over();
-    return done;
+    return await work();
   } catch (error) {
-    over();
+    if (error.status === 401) location.reload();
     const message = error.field && !error.message.includes(error.field) ? `${error.field}: ${error.message}` : error.message;
     fill(place, el("p", { class: "notice faults", role: "alert", text: message }));
     return undefined;
+  } finally {
+    place.ariaBusy = null;
   }
 }
 
@@ -151,18 +138,22 @@ export function notice(text) {
   return el("p", { class: "notice", text });
 }
 
-/** A form in one line that does `work`, and shows an error in `status`. */
-export function lineForm(status, work, text, parts, { kind = "primary", ...props } = {}) {
-  const onsubmit = (event) => {
+/** The listener of a form that does `work`, and shows an error in `status`. */
+function submission(status, work) {
+  return (event) => {
     event.preventDefault();
     return attempt(status, work);
   };
-  return el("form", { class: "line", onsubmit, ...props }, parts.map((part) => part.element || part), el("button", { class: kind, text }));
+}
+
+/** A form in one line that does `work`, and shows an error in `status`. */
+export function lineForm(status, work, text, parts, { kind = "primary", ...props } = {}) {
+  return el("form", { class: "line", onsubmit: submission(status, work), ...props }, parts.map((part) => part.element || part), el("button", { class: kind, text }));
 }
 
 /** Columns of counts: names of the rows' fields, or pairs of a title and such a name. */
 export function counts(...names) {
-  return names.map((each) => (Array.isArray(each) ? each : [each, each])).map(([title, name]) => [title, (row) => number(row[name]), true]);
+  return names.map((each) => [each].flat()).map(([title, name = title]) => [title, (row) => number(row[name]), true]);
 }
 
 /** The state of a thing as a tag; `classes` are those of some states. */
@@ -178,32 +169,32 @@ export function editor({ title, label = "Editor", form, send, save = "Save", clo
   const status = place();
   const id = `form-${(numbered += 1)}`;
   let shown = null;
-  const onsubmit = (event) => {
-    event.preventDefault();
+  const work = async () => {
     if (shown) showFault(shown, "");
-    return attempt(status, async () => {
-      try {
-        await send(form.value());
-      } catch (error) {
-        shown = form.faulty(error);
-        if (!shown) throw error;
-        // The name of the field is removed from the message.
-        const from = shown.isJson ? -1 : error.message.indexOf(`${error.field}: `);
-        showFault(shown, from < 0 ? error.message : error.message.slice(from + error.field.length + 2));
-        shown.input.focus();
-      }
-    });
+    try {
+      await send(form.value());
+    } catch (error) {
+      shown = form.faulty(error);
+      if (!shown) throw error;
+      // The name of the field is removed from the message.
+      const from = shown.isJson ? -1 : error.message.indexOf(`${error.field}: `);
+      showFault(shown, from < 0 ? error.message : error.message.slice(from + error.field.length + 2));
+      shown.input.focus();
+    }
   };
   return el("section", { "aria-label": label }, el("h2", { tabindex: "-1", text: title }),
-    el("form", { id, class: "rule", onsubmit, novalidate: true }, form.element, status), others,
+    el("form", { id, class: "rule", onsubmit: submission(status, work), novalidate: true }, form.element, status), others,
     el("div", { class: "buttons" }, el("button", { class: "primary", form: id, text: save }), close && button("Close", close, "primary plain")));
 }
 
-/** A part with a list, which `load(part)` fills, an editor below it, and the history of its documents. */
-export function listPart(load) {
+/**
+ * A part with a title and a list, which `load(part)` returns, a section below it, which is opened from a row, and the history of its
+ * documents. `above(part)` are elements above the list.
+ */
+export function listPart({ title, hint, load, above = () => [] }) {
   const part = {
     ...Object.fromEntries(["status", "list", "below", "past"].map((name) => [name, place()])),
-    load: () => load(part),
+    load: async () => fill(part.list, await load(part)),
     refresh: () => attempt(part.status, part.load),
     close: () => fill(part.below),
     show(section) {
@@ -224,9 +215,11 @@ export function listPart(load) {
     /** A button about `name` that sends a request, after the question `ask` if there is one. */
     act: (verb, name, [path, method, body], text, ask) =>
       opener(verb, name, () => (!ask || confirm(ask)) && part.change(path, { method, body }, text)),
+    /** A button that switches a part of the service on or off, for all visitors and durably. */
+    switchTo: (name, on, text) => button(text, () => part.change(`/v1/switches/${name}`, { method: "PUT", body: { on } }, on ? "It is on" : "It is off"), on ? "primary" : "small"),
   };
   part.refresh();
-  return part;
+  return [...head(title, hint), above(part), part.status, part.list, part.below, part.past];
 }
 
 /** A button in the row of `name`, with a label that contains it. */

@@ -1,9 +1,8 @@
 // Answers to questions: above the hits of a query that is a question, and on a product page.
 
 import { ALL, addressOf } from "./address.js";
-import { announce } from "./announce.js";
 import { api } from "./api.js";
-import { el, fill } from "./dom.js";
+import { announce, el, fill } from "./dom.js";
 import { errorNotice } from "./cards.js";
 import { names } from "./visitor.js";
 import { t } from "./words.js";

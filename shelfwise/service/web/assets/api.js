@@ -3,7 +3,6 @@
 import { BASE, withParameters } from "./address.js";
 
 const MAX_KEPT_ALIVE = 60_000;
-const PATIENCE_MS = 3000;
 const TRUSTED_MS = 3000;
 /** Milliseconds by which the server's clock is ahead: a browser's may be minutes or years off, and events are ordered by time. */
 let off = 0;
@@ -16,22 +15,16 @@ export function useKey(text, renewal = renew) {
   renew = renewal;
 }
 
-/** An error response of the server. */
+/** An error response of the server, or of a proxy, which may have another format. */
 class Refusal extends Error {
-  constructor(status, fault) {
+  constructor(status, text) {
+    let fault = {};
+    try {
+      fault = JSON.parse(text).error ?? {};
+    } catch {}
     super(fault.message || `status ${status}`);
-    this.status = status;
-    this.code = fault.code || "";
-    this.field = fault.field || "";
+    Object.assign(this, { status, code: fault.code || "", field: fault.field || "" });
   }
-}
-
-/** Updates the offset from a response requested at `began` (browser time). The header has whole seconds, so small
- * deviations are ignored: times do not jump back by fractions. */
-function hearTime(answer, began) {
-  const took = Date.now() - began;
-  const seen = Date.parse(answer.headers.get("date") || "") - (began + took / 2);
-  if (took >= 0 && took < PATIENCE_MS && Math.abs(seen - off) > TRUSTED_MS) off = seen;
 }
 
 /** The current time for events. */
@@ -55,9 +48,10 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
   const content = body === undefined ? file : JSON.stringify(body);
   // Requests that outlive the page are limited to 64 KiB by browsers.
   const outlives = keepalive && new Blob([content ?? ""]).size < MAX_KEPT_ALIVE;
-  const began = Date.now();
   const answer = await fetch(pathOf(path), { method, headers, body: content, signal, keepalive: outlives });
-  if (path.startsWith("/v1/")) hearTime(answer, began);
+  const ahead = Date.parse(answer.headers.get("date")) - Date.now();
+  // The header has whole seconds: times do not jump back by fractions.
+  if (Math.abs(ahead - off) > TRUSTED_MS) off = ahead;
   const text = await answer.text();
   if (answer.ok) return answer.headers.get("content-type")?.startsWith("application/json") ? JSON.parse(text) : text;
   if (answer.status === 401) {
@@ -65,13 +59,7 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
     if (key === sent) key = await renew();
     if (key !== sent) return call(path, { method, body, file, signal, keepalive });
   }
-  let fault = {};
-  try {
-    fault = JSON.parse(text).error;
-  } catch {
-    // A proxy may respond with another format.
-  }
-  throw new Refusal(answer.status, fault || {});
+  throw new Refusal(answer.status, text);
 }
 
 /** The path of a product; slashes in its id are not escaped. */

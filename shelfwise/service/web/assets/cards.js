@@ -2,10 +2,9 @@
 
 import { add } from "./basket.js";
 import { addressOf } from "./address.js";
-import { ICONS, el, icon } from "./dom.js";
+import { ICONS, announce, el, icon } from "./dom.js";
 import { picture } from "./picture.js";
 import { noteSponsored } from "./events.js";
-import { announce } from "./announce.js";
 import { optionsInShort } from "./variants.js";
 import { money, number, t } from "./words.js";
 

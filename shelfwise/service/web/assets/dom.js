@@ -1,6 +1,8 @@
-// Elements created without markup: product texts are inserted as text, never as HTML.
+// Elements created without markup (product texts are inserted as text, never as HTML), and announcements.
 
-const DRAWN = new Set(["svg", "path", "circle", "line", "text"]);
+const DRAWN = new Set(["svg", "path", "line", "text"]);
+const SHOWN_MS = 2600;
+let timer = 0;
 
 /** An element: `props` are attributes, `on…` listeners, `class`, `text` and `hue`; children are elements or texts. */
 export function el(tag, props = {}, ...children) {
@@ -14,13 +16,17 @@ export function el(tag, props = {}, ...children) {
     else if (name.startsWith("--")) made.style.setProperty(name, String(value));
     else made.setAttribute(name, value === true ? "" : String(value));
   }
-  made.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  made.append(...nodesOf(children));
   return made;
 }
 
 /** Replaces the children of an element. */
 export function fill(parent, ...children) {
-  parent.replaceChildren(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  parent.replaceChildren(...nodesOf(children));
+}
+
+function nodesOf(children) {
+  return children.flat(Infinity).filter(Boolean);
 }
 
 /** Rebuilds parts of an element by `make`, and restores the focus by the key of the focused element. */
@@ -39,26 +45,37 @@ export function pictureUrl(text) {
 
 /** The address if a link may lead to it (this server, or one of the schemes), else an empty text. */
 export function webUrl(text, schemes = ["https:", "http:"]) {
-  try {
-    const url = new URL(text, location.origin);
-    return schemes.includes(url.protocol) || url.origin === location.origin ? url.href : "";
-  } catch {
-    return "";
-  }
+  const url = URL.parse(text, location.origin);
+  return url && (schemes.includes(url.protocol) || url.origin === location.origin) ? url.href : "";
 }
 
 /** The text in pieces, with the spans in bold; spans count code points, as in Python. */
 export function marked(text, spans = []) {
   const letters = Array.from(text);
-  const pieces = [];
+  const piece = (start, end) => letters.slice(start, end).join("");
   let at = 0;
-  for (const [start, end] of spans) {
-    if (start > at) pieces.push(letters.slice(at, start).join(""));
-    pieces.push(el("b", { text: letters.slice(start, end).join("") }));
+  const pieces = spans.map(([start, end]) => {
+    const before = piece(at, start);
     at = end;
-  }
-  pieces.push(letters.slice(at).join(""));
-  return pieces;
+    return [before, el("b", { text: piece(start, end) })];
+  });
+  return [pieces, piece(at)];
+}
+
+/** Announces the number of products once it is stable, not for every typed letter. */
+export function announceCount(text) {
+  clearTimeout(timer);
+  const place = document.getElementById("status");
+  timer = setTimeout(() => place.textContent !== text && (place.textContent = text), 600);
+}
+
+/** Announces a result, and shows it unless the page shows it elsewhere. */
+export function announce(text, { isShown = true } = {}) {
+  const place = document.getElementById("toast");
+  place.textContent = text;
+  place.classList.toggle("shown", isShown);
+  clearTimeout(place.timer);
+  place.timer = setTimeout(() => place.classList.remove("shown"), SHOWN_MS);
 }
 
 /** An icon of 24 by 24 units from one path. */

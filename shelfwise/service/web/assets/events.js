@@ -5,7 +5,6 @@ import { randomName } from "./storage.js";
 import { mayRemember, names, origin, remember, rememberOrigin } from "./visitor.js";
 
 const SOON_MS = 250;
-const AT_ONCE = 100;
 const MAX_WAITING = 1000;
 const MAX_TRIES = 5;
 const MAX_QUERY = 1000;
@@ -69,23 +68,20 @@ function push(...events) {
 async function send() {
   clearTimeout(timer);
   timer = 0;
-  if (!mayRemember()) waiting = [];
-  if (!waiting.length) return;
-  const isAct = waiting.slice(0, AT_ONCE).map((each) => each.length === 1);
-  const batch = waiting.splice(0, isAct[0] ? isAct.concat(false).indexOf(false) : 1);
-  try {
-    await call("/v1/events", { method: "POST", body: { events: batch.flat() }, keepalive: true });
-    tries = 0;
-  } catch (error) {
-    // Events sent again are counted once; events that the server rejects are dropped.
-    if (!(error.status >= 400 && error.status < 500 && error.status !== 429) && tries < MAX_TRIES) {
+  while (waiting.length) {
+    const events = waiting.shift();
+    try {
+      if (mayRemember()) await call("/v1/events", { method: "POST", body: { events }, keepalive: true });
+      tries = 0;
+    } catch (error) {
+      // Events sent again are counted once; events that the server rejects are dropped.
+      if ((error.status >= 400 && error.status < 500 && error.status !== 429) || tries >= MAX_TRIES) continue;
       tries += 1;
-      waiting.unshift(...batch);
+      waiting.unshift(events);
       timer = setTimeout(send, 1000 * 2 ** tries);
       return;
     }
   }
-  if (waiting.length && !timer) timer = setTimeout(send, 0);
 }
 
 addEventListener("pagehide", send);

@@ -26,7 +26,7 @@ export function homeView(shop) {
         const [start, own, past] = await Promise.all([shop.start(), forYou(shop), recent()]);
         lead.textContent = t("welcome more", { count: start.total });
         fill(rows, row(t("for you"), own), row(t("seen"), past), tiles(start), row(t("popular"), popular(start)),
-          el("p", { class: "after" }, el("a", { class: "primary", href: "/?all=1", text: t("browse all") })));
+          el("p", { class: "after" }, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
       } catch (error) {
         fill(rows, errorNotice(error, () => this.show()));
       }

@@ -6,7 +6,7 @@ import { ALL, addressOf } from "./address.js";
 import { productQuestion } from "./answers.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { note } from "./events.js";
-import { picture, pictureAddress } from "./picture.js";
+import { picture } from "./picture.js";
 import { productsOf } from "./search-request.js";
 import { siblingChoices, variantChoices } from "./variants.js";
 import { rememberSeen } from "./visitor.js";
@@ -58,12 +58,11 @@ function page(product, shop, choices) {
   const image = el("div", { class: "photo" });
   const button = addButton(product, { variantOf: () => state.variant });
   const update = () => {
-    const now = { ...product, price: state.variant?.price ?? product.price, availability: state.variant?.availability ?? product.availability };
-    if (state.variant) now.variants = [state.variant];
-    const images = [state.variant?.image, ...product.images].filter(Boolean);
+    const { variant } = state;
+    const now = { ...product, price: variant?.price ?? product.price, availability: variant?.availability ?? product.availability };
     fill(cost, money(now.price, now.currency), " ", regularPrice(now));
     fill(stock, availability(now, { always: true }));
-    fill(image, picture(now, { eager: true, addresses: images.map((each) => pictureAddress(product, each, 640)) }));
+    fill(image, picture(product, { eager: true, variant: variant || undefined, width: 640 }));
     button.disabled = now.availability === "out_of_stock";
   };
   update();
@@ -92,15 +91,14 @@ function crumbs(product) {
     return el("li", {}, el("a", { href: addressOf({ ...ALL, category }), text: name, lang: product.language || undefined }));
   });
   const trail = path.length ? el("nav", { class: "crumbs", "aria-label": t("category") }, el("ol", { role: "list" }, path)) : null;
-  return el("div", { class: "above" }, history.state?.inside ? back : null, trail);
+  return el("div", { class: "above" }, window.navigation?.canGoBack ? back : null, trail);
 }
 
 function thumbnails(product, image) {
   if (product.images.length < 2) return null;
   const one = (url, index) => {
-    const [small, large] = [160, 640].map((width) => ({ addresses: [pictureAddress(product, url, width)] }));
-    const press = () => fill(image, picture(product, { eager: true, ...large }));
-    return el("li", {}, el("button", { type: "button", "aria-label": `${index + 1} / ${product.images.length}`, onclick: press }, picture(product, small)));
+    const press = () => fill(image, picture(product, { eager: true, first: url, width: 640 }));
+    return el("li", {}, el("button", { type: "button", "aria-label": `${index + 1} / ${product.images.length}`, onclick: press }, picture(product, { first: url, width: 160 })));
   };
   return el("ul", { class: "thumbnails", role: "list" }, product.images.slice(0, 8).map(one));
 }
@@ -124,7 +122,7 @@ function details(product) {
 
 function gone() {
   return el("div", { class: "none" }, el("h1", { id: "view-title", tabindex: "-1", text: t("gone title") }),
-    el("p", { text: t("gone advice") }), el("p", {}, el("a", { class: "primary", href: "/?all=1", text: t("browse all") })));
+    el("p", { text: t("gone advice") }), el("p", {}, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
 }
 
 function skeleton() {

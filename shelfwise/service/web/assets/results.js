@@ -4,10 +4,9 @@ import { SIZES, addressOf, isNarrowed, widened, withRange, withValues } from "./
 import { api } from "./api.js";
 import { cachedResults, search } from "./search-request.js";
 import { errorNotice, grid, productAddress, skeletons, sponsoredStrip } from "./cards.js";
-import { ICONS, el, fill, icon, keepFocus, webUrl } from "./dom.js";
+import { ICONS, announceCount, el, fill, icon, keepFocus, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
 import { activeFilters, chips, choices, facetGroups } from "./facets.js";
-import { announceCount } from "./announce.js";
 import { answerBox } from "./answers.js";
 import { number, t } from "./words.js";
 

@@ -3,10 +3,9 @@
 import { ALL, BASE, addressOf, placeOf } from "./address.js";
 import { api, useKey } from "./api.js";
 import { basketView } from "./basket-view.js";
-import { count, whenChanged } from "./basket.js";
+import { count } from "./basket.js";
 import { errorNotice } from "./cards.js";
-import { announce } from "./announce.js";
-import { el, fill, webUrl } from "./dom.js";
+import { announce, el, fill, webUrl } from "./dom.js";
 import { homeView, popularRows } from "./home.js";
 import { productView } from "./product-view.js";
 import { usePictures } from "./picture.js";
@@ -23,41 +22,53 @@ let box = null;
 let start = null;
 let roots = null;
 
+const popular = () => whatThereIs().then(popularRows, () => []);
 const shop = { facts: { key: "", facets: [], sorts: [] }, go, start: whatThereIs, popular, isForeign };
 
-/** Goes to a place and shows it. Consecutive typing is one history entry. */
-function go(next, { isTyping = false } = {}) {
-  const replaces = isTyping && isTypingOn;
-  if (!replaces) history.replaceState({ ...history.state, top: scrollY }, "");
-  history[replaces ? "replaceState" : "pushState"]({ inside: true }, "", addressOf(next));
-  isTypingOn = isTyping;
-  return show(next, { isTyping });
+/** Goes to a place and shows it. Consecutive typing is one history entry. A browser without the Navigation API keeps the address. */
+function go(next, info = {}) {
+  if (!window.navigation) return show(next, info);
+  return navigation.navigate(addressOf(next), { history: info.isTyping && isTypingOn ? "replace" : "push", info });
 }
 
-async function show(next, { isTyping = false, isBack = false, isFirst = false, top = 0 } = {}) {
-  const stays = place && next.view === "search" && place.view === "search" && view;
-  const keeps = stays || isTyping;
-  place = next;
+function follow(event) {
+  const { destination, info, navigationType: type } = event;
+  const { pathname, search } = new URL(destination.url);
+  if (!event.canIntercept || event.hashChange || event.downloadRequest !== null || type === "reload" || pathname !== `${BASE}/`) return;
+  const isBack = type === "traverse";
+  isTypingOn = Boolean(info?.isTyping);
+  if (isBack) box.close();
+  event.intercept({ focusReset: "manual", scroll: "manual", async handler() {
+    await show(placeOf(search, shop.facts.facets), { isBack, ...info });
+    if (isBack && !event.signal.aborted) event.scroll();
+  } });
+}
+
+/** Shows a place; with a `file`, the products that look like the picture in it, which have no address of their own. */
+async function show(next, { isTyping = false, isBack = false, isFirst = false, isSubmitted = false, file } = {}) {
+  const stays = view && place.view === "search" && next.view === "search";
+  const isNew = !stays && !isTyping && !isBack && !isFirst;
+  place = file ? { ...ALL, view: "picture" } : next;
   if (!stays) {
     view?.leave();
-    view = viewOf(place);
+    view = viewOf(place, file);
     fill(main, view.element);
   }
   if (!isTyping) box.set(place.view === "search" ? place.q : "");
-  const shown = view.show(place, { isTyping, isBack: isBack && !isFirst });
+  if (isNew) scrollTo(0, 0);
   const own = view;
-  if (!isBack && !keeps) scrollTo(0, 0);
-  const answer = await shown;
-  if (own !== view) return answer;
+  const answer = await view.show(place, { isTyping, isBack });
+  const page = isSubmitted && answer?.redirect ? webUrl(answer.redirect) : "";
+  if (page) location.assign(page);
+  if (own !== view) return;
   document.title = [view.title(), t("store")].filter(Boolean).join(" · ");
-  if (isBack) scrollTo(0, top);
-  else if (!stays && !isTyping) document.getElementById("view-title")?.focus({ preventScroll: true });
-  return answer;
+  if (isNew) document.getElementById("view-title")?.focus({ preventScroll: true });
 }
 
-function viewOf({ view: name, product }) {
+function viewOf({ view: name, product }, file) {
   if (name === "product") return productView(shop, product);
   if (name === "basket") return basketView();
+  if (name === "picture") return pictureView(file);
   return name === "search" ? resultsView(shop) : homeView(shop);
 }
 
@@ -86,48 +97,20 @@ function isForeign(category) {
   return roots !== null && !roots.has(category.split(" > ")[0]);
 }
 
-async function popular() {
-  try {
-    return popularRows(await whatThereIs());
-  } catch {
-    return [];
-  }
-}
-
-function searched(text, options = {}) {
-  const isSearch = place.view === "search";
-  if (!text.trim() && !isSearch) return undefined;
-  return go({ ...(isSearch ? place : ALL), q: text.slice(0, 1000), page: 1 }, options);
-}
-
 const on = {
   typed(text) {
-    searched(text, { isTyping: true });
+    if (text.trim() || place.view === "search") search(text, { isTyping: true });
   },
-  async submitted(text) {
-    isTypingOn = false;
+  submitted(text) {
     document.querySelector("#search input").blur();
-    const answer = await (text.trim() ? searched(text) : go(ALL));
-    const page = answer?.redirect ? webUrl(answer.redirect) : "";
-    if (page) location.assign(page);
+    if (text.trim()) search(text, { isSubmitted: true });
+    else go(ALL);
   },
   selected: go,
 };
 
-/** Shows products that look like the picture in a file. The view has no address of its own. */
-function showByPicture(file) {
-  history.replaceState({ ...history.state, top: scrollY }, "");
-  history.pushState({ inside: true }, "", `${BASE}/`);
-  isTypingOn = false;
-  view?.leave();
-  place = { ...ALL, view: "picture" };
-  view = pictureView(file);
-  fill(main, view.element);
-  box.set("");
-  scrollTo(0, 0);
-  document.title = [view.title(), t("store")].join(" · ");
-  document.getElementById("view-title").focus({ preventScroll: true });
-  return view.show();
+function search(text, info) {
+  go({ ...(place.view === "search" ? place : ALL), q: text.slice(0, 1000), page: 1 }, info);
 }
 
 /** Shows the button for search by picture if the store supports it. */
@@ -140,25 +123,7 @@ function askPictures() {
   files.addEventListener("change", () => {
     const [file] = files.files;
     files.value = "";
-    if (file) showByPicture(file);
-  });
-}
-
-function followLinks() {
-  document.addEventListener("click", (event) => {
-    const link = event.target.closest("a[href]");
-    const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
-    if (!link || !isPlain || event.defaultPrevented || link.target) return;
-    const url = new URL(link.href);
-    if (url.origin !== location.origin || url.pathname !== `${BASE}/` || link.getAttribute("href").startsWith("#")) return;
-    event.preventDefault();
-    go(placeOf(url.search, shop.facts.facets));
-  });
-  addEventListener("scrollend", () => history.replaceState({ ...history.state, top: scrollY }, ""));
-  addEventListener("popstate", (event) => {
-    isTypingOn = false;
-    box.close();
-    show(placeOf(location.search, shop.facts.facets), { isBack: true, top: event.state?.top || 0 });
+    if (file) go({ ...ALL, view: "home" }, { file });
   });
 }
 
@@ -168,15 +133,16 @@ function tellBasket() {
   link.querySelector(".count").textContent = count() || "";
 }
 
-function again() {
+async function again() {
+  const top = scrollY;
   translate();
   tellBasket();
   start = null;
-  if (view) {
-    view.leave();
-    view = null;
-    show(place.view === "picture" ? { ...ALL, view: "home" } : place, { isBack: true, top: scrollY });
-  }
+  if (!view) return;
+  view.leave();
+  view = null;
+  await show(place.view === "picture" ? { ...ALL, view: "home" } : place, { isBack: true });
+  scrollTo(0, top);
 }
 
 /** Asks for consent unless it was decided; if the visitor asks for the question (`isRequested`), also afterwards. */
@@ -199,8 +165,7 @@ function askConsent(isRequested = false) {
 }
 
 async function open() {
-  history.scrollRestoration = "manual";
-  whenChanged(tellBasket);
+  for (const name of ["basket", "storage"]) addEventListener(name, tellBasket); // changes in this tab and in others
   document.getElementById("language").addEventListener("click", () => {
     speak(language() === "en" ? "zh" : "en");
     again();
@@ -221,14 +186,14 @@ async function open() {
   useKey(shop.facts.key, async () => (await api.facts()).key);
   usePictures(shop.facts.pictures);
   box = searchBox(document.getElementById("search"), on);
-  followLinks();
+  window.navigation?.addEventListener("navigate", follow);
   askPictures();
   askConsent();
   // Text typed before the page was ready is kept.
   const field = document.querySelector("#search input");
   const isEarly = document.activeElement === field && field.value !== "";
   const first = placeOf(location.search, shop.facts.facets);
-  await show(first, { isBack: true, isFirst: true, isTyping: isEarly, top: history.state?.top || 0 });
+  await show(first, { isFirst: true, isTyping: isEarly });
   if (isEarly && place === first) field.dispatchEvent(new Event("input"));
   return undefined;
 }
