@@ -54,14 +54,7 @@ from shelfwise.service.http.middleware import (
     RequestMiddleware,
 )
 from shelfwise.service.http.openapi import DescribedApp
-from shelfwise.service.http.routes import (
-    change_routes,
-    curation_routes,
-    feed_routes,
-    search_routes,
-    store_routes,
-    webhook_routes,
-)
+from shelfwise.service.http.routes import change_routes, curation_routes, feed_routes, search_routes, store_routes
 from shelfwise.service.http.tasks import TaskRunner, command_job
 from shelfwise.service.instantsearch import object_routes
 from shelfwise.service.instantsearch import routes as instantsearch
@@ -101,7 +94,7 @@ _ROUTERS = (
     search_routes.search_router,
     change_routes.product_router,
     change_routes.event_router,
-    webhook_routes.router,
+    change_routes.webhook_router,
     curation_routes.experiment_router,
     curation_routes.question_router,
     curation_routes.ledger_router,

@@ -32,12 +32,11 @@ from shelfwise.service.engine.spelling import VisibleCatalog
 from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.http.auth import AdminToken, KeyFile, Permit, Scope, combine_filters
 from shelfwise.service.http.errors import JsonRoute, RequestError
-from shelfwise.service.http.fields import ReturnedFields
 from shelfwise.service.http.impressions import ImpressionRecorder, public_events, trusted_events
 from shelfwise.service.http.indexes import IndexRegistry, IndexUnavailableError, UnknownIndexError
 from shelfwise.service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
 from shelfwise.service.http.raw_request import EXTENSION, INDEX, PREFIX, header_key
-from shelfwise.service.http.schemas import json_response
+from shelfwise.service.http.schemas import ReturnedFields, json_response
 from shelfwise.service.http.tasks import TaskRunner
 from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS
 from shelfwise.service.worker_group import WorkerGroup
@@ -215,10 +214,6 @@ class ServiceContext:
         visible = self.visible(permit).visible_ids(act.product_id for act in acts)
         return [act for act in acts if act.product_id in visible]
 
-    def charge(self, permit: Permit, cost: int) -> None:
-        """See `SharedParts.charge`."""
-        self.shared.charge(permit, cost)
-
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, computed from the products that pass them."""
         suggestions = self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
@@ -252,7 +247,7 @@ class ServiceContext:
 
     def change(self, permit: Permit, changes: Sequence[Change]) -> AppliedChanges:
         """Applies live changes; with a key that has filters, only to products that pass them before and after."""
-        self.charge(permit, search_cost(hits=len(changes)))
+        self.shared.charge(permit, search_cost(hits=len(changes)))
         return self.engine.change(changes, filters=combine_filters(permit.filters))
 
     def append(self, permit: Permit, plan: Plan) -> AppliedChanges:
@@ -265,7 +260,7 @@ class ServiceContext:
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
         """Records events; with a key that has filters, only those about products that pass them. Their address is that
         of the request, unless the key is not public: then it is the one that the sender gives, if any."""
-        self.charge(permit, search_cost(hits=len(events)))
+        self.shared.charge(permit, search_cost(hits=len(events)))
         ids = {each.product_id for each in events if each.product_id}
         if permit.filters and (hidden := ids - self.visible(permit).visible_ids(ids)):
             raise unknown_product(self.engine.snapshot, min(hidden))
@@ -312,16 +307,14 @@ class RequestIndexes:
             permit = identify(self.shared, self._request, key)
             raise self._refusal(permit, name, error) from None
 
-    def admitted(
-        self, permit: Permit, name: str, scope: Scope, find: FindIndex | None = None, *, secured: bool = False
-    ) -> ServiceContext:
+    def admitted(self, permit: Permit, name: str, find: FindIndex | None = None) -> ServiceContext:
         """Like `choose` with a known permit; by default the index in the path."""
         name = name or self.name
         try:
             context = (find or self.get)(name)
         except (UnknownIndexError, IndexUnavailableError) as error:
             raise self._refusal(permit, name, error) from None
-        admit(context, permit, scope, secured=secured)
+        admit(context, permit)
         return context
 
     def visible(self, permit: Permit) -> Iterator[ServiceContext]:
@@ -329,7 +322,7 @@ class RequestIndexes:
         for name in self.registry.names:
             with suppress(UnknownIndexError, IndexUnavailableError, RequestError):
                 context = self.get(name)
-                admit(context, permit, Scope.SEARCH)
+                admit(context, permit)
                 yield context
 
     def set_alias(self, permit: Permit, alias: str, name: str) -> None:
@@ -457,14 +450,8 @@ def _check_own_page(request: Request) -> None:
         )
 
 
-def admit(context: ServiceContext, permit: Permit, scope: Scope, *, secured: bool = False) -> None:
-    """Raises RequestError (403) if a permit lacks the scope, is for other indexes, or is that of a secured API key,
-    unless `secured`.
-
-    The scopes `metrics`, `advertiser` and `admin` concern the whole store, so a key with a filter never has them. Its
-    searches, events and writes go through `ServiceContext`, which applies the filter.
-    """
-    check_scope(permit, scope, secured=secured)
+def admit(context: ServiceContext, permit: Permit) -> None:
+    """Raises RequestError (403) if a permit is for other indexes, or its filter is not valid for this one."""
     if not permit.sees(context.name, context.called, context.protocol_name()):
         raise _not_its_index(permit, context.called or context.name)
     try:
@@ -472,19 +459,14 @@ def admit(context: ServiceContext, permit: Permit, scope: Scope, *, secured: boo
     except (FilterError, UnknownFieldError):
         message = "the filter of this key names a field that no product has; create a key with another filter"
         raise RequestError(403, message, code="bad_key_filter") from None
-    if scope in _STORE_WIDE and permit.filters:
-        raise _filtered(scope)
 
 
 def authorize(context: ServiceContext, request: Request, key: str, scope: Scope, *, secured: bool = False) -> Permit:
-    """The permit of a request's key for an index; raises RequestError like `identify` and `admit`."""
+    """The permit of a request's key for an index; raises RequestError like `identify`, `check_scope` and `admit`."""
     permit = identify(context.shared, request, key, scope)
-    admit(context, permit, scope, secured=secured)
+    check_scope(permit, scope, secured=secured)
+    admit(context, permit)
     return permit
-
-
-def _filtered(scope: Scope) -> RequestError:
-    return RequestError(403, f"this concerns the whole store: it needs a key with the scope {scope} and no filter")
 
 
 def _not_its_index(permit: Permit, name: str) -> RequestError:
@@ -494,12 +476,19 @@ def _not_its_index(permit: Permit, name: str) -> RequestError:
 
 
 def check_scope(permit: Permit, scope: Scope, *, secured: bool = False) -> None:
-    """Raises RequestError (403) for a permit without the scope, and for that of a secured API key unless `secured`."""
+    """Raises RequestError (403) for a permit without the scope, and for that of a secured API key unless `secured`.
+
+    The scopes `metrics`, `advertiser` and `admin` concern the whole store, so a key with a filter never has them. Its
+    searches, events and writes go through `ServiceContext`, which applies the filter.
+    """
     if not permit.allows(scope):
         message = f"this key lacks the scope {scope}; it has {', '.join(sorted(permit.scopes)) or 'none'}"
         raise RequestError(403, message)
     if permit.parameters is not None and not secured:
         raise RequestError(403, "a secured API key can only search, recommend and send events")
+    if scope in _STORE_WIDE and permit.filters:
+        message = f"this concerns the whole store: it needs a key with the scope {scope} and no filter"
+        raise RequestError(403, message)
 
 
 async def _sent_key(
@@ -528,14 +517,12 @@ def require_any_scope(scope: Scope, *, whole: bool = False) -> Callable[..., Awa
     async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
         permit = identify(indexes.shared, request, key, scope)
         check_scope(permit, scope)
-        if scope in _STORE_WIDE and permit.filters:
-            raise _filtered(scope)
         if whole and not permit.sees(""):
             raise RequestError(
                 403, "this concerns the whole service: it needs a key for all indexes", code="other_index"
             )
         if indexes.name:
-            indexes.admitted(permit, "", scope)
+            indexes.admitted(permit, "")
         return permit
 
     return check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -12,19 +12,10 @@ import xxhash
 from fastapi import Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from shelfwise.retrieval.records import (
-    Choice,
-    Event,
-    EventKind,
-    Facet,
-    Hit,
-    Page,
-    PastAct,
-    Preference,
-    Product,
-    RangeCount,
-    Relation,
-)
+from shelfwise.retrieval.filters.ast import Exists
+from shelfwise.retrieval.filters.parser import resolve_field
+from shelfwise.retrieval.filters.schema import FieldCatalog
+from shelfwise.retrieval.records import Event, EventKind, Hit, Page, PastAct, Product, Relation
 from shelfwise.retrieval.text.highlight import MAX_FIELDS, MAX_WORDS, WORDS
 from shelfwise.retrieval.text.product_types import TypeNames
 from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert
@@ -43,9 +34,11 @@ from shelfwise.service.engine.request import (
 )
 from shelfwise.service.http.auth import Scope
 from shelfwise.service.http.errors import ErrorResponse
-from shelfwise.service.http.fields import ReturnedFields, SelectedProduct
 from shelfwise.service.http.openapi import error_responses
 
+SelectedProduct = dict[str, Any]
+"""The id of a product, and the fields that a request names."""
+_PRODUCT_FIELDS = frozenset(each.name for each in fields(Product))
 RelatedKind = Literal["goes_with", "complement", "accessory", "fits", "part_of", "substitute"]
 """See `shelfwise.service.engine.recommendations.RELATED_KINDS`."""
 MAX_SEARCHES = 20
@@ -429,51 +422,25 @@ class SponsoredResult:
     """Label to be shown with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResponse:
+NotSent = Annotated[Any, Field(exclude=True)]
+"""A field of the engine's page that responses lack."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResponse(Page):
     """One page of hits."""
+
+    __pydantic_config__ = ConfigDict(json_schema_serialization_defaults_required=True)
 
     query_id: str
     """Id of the search, to be sent with clicks on these hits."""
     query: str
     hits: tuple[SearchHit, ...]
-    total: int
-    """Number of hits on all pages; of groups, if results are grouped."""
-    page: int
-    size: int
-    facets: Mapping[str, Facet]
-    ranges: Mapping[str, tuple[RangeCount, ...]]
-    degraded: tuple[str, ...]
-    """Stages that failed or exceeded their time limit."""
     nearest: tuple[SearchHit, ...]
-    """Other products that pass the filter and are close in meaning, if it leaves fewer than ten hits."""
-    fit: float | None
-    nothing_fits: bool
-    """Whether no product of the catalog fits the query."""
-    doubtful: bool
-    """Whether no product has all words of the query, and the ranker doubts that the best hit is relevant."""
-    suggestion: str
-    """Correction of the query; empty if nothing is misspelled."""
-    corrected: bool
-    """Whether the correction was searched for."""
-    choices: tuple[Choice, ...]
-    """Fields that narrow the query best, the best one first; each value with its filter and number of hits."""
-    preferred: tuple[Preference, ...]
-    """The price, brand, colour and size that the query names; hits that have them come first."""
-    completion: str
-    """The query with its last word completed, if prefix was set and the word was unfinished."""
-    rules: tuple[str, ...]
-    """The merchandising rules that were applied."""
-    redirect: str
-    """Page to show instead, if a rule names one."""
-    data: tuple[Mapping[str, Any], ...]
-    """The store's own objects that rules add."""
-    product_type: str
-    """Type of all hits, if the sort order left out products of other types."""
-    version: str
+    sponsored: tuple[SponsoredResult, ...]  # type: ignore[assignment]  # the engine's have prices
     took_ms: float
-    sponsored: tuple[SponsoredResult, ...] = ()
-    """Sponsored hits, if the store has them; they are separate and do not affect the hits."""
+    timings: NotSent
+    exposure_goals: NotSent
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,28 +473,6 @@ class ProductResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangesResponse:
-    """Changes that are durable and searchable."""
-
-    sequence: int
-    """Number of the last change; 0 if there was nothing to change."""
-    products: int
-    """Number of products that the changes concern."""
-
-
-@dataclass(frozen=True, slots=True)
-class EventsResponse:
-    """Events that are durable."""
-
-    stored: int
-    """Number of new events."""
-    repeated: int
-    """Number of events that were already stored."""
-    ignored: tuple[str, ...]
-    """Fields that this key may not set; the service has recorded them itself."""
-
-
-@dataclass(frozen=True, slots=True)
 class HealthResponse:
     """Status of the service."""
 
@@ -536,10 +481,44 @@ class HealthResponse:
     products: int = 0
     ranker: str = ""
     """Name of the serving ranker; empty if there is none."""
-    notices: tuple[str, ...] = field(default_factory=tuple)
+    notices: tuple[str, ...] = ()
     """Problems that do not stop searches."""
     indexes: int = 1
     """Number of indexes; with several, `products` is the sum, and `version` and `ranker` are empty."""
+
+
+def select_fields(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The named fields of a JSON object; `size.width` is a field of the object `size`, or has this exact name."""
+    selection = {}
+    for key, value in document.items():
+        if any(key == name or key.startswith(f"{name}.") for name in names):
+            selection[key] = value
+            continue
+        inner = [name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}.")]
+        if inner and isinstance(value, Mapping) and (part := select_fields(value, inner)):
+            selection[key] = part
+    return selection
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedFields:
+    """The fields of each product that a request names; empty for all."""
+
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Iterable[str], catalog: FieldCatalog) -> ReturnedFields:
+        """Validates names; raises UnknownFieldError for one that is not a field, attribute or identifier of the
+        catalog, or an object of attributes."""
+        nested = {name.rpartition(".")[0] for name in catalog.fields if name.count(".") > 1}
+        field_names = _PRODUCT_FIELDS.union(catalog.fields, nested)
+        return cls(tuple(resolve_field(Exists(name), field_names) for name in names))
+
+    def select(self, product: Product) -> Product | SelectedProduct:
+        """The selected fields of a product, and its id."""
+        if not self.names:
+            return product
+        return select_fields(msgspec.to_builtins(product, enc_hook=dict), ("id", *self.names))
 
 
 def product_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[ListedHit, ...]:
@@ -566,20 +545,10 @@ def sponsored_results(page: Page, query_ids: Iterable[str], returned: ReturnedFi
     )
 
 
-def search_response(
-    query_id: str,
-    text: str,
-    page: Page,
-    hits: tuple[SearchHit, ...],
-    nearest: tuple[SearchHit, ...],
-    sponsored: tuple[SponsoredResult, ...],
-    took_ms: float,
-) -> SearchResponse:
-    """The response for a page of the engine."""
-    own: dict[str, Any] = {"query_id": query_id, "query": text, "hits": hits, "nearest": nearest}
-    own |= {"sponsored": sponsored, "took_ms": round(took_ms, 2)}
-    shared = {each.name: getattr(page, each.name) for each in fields(SearchResponse) if each.name not in own}
-    return SearchResponse(**own, **shared)
+def search_response(page: Page, **own: Any) -> SearchResponse:  # noqa: ANN401 - of several types
+    """The response for a page of the engine; `own` are the fields that the page lacks, or has in another form."""
+    values = {each.name: getattr(page, each.name) for each in fields(Page)}
+    return SearchResponse(**values | {"timings": msgspec.UNSET, "exposure_goals": msgspec.UNSET} | own)
 
 
 def encode(value: object) -> bytes:

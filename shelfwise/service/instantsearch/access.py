@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, get_type_hints
 
@@ -15,11 +15,9 @@ from pydantic import AfterValidator
 
 from shelfwise.service.http.auth import Permit, Scope
 from shelfwise.service.http.context import (
-    FindIndex,
     Indexes,
     RequestIndexes,
     ServiceContext,
-    SharedParts,
     WorkerRouter,
     authorize,
     check_scope,
@@ -43,6 +41,8 @@ from shelfwise.service.instantsearch.protocol_request import (
 )
 
 _KEY = "x-algolia-api-key"
+_IN_BODY = (Scope.SEARCH, Scope.EVENTS)
+"""The scopes of requests whose body may have the key."""
 _RESPONSES = error_responses(ProtocolErrorResponse, (400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 504))
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -128,8 +128,7 @@ async def _writable_context_of(request: Request, indexes: Indexes) -> ServiceCon
     name: str = request.path_params["index"]
     if indexes.registry.root is None:
         return await _context_of(request, indexes)
-    permit = named_indexes(indexes, request, Scope.WRITE).permit
-    make = partial(find_or_create, indexes, permit)
+    make = partial(find_or_create, indexes, await _may_write_any(indexes, request))
     return await indexes.shared.threads.run(partial(indexes.choose, name, make))
 
 
@@ -137,18 +136,12 @@ Writable = Annotated[ServiceContext, Depends(_writable_context_of)]
 """Resolved before the permit of a route, so that the permit finds the new index."""
 
 
-def _key_of(request: Request, payload: JsonObject | None) -> str:
-    """The key in the headers, the query string or the body; names in the query string are case-insensitive."""
+async def _key_of(request: Request, scope: Scope) -> str:
+    """The key in the headers or the query string, whose names are case-insensitive; for searches and events also in the
+    body."""
     parameters = {name.lower(): value for name, value in request.query_params.items()}
-    return request.headers.get(_KEY) or parameters.get(_KEY) or text(payload or {}, "apiKey")
-
-
-def permit_of(
-    context: ServiceContext, request: Request, scope: Scope, *, payload: JsonObject | None = None, secured: bool = False
-) -> Permit:
-    """The permit of a request's key for an index, which may be a secured API key only if `secured`; raises
-    RequestError."""
-    return narrowed(context, authorize(context, request, _key_of(request, payload), scope, secured=secured))
+    key = request.headers.get(_KEY) or parameters.get(_KEY, "")
+    return key or (text(parse_body(await request.body()), "apiKey") if scope in _IN_BODY else "")
 
 
 def narrowed(context: ServiceContext, permit: Permit) -> Permit:
@@ -162,61 +155,40 @@ def narrowed(context: ServiceContext, permit: Permit) -> Permit:
     return structs.replace(permit, filters=(*permit.filters, refinements), parameters=others)
 
 
-@dataclass(frozen=True, slots=True)
-class NamedIndexes:
-    """The indexes that the parts of a request name, for a key that may use each of them."""
+def _require(scope: Scope, *, secured: bool = False) -> Callable[..., Awaitable[Permit]]:
+    """A dependency of routes of an index that need a scope; the key may be a secured API key only if `secured`."""
 
-    indexes: RequestIndexes
-    permit: Permit
-    scope: Scope
-    secured: bool
-
-    def by_name_or_new(self, names: Iterable[str]) -> Mapping[str, ServiceContext]:
-        """Like `by_name`, creating missing indexes as in `find_or_create`."""
-        return {name: self._get(name, partial(find_or_create, self.indexes, self.permit)) for name in names}
-
-    @property
-    def shared(self) -> SharedParts:
-        """The parts that all indexes share."""
-        return self.indexes.shared
-
-    def by_name(self, names: Iterable[str]) -> Mapping[str, ServiceContext]:
-        """The index of each name; raises RequestError."""
-        return {name: self.get(name) for name in dict.fromkeys(names)}
-
-    def get(self, name: str) -> ServiceContext:
-        """The index of a name; raises RequestError."""
-        return self._get(name, partial(find_index, self.indexes))
-
-    def _get(self, name: str, find: FindIndex) -> ServiceContext:
-        return self.indexes.admitted(self.permit, name, self.scope, find, secured=self.secured)
-
-
-def named_indexes(
-    indexes: RequestIndexes, request: Request, scope: Scope, *, payload: JsonObject | None = None, secured: bool = False
-) -> NamedIndexes:
-    """The indexes of a request whose path names none; raises RequestError like `permit_of`."""
-    permit = identify(indexes.shared, request, _key_of(request, payload), scope)
-    check_scope(permit, scope, secured=secured)
-    return NamedIndexes(indexes, permit, scope, secured)
-
-
-def _require(scope: Scope) -> Callable[..., Awaitable[Permit]]:
     async def check(context: Contextual, request: Request) -> Permit:
-        return permit_of(context, request, scope)
+        key = await _key_of(request, scope)
+        return narrowed(context, authorize(context, request, key, scope, secured=secured))
 
     return check
 
 
+def _require_any(scope: Scope, *, secured: bool = False) -> Callable[[RequestIndexes, Request], Awaitable[Permit]]:
+    """The same for routes whose path names no index."""
+
+    async def check(indexes: Indexes, request: Request) -> Permit:
+        permit = identify(indexes.shared, request, await _key_of(request, scope), scope)
+        check_scope(permit, scope, secured=secured)
+        return permit
+
+    return check
+
+
+_may_write_any = _require_any(Scope.WRITE)
+MaySearch = Annotated[Permit, Depends(_require(Scope.SEARCH, secured=True))]
+MayBrowse = Annotated[Permit, Depends(_require(Scope.SEARCH))]
 MayWrite = Annotated[Permit, Depends(_require(Scope.WRITE))]
 MayAdminister = Annotated[Permit, Depends(_require(Scope.ADMIN))]
+MaySearchAny = Annotated[Permit, Depends(_require_any(Scope.SEARCH, secured=True))]
+MayRecordAny = Annotated[Permit, Depends(_require_any(Scope.EVENTS, secured=True))]
+MayWriteAny = Annotated[Permit, Depends(_may_write_any)]
 
 
-async def _write_any(indexes: Indexes, request: Request) -> NamedIndexes:
-    return named_indexes(indexes, request, Scope.WRITE)
-
-
-MayWriteAny = Annotated[NamedIndexes, Depends(_write_any)]
+def indexes_by_name(indexes: RequestIndexes, permit: Permit, names: Iterable[str]) -> Mapping[str, ServiceContext]:
+    """The index of each name; raises RequestError if the key may not use it, or if it does not exist."""
+    return {name: indexes.admitted(permit, name, partial(find_index, indexes)) for name in dict.fromkeys(names)}
 
 
 async def _protocol_of(context: Contextual) -> ProtocolStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Path, Query
@@ -12,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 from shelfwise.retrieval.errors import QueryError, UnknownTaskError
 from shelfwise.retrieval.updates.changes import Delete
 from shelfwise.service.http.auth import Permit, combine_filters
-from shelfwise.service.http.context import ServiceContext
+from shelfwise.service.http.context import Indexes, ServiceContext
 from shelfwise.service.http.health import is_shown_by_all
 from shelfwise.service.http.limits import search_cost
 from shelfwise.service.instantsearch.access import (
@@ -29,6 +30,7 @@ from shelfwise.service.instantsearch.access import (
     Writable,
     check_index,
     check_writable,
+    find_or_create,
 )
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from shelfwise.service.instantsearch.index_store import ProtocolStore
@@ -105,7 +107,7 @@ def put_settings(
 
 
 @router.post("/indexes/*/batch", summary="Writes to several indexes", openapi_extra=BODY)
-def multiple_batch(indexes: MayWriteAny, payload: Payload) -> WriteResult:
+def multiple_batch(indexes: Indexes, permit: MayWriteAny, payload: Payload) -> WriteResult:
     """The writes of each index are applied together or not at all."""
     writes = parse_writes(payload)
     groups: dict[str, list[Write]] = {}
@@ -113,10 +115,11 @@ def multiple_batch(indexes: MayWriteAny, payload: Payload) -> WriteResult:
         if not write.index:
             raise QueryError(f"requests[{number}].indexName is missing")
         groups.setdefault(write.index, []).append(write)
-    contexts = indexes.by_name_or_new(groups)
+    find = partial(find_or_create, indexes, permit)
+    contexts = {index: indexes.admitted(permit, index, find) for index in groups}
     for index, context in contexts.items():
         check_writable(context, index)
-    tasks = {index: _apply(contexts[index], indexes.permit, index, each) for index, each in groups.items()}
+    tasks = {index: _apply(contexts[index], permit, index, each) for index, each in groups.items()}
     return WriteResult(tasks, object_ids=tuple(each.id for each in writes if each.id))
 
 
@@ -201,7 +204,7 @@ def update(
 
 def _apply(context: ServiceContext, permit: Permit, index: str, writes: list[Write]) -> int:
     """Applies writes to one index, all or none; returns the id of their task. Raises RequestError or ChangeError."""
-    context.charge(permit, search_cost(hits=len(writes)))
+    context.shared.charge(permit, search_cost(hits=len(writes)))
     check_writable(context, index)
     filters = combine_filters(permit.filters)
     applied = context.append(

@@ -19,8 +19,7 @@ from shelfwise.retrieval.records import AttributeValue, Facet, Product, Sponsore
 from shelfwise.retrieval.text.highlight import MAX_WORDS, Marks, Match, Matcher, excerpt, marked
 from shelfwise.service.engine.request import MAX_FACET_VALUES
 from shelfwise.service.engine.spelling import TypedText
-from shelfwise.service.http.fields import select_fields
-from shelfwise.service.http.schemas import SPONSORED_LABEL
+from shelfwise.service.http.schemas import SPONSORED_LABEL, select_fields
 from shelfwise.service.instantsearch.filters import AttributeCatalog, ProtocolAttribute
 from shelfwise.service.instantsearch.protocol_request import RecordView
 

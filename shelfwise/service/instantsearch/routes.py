@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
 from shelfwise.retrieval.errors import QueryError, UnknownProductError
 from shelfwise.retrieval.records import Page
 from shelfwise.service.engine.request import MAX_SIZE
 from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
-from shelfwise.service.http.auth import Permit, Scope, combine_filters
-from shelfwise.service.http.context import Indexes, ServiceContext, SharedParts, counted_address
+from shelfwise.service.http.auth import Permit, combine_filters
+from shelfwise.service.http.context import Indexes, RequestIndexes, ServiceContext, SharedParts, counted_address
 from shelfwise.service.http.limits import check_batch_hits, search_cost
 from shelfwise.service.http.openapi import batch_response, struct_response
 from shelfwise.service.http.schemas import json_response
@@ -22,13 +22,15 @@ from shelfwise.service.instantsearch.access import (
     BODY,
     Contextual,
     Index,
-    NamedIndexes,
+    MayBrowse,
+    MayRecordAny,
+    MaySearch,
+    MaySearchAny,
     ObjectId,
     Payload,
     ProtocolRouter,
-    named_indexes,
+    indexes_by_name,
     narrowed,
-    permit_of,
 )
 from shelfwise.service.instantsearch.index_store import ProtocolStore
 from shelfwise.service.instantsearch.protocol_events import MAX_EVENTS, parse_events
@@ -66,18 +68,6 @@ def _is_private(request: Request) -> bool:
     return request.headers.get("sec-gpc") == "1"
 
 
-async def _search_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
-    return permit_of(context, request, Scope.SEARCH, payload=payload, secured=True)
-
-
-async def _browse_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
-    return permit_of(context, request, Scope.SEARCH, payload=payload)
-
-
-MaySearch = Annotated[Permit, Depends(_search_permit)]
-MayBrowse = Annotated[Permit, Depends(_browse_permit)]
-
-
 def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str = "") -> Hooks:
     """The hooks of a request with this permit, on the index or a replica of it."""
     is_private = _is_private(request)
@@ -110,34 +100,12 @@ def _batch_of(request: Request, permit: Permit, context: ServiceContext, index: 
     return SearchBatch(context.engine, _hooks(context, request, permit, index))
 
 
-async def _search_batch(context: Contextual, request: Request, permit: MaySearch, index: Index) -> SearchBatch:
-    return _batch_of(request, permit, context, index)
-
-
-async def _browse_batch(context: Contextual, request: Request, permit: MayBrowse, index: Index) -> SearchBatch:
-    return _batch_of(request, permit, context, index)
-
-
-Batch = Annotated[SearchBatch, Depends(_search_batch)]
-
-
-async def _indexes_to_search(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
-    return named_indexes(indexes, request, Scope.SEARCH, payload=payload, secured=True)
-
-
-async def _indexes_to_record(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
-    return named_indexes(indexes, request, Scope.EVENTS, payload=payload, secured=True)
-
-
-IndexesToSearch = Annotated[NamedIndexes, Depends(_indexes_to_search)]
-IndexesToRecord = Annotated[NamedIndexes, Depends(_indexes_to_record)]
-
-
 def _of_indexes(
-    indexes: NamedIndexes, requests: Sequence[JsonObject], make: Callable[[ServiceContext, str], A]
+    indexes: RequestIndexes, permit: Permit, requests: Sequence[JsonObject], make: Callable[[ServiceContext, str], A]
 ) -> Sequence[tuple[A, JsonObject]]:
     """Each request of a batch with a value created for its index or replica, once for each."""
-    contexts = indexes.by_name(text(each, "indexName", most=MAX_NAME) for each in requests)
+    names_sent = (text(each, "indexName", most=MAX_NAME) for each in requests)
+    contexts = indexes_by_name(indexes, permit, names_sent)
     views = {
         name: (context.name, context.companion(ProtocolStore).settings.view(name)) for name, context in contexts.items()
     }
@@ -151,12 +119,12 @@ def _of_indexes(
     responses={200: batch_response(SearchResult, FacetResult)},
     openapi_extra=BODY,
 )
-async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) -> Response:
+async def queries(indexes: Indexes, permit: MaySearchAny, request: Request, payload: Payload) -> Response:
     """Results of searches, each on its `indexName`, and of searches among facet values, in order; at most 5,000 hits
     together."""
     requests = objects(payload, "requests", _MAX_SEARCHES)
-    _charge(indexes.shared, indexes.permit, *requests)
-    pairs = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
+    _charge(indexes.shared, permit, *requests)
+    pairs = _of_indexes(indexes, permit, requests, partial(_batch_of, request, permit))
     return await _run_all(indexes.shared, (partial(batch.answer, each) for batch, each in pairs))
 
 
@@ -166,68 +134,58 @@ async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) 
     responses={200: batch_response(RecommendResult)},
     openapi_extra=BODY,
 )
-async def recommendations(indexes: IndexesToSearch, request: Request, payload: Payload) -> Response:
+async def recommendations(indexes: Indexes, permit: MaySearchAny, request: Request, payload: Payload) -> Response:
     """Products similar to a product, bought with it, or recently popular; popular values of a facet."""
 
     def recommender(context: ServiceContext, _index: str) -> Recommender:
-        hooks = _hooks(context, request, indexes.permit)
+        hooks = _hooks(context, request, permit)
         return Recommender(context.engine, hooks, context.companion(PurchaseStatistics))
 
     requests = objects(payload, "requests", _MAX_SEARCHES)
-    indexes.shared.charge(indexes.permit, sum(map(_recommendation_cost, requests)))
-    pairs = _of_indexes(indexes, requests, recommender)
+    indexes.shared.charge(permit, sum(map(_recommendation_cost, requests)))
+    pairs = _of_indexes(indexes, permit, requests, recommender)
     return await _run_all(indexes.shared, (partial(each.answer, one) for each, one in pairs))
 
 
 @router.post(
     "/indexes/*/objects", summary="Several records", responses={200: batch_response(Record | None)}, openapi_extra=BODY
 )
-def records(indexes: IndexesToSearch, request: Request, payload: Payload) -> BatchResults:
+def records(indexes: Indexes, permit: MaySearchAny, request: Request, payload: Payload) -> BatchResults:
     """Records by their ids, each from its `indexName`; null for an unknown id."""
     requests = objects(payload, "requests", _MAX_OBJECTS)
-    indexes.shared.charge(indexes.permit, search_cost(hits=len(requests)))
-    pairs = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
+    indexes.shared.charge(permit, search_cost(hits=len(requests)))
+    pairs = _of_indexes(indexes, permit, requests, partial(_batch_of, request, permit))
     return BatchResults([_record_or_none(batch, each) for batch, each in pairs])
 
 
 @router.post("/indexes/{index}/query", summary="One search", openapi_extra=BODY)
-def query(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload, index: Index) -> SearchResult:
+def query(context: Contextual, permit: MaySearch, request: Request, payload: Payload, index: Index) -> SearchResult:
     """A page of records, with facet counts."""
     _charge(context.shared, permit, payload)
-    return batch.search(payload, index)
+    return _batch_of(request, permit, context, index).search(payload, index)
 
 
 @router.post("/indexes/{index}/browse", summary="All records", openapi_extra=BODY)
-def browse(
-    context: Contextual,
-    permit: MayBrowse,
-    batch: Annotated[SearchBatch, Depends(_browse_batch)],
-    payload: Payload,
-    index: Index,  # noqa: ARG001
-) -> BrowseResult:
+def browse(context: Contextual, permit: MayBrowse, request: Request, payload: Payload, index: Index) -> BrowseResult:
     """Up to 1,000 of the records that pass the filters, and a cursor for the next ones."""
     search = parse_search({"hitsPerPage": MAX_SIZE, **parse_cursor(payload).parameters})
-    context.charge(permit, search_cost(hits=search.size, characters=search.characters))
-    return batch.browse(payload)
+    context.shared.charge(permit, search_cost(hits=search.size, characters=search.characters))
+    return _batch_of(request, permit, context, index).browse(payload)
 
 
 @router.post("/indexes/{index}/facets/{facet}/query", summary="Values of a facet", openapi_extra=BODY)
 def facet_query(
-    context: Contextual,
-    permit: MaySearch,
-    batch: Batch,
-    payload: Payload,
-    index: Index,  # noqa: ARG001
-    facet: str,
+    context: Contextual, permit: MaySearch, request: Request, payload: Payload, index: Index, facet: str
 ) -> FacetResult:
     """The values of a facet that match the typed words."""
     _charge(context.shared, permit, payload)
-    return batch.facet_search(payload, facet)
+    return _batch_of(request, permit, context, index).facet_search(payload, facet)
 
 
 @router.get("/indexes/{index}/{object_id:path}", summary="One record")
-def record(context: Contextual, batch: Batch, request: Request, index: Index, object_id: ObjectId) -> Record:  # noqa: ARG001
+def record(context: Contextual, permit: MaySearch, request: Request, index: Index, object_id: ObjectId) -> Record:
     """The attributes of a product, or those that `attributesToRetrieve` names."""
+    batch = _batch_of(request, permit, context, index)
     return batch.record(object_id, names(dict(request.query_params), "attributesToRetrieve", ("*",)))
 
 
@@ -237,24 +195,21 @@ def record(context: Contextual, batch: Batch, request: Request, index: Index, ob
     responses={200: struct_response(EventsAcknowledgement)},
     openapi_extra=BODY,
 )
-async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -> Response:
+async def events(indexes: Indexes, permit: MayRecordAny, request: Request, payload: Payload) -> Response:
     """Stores all events of an index or none; they are durable when the response is sent."""
     groups: dict[str, list[JsonObject]] = {}
-    token = (indexes.permit.parameters or {}).get("userToken")
+    token = (permit.parameters or {}).get("userToken")
     tokens = {"userToken": token, "authenticatedUserToken": None} if token else {}
     for each in objects(payload, "events", MAX_EVENTS):
         groups.setdefault(text(each, "index", most=MAX_NAME), []).append({**each, **tokens})
-    contexts = indexes.by_name(groups)
+    contexts = indexes_by_name(indexes, permit, groups)
     batches = [
-        (
-            contexts[name],
-            parse_events({"events": group}, is_private=_is_private(request), is_public=indexes.permit.is_public),
-        )
+        (contexts[name], parse_events({"events": group}, is_private=_is_private(request), is_public=permit.is_public))
         for name, group in groups.items()
     ]
     for context, batch in batches:
         if batch:
-            await indexes.shared.threads.run(partial(context.record, narrowed(context, indexes.permit), batch))
+            await indexes.shared.threads.run(partial(context.record, narrowed(context, permit), batch))
     return json_response(EventsAcknowledgement())
 
 

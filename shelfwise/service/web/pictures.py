@@ -134,7 +134,7 @@ async def search_by_picture(
 ) -> Response:
     """The products that look most like the picture in the body: JPEG, PNG, WebP or GIF, of at most 40 million pixels
     and `service.body_bytes`. The type is detected from the content. The picture is not stored."""
-    context.charge(permit, search_cost(hits=size, characters=len(filters)) + _ENCODING_COST)
+    context.shared.charge(permit, search_cost(hits=size, characters=len(filters)) + _ENCODING_COST)
     returned = context.returned_fields(permit, fields)
     pictures: Pictures = request.app.state.pictures
     content = await request.body()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -17,12 +17,12 @@ from shelfwise.retrieval.records import Page
 from shelfwise.retrieval.text.highlight import MAX_HITS, HighlightedFields, Matcher
 from shelfwise.service.answers.answering import Answer, AnswerStatus
 from shelfwise.service.answers.subjects import QuestionSubject
-from shelfwise.service.engine.request import MAX_TEXT, SearchRequest
+from shelfwise.service.engine.request import MAX_TEXT, SearchOptions, SearchRequest
 from shelfwise.service.engine.search import parse_sort
 from shelfwise.service.engine.snapshot import siblings_of
 from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.experiments.assignment import ShopperSearch, answer_search
-from shelfwise.service.http.auth import Permit, Scope, combine_filters
+from shelfwise.service.http.auth import Permit, combine_filters
 from shelfwise.service.http.context import (
     Contextual,
     Indexes,
@@ -33,7 +33,6 @@ from shelfwise.service.http.context import (
     counted_address,
 )
 from shelfwise.service.http.errors import RequestError
-from shelfwise.service.http.fields import ReturnedFields
 from shelfwise.service.http.limits import check_batch_hits, search_cost
 from shelfwise.service.http.schemas import (
     MAX_ID,
@@ -47,6 +46,7 @@ from shelfwise.service.http.schemas import (
     ProductsResponse,
     RecommendBody,
     RelatedKind,
+    ReturnedFields,
     SearchBody,
     SearchHit,
     SearchParameters,
@@ -74,6 +74,8 @@ Fields = Annotated[
     Query(max_length=MAX_RETURNED, description="Fields to return of each product, besides its id; empty for all."),
 ]
 _ALL_FIELDS: list[str] = []
+_SAME = SearchParameters.model_fields.keys() & SearchOptions.__annotations__.keys() - {"filters", "sponsored"}
+"""The fields that a request of the engine has from a body as they are."""
 
 
 @search_router.get("/search", summary="Search products")
@@ -92,8 +94,11 @@ def search_with_body(
     context: Contextual, permit: MaySearch, body: SearchBody, privacy: PrivacyHeader = ""
 ) -> SearchResponse:
     """The same with a body, which may be longer than a query string and contain the shopper's earlier acts."""
-    context.charge(permit, _cost(body))
-    return run_search(context, permit, body, is_private=privacy == "1")
+    context.shared.charge(permit, _cost(body))
+    is_private = privacy == "1"
+    response, page = _find(context, permit, body, is_private=is_private)
+    _record(context, permit, body, response, page, is_private=is_private)
+    return response
 
 
 @search_router.post("/multi-search", response_model=MultiSearchResponse, summary="Several searches at once")
@@ -105,7 +110,7 @@ async def multi_search(
     is_private = privacy == "1"
     check_batch_hits(sum(each.size * each.per_group for each in body.searches), "searches")
     indexes.shared.charge(permit, sum(map(_cost, body.searches)))
-    contexts = [indexes.admitted(permit, each.index, Scope.SEARCH) for each in body.searches]
+    contexts = [indexes.admitted(permit, each.index) for each in body.searches]
     threads = indexes.shared.threads
     find = partial(_find, permit=permit, is_private=is_private)
     works = [partial(find, context, body=each) for context, each in zip(contexts, body.searches, strict=True)]
@@ -139,16 +144,8 @@ def similar(
 ) -> ProductsResponse:
     """The products that are nearest in meaning or viewed by the same shoppers, or whose pictures are nearest. The
     product itself is left out."""
-    context.charge(permit, search_cost(hits=size, characters=len(filters)))
-    returned = context.returned_fields(permit, fields)
-    context.engine.product(product_id, filters=combine_filters(permit.filters))
-    where = context.narrow(permit, filters)
-    page = context.shown_page(
-        permit, context.engine.similar(product_id, size=size, filters=where, sponsored=sponsored, by=by)
-    )
-    query_ids = context.engine.campaigns.issue(uuid.uuid4().hex, page.sponsored)
-    offers = sponsored_results(page, query_ids, returned)
-    return ProductsResponse(product_hits(page.hits, returned), page.degraded, page.version, offers)
+    find = partial(context.engine.similar, product_id, size=size, sponsored=sponsored, by=by)
+    return _list_products(context, permit, find, product_id, size=size, filters=filters, fields=fields)
 
 
 @search_router.get("/products/{product_id:path}/related", summary="Related products")
@@ -164,13 +161,8 @@ def related_products(
     fields: Fields = _ALL_FIELDS,
 ) -> ProductsResponse:
     """The products that go with a product, or that shoppers choose instead of it, each with its relation."""
-    context.charge(permit, search_cost(hits=size, characters=len(filters)))
-    returned = context.returned_fields(permit, fields)
-    context.engine.product(product_id, filters=combine_filters(permit.filters))
-    narrowed = context.narrow(permit, filters)
-    page = context.engine.relations.of(product_id, kind=kind, size=size, filters=narrowed)
-    page = context.shown_page(permit, page)
-    return ProductsResponse(product_hits(page.hits, returned), page.degraded, page.version)
+    find = partial(context.engine.relations.of, product_id, kind=kind, size=size)
+    return _list_products(context, permit, find, product_id, size=size, filters=filters, fields=fields)
 
 
 @search_router.get("/products/{product_id:path}", response_model=ProductResponse, summary="One product")
@@ -184,13 +176,6 @@ def product(
     siblings = siblings_of(context.engine.snapshot, product_id, combine_filters(permit.filters))
     document = returned.select(context.shown(permit, entry))
     return tagged_response(request, ProductResponse(document, types, siblings))
-
-
-def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:
-    """Searches within the filters of a permit, and records the search unless it is private."""
-    response, page = _find(context, permit, body, is_private=is_private)
-    _record(context, permit, body, response, page, is_private=is_private)
-    return response
 
 
 def _record(
@@ -215,29 +200,11 @@ def _find(
     returned = context.returned_fields(permit, body.fields)
     request = SearchRequest(
         body.text,
-        size=body.size,
-        page=body.page,
         filters=context.narrow(permit, body.filters),
         visible=combine_filters(permit.filters),
-        facets=body.facets,
-        facet_values=body.facet_values,
-        ranges=body.ranges,
-        search_fields=body.search_fields,
-        sort=body.sort,
-        all_types=body.all_types,
-        explain=body.explain,
-        reasons=body.reasons,
-        correct=body.correct,
-        prefix=body.prefix,
-        advanced_syntax=body.advanced_syntax,
-        contexts=body.contexts,
-        optional_filters=body.optional_filters,
-        group=body.group,
-        per_group=body.per_group,
-        diversity=body.diversity,
-        choices=body.choices,
         sponsored=body.sponsored and not body.prefix,
         history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
+        **{name: getattr(body, name) for name in _SAME},
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)
     running = context.engine.experiments.running()
@@ -249,7 +216,16 @@ def _find(
     sponsored = sponsored_results(page, query_ids, returned)
     took = (time.perf_counter() - started) * 1_000
     record_search(page)
-    return search_response(result.query_id, body.text, page, hits, nearest, sponsored, took), page
+    response = search_response(
+        page,
+        query_id=result.query_id,
+        query=body.text,
+        hits=hits,
+        nearest=nearest,
+        sponsored=sponsored,
+        took_ms=round(took, 2),
+    )
+    return response, page
 
 
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:
@@ -314,7 +290,7 @@ def related(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 
 def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: PrivacyHeader = "") -> AnswerResponse:
     """Quotes of the store's own texts that answer a question: fields and descriptions of products, and the FAQ;
     `not_said` if no text does. With `product_id`, any text is a question; without it, a search is `no_question`."""
-    context.charge(permit, search_cost(hits=0, characters=len(body.q)))
+    context.shared.charge(permit, search_cost(hits=0, characters=len(body.q)))
     about = QuestionSubject(body.about.product_id, body.about.product_type) if body.about else None
     result = context.engine.answer(
         body.q,
@@ -344,12 +320,33 @@ def recommend(
 ) -> ProductsResponse:
     """Products predicted by the serving user tower; without one, products similar to the last ones of the history;
     without a history, popular products."""
-    context.charge(permit, search_cost(hits=body.size, characters=len(body.filters)))
-    returned = context.returned_fields(permit, body.fields)
     acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
-    history = context.visible_history(permit, acts)
-    filters = context.narrow(permit, body.filters)
-    options: Mapping[str, Any] = {"include_seen": body.include_seen, "language": body.language}
-    page = context.engine.recommend(history, size=body.size, filters=filters, **options)
-    page = context.shown_page(permit, page)
-    return ProductsResponse(product_hits(page.hits, returned), page.degraded, page.version)
+
+    def find(filters: str) -> Page:
+        history = context.visible_history(permit, acts)
+        options: Mapping[str, Any] = {"include_seen": body.include_seen, "language": body.language}
+        return context.engine.recommend(history, size=body.size, filters=filters, **options)
+
+    return _list_products(context, permit, find, size=body.size, filters=body.filters, fields=body.fields)
+
+
+def _list_products(
+    context: ServiceContext,
+    permit: Permit,
+    find: Callable[..., Page],
+    product_id: str = "",
+    *,
+    size: int,
+    filters: str,
+    fields: Sequence[str],
+) -> ProductsResponse:
+    """The products that `find` returns for the argument `filters`, as visible to a key. Raises UnknownProductError for
+    a product that is not."""
+    context.shared.charge(permit, search_cost(hits=size, characters=len(filters)))
+    returned = context.returned_fields(permit, fields)
+    if product_id:
+        context.engine.product(product_id, filters=combine_filters(permit.filters))
+    page = context.shown_page(permit, find(filters=context.narrow(permit, filters)))
+    query_ids = context.engine.campaigns.issue(uuid.uuid4().hex, page.sponsored)
+    offers = sponsored_results(page, query_ids, returned)
+    return ProductsResponse(product_hits(page.hits, returned), page.degraded, page.version, offers)

@@ -17,7 +17,7 @@ from shelfwise.service.app import create_app
 from shelfwise.service.demo import DemoFiles
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.signals import Relations, write_relations
-from shelfwise.service.http.fields import select_fields
+from shelfwise.service.http.schemas import select_fields
 from shelfwise.service.settings import (
     ServiceSettings,
     Settings,
