@@ -13,7 +13,7 @@ from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymSto
 from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Variant
 from shelfwise.service.http.auth import KEYS_FILE, AdminToken, KeyFile, Scope
 from shelfwise.service.http.tasks import TaskQueue
-from shelfwise.service.instantsearch.index_store import ProtocolStore
+from shelfwise.service.instantsearch.protocol_settings import ProtocolStore
 from tests.rankers import add_ranker
 from tests.services import add_key
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables

@@ -58,7 +58,7 @@ from shelfwise.service.http.routes import change_routes, curation_routes, feed_r
 from shelfwise.service.http.tasks import TaskRunner, command_job
 from shelfwise.service.instantsearch import object_routes
 from shelfwise.service.instantsearch import routes as instantsearch
-from shelfwise.service.instantsearch.index_store import ProtocolStore
+from shelfwise.service.instantsearch.protocol_settings import ProtocolStore
 from shelfwise.service.instantsearch.recommend import PurchaseStatistics
 from shelfwise.service.settings import ServiceSettings, SourcedSettings, cache_folder, describe_settings
 from shelfwise.service.web import docs, pages, pictures

@@ -170,7 +170,12 @@ def public_events(
     texts = {query_id: max(each.query for each in own) for query_id, own in lists.items()}
     for query_id, own in lists.items():
         if not is_answer(query_id, own):
-            raise RequestError(403, _list_message(own[0].kind), field="events.kind")
+            message = (
+                f"a public key may send events of kind {own[0].kind} only as the service gave the answer, all of its "
+                "hits in one request: give the search a shopper or a session, then the service records its list; or "
+                "use a key with the scope server"
+            )
+            raise RequestError(403, message, field="events.kind")
     accepted = tuple(_public_event(each, address, now, texts.get(each.query_id, "")) for each in events)
     pairs = [(name, *pair) for name in _UNTRUSTED for pair in zip(events, accepted, strict=True)]
     names = (name for name, before, after in pairs if getattr(before, name) not in (getattr(after, name), ""))
@@ -187,14 +192,6 @@ def _public_event(event: Event, address: str, now: datetime, text: str) -> Event
         event_id = f"{event.query_id}-{event.position or 'query'}"
         return replace(event, query=text, event_id=event_id, time=time, address=address)
     return replace(event, query="", position=None, results=None, event_id=event_id, time=time, address=address)
-
-
-def _list_message(kind: EventKind) -> str:
-    return (
-        f"a public key may send events of kind {kind} only as the service gave the answer, all of its hits in one "
-        f"request: give the search a shopper or a session, then the service records its list; or use a key with the "
-        f"scope server"
-    )
 
 
 def trusted_events(events: Sequence[Event]) -> Sequence[Event]:

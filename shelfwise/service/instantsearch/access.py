@@ -29,7 +29,6 @@ from shelfwise.service.http.openapi import error_responses, struct_response
 from shelfwise.service.http.raw_request import PREFIX
 from shelfwise.service.http.schemas import MAX_ID
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
-from shelfwise.service.instantsearch.index_store import ProtocolStore
 from shelfwise.service.instantsearch.protocol_request import (
     FILTERING,
     SORTED_INDEX,
@@ -39,6 +38,7 @@ from shelfwise.service.instantsearch.protocol_request import (
     parse_refinements,
     text,
 )
+from shelfwise.service.instantsearch.protocol_settings import ProtocolStore
 
 _KEY = "x-algolia-api-key"
 _IN_BODY = (Scope.SEARCH, Scope.EVENTS)

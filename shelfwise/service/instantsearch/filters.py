@@ -124,14 +124,6 @@ class AttributeCatalog:
         return (*named, *(info.name.removeprefix("attributes.") for info in common))[:_MAX_OFFERED]
 
 
-def parse_expression(text: str, conditions: FilterTranslator) -> Filter:
-    """The tree of an expression; raises FilterError with the column of the error."""
-    if len(text) > MAX_CHARACTERS:
-        message = f"filters may have at most {MAX_CHARACTERS:,} characters, these have {len(text):,}"
-        raise FilterError(message, MAX_CHARACTERS + 1)
-    return _ExpressionParser(text, conditions).parse()
-
-
 class _ExpressionParser:
     """Recursive-descent parser of one expression."""
 
@@ -142,6 +134,10 @@ class _ExpressionParser:
         self._depth = 0
 
     def parse(self) -> Filter:
+        """The tree; raises FilterError with the column of the error."""
+        if len(self._text) > MAX_CHARACTERS:
+            message = f"filters may have at most {MAX_CHARACTERS:,} characters, these have {len(self._text):,}"
+            raise FilterError(message, MAX_CHARACTERS + 1)
         tree = self._parse_or()
         self._match(_SPACES)
         if self._at < len(self._text):
@@ -256,7 +252,7 @@ class FilterTranslator:
         if refinements.areas:
             parts.append(_join([Within(each) for each in refinements.areas], Or))
         if refinements.expression.strip():
-            parts.append(parse_expression(refinements.expression, self))
+            parts.append(_ExpressionParser(refinements.expression, self).parse())
         return _join(parts, And) if parts else None
 
     def equal(self, name: str, value: str) -> Filter:

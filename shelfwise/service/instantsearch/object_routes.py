@@ -33,10 +33,9 @@ from shelfwise.service.instantsearch.access import (
     find_or_create,
 )
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
-from shelfwise.service.instantsearch.index_store import ProtocolStore
 from shelfwise.service.instantsearch.objects import Write, WritePlan, object_id, parse_writes
 from shelfwise.service.instantsearch.protocol_request import FILTERING, merge_params, parse_refinements
-from shelfwise.service.instantsearch.protocol_settings import read_settings, write_settings
+from shelfwise.service.instantsearch.protocol_settings import ProtocolStore, read_settings, write_settings
 
 _SHOWN_SECONDS = 1.0
 

@@ -34,19 +34,22 @@ MAX_NAMES = 200
 MAX_NAME = 500
 """Maximum length of an index name, or of the text typed to find a facet value."""
 EVERYTHING = ("*",)
-_PAGING = ("query", "queryType", "advancedSyntax", "typoTolerance", "page", "hitsPerPage", "offset", "length")
-_FACETS = ("facets", "maxValuesPerFacet")
-_FILTERING = ("facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes")
-_SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippet")
-_MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText", "getRankingInfo")
-_RULES = ("enableRules", "ruleContexts", "optionalFilters")
-_GROUPING = ("distinct", "attributeForDistinct")
 FILTERING = frozenset(("facetFilters", "numericFilters", "tagFilters", "filters", "insideBoundingBox", "insidePolygon"))
 """The parameters that leave out records."""
-PLACING = ("aroundLatLng", "aroundRadius", "aroundPrecision", "insideBoundingBox", "insidePolygon")
-_RECORDING = ("clickAnalytics", "analytics", "userToken")
-COUNTING = frozenset(
-    (*_PAGING, *_FACETS, *_RULES, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *PLACING, *_RECORDING)
+DEFAULTABLE = frozenset(
+    """
+    advancedSyntax attributeForDistinct attributesToHighlight attributesToRetrieve attributesToSnippet distinct
+    enableRules highlightPostTag highlightPreTag hitsPerPage maxValuesPerFacet queryType snippetEllipsisText
+    typoTolerance
+    """.split()  # noqa: SIM905 - with a line for each name it would be a page
+)
+"""Search parameters that are settings as well."""
+COUNTING = DEFAULTABLE.union(
+    """
+    analytics aroundLatLng aroundPrecision aroundRadius clickAnalytics facetFilters facets filters getRankingInfo
+    insideBoundingBox insidePolygon length numericFilters offset optionalFilters page query restrictSearchableAttributes
+    ruleContexts tagFilters userToken
+    """.split()  # noqa: SIM905
 )
 """The parameters that have an effect; responses name the others."""
 _ADDRESSING = ("params", "indexName", "index", "type", "apiKey", "facet", "facetQuery", "maxFacetHits")

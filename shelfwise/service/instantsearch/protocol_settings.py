@@ -1,26 +1,29 @@
-"""Settings of the protocol, stored as relevance settings of the store and as default parameters of searches."""
+"""Settings of the protocol: those that exist nowhere else, with the name of the index, in its own file; the others are
+relevance settings of the store."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
-from shelfwise.retrieval.errors import QueryError
+from shelfwise.retrieval.errors import QueryError, StoreDamagedError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 from shelfwise.service.curation.relevance import Relevance, TypoTolerance
+from shelfwise.service.curation.sqlite_file import SqliteFile
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import MAX_SORT_KEYS
+from shelfwise.service.events.hot_reload import ReloadedFile
 from shelfwise.service.instantsearch.filters import AttributeCatalog
-from shelfwise.service.instantsearch.index_store import IndexSettings, ProtocolStore
 from shelfwise.service.instantsearch.protocol_request import (
-    COUNTING,
+    DEFAULTABLE,
     MAX_NAME,
-    PLACING,
     JsonObject,
     ViewSettings,
     is_suggestions_index,
@@ -28,11 +31,11 @@ from shelfwise.service.instantsearch.protocol_request import (
     parse_search,
 )
 
-_OF_ONE_SEARCH = frozenset({"query", "page", "offset", "length", "facets", "clickAnalytics", "analytics", "userToken"})
-_FILTERS = frozenset({"facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes"})
-_RANKING_OPTIONS = frozenset({"getRankingInfo", "ruleContexts", "optionalFilters"})
-DEFAULTABLE = COUNTING - _OF_ONE_SEARCH - _FILTERS - _RANKING_OPTIONS - {*PLACING}
-"""Search parameters that are settings as well."""
+FILE = "protocol.sqlite"
+_HOLDS = "settings of the InstantSearch protocol"
+_TABLES = "CREATE TABLE settings (one INTEGER PRIMARY KEY CHECK (one = 1), document TEXT NOT NULL);"
+
+
 _WEIGHTS = (5, 3, 2)
 """Weights of searchable attributes by position; later ones have weight 1."""
 _FIELDS = ("title", "brand", "category", "description")
@@ -50,6 +53,73 @@ _CRITERIA = ("typo", "geo", "words", "filters", "proximity", "attribute", "exact
 _VIRTUAL = re.compile(r"^virtual\((.+)\)$")
 _UNORDERED = re.compile(r"(?:un)?ordered\((?P<name>[^()]+)\)")
 _TOLERANCE = {"true": TypoTolerance.ON, "min": TypoTolerance.ON, "strict": TypoTolerance.ON, "false": TypoTolerance.OFF}
+
+
+class IndexSettings(ViewSettings, frozen=True):
+    """Settings of an index that only the protocol has, and those of its replicas, which are views of it."""
+
+    name: str = ""
+    """Name of the index, set by the first write; empty before."""
+    replicas: tuple[str, ...] = ()
+    """`replicas`, as set."""
+    views: Mapping[str, ViewSettings] = {}
+    """Settings of each replica by name."""
+
+    def view(self, index: str) -> str:
+        """The name of a replica; empty for any other name, which is that of the index itself."""
+        return index if index in self.views else ""
+
+    def of(self, index: str) -> ViewSettings:
+        """The settings of a replica, or of the index itself for any other name."""
+        return self.views.get(index, self)
+
+
+class ProtocolStore:
+    """The protocol's file in an index directory. Threads and processes may share it; it is created by the first change,
+    and changes are durable when the method returns."""
+
+    def __init__(self, root: Path) -> None:
+        self._file = SqliteFile(root / FILE, _HOLDS, 0x53575049, _TABLES, version=2, private=True)
+        failure = "changes of the protocol's settings are not loaded"
+        self._settings: ReloadedFile[IndexSettings] = ReloadedFile(
+            root / FILE, lambda _: self._read_settings(), IndexSettings(), failure, keeps_value=True
+        )
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The reason why the latest settings are not loaded."""
+        self._settings.current()
+        return self._settings.notices
+
+    @property
+    def settings(self) -> IndexSettings:
+        """The settings, reloaded when they change."""
+        return self._settings.current()
+
+    def change_settings(self, change: Callable[[IndexSettings], IndexSettings]) -> None:
+        """Changes the settings with the function `change`."""
+        with self._file.writing() as cursor:
+            row = cursor.execute("SELECT document FROM settings").fetchone()
+            document = msgspec.json.encode(change(_decoded(row))).decode()
+            cursor.execute("INSERT OR REPLACE INTO settings VALUES (1, ?)", (document,))
+        self._settings.reload_if_changed()
+
+    def adopt_name(self, name: str) -> None:
+        """Gives the index the name of a write, unless it has a name."""
+        if not self.settings.name:
+            self.change_settings(lambda settings: settings if settings.name else structs.replace(settings, name=name))
+
+    def _read_settings(self) -> IndexSettings:
+        with self._file.reading() as cursor:
+            row = cursor.execute("SELECT document FROM settings").fetchone() if cursor else None
+        return _decoded(row)
+
+
+def _decoded(row: tuple[str] | None) -> IndexSettings:
+    try:
+        return msgspec.json.decode(row[0], type=IndexSettings) if row else IndexSettings()
+    except msgspec.MsgspecError as error:
+        raise StoreDamagedError(f"{FILE} holds settings that cannot be read: {error}") from error
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType, structs
 from shelfwise.rerank.sessions.tables import DERIVED, open_derived
 from shelfwise.retrieval.errors import QueryError, StoreMissingError, UnknownProductError
 from shelfwise.retrieval.filters.ast import And, Filter, In, format_filter
-from shelfwise.retrieval.records import Hit, Product, RelatedHit, RelationEvidence, RelationKind, SponsoredHit
+from shelfwise.retrieval.records import Product, RelatedHit, RelationEvidence, RelationKind, SponsoredHit
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.retrieval.text.highlight import Matcher
 from shelfwise.service.curation.relations import removed_from
@@ -181,7 +181,8 @@ class Recommender:
         if not corrections:
             return selection
         page = self._engine.relations.of(name, kind=kind, size=_MAX_HITS, filters=self._narrowed(request.filters))
-        owner_hits = [hit for hit in page.hits if _is_of_owner(hit)]
+        related = [(hit, hit.relation) for hit in page.hits if isinstance(hit, RelatedHit)]
+        owner_hits = [hit for hit, relation in related if relation and relation.evidence is RelationEvidence.OWNER]
         left_out = removed_from(name, corrections) | {hit.product.id for hit in owner_hits}
         others = [each for each in selection.products if each[0].id not in left_out]
         return replace(selection, products=[*((hit.product, hit.score) for hit in owner_hits), *others])
@@ -249,11 +250,6 @@ class Recommender:
 
     def _narrowed(self, tree: Filter | None) -> str:
         return self._hooks.narrow("" if tree is None else format_filter(tree))
-
-
-def _is_of_owner(hit: Hit) -> bool:
-    relation = hit.relation if isinstance(hit, RelatedHit) else None
-    return relation is not None and relation.evidence is RelationEvidence.OWNER
 
 
 def _all(trees: Iterable[Filter | None]) -> Filter | None:

@@ -32,7 +32,6 @@ from shelfwise.service.instantsearch.access import (
     indexes_by_name,
     narrowed,
 )
-from shelfwise.service.instantsearch.index_store import ProtocolStore
 from shelfwise.service.instantsearch.protocol_events import MAX_EVENTS, parse_events
 from shelfwise.service.instantsearch.protocol_request import (
     MAX_NAME,
@@ -44,6 +43,7 @@ from shelfwise.service.instantsearch.protocol_request import (
     parse_search,
     text,
 )
+from shelfwise.service.instantsearch.protocol_settings import ProtocolStore
 from shelfwise.service.instantsearch.recommend import PurchaseStatistics, Recommender
 from shelfwise.service.instantsearch.response import (
     BatchResults,
