@@ -206,6 +206,12 @@ def demo_index(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFa
     return Path(shutil.copytree(built / "index", tmp_path_factory.mktemp("index") / "index"))
 
 
+@pytest.fixture
+def root(demo_index: Path, tmp_path: Path) -> Path:
+    """A copy of the demo index that a test may change."""
+    return Path(shutil.copytree(demo_index, tmp_path / "index"))
+
+
 @pytest.fixture(scope="session")
 def engine(demo_index: Path) -> Iterator[SearchEngine]:
     """An engine of the demo store."""

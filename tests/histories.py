@@ -142,8 +142,8 @@ def _merged(known: ProductState, row: Product | None, settler: SpellingNormalize
     if known.row is None or live is None or row is None or shown is None or known.shown is None:
         return ProductState(row, shown, shown)
     feed_before, feed_now = _compared(known.row), _compared(row)
-    was, is_now, result = _flat(known.shown), _flat(known.live), _flat(shown)
-    settled = _flat(live)
+    was, is_now, result = flat(known.shown), flat(known.live), flat(shown)
+    settled = flat(live)
     for name in {*was, *is_now}:
         if feed_before.get(name) == feed_now.get(name) and was.get(name) != is_now.get(name):
             result.pop(name, None)
@@ -152,7 +152,7 @@ def _merged(known: ProductState, row: Product | None, settler: SpellingNormalize
     return ProductState(row, shown, _product(result))
 
 
-def _flat(product: Product | None) -> dict[str, tuple[type, Any]]:
+def flat(product: Product | None) -> dict[str, tuple[type, Any]]:
     """Every value of a product by name, with its type, because True equals 1.0 in Python."""
     if product is None:
         return {}
@@ -163,11 +163,11 @@ def _flat(product: Product | None) -> dict[str, tuple[type, Any]]:
 
 
 def _compared(product: Product | None) -> dict[str, object]:
-    """The values of `_flat` for comparing feeds: spelling variants count as equal."""
+    """The values of `flat` for comparing feeds: spelling variants count as equal."""
     if product is None:
         return {}
     spelled = {"brand": brand_key(product.brand), "category": tuple(map(level_key, product.category))}
-    return {**_flat(product), **spelled}
+    return {**flat(product), **spelled}
 
 
 def _product(flat: Mapping[str, tuple[type, Any]]) -> Product:

@@ -57,10 +57,7 @@ _IMPORTED = (
     "shelfwise.retrieval.index.tantivy",
     "tests.faults.processes",
     "tests.faults.test_event_kill",
-    "tests.integration.test_journal_kill",
     "tests.integration.test_kill",
-    "tests.integration.test_ranker_kill",
-    "tests.integration.test_rules_kill",
     "zstandard",
 )
 

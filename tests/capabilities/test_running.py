@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import httpx2
@@ -32,9 +31,8 @@ def price_of(running: Service, product: str) -> float:
     return price
 
 
-def test_workers(demo_index: Path, tmp_path: Path) -> None:
-    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
-    with service(index, tmp_path / "log", "--workers", "2") as running:
+def test_workers(root: Path, tmp_path: Path) -> None:
+    with service(root, tmp_path / "log", "--workers", "2") as running:
         assert within(60, lambda: running.log.read_text("utf-8").count('"worker ready"') == 2)
         (found,) = {tuple(ids(running.address, "cordless drill")) for _ in range(6)}
         patch_price(running, found[0], 4_321.25)
@@ -42,9 +40,8 @@ def test_workers(demo_index: Path, tmp_path: Path) -> None:
         assert within(30, lambda: all(price_of(running, found[0]) == 4_321.25 for _ in range(6)))
 
 
-def test_replicas(demo_index: Path, tmp_path: Path) -> None:
-    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
-    with service(index, tmp_path / "one.log") as one, service(index, tmp_path / "two.log") as two:
+def test_replicas(root: Path, tmp_path: Path) -> None:
+    with service(root, tmp_path / "one.log") as one, service(root, tmp_path / "two.log") as two:
         found = ids(one.address, "cordless drill")
         assert found == ids(two.address, "cordless drill")
         patch_price(one, found[0], 4_321.25)
@@ -54,15 +51,14 @@ def test_replicas(demo_index: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.elasticsearch
-def test_elasticsearch(demo_index: Path, tmp_path: Path, elasticsearch: Server) -> None:
+def test_elasticsearch(root: Path, elasticsearch: Server) -> None:
     """BM25 of the cluster gives the results of the embedded index."""
-    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
-    with SearchEngine.open(index) as engine:
+    with SearchEngine.open(root) as engine:
         embedded = [hit.product.id for hit in engine.search(TEXT, stage="bm25").hits]
     settings = settings_for(elasticsearch)
     with removed(settings.cluster):
-        assert move(index, settings.cluster, NullProgress()).published
-        with SearchEngine.open(index, settings=settings) as engine:
+        assert move(root, settings.cluster, NullProgress()).published
+        with SearchEngine.open(root, settings=settings) as engine:
             page = engine.search(TEXT, stage="bm25")
     assert page.degraded == ()
     assert [hit.product.id for hit in page.hits] == embedded

@@ -114,13 +114,6 @@ def changed(before: Mapping[int, DayState], after: Mapping[int, DayState]) -> se
 
 
 class TestAppend:
-    def test_append_stores_an_event_unchanged(self, store: EventStore) -> None:
-        query = "Bohrer 18 V 无绳电钻 🔩"
-        purchase = event(1, kind="purchase", shopper=ANNA, session="k1~s", query_id="q", query=query, quantity=3)
-        assert store.append([purchase]) == AppendResult(1, 0)
-        assert store.count() == 1
-        assert read(store).equals(event_table([purchase]))
-
     def test_repeated_event_is_stored_once(self, store: EventStore) -> None:
         events = [event(number, rating=4.5) for number in range(3)]
         store.append(events)

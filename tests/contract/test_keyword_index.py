@@ -101,16 +101,6 @@ def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Seque
 
 
 @contextmanager
-def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
-    """An index of earlier products with two live changes."""
-    before = counted(earlier_products(products))
-    with TemporaryDirectory() as folder:
-        builder = TantivyBuilder(Path(folder), before)
-        builder.add(documents(earlier_products(products), before))
-        yield changed_in_steps(TantivyIndex(builder.finish(), before), before, products)
-
-
-@contextmanager
 def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
     """An index that reuses the previous version's lines of unchanged products."""
     were = earlier_products(products)
@@ -201,7 +191,7 @@ def null(products: Sequence[Product]) -> Iterator[Opened]:
         yield EveryRow(ProductStore(Path(folder)), catalog, lambda each: searched_fields(each, ANALYZER)), catalog
 
 
-BACKENDS = (tantivy, tantivy_changed, tantivy_continued, tantivy_extended)
+BACKENDS = (tantivy, tantivy_continued, tantivy_extended)
 CLUSTERED = (elasticsearch, elasticsearch_changed)
 ALL = (*BACKENDS, *(pytest.param(each, marks=pytest.mark.elasticsearch) for each in CLUSTERED))
 with_null = pytest.mark.parametrize("backend", (*ALL, null), indirect=True, ids=lambda backend: backend.__name__)

@@ -61,23 +61,22 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[VectorIndexKi
     return functools.cache(lambda kind: built(tmp_path_factory.mktemp(kind.value), kind))
 
 
-def faiss_case(kind: VectorIndexKind, gpu: bool, copied: bool) -> object:
-    name = "-".join((kind, "gpu" if gpu else "cpu", "copied" if copied else "opened"))
-    return pytest.param((kind, gpu, copied), id=name, marks=[pytest.mark.gpu] if gpu else [])
-
-
-FAISS = [faiss_case(kind, gpu, copied) for kind in VectorIndexKind for gpu in (False, True) for copied in (False, True)]
+FAISS = [
+    pytest.param((kind, gpu), id=f"{kind}-{'gpu' if gpu else 'cpu'}", marks=[pytest.mark.gpu] if gpu else [])
+    for kind in VectorIndexKind
+    for gpu in (False, True)
+]
 
 
 @pytest.fixture(params=[*FAISS, "stored"])
 def index(request: pytest.FixtureRequest, folders: Callable[[VectorIndexKind], Path], tmp_path: Path) -> VectorIndex:
+    """An index in a folder that was copied after its creation."""
     if request.param == "stored":
         return StoredVectors(folders(VectorIndexKind.EXACT))
-    kind, gpu, copied = request.param
+    kind, gpu = request.param
     if gpu and not gpu_count():
         pytest.skip("no GPU that this build of faiss can use")
-    folder = folders(kind)
-    return FaissIndex(Path(shutil.copytree(folder, tmp_path / "copy")) if copied else folder, gpu=gpu)
+    return FaissIndex(Path(shutil.copytree(folders(kind), tmp_path / "copy")), gpu=gpu)
 
 
 def least_recall(index: VectorIndex) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -301,11 +300,6 @@ HOSTILE = "<img src=x onerror=document.title='lost'>"
 MERGING = Experiment("merging", (Variant("now"), Variant("rrf", VariantOptions(merge="rrf"))), HOSTILE)
 DRAFT = Experiment("draft", (Variant("now"), Variant("merged", VariantOptions("merged"))), mode=Mode.INTERLEAVE)
 LATER = replace(MERGING, id="later", starts=datetime(2100, 1, 1, tzinfo=UTC))
-
-
-@pytest.fixture
-def root(demo_index: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo_index, tmp_path / "store"))
 
 
 @pytest.fixture

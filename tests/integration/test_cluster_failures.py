@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -284,15 +283,12 @@ class TestReadOnly:
 
 @pytest.mark.slow
 class TestOverload:
-    def test_bulk_load_backs_off_until_there_is_room(
-        self, demo_index: Path, tmp_path: Path, small_server: Server
-    ) -> None:
-        index = Path(shutil.copytree(demo_index, tmp_path / "loaded"))
+    def test_bulk_load_backs_off_until_there_is_room(self, root: Path, small_server: Server) -> None:
         settings = settings_for(small_server)
         with removed(settings.cluster):
             before = _pressure(small_server)["total"]["coordinating_rejections"]
             with busy(small_server, seconds=4):
-                report = move(index, settings.cluster, NullProgress())
+                report = move(root, settings.cluster, NullProgress())
             assert _pressure(small_server)["total"]["coordinating_rejections"] > before
             with closing(Cluster(settings.cluster)) as cluster:
                 assert cluster.count(f"{settings.cluster.alias}-{report.version}") == report.products == 600
@@ -390,17 +386,16 @@ def moved_in_the_end(index: Path, settings: ClusterSettings, progress: Killer) -
 
 @pytest.mark.slow
 def test_node_killed_during_load_leaves_no_partial_index(
-    demo_index: Path, tmp_path: Path, three_nodes: Server, monkeypatch: pytest.MonkeyPatch
+    root: Path, three_nodes: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shelfwise.retrieval.elasticsearch.client._BULK_DOCUMENTS", 50)
-    index = Path(shutil.copytree(demo_index, tmp_path / "loaded"))
     settings = settings_for(three_nodes)
-    with SearchEngine.open(index, settings=settings) as engine:
+    with SearchEngine.open(root, settings=settings) as engine:
         engine.upsert([KETTLE])
         whole = engine.search(TEXT)
         killer = Killer(three_nodes, f"{settings.cluster.alias}-v000002")
         started = time.monotonic()
-        report = moved_in_the_end(index, settings.cluster, killer)
+        report = moved_in_the_end(root, settings.cluster, killer)
         assert time.monotonic() - started < 240  # less than the minutes of successive retries
         assert len(killer.left.nodes) == 2
         assert report.published
@@ -417,13 +412,12 @@ def test_node_killed_during_load_leaves_no_partial_index(
 
 
 @pytest.mark.slow
-def test_searches_and_changes_survive_a_node_failure(demo_index: Path, tmp_path: Path, three_nodes: Server) -> None:
-    index = Path(shutil.copytree(demo_index, tmp_path / "moved"))
+def test_searches_and_changes_survive_a_node_failure(root: Path, three_nodes: Server) -> None:
     settings = settings_for(three_nodes, deadline=2.0)
-    name = f"{settings.cluster.alias}-{move(index, settings.cluster, NullProgress()).version}"
+    name = f"{settings.cluster.alias}-{move(root, settings.cluster, NullProgress()).version}"
     with closing(Cluster(settings.cluster)) as cluster:
         assert cluster.wait_for_copies(name, 60)
-    with SearchEngine.open(index, settings=settings) as live, SearchEngine.open(index, settings=settings) as other:
+    with SearchEngine.open(root, settings=settings) as live, SearchEngine.open(root, settings=settings) as other:
         live.upsert([KETTLE])
         before = ids(live.search(TEXT))
         with searching(live) as pages:
@@ -434,7 +428,7 @@ def test_searches_and_changes_survive_a_node_failure(demo_index: Path, tmp_path:
         for engine in (live, other):
             assert eventually(partial(finds, engine, KETTLE))
             assert eventually(partial(finds, engine, TEAPOT))
-        check_without_a_majority(live, left, holder(left, name), index)
+        check_without_a_majority(live, left, holder(left, name), root)
 
 
 def check_pages(pages: list[Page], *whole: list[str]) -> None:

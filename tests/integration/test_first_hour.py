@@ -4,7 +4,6 @@ synonym, an experiment, a feed and a campaign. Nothing is read elsewhere, and no
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,8 +70,7 @@ class Owner:
 
 
 @pytest.mark.parametrize("width", [1_280, pytest.param(390, marks=pytest.mark.slow)])
-def test_the_first_hour_by_the_pages_alone(browser: Browser, demo_index: Path, tmp_path: Path, width: int) -> None:
-    root = Path(shutil.copytree(demo_index, tmp_path / "store"))
+def test_the_first_hour_by_the_pages_alone(browser: Browser, root: Path, tmp_path: Path, width: int) -> None:
     feed = tmp_path / "lamps.csv"
     feed.write_text(FEED)
     with service(root, tmp_path / "log") as running:

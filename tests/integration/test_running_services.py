@@ -72,8 +72,12 @@ class Readers(Shoppers):
 
 
 @pytest.fixture
-def replicas(demo_index: Path, tmp_path: Path) -> Iterator[list[Service]]:
-    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
+def index(demo_index: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(demo_index, tmp_path / "store"))
+
+
+@pytest.fixture
+def replicas(index: Path, tmp_path: Path) -> Iterator[list[Service]]:
     options = {"requests_per_minute_address": 10_000_000}
     with (
         service(index, tmp_path / "one.log", "--notice", "4", **options) as one,
@@ -126,7 +130,7 @@ def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
     assert not two.get("/health/ready").json()["notices"]
 
 
-def test_accepted_requests_are_answered_during_shutdown(demo_index: Path, tmp_path: Path) -> None:
+def test_accepted_requests_are_answered_during_shutdown(index: Path, tmp_path: Path) -> None:
     outcomes: list[int] = []
     searches = [{"q": query, "size": 50, "facets": ["brand"]} for query in SHOPPED] * 4
 
@@ -136,7 +140,6 @@ def test_accepted_requests_are_answered_during_shutdown(demo_index: Path, tmp_pa
             answer = client.post(f"{running.address}/v1/multi-search", json={"searches": searches})
         outcomes.append(answer.status_code)
 
-    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
     with service(index, tmp_path / "log", threads=1, deadline=120) as running:
         asking = [threading.Thread(target=ask, args=(running, number)) for number in range(8)]
         for each in asking:
@@ -217,8 +220,7 @@ def prometheus(folder: Path, running: Service, key: str) -> Iterator[Prometheus]
         process.wait()
 
 
-def test_prometheus_reads_a_service_with_its_key_and_answers_every_panel(demo_index: Path, tmp_path: Path) -> None:
-    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
+def test_prometheus_reads_a_service_with_its_key_and_answers_every_panel(index: Path, tmp_path: Path) -> None:
     keys = KeyFile(index / KEYS_FILE)
     searching, watching = add_key(keys, Scope.SEARCH), add_key(keys, Scope.METRICS)
     with service(index, tmp_path / "log") as running, prometheus(tmp_path, running, watching) as watcher:
@@ -447,8 +449,7 @@ def test_workers_of_a_directory_share_new_indexes_and_end_with_their_parent(demo
 
 
 @pytest.mark.slow
-def test_an_index_that_cannot_be_opened_ends_the_service_with_the_error(demo_index: Path, tmp_path: Path) -> None:
-    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
+def test_an_index_that_cannot_be_opened_ends_the_service_with_the_error(index: Path) -> None:
     (vectors,) = (index / "versions").glob("*/vectors/vectors.npy")
     vectors.write_bytes(b"damaged")
     command = [*PROGRAM, "serve", str(index), "--workers", "2", "--port", "0"]

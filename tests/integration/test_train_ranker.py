@@ -69,11 +69,6 @@ def clicked(eventful_store: Path, tmp_path: Path) -> list[Path]:
     return [Path(shutil.copytree(eventful_store, tmp_path / name)) for name in ("one", "two")]
 
 
-@pytest.fixture
-def root(demo_index: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo_index, tmp_path / "index"))
-
-
 def run(root: Path, teacher: Path) -> Any:  # noqa: ANN401 - JSON
     numbers = ("--queries", QUERIES, "--epochs", EPOCHS, "--seed", SEED)
     return commands.document("train", "ranker", root, "--from-catalog", "--teacher", teacher, *numbers)

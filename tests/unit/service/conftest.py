@@ -28,12 +28,6 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def root(demo_index: Path, tmp_path: Path) -> Path:
-    """A copy of the demo index that a test may change."""
-    return Path(shutil.copytree(demo_index, tmp_path / "index"))
-
-
-@pytest.fixture
 def live(root: Path) -> Iterator[SearchEngine]:
     """An engine of `root` that follows changes."""
     from shelfwise.service.engine.engine import SearchEngine

@@ -27,11 +27,6 @@ OF_ANOTHER = (
 )
 
 
-@pytest.fixture
-def root(demo_index: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo_index, tmp_path / "index"))
-
-
 @pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda folder: str(folder.name))
 def test_shipped_rankers_are_intact_small_and_documented(folder: Path) -> None:
     spec, report = verify_ranker(folder), read_report(folder)

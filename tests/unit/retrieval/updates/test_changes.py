@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shelfwise.retrieval.errors import ChangeError, StoreDamagedError
@@ -40,6 +40,7 @@ from shelfwise.retrieval.updates.validation import (
     validate_product,
 )
 from tests.catalogs import BRANDS, PATHS, PRICES, attributes, products
+from tests.histories import flat
 
 DRILL = Product("a1", "Drill", price=99.5)
 VALUES: dict[str, st.SearchStrategy[object]] = {
@@ -104,9 +105,6 @@ def test_invalid_line_is_damage(line: bytes) -> None:
         change_from_json(line)
 
 
-BASE = Product("a1", "Drill", price=99.0, brand="Bosch", attributes={"colour": "blue", "volts": 18.0})
-
-
 def versions_of(product_id: str) -> st.SearchStrategy[Product | None]:
     return st.none() | st.builds(
         Product,
@@ -121,84 +119,28 @@ def versions_of(product_id: str) -> st.SearchStrategy[Product | None]:
     )
 
 
-VERSIONS = versions_of("a1")
+WHOLE = versions_of("a1").filter(bool)
 
 
-class TestMergeProducts:
-    @pytest.mark.parametrize(
-        ("what", "live", "feed", "expected"),
-        [
-            ("a patched price stands while the feed repeats itself", {"price": 79.0}, {}, {"price": 79.0}),
-            ("the feed's new price ends a patched one", {"price": 79.0}, {"price": 89.0}, {"price": 89.0}),
-            ("also when the feed takes the price away", {"price": 79.0}, {"price": None}, {"price": None}),
-            ("another field's change does not", {"price": 79.0}, {"brand": "B"}, {"price": 79.0, "brand": "B"}),
-            ("what was cleared stays clear", {"brand": ""}, {"price": 1.0}, {"brand": "", "price": 1.0}),
-            ("both agree at last", {"price": 79.0}, {"price": 79.0}, {"price": 79.0}),
-        ],
-    )
-    def test_fields_are_merged(self, what: str, live: object, feed: object, expected: object) -> None:
-        one, two, three = (dataclasses.replace(BASE, **each) for each in (live, feed, expected))  # type: ignore[arg-type]
-        assert merge_products(BASE, one, two) == three, what
+@settings(max_examples=5 * settings().max_examples)
+@given(WHOLE, WHOLE, WHOLE)
+def test_each_value_is_the_feeds_if_it_changed_there_else_the_live_one(
+    base: Product, live: Product, feed: Product
+) -> None:
+    before, there, now = flat(base), flat(live), flat(feed)
+    merged = {name: (there if before.get(name) == now.get(name) else now).get(name) for name in {*before, *there, *now}}
+    found = flat(merge_products(base, live, feed))
+    assert found == {name: value for name, value in merged.items() if value is not None}
 
-    @pytest.mark.parametrize(
-        ("live", "feed", "expected"),
-        [
-            ({"colour": "red", "volts": 18.0}, {"colour": "blue", "volts": 12.0}, {"colour": "red", "volts": 12.0}),
-            ({"colour": "red", "volts": 18.0}, {"colour": "green", "volts": 18.0}, {"colour": "green", "volts": 18.0}),
-            ({"volts": 18.0}, {"colour": "blue", "volts": 18.0}, {"volts": 18.0}),
-            ({"volts": 18.0}, {"colour": "green"}, {"colour": "green"}),
-            ({"colour": "blue", "volts": 18.0, "x": "1"}, {"colour": "blue"}, {"colour": "blue", "x": "1"}),
-            ({"colour": "red", "volts": 18.0}, {"volts": 18.0}, {"volts": 18.0}),
-        ],
-    )
-    def test_attributes_are_merged_separately(
-        self, live: dict[str, str | float], feed: dict[str, str | float], expected: dict[str, str | float]
-    ) -> None:
-        one, two = (dataclasses.replace(BASE, attributes=each) for each in (live, feed))
-        found = merge_products(BASE, one, two)
-        assert found is not None
-        assert found.attributes == expected
 
-    def test_true_and_1_are_different_values(self) -> None:
-        base, live, feed = (Product("a", "b", attributes={"x": value}) for value in (True, "live", 1.0))
-        found = merge_products(base, live, feed)
-        assert found is not None
-        assert found.attributes["x"] is feed.attributes["x"]
-
-    def test_product_missing_on_one_side_is_not_merged_by_field(self) -> None:
-        changed = dataclasses.replace(BASE, price=5.0)
-        assert merge_products(BASE, None, BASE) is None, "a deleted product stays away"
-        assert merge_products(BASE, None, None) is None
-        assert merge_products(BASE, None, changed) == changed, "until the feed says something new"
-        assert merge_products(None, BASE, None) == BASE, "one that the feed never had stands"
-        assert merge_products(None, BASE, changed) == merge_products(None, None, changed) == changed
-        assert merge_products(BASE, changed, None) is None, "one that the feed dropped is gone"
-
-    @given(VERSIONS, VERSIONS)
-    def test_feed_wins_without_a_live_change(self, base: Product | None, feed: Product | None) -> None:
-        assert merge_products(base, base, feed) == feed
-
-    @given(VERSIONS, VERSIONS)
-    def test_live_change_wins_if_the_feed_is_unchanged(self, base: Product | None, live: Product | None) -> None:
-        assert merge_products(base, live, base) == live
-
-    @given(VERSIONS, VERSIONS, VERSIONS)
-    def test_merge_is_idempotent(self, base: Product | None, live: Product | None, feed: Product | None) -> None:
-        once = merge_products(base, live, feed)
-        assert merge_products(feed, once, feed) == once
-
-    @given(VERSIONS, VERSIONS, VERSIONS, st.sampled_from(("brand", "price", "category", "attributes", "identifiers")))
-    def test_fields_are_independent(
-        self, base: Product | None, live: Product | None, feed: Product | None, name: str
-    ) -> None:
-        """Only products that all three sides have are merged field by field."""
-        if base is None or live is None or feed is None:
-            return
-        alone = [dataclasses.replace(BASE, **{name: getattr(each, name)}) for each in (base, live, feed)]
-        found, expected = merge_products(base, live, feed), merge_products(*alone)
-        assert found is not None
-        assert expected is not None
-        assert getattr(found, name) == getattr(expected, name)
+def test_product_missing_on_one_side_is_not_merged_by_field() -> None:
+    base, changed = DRILL, dataclasses.replace(DRILL, price=5.0)
+    assert merge_products(base, None, base) is None, "a deleted product stays away"
+    assert merge_products(base, None, None) is None
+    assert merge_products(base, None, changed) == changed, "until the feed says something new"
+    assert merge_products(None, base, None) == base, "one that the feed never had stands"
+    assert merge_products(None, base, changed) == merge_products(None, None, changed) == changed
+    assert merge_products(base, changed, None) is None, "one that the feed dropped is gone"
 
 
 class TestFiles:

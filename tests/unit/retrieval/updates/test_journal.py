@@ -59,14 +59,6 @@ class TestAppending:
             journal.append([Delete("a"), Delete("b"), Delete("c")])
         assert journal.append([Delete("a")]) == [1]
 
-    def test_other_journal_of_the_store_sees_changes_at_once(self, journal: Journal, tmp_path: Path) -> None:
-        with Journal(tmp_path) as other:
-            assert seqs(other) == []
-            journal.append(CHANGES)
-            assert seqs(other) == [1, 2, 3]
-            assert other.append([Delete("c")]) == [4]
-            assert seqs(journal) == [1, 2, 3, 4]
-
     def test_append_after_a_change_that_is_not_the_last_is_refused(self, journal: Journal, tmp_path: Path) -> None:
         with Journal(tmp_path) as other:
             assert journal.append(CHANGES, after=0) == [1, 2, 3]

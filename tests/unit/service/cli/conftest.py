@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,5 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def index(demo_index: Path, tmp_path: Path) -> Path:
-    """A copy of the demo index that a test may change."""
-    return Path(shutil.copytree(demo_index, tmp_path / "index"))
+def index(root: Path) -> Path:
+    return root

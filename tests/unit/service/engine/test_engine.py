@@ -118,7 +118,7 @@ def test_hits_have_the_score_of_each_stage(engine: SearchEngine) -> None:
     assert {"bm25", "dense", "encode", "merge"} <= set(page.timings)
 
 
-@pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_exact_identifier_is_first(engine: SearchEngine, stage: str) -> None:
     for row in range(0, 600, 60):
         product = engine.snapshot.products[row]
