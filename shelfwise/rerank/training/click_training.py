@@ -138,9 +138,7 @@ class Validation:
 
     def ndcg(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """(n,): nDCG@10 of the lists by the scores of their candidates, concatenated."""
-        places = self.places
-        lengths = self.data.lists.lengths[self.numbers]
-        return ndcg(scores, self.data.targets[places], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+        return ndcg(scores, self.data.targets[self.places], self.data.lists.lengths[self.numbers])
 
     @property
     def places(self) -> NDArray[np.int64]:

@@ -164,12 +164,12 @@ def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.flo
     is its share of the softmax of the targets."""
     wanted = [data.targets[data.lists.place(number)] for number in numbers.tolist()]
     gains = np.concatenate([np.exp(each - each.max()) for each in wanted])
-    return ndcg(scores, gains.astype(np.float32), np.cumsum([0, *(len(each) for each in wanted)]))
+    return ndcg(scores, gains.astype(np.float32), data.lists.lengths[numbers])
 
 
 def graded_quality(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """nDCG@10 of each list in `numbers` (n,) by its candidates' gains (the targets); scores as in `agreement`."""
-    return ndcg(scores, data.targets[data.lists.places(numbers)], np.cumsum([0, *data.lists.lengths[numbers]]))
+    return ndcg(scores, data.targets[data.lists.places(numbers)], data.lists.lengths[numbers])
 
 
 TEACHING = Objective(lambda scores, batch: distillation(scores, batch.targets, batch.is_candidate), agreement)
@@ -177,77 +177,49 @@ GRADING = Objective(lambda scores, batch: list_softmax(scores, batch.targets, ba
 """The objective for targets that are gains."""
 
 
-Keys = NDArray[np.uint64]
 _PART = 8_192
 """Pairs scored between two writes: about 20 seconds of a teacher on two cores."""
-_SUFFIX = ".npz"
 
 
 class TeacherScores:
-    """Cached scores of one teacher; missing pairs are scored by the teacher. FOLDER/<identity of the teacher>/<any
-    name>.npz hold keys (k,) uint64, ascending, and scores (k,) float32. Unreadable files are ignored and their pairs
-    scored again. Only one process may write to a folder."""
+    """Cached scores of one teacher; missing pairs are scored by the teacher. FOLDER/<identity of the teacher>.npz has
+    keys (k,) uint64 and scores (k,) float32. An unreadable file is ignored, and its pairs are scored again. Only one
+    process may write to a folder."""
 
     def __init__(self, teacher: Teacher, folder: Path) -> None:
         self._teacher = teacher
-        self._folder = folder / teacher.identity
-        self._folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{teacher.identity}.npz"
 
     def score(
         self, queries: Sequence[str], texts: Sequence[str], progress: Callable[[int], None] = lambda _count: None
     ) -> Floats:
         """Teacher scores (n,) of the pairs (queries[i], texts[i]); raises what the teacher raises."""
         keys = np.array([_key(*pair) for pair in zip(queries, texts, strict=True)], np.uint64)
-        known, scores = self._kept()
+        known, scores = self._read()
         missing = np.flatnonzero(~np.isin(keys, known))
-        missing = missing[np.unique(keys[missing], return_index=True)[1]]
+        missing = np.sort(missing[np.unique(keys[missing], return_index=True)[1]])
         progress(len(keys) - len(missing))
         # Each part has pairs of all lengths, so that progress is even.
-        for part in _parts(np.sort(missing)):
+        for part in np.array_split(missing, -(-len(missing) // _PART)) if len(missing) else ():
             found = self._teacher.score([queries[at] for at in part], [texts[at] for at in part], progress)
-            self._keep(keys[part], found)
-        known, scores = self._kept()
-        return np.asarray(scores[np.searchsorted(known, keys)], np.float32)
+            known, scores = np.append(known, keys[part]), np.append(scores, found)
+            with atomic_file(self._path, durable=False) as file:
+                np.savez(file, keys=known, scores=scores)
+        order = np.argsort(known)
+        return np.asarray(scores[order[np.searchsorted(known, keys, sorter=order)]], np.float32)
 
-    def compact(self) -> None:
-        """Merges all files into one."""
-        files = sorted(self._folder.glob(f"*{_SUFFIX}"))
-        if len(files) > 1:
-            kept = self._keep(*self._kept())
-            for path in files:
-                if path != kept:
-                    path.unlink(missing_ok=True)
-
-    def _kept(self) -> tuple[Keys, Floats]:
-        parts = [part for path in sorted(self._folder.glob(f"*{_SUFFIX}")) if (part := _read(path)) is not None]
-        keys = np.concatenate([np.empty(0, np.uint64), *(part[0] for part in parts)])
-        scores = np.concatenate([np.empty(0, np.float32), *(part[1] for part in parts)])
-        keys, first = np.unique(keys, return_index=True)
-        return keys, scores[first]
-
-    def _keep(self, keys: Keys, scores: Floats) -> Path:
-        order = np.argsort(keys)
-        name = xxhash.xxh3_64_hexdigest(keys[order].tobytes())
-        path = self._folder / f"{name}{_SUFFIX}"
-        with atomic_file(path, durable=False) as file:
-            np.savez(file, keys=keys[order], scores=scores[order])
-        return path
-
-
-def _parts(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return np.array_split(places, -(-len(places) // _PART)) if len(places) else []
+    def _read(self) -> tuple[NDArray[np.uint64], Floats]:
+        try:
+            with np.load(self._path, allow_pickle=False) as file:
+                keys, scores = file["keys"], file["scores"]
+            if keys.dtype == np.uint64 and scores.dtype == np.float32 and keys.shape == scores.shape == (keys.size,):
+                return keys, scores
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+            pass
+        return np.empty(0, np.uint64), np.empty(0, np.float32)
 
 
 def _key(query: str, text: str) -> int:
     """64 bits: a hundred million pairs have a collision with probability 3 in 10,000."""
     return xxhash.xxh3_64_intdigest(f"{len(query)}:{query}{text}".encode("utf-8", "surrogatepass"))
-
-
-def _read(path: Path) -> tuple[Keys, Floats] | None:
-    try:
-        with np.load(path, allow_pickle=False) as part:
-            keys, scores = part["keys"], part["scores"]
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
-        return None
-    fits = keys.dtype == np.uint64 and scores.dtype == np.float32 and keys.shape == scores.shape and keys.ndim == 1
-    return (keys, scores) if fits else None

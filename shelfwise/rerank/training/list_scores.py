@@ -37,18 +37,18 @@ def outputs_of(network: RankerNetwork, batches: Iterable[ListBatch]) -> NDArray[
     return np.concatenate(parts)
 
 
-def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
     """nDCG@10 (see `shelfwise.rerank.evaluation.metrics.ndcg`) of each list (n,) by the gains (m,) of its candidates; 0
     if it has no gains. Ties keep their order."""
-    lengths = np.diff(offsets)
-    is_candidate = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    is_candidate = padded(np.ones(len(scores)), lengths) > 0
+    return np.nan_to_num(metrics.ndcg(padded(gains, lengths), padded(scores, lengths), is_candidate, DEPTH))
 
-    def padded(values: NDArray[np.floating]) -> NDArray[np.float64]:
-        made = np.zeros(is_candidate.shape)
-        made[is_candidate] = values
-        return made
 
-    return np.nan_to_num(metrics.ndcg(padded(gains), padded(scores), is_candidate, DEPTH))
+def padded(values: NDArray[np.floating | np.bool_], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Values (m,) of candidates by list, shape (n, c); 0 after a list's last candidate."""
+    made = np.zeros((len(lengths), int(lengths.max(initial=1))))
+    made[np.arange(made.shape[1]) < lengths[:, None]] = values
+    return made
 
 
 def ranker_scores(ranker: OnnxRanker, data: ListData, numbers: Iterable[int]) -> NDArray[np.float64]:

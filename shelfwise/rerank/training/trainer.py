@@ -11,7 +11,9 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -19,9 +21,7 @@ import numpy as np
 import torch
 import xxhash
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn, uint8
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from shelfwise.retrieval.errors import TrainingError
@@ -217,8 +217,9 @@ def slope(step: int, steps: int, warm_up: int) -> float:
     return max(0.0, (steps - step) / max(1, steps - warm_up))
 
 
-STATE_FILE, CURVE_FILE = "training.safetensors", "curve.json"
-_PROGRESS, _CHECKSUM = "progress", "xxh3"
+STATE_FILE, CURVE_FILE = "training.pt", "curve.json"
+_DIGEST_BYTES = 8
+"""The state begins with its XXH3, since torch does not check what it reads."""
 
 
 class Epoch(msgspec.Struct, frozen=True):
@@ -279,16 +280,18 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
 
 def save_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState) -> None:
     """Writes a checkpoint to `folder` atomically."""
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
-    tensors |= {f"averaged.{name}": value for name, value in state.averaged.items()}
-    for number, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-    # safetensors rejects tensors that share memory.
-    tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    progress = msgspec.json.encode(state.progress).decode()
+    parts = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict()["state"],
+        "best": state.best_weights,
+        "averaged": state.averaged,
+        "progress": msgspec.json.encode(state.progress).decode(),
+    }
+    content = BytesIO()
+    torch.save(parts, content)
     with atomic_file(folder / STATE_FILE, durable=False) as file:
-        file.write(save(tensors, {_PROGRESS: progress, _CHECKSUM: _checksum(progress, tensors)}))
+        file.write(xxhash.xxh3_64_digest(content.getbuffer()))
+        file.write(content.getbuffer())
     write_durably(folder / CURVE_FILE, msgspec.json.encode(state.progress.curve))
 
 
@@ -297,39 +300,18 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer) -> R
     network."""
     before = weights_of(network)
     try:
-        with safe_open(folder / STATE_FILE, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
-        if _checksum(metadata[_PROGRESS], tensors) != metadata[_CHECKSUM]:
+        stored = memoryview((folder / STATE_FILE).read_bytes())
+        if xxhash.xxh3_64_digest(stored[_DIGEST_BYTES:]) != stored[:_DIGEST_BYTES]:
             return RunState()
-        progress = msgspec.json.decode(metadata[_PROGRESS], type=Progress)
-        network.load_state_dict(_under("network", tensors))
+        parts = torch.load(BytesIO(stored[_DIGEST_BYTES:]), "cpu", weights_only=True)
+        progress = msgspec.json.decode(parts["progress"], type=Progress)
+        network.load_state_dict(parts["network"])
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": _moments(tensors), "param_groups": groups})
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, msgspec.MsgspecError):
+        optimizer.load_state_dict({"state": parts["optimizer"], "param_groups": groups})
+    except (OSError, UnpicklingError, KeyError, ValueError, RuntimeError, msgspec.MsgspecError):
         network.load_state_dict(before)
         return RunState()
-    return RunState(progress, _under("best", tensors), _under("averaged", tensors))
-
-
-def _checksum(progress: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = xxhash.xxh3_64(progress.encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
-        digest.update(tensors[name].cpu().reshape(-1).view(uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("optimizer", tensors).items():
-        number, moment = name.split(".")
-        moments.setdefault(int(number), {})[moment] = value
-    return moments
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+    return RunState(progress, parts["best"], parts["averaged"])
 
 
 State = Mapping[str, NDArray[np.float32]]

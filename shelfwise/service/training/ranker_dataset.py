@@ -233,9 +233,7 @@ def score_lists(
     progress.end(f"{len(lists.rows):,} of {len(found.rows):,} candidates, drawn from the best {options.depth} of each")
     usable_lists(lists)
     progress.begin("teaching", len(lists.rows), "pairs")
-    kept = TeacherScores(teacher, folder)
-    scores = kept.score(*pairs_of(snapshot, lists), progress.advance)
-    kept.compact()
+    scores = TeacherScores(teacher, folder).score(*pairs_of(snapshot, lists), progress.advance)
     progress.end(f"{len(scores):,} pairs of query and product scored by the teacher")
     return ScoredLists(lists, scores, teacher.identity)
 

@@ -49,7 +49,7 @@ from shelfwise.rerank.ranker.spec import (
 )
 from shelfwise.rerank.training.click_training import Validation
 from shelfwise.rerank.training.datasets import merged_scores, query_of_fold
-from shelfwise.rerank.training.list_scores import fit_calibration, ranker_scores
+from shelfwise.rerank.training.list_scores import fit_calibration, padded, ranker_scores
 from shelfwise.rerank.training.trainer import CURVE_FILE, Epoch
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.engine.reranking import Reranker, Reranking
@@ -90,11 +90,12 @@ class ClickGate:
         """Measures of scores on the held-out queries (n,)."""
         trial = self.held_out
         scores = scorer(trial)
-        gains, is_candidate = padded(trial, trial.data.targets), padded(trial, np.ones(len(scores))) > 0
+        lengths = trial.data.lists.lengths
+        gains, is_candidate = padded(trial.data.targets, lengths), padded(np.ones(len(scores)), lengths) > 0
         likelihood = self._likelihood(trial.shown_scores(scores), self.earlier.shown_scores(scorer(self.earlier)))
         by_query, _ = query_means(likelihood, trial.query_of_list, len(trial.traffic))
-        in_rows = padded(trial, scores)
-        ranks = reciprocal_rank(padded(trial, trial.is_chosen), in_rows, is_candidate)
+        in_rows = padded(scores, lengths)
+        ranks = reciprocal_rank(padded(trial.is_chosen, lengths), in_rows, is_candidate)
         return QueryMeasures(ndcg(gains, in_rows, is_candidate), ranks, by_query)
 
     def _likelihood(self, scores: NDArray[np.float64], earlier: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,22 +118,14 @@ class ClickGate:
         trial = self.held_out
         ids = (self.snapshot.products.id_of(row) for row in trial.data.lists.rows.tolist())
         is_new = np.array([name not in self.known for name in ids], np.float64)
+        lengths = trial.data.lists.lengths
         slices = (
             *traffic_slices(trial.traffic),
-            new_product_slice(padded(trial, trial.is_chosen), padded(trial, is_new) > 0),
+            new_product_slice(padded(trial.is_chosen, lengths), padded(is_new, lengths) > 0),
             new_query_slice(trial.data.lists.queries, self.known_queries),
             *language_slices(trial.languages.tolist()),
         )
         return decide(challenger, served, trial.traffic, slices)
-
-
-def padded(trial: ClickTrial, values: NDArray[np.floating | np.bool_]) -> NDArray[np.float64]:
-    """Values (m,) by query, shape (n, c); 0 after a query's last candidate."""
-    lists = trial.data.lists
-    lengths = lists.lengths
-    made = np.zeros((len(lists), int(lengths.max(initial=1))))
-    made[np.arange(made.shape[1]) < lengths[:, None]] = values
-    return made
 
 
 def merged_order(trial: ClickTrial) -> NDArray[np.float64]:

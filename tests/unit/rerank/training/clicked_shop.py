@@ -48,7 +48,7 @@ class Shop:
         return simulated_events(simulation, store, table, START, seed)
 
     def ndcg(self, scores: NDArray[np.floating]) -> float:
-        return float(ndcg(scores, self.relevance.astype(np.float32), self.data.lists.offsets).mean())
+        return float(ndcg(scores, self.relevance.astype(np.float32), self.data.lists.lengths).mean())
 
     def _store(self) -> SimulatedStore:
         lists = self.data.lists

@@ -122,7 +122,7 @@ def test_products_without_states_have_only_padding(data: ListData) -> None:
 
 
 def of(scores: list[float], gains: list[float]) -> float:
-    found = ndcg(np.array(scores), np.array(gains, np.float32), np.array([0, len(gains)]))
+    found = ndcg(np.array(scores), np.array(gains, np.float32), np.array([len(gains)]))
     return float(found[0])
 
 
@@ -131,7 +131,7 @@ def test_equal_scores_keep_their_order() -> None:
 
 
 def test_lists_without_gains_or_candidates_have_no_measure() -> None:
-    found = ndcg(np.array([1.0, 2.0, 5.0]), np.array([0, 0, 2], np.float32), np.array([0, 2, 2, 3]))
+    found = ndcg(np.array([1.0, 2.0, 5.0]), np.array([0, 0, 2], np.float32), np.array([2, 0, 1]))
     assert found.tolist() == [0, 0, 1]
 
 

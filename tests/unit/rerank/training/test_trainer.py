@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from shelfwise.rerank.training.trainer import (
@@ -102,8 +103,8 @@ def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
 def test_unreadable_checkpoint_restarts_training(tmp_path: Path) -> None:
     train(_network(), _TRAINING, LoopOptions(epochs=1), Run(tmp_path))
     whole = (tmp_path / STATE_FILE).read_bytes()
-    damaged = [whole.replace(word, word[::-1]) for word in (b"done", b"xxh3")]
-    for content in (*damaged, b"", b"not a checkpoint", b"\x80\x04cos\nsystem\n."):
+    foreign = [xxhash.xxh3_64_digest(body) + body for body in (b"not a checkpoint", b"\x80\x04cos\nsystem\n.")]
+    for content in (whole[:-1], whole.replace(b"done", b"enod"), b"", *foreign):
         (tmp_path / STATE_FILE).write_bytes(content)
         assert len(train(_network(), _TRAINING, LoopOptions(epochs=1), Run(tmp_path))) == 2
 
