@@ -92,11 +92,11 @@ class TestBetterTowers:
     def test_better_towers_serve(self, published: Path) -> None:
         document: Any = msgspec.json.decode((published / "told.json").read_bytes())
         found = document["published"]
-        assert (found["version"], found["serves"], found["report"]["rejection_reasons"]) == ("v000002", True, [])
-        assert found["report"]["queries"] == len(judging(every_query())) >= 50
-        assert found["report"]["difference"]["low"] > 0
-        merged = found["report"]["orders"][1]
-        assert merged["after"] > merged["before"]
+        assert (found["version"], found["serves"], found["report"]["publish"]) == ("v000002", True, True)
+        merged = found["report"]["comparisons"][1]
+        assert merged["queries"] == len(judging(every_query())) >= 50
+        assert merged["difference"]["low"] > 0
+        assert merged["challenger"] > merged["served"]
         assert found["runtime"] in ("onnx-int8", "onnx-fp32")
         assert (found["rounded"]["fp32"] - found["rounded"]["int8"] < MAX_LOST) == (found["runtime"] == "onnx-int8")
         with SearchEngine.open(published / "index", follow=False) as engine:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -96,6 +96,12 @@ class QueryMeasures:
     """Natural logarithm, the mean over a query's sessions; see `shelfwise.rerank.click_models.evaluation`. All NaN
     without sessions."""
 
+    @classmethod
+    def of_ndcg(cls, ndcg: Floats) -> Self:
+        """Only nDCG@10: there are no clicks, and no candidate is a shopper's choice."""
+        unknown = np.full(len(ndcg), np.nan)
+        return cls(ndcg, unknown, unknown)
+
     def by_name(self) -> dict[str, Floats]:
         return {NDCG: self.ndcg, MRR: self.reciprocal_rank, LIKELIHOOD: self.click_likelihood}
 
@@ -120,11 +126,6 @@ class MeasureComparison:
     """Weighted means over these queries."""
     difference: Difference | None = None
     """The difference; None if too few queries have the measure to decide anything."""
-
-    @property
-    def is_better(self) -> bool:
-        """Whether the whole interval is above 0."""
-        return self.difference is not None and self.difference.low > 0
 
     @property
     def is_worse(self) -> bool:

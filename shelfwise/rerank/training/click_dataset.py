@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
@@ -135,23 +135,6 @@ MIN_LISTS = 20
 _JOINED = ["list", "row"]
 
 
-@dataclass(frozen=True, slots=True)
-class ExclusionCounts:
-    """Counts of excluded queries and pairs."""
-
-    unclicked_queries: int = 0
-    """Queries without a click."""
-    gone_products: int = 0
-    """Pairs whose product is no longer in the catalog."""
-    lost_candidates: int = 0
-    """Pairs whose product is no longer a candidate of its query."""
-    unanswered_queries: int = 0
-    """Queries without a clicked candidate, or with nothing to compare it with."""
-
-    def counts(self) -> Mapping[str, int]:
-        return asdict(self)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickLists:
     """n queries with their m candidates, both shown and sampled ones."""
@@ -168,7 +151,8 @@ class ClickLists:
     """(depth,): examination of each position."""
     usable: NDArray[np.int64]
     """Lists with a clicked candidate and another one; ascending."""
-    excluded: ExclusionCounts
+    excluded: Mapping[str, int]
+    """Counts of excluded queries and pairs, by reason."""
 
     @property
     def query_count(self) -> int:
@@ -208,13 +192,17 @@ def click_lists(
             f"needed: collect more clicks, or train with --from-catalog"
         )
     answered = (lists.queries[number] for number in usable.tolist())
-    left_out = ExclusionCounts(
-        unclicked_queries=_unclicked(evidence),
-        gone_products=_count_pairs(joined.pairs.filter(pl.col("row").is_null())),
-        lost_candidates=_count_pairs(joined.pairs.drop_nulls(_JOINED).filter(pl.col("place").is_null())),
-        unanswered_queries=len(set(map(query_of_fold, found.queries)) - {query_of_fold(each) for each in answered}),
-    )
-    return ClickLists(lists, gains, joined.is_shown, weights, displays, evidence.examination, usable, left_out)
+    excluded = {
+        "queries without a click": _unclicked(evidence),
+        "pairs whose product is gone": _count_pairs(joined.pairs.filter(pl.col("row").is_null())),
+        "pairs whose product is no longer a candidate": _count_pairs(
+            joined.pairs.drop_nulls(_JOINED).filter(pl.col("place").is_null())
+        ),
+        "queries without a clicked and another candidate": len(
+            set(map(query_of_fold, found.queries)) - {query_of_fold(each) for each in answered}
+        ),
+    }
+    return ClickLists(lists, gains, joined.is_shown, weights, displays, evidence.examination, usable, excluded)
 
 
 def place_pairs(pairs: pl.DataFrame, found: CandidateLists, row_of: Callable[[str], int | None]) -> pl.DataFrame:

@@ -197,8 +197,9 @@ def _show_towers(result: TextTowersResult, index: Path) -> None:
     rows.append(("", None, spec.validation, f"{spec.share:.0%} of the trained weights{mean}"))
     show_rows(("part", "loss", "nDCG@10", ""), rows)
     if published is not None and published.report is not None:
-        names = f"{published.report.queries:,} test queries", "nDCG@10 before", "after"
-        show_rows(names, [(each.name, each.before, each.after) for each in published.report.orders])
+        orders = published.report.comparisons
+        names = f"{orders[0].queries:,} test queries" if orders else "", "before", "after"
+        show_rows(names, [(each.measure, each.served, each.challenger) for each in orders])
     show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
     say(f"\nWritten to {result.folder}: trained from {spec.base} on {spec.source}.")
     if published is not None and published.serves:

@@ -312,7 +312,7 @@ def build_training_set(
     found = _by_fold(snapshot, found, folded, [earlier.memory(each, periods.choosing) for each in other_folds(folds)])
     drawing = options.candidates, options.training.seed, options.least
     clicks = click_lists(evidence, found, snapshot.products.row_of, *drawing)
-    left = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in clicks.excluded.counts().items() if count)
+    left = ", ".join(f"{count:,} {name}" for name, count in clicks.excluded.items() if count)
     progress.end(f"{len(clicks.usable):,} lists to learn from" + (f"; left out: {left}" if left else ""))
     data = ClickData(clicks, list_data(snapshot, clicks.lists, clicks.gains, clicks.weights))
     progress.begin("trials", None, "")

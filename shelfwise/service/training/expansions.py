@@ -179,8 +179,7 @@ class _ExpansionTraining:
                 for snapshot in (self.snapshot, self.snapshot.expanded_by(tested))
             )
         traffic = np.array([judged.traffic[query] if judged.traffic else 1.0 for query in test])
-        unknown = np.full(len(test), np.nan)
-        challenger, without = (QueryMeasures(values, unknown, unknown) for values in (reached, before))
+        challenger, without = map(QueryMeasures.of_ndcg, (reached, before))
         scripts = ["Chinese" if _HAN.search(query) else "other" for query in test]
         slices = [new_query_slice(list(test), {each.query for each in judged.training}), *language_slices(scripts)]
         decision = decide(challenger, without, traffic, slices)

@@ -245,7 +245,7 @@ def _judged(
     against = _served_quality(lists, OnnxRanker(served)) if served else merged
     progress.end(f"{NDCG} {reached.mean():.4f} on held-out queries, {merged.mean():.4f} of the merged order")
     progress.begin("gate", None, "")
-    decision = decide(_measures(reached), _measures(against))
+    decision = decide(QueryMeasures.of_ndcg(reached), QueryMeasures.of_ndcg(against))
     progress.end(str(decision))
     measures = {NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())}
     tested_on = f"{len(numbers)} {lists.tested_on}"
@@ -257,9 +257,3 @@ def _served_quality(lists: TrainingLists, ranker: OnnxRanker) -> NDArray[np.floa
     data, numbers = lists.data, lists.split.held_out
     found = ranker_scores(ranker, data, numbers.tolist())
     return lists.objective.quality(data, numbers, found + data.lists.bonus[data.lists.places(numbers)])
-
-
-def _measures(quality: NDArray[np.float64]) -> QueryMeasures:
-    """Only nDCG@10: there are no clicks, and no candidate is a shopper's choice."""
-    unknown = np.full(len(quality), np.nan)
-    return QueryMeasures(quality, unknown, unknown)

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from shelfwise.indexer.static_encoder import teacher_name
-from shelfwise.rerank.evaluation.promotion import NDCG
+from shelfwise.rerank.evaluation.promotion import NDCG, Decision
 from shelfwise.rerank.model_card import ModelCard, model_use, option_values, write_card
 from shelfwise.rerank.ranker.spec import ERASURES
 from shelfwise.rerank.text_towers.dataset import (
@@ -63,7 +63,6 @@ from shelfwise.service.settings import Settings
 from shelfwise.service.training.click_dataset import EventFacts
 from shelfwise.service.training.ranker_dataset import map_chunks
 from shelfwise.service.training.text_towers_promotion import (
-    EncoderReport,
     PublishedEncoder,
     check_judges,
     judging,
@@ -226,22 +225,22 @@ class _Training:
         shutil.rmtree(run)
         return replace(done, published=published)
 
-    def _card(self, done: TextTowersResult, report: EncoderReport | None) -> ModelCard:
+    def _card(self, done: TextTowersResult, decision: Decision | None) -> ModelCard:
         """Model card, written next to the seal, which is older than the promotion decision."""
         spec = done.spec
         return ModelCard(
             title=done.folder.name,
             use=_USE,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            against=self.snapshot.manifest.encoder if report else "",
-            reasons=report.rejection_reasons if report else (),
-            is_rejected=bool(report and report.rejection_reasons),
+            against=self.snapshot.manifest.encoder if decision else "",
+            reasons=decision.reasons if decision else (),
+            is_rejected=bool(decision and not decision.publish),
             facts={"base": spec.base, "best part": spec.best, "share of the trained weights": spec.share},
             data={"catalog": spec.version, "source": spec.source, **spec.trained_on, **self.events},
             options=option_values(spec.options),
-            measured_on=f"{report.queries:,} queries used neither for training nor for validation" if report else "",
+            measured_on="queries used neither for training nor for validation" if decision else "",
             measures={f"{NDCG} of the validation queries": spec.validation},
-            comparisons=report.comparisons if report else (),
+            comparisons=decision.comparisons if decision else (),
         )
 
     def _written(self, sources: TowerSources) -> tuple[TextTowersResult, PoolEvaluator, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,12 @@ from shelfwise.rerank.evaluation.promotion import (
     NDCG,
     SERVED_GAIN,
     TEXT_TOWERS_GATE,
+    Decision,
     MeasureComparison,
     rejection_reasons,
     shortage,
 )
-from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
+from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.text_towers.dataset import JudgedQuery, TowerSources, is_judging_query, judged_gains
 from shelfwise.rerank.text_towers.task import PoolEvaluator
 from shelfwise.retrieval.encoders.base import Encoder, Runtime
@@ -30,49 +31,13 @@ from shelfwise.retrieval.encoders.registry import EXACT_OF, open_encoder, parse_
 from shelfwise.retrieval.encoders.weights import find_model
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import Progress
-from shelfwise.service.engine.ranking import LastStage
 from shelfwise.service.engine.served_models import ServedRanker
 from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
 from shelfwise.service.engine.versions import cluster_of
 from shelfwise.service.settings import Settings
 from shelfwise.service.training.ranker_dataset import ndcg_of_searches
 
-DENSE, MERGED, SERVED = "vectors alone", "merged", "as it serves, with its ranker"
-
-
-class Order(msgspec.Struct, frozen=True):
-    """The quality of one order on the test queries."""
-
-    name: str
-    before: float
-    """nDCG@10 with the serving encoder."""
-    after: float | None
-    """nDCG@10 with the trained encoder; None if no ranker can serve with it yet."""
-
-
-class EncoderReport(msgspec.Struct, frozen=True):
-    """The result of the promotion gate."""
-
-    queries: int
-    orders: Sequence[Order]
-    difference: Difference
-    """nDCG@10 of the merged order with the trained towers, minus that without."""
-    against_served: Difference | None
-    """nDCG@10 of the order that would serve with them, by the ranker that fits them or merged, minus that of the
-    serving order with its ranker; None if none serves."""
-    rejection_reasons: Sequence[str]
-    """Reasons why the towers do not serve; empty if they may."""
-
-    @property
-    def comparisons(self) -> list[MeasureComparison]:
-        """Each order before and after, with the intervals of those that decide."""
-        known = {MERGED: self.difference, SERVED: self.against_served}
-        return [
-            MeasureComparison(
-                f"{NDCG}, {each.name}", ALL_QUERIES, self.queries, each.after, each.before, known.get(each.name)
-            )
-            for each in self.orders
-        ]
+DENSE = "vectors alone"
 
 
 def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:
@@ -98,56 +63,47 @@ def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
 
 def judge_encoder(
     root: Path, settings: Settings, judged: Sequence[JudgedQuery], encoder: Encoder, vectors: Path, progress: Progress
-) -> EncoderReport:
+) -> Decision:
     """Compares the serving version with the same version encoded by `encoder`, whose vectors are in a folder.
 
     `judged` are queries that the towers have not seen. Raises the errors of `serving_snapshot`.
     """
+    progress.begin("judge", None, "")
     with serving_snapshot(root, settings) as before:
-        return _Gate(root, before, judged, progress).report(before.encoded_by(encoder, vectors))
+        decision = _decide(root, before, before.encoded_by(encoder, vectors), judged)
+    progress.end(str(decision))
+    return decision
 
 
-class _Gate:
-    def __init__(self, root: Path, before: Snapshot, judged: Sequence[JudgedQuery], progress: Progress) -> None:
-        self._root, self._before, self._progress = root, before, progress
-        self._gains = judged_gains(judged, before.products.row_of)
+def _decide(root: Path, before: Snapshot, after: Snapshot, judged: Sequence[JudgedQuery]) -> Decision:
+    gains = judged_gains(judged, before.products.row_of)
+    if len(gains) < MIN_JUDGED:
+        return Decision(publish=False, reasons=(shortage(len(gains), "queries"),), comparisons=())
+    (new_dense, old_dense), (new, old) = (
+        (ndcg_of_searches(after, gains, stage), ndcg_of_searches(before, gains, stage)) for stage in ("dense", "merged")
+    )
+    orders: list[tuple[str, Floats | None, Floats]] = [(DENSE, new_dense, old_dense), (MERGED_GAIN, new, old)]
+    differences = {MERGED_GAIN: paired_bootstrap(new, old, seed=7)}
+    if (served := _ranked(root, before, gains)) is not None:
+        ranked = _ranked(root, after, gains)
+        orders.append((SERVED_GAIN, ranked, served))
+        differences[SERVED_GAIN] = paired_bootstrap(new if ranked is None else ranked, served, seed=7)
+    comparisons = []
+    for name, reached, reference in orders:
+        mean = None if reached is None else float(reached.mean())
+        difference = differences.get(name)
+        named = f"{NDCG}, {name}"
+        comparisons.append(MeasureComparison(named, ALL_QUERIES, len(gains), mean, float(reference.mean()), difference))
+    reasons = rejection_reasons(TEXT_TOWERS_GATE, differences)
+    return Decision(not reasons, reasons or (f"better: {comparisons[1]}",), tuple(comparisons))
 
-    def report(self, after: Snapshot) -> EncoderReport:
-        self._progress.begin("judge", None, "")
-        report = self._report(after)
-        self._progress.end("; ".join(report.rejection_reasons) or f"they may serve: {NDCG} {report.difference}")
-        return report
 
-    def _report(self, after: Snapshot) -> EncoderReport:
-        queries = len(self._gains)
-        if queries < MIN_JUDGED:
-            nothing = Difference(0.0, 0.0, 0.0, 0.0, queries)
-            return EncoderReport(queries, (), nothing, None, (shortage(queries, "queries"),))
-        found = {
-            name: (self._ndcg(self._before, stage), self._ndcg(after, stage))
-            for name, stage in ((DENSE, "dense"), (MERGED, "merged"))
-        }
-        orders = [Order(name, float(old.mean()), float(new.mean())) for name, (old, new) in found.items()]
-        old, new = found[MERGED]
-        difference = paired_bootstrap(new, old, seed=7)
-        differences = {MERGED_GAIN: difference}
-        served = self._ranked(self._before)
-        if served is not None:
-            ranked = self._ranked(after)
-            differences[SERVED_GAIN] = paired_bootstrap(new if ranked is None else ranked, served, seed=7)
-            orders.append(Order(SERVED, float(served.mean()), None if ranked is None else float(ranked.mean())))
-        reasons = rejection_reasons(TEXT_TOWERS_GATE, differences)
-        return EncoderReport(queries, orders, difference, differences.get(SERVED_GAIN), reasons)
-
-    def _ranked(self, snapshot: Snapshot) -> Floats | None:
-        """The order of the serving ranker with a snapshot, by query; None if there is none."""
-        with closing(ServedRanker(self._root)) as ranker:
-            ranker.reload_if_changed(snapshot)
-            stage = ranker.stage(snapshot)
-            return None if stage is None else self._ndcg(snapshot, "ranked", stage)
-
-    def _ndcg(self, snapshot: Snapshot, stage: str, last: LastStage | None = None) -> Floats:
-        return ndcg_of_searches(snapshot, self._gains, stage, last)
+def _ranked(root: Path, snapshot: Snapshot, gains: Mapping[str, Mapping[str, float]]) -> Floats | None:
+    """nDCG@10 of the order of the serving ranker with a snapshot, by query; None if there is none."""
+    with closing(ServedRanker(root)) as ranker:
+        ranker.reload_if_changed(snapshot)
+        stage = ranker.stage(snapshot)
+        return None if stage is None else ndcg_of_searches(snapshot, gains, "ranked", stage)
 
 
 MAX_LOST = 0.003
@@ -177,8 +133,8 @@ class PublishedEncoder(msgspec.Struct, frozen=True):
     """The runtime in which they would serve, or serve."""
     rounded: PrecisionComparison | None
     """Quality in int8 and fp32; None if int8 was not requested."""
-    report: EncoderReport | None
-    """Result of the gate; None if the serving version is already theirs."""
+    report: Decision | None
+    """Decision of the gate; None if the serving version is already theirs."""
 
 
 def publish_encoder(
@@ -205,11 +161,11 @@ def publish_encoder(
         rounded = _rounded(towers, pool, cache, progress, dimension, (exact, chosen))
         chosen = chosen if rounded.is_close else exact
     encoder = open_encoder(str(towers), chosen, cache, dimension=dimension)
-    reports: list[EncoderReport] = []
+    reports: list[Decision] = []
 
     def judge(vectors: Path) -> bool:
         reports.append(judge_encoder(root, settings, judges, encoder, vectors, progress))
-        return not reports[0].rejection_reasons
+        return reports[0].publish
 
     done = reencode(root, encoder, str(towers), progress, cluster=cluster_of(root, settings), accepts=judge)
     is_theirs = done.published or not reports
