@@ -34,8 +34,7 @@ from shelfwise.service.sponsored.campaign import Campaign
 from shelfwise.service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
 from shelfwise.service.training.derived_tables import last_full_day, refund_fraud
 from shelfwise.service.training.learn import last_days, new_events, report_path
-from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
-from shelfwise.service.training.text_towers_tuning import tuned
+from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers, tuned
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, record_visits
 from tests.unit.rerank.text_towers.tiny_towers import (
