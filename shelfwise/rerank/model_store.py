@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -500,7 +500,11 @@ class ModelStore(Generic[Spec, Report]):
 
     def _prune(self) -> tuple[str, ...]:
         names = self.names()
-        removed = surplus(names, [name for name in names if self._can_serve(name)], self._readable(), self.keep)
+        able = [name for name in names if self._can_serve(name)]
+        others = [name for name in names if name not in able]
+        # One of the able ones may have to replace the serving one; the others are for inspection.
+        stay = {self._readable(), *able[-self.keep :], *others[-self.keep :]}
+        removed = tuple(name for name in names if name not in stay)
         self._generations.remove(removed)
         return removed
 
@@ -574,14 +578,6 @@ class ModelStore(Generic[Spec, Report]):
 def copy_of(files: Path) -> Build:
     """Copies the files of a folder."""
     return partial(shutil.copytree, files, dirs_exist_ok=True)
-
-
-def surplus(names: Sequence[str], able: Collection[str], current: str, keep: int) -> tuple[str, ...]:
-    """The names of surplus models, oldest first: all except the current one, the newest `keep` of those `able` to
-    serve, one of which may have to replace it, and as many of the others, for inspection."""
-    others = [name for name in names if name not in able]
-    stay = {current, *[name for name in names if name in able][-keep:], *others[-keep:]}
-    return tuple(name for name in names if name not in stay)
 
 
 class ModelEntry(msgspec.Struct, Generic[Spec, Report], frozen=True):

@@ -12,8 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shelfwise.rerank.training.query_generation import mistype, with_other_units
-from shelfwise.rerank.training.query_text import phrase, read_words
+from shelfwise.rerank.training.query_text import mistype, phrase, read_words, with_other_units
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.judgments import Judgments
 from shelfwise.retrieval.records import Product

@@ -15,7 +15,19 @@ from random import Random
 
 import xxhash
 
-from shelfwise.rerank.training.query_text import COMPLEMENT_WORDS, JOINING, Word, WordKind, phrase, read_words
+from shelfwise.rerank.training.query_text import (
+    COMPLEMENT_WORDS,
+    JOINING,
+    MIN_LETTERS,
+    UNIT,
+    Word,
+    WordKind,
+    is_plain,
+    mistype,
+    phrase,
+    read_words,
+    with_other_units,
+)
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.records import AttributeValue, Product
 from shelfwise.retrieval.text import units
@@ -507,27 +519,8 @@ _BARE_SHARE = 0.2
 """Probability of another spelling; for codes, of leaving out their signs."""
 _KNOWN = 3
 """Minimum number of sample titles for a word from splitting or joining a compound."""
-_SHORTEST = 4
-"""Minimum letters of a word that gets a typing error or another number."""
-_METRIC = ("mm", "cm", "m", "kg", "g", "ml", "l", "ah", "mah", "w", "kw", "v", "mb", "gb", "tb", "hz", "mhz", "ghz")
-"""Units with no other spelling than with or without a space."""
-_SPELLINGS: Mapping[str, tuple[str, ...]] = {
-    "in": (" in", " inch", "in", '"', ""),
-    "ft": (" ft", " foot", "ft", "'", ""),
-    "gal": (" gal", " gallon", "gal"),
-    "lb": (" lb", " lbs", "lb"),
-    "oz": (" oz", " ounce", "oz"),
-    "volt": (" volt", "v", " v"),
-    "amp": (" amp", " amps", "amp"),
-    "watt": (" watt", "w", " watts"),
-    **{unit: (f" {unit}", unit) for unit in _METRIC},
-}
-"""Spellings by unit."""
-_SAME = {"inch": "in", '"': "in", "foot": "ft", "'": "ft", "gallon": "gal"}
-_UNIT = re.compile(rf"""(?<=[0-9])[ -]?(?:(["'])|({"|".join((*_SPELLINGS, *filter(str.isalpha, _SAME)))})\b)\.?""")
 _SPACE_BEFORE_UNIT = re.compile("(?<=[0-9]) (?=[a-z])")
 """Separators omitted between Chinese words."""
-_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
 def respell(words: Words, catalog: CatalogWords, random: Random) -> Words:
@@ -542,39 +535,12 @@ def respell(words: Words, catalog: CatalogWords, random: Random) -> Words:
     return spelled
 
 
-def mistype(words: Words, random: Random) -> Words:
-    """Puts one typing error into one word of English letters; unchanged if there is none."""
-    places = [place for place, word in enumerate(words) if _is_plain(word) and len(word) >= _SHORTEST]
-    if not places:
-        return words
-    place = random.choice(places)
-    return (*words[:place], _typo(words[place], random), *words[place + 1 :])
-
-
-def _is_plain(word: str) -> bool:
-    return word.isascii() and word.isalpha()
-
-
 def _number(word: str, random: Random) -> str:
-    if _UNIT.search(word) or " " in word:
+    if UNIT.search(word) or " " in word:
         return with_other_units(word, random)
     if random.random() >= _BARE_SHARE:
         return word
     return word.replace(",", "").replace("-", " " if word[0].isdigit() else "")
-
-
-def with_other_units(text: str, random: Random) -> str:
-    """A text with other spellings of its units."""
-    # One choice for the whole text, so that both sides of "24 in. x 80 in." have the same spelling.
-    choice = random.random()
-
-    def unit(found: re.Match[str]) -> str:
-        name = found[1] or found[2]
-        spellings = _SPELLINGS[_SAME.get(name, name)]
-        return spellings[int(choice * len(spellings))]
-
-    spelled = _UNIT.sub(unit, text)
-    return spelled if choice < 0.5 else re.sub("(?<=[0-9\"']) x (?=[0-9])", "x", spelled)
 
 
 def _other_compound(words: Words, catalog: CatalogWords, random: Random) -> Words:
@@ -594,36 +560,16 @@ def _apart(words: Words, catalog: CatalogWords) -> Iterator[Words]:
 def _together(words: Words, catalog: CatalogWords) -> Iterator[Words]:
     for place in range(len(words) - 1):
         whole = words[place] + words[place + 1]
-        if _is_plain(whole) and catalog.frequency[whole] >= _KNOWN:
+        if is_plain(whole) and catalog.frequency[whole] >= _KNOWN:
             yield (*words[:place], whole, *words[place + 2 :])
 
 
 def _other_plural(words: Words, catalog: CatalogWords) -> Words:
     """Changes the number of the last word, if titles have that form."""
     *before, last = words or ("",)
-    if not _is_plain(last) or len(last) < _SHORTEST:
+    if not is_plain(last) or len(last) < MIN_LETTERS:
         return words
     for other in (last.removesuffix("es"), last.removesuffix("s"), f"{last}s", f"{last}es"):
         if other != last and catalog.frequency[other]:
             return (*before, other)
     return words
-
-
-def _typo(word: str, random: Random) -> str:
-    at = random.randrange(1, len(word))
-    before, letter, behind = word[:at], word[at], word[at + 1 :]
-    others = (
-        before + behind,
-        before + letter + letter + behind,
-        before[:-1] + letter + before[-1] + behind,
-        before + random.choice(_adjacent_keys(letter)) + behind,
-    )
-    return random.choice(others)
-
-
-def _adjacent_keys(letter: str) -> str:
-    if letter.isupper():
-        return _adjacent_keys(letter.lower()).upper()
-    row = next(row for row in _ROWS if letter in row)
-    at = row.index(letter)
-    return row[max(at - 1, 0) : at] + row[at + 1 : at + 2]

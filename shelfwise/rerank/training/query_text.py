@@ -1,12 +1,13 @@
-"""Tokenisation of a text into query words: plain words, quantities, model numbers, joining words."""
+"""Query words: the plain words, quantities, model numbers and joining words of a text, and other spellings of them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
+from random import Random
 from typing import cast
 
 from shelfwise.retrieval.text import units
@@ -111,3 +112,74 @@ def _tag() -> Callable[[str], list[tuple[str, str]]]:
     import rjieba
 
     return cast(Callable[[str], list[tuple[str, str]]], rjieba.Jieba().tag)
+
+
+# Other spellings of units, and typing errors.
+
+MIN_LETTERS = 4
+"""Minimum letters of a word that gets a typing error or another number."""
+_METRIC = ("mm", "cm", "m", "kg", "g", "ml", "l", "ah", "mah", "w", "kw", "v", "mb", "gb", "tb", "hz", "mhz", "ghz")
+"""Units with no other spelling than with or without a space."""
+_SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "in": (" in", " inch", "in", '"', ""),
+    "ft": (" ft", " foot", "ft", "'", ""),
+    "gal": (" gal", " gallon", "gal"),
+    "lb": (" lb", " lbs", "lb"),
+    "oz": (" oz", " ounce", "oz"),
+    "volt": (" volt", "v", " v"),
+    "amp": (" amp", " amps", "amp"),
+    "watt": (" watt", "w", " watts"),
+    **{unit: (f" {unit}", unit) for unit in _METRIC},
+}
+"""Spellings by unit."""
+_SAME = {"inch": "in", '"': "in", "foot": "ft", "'": "ft", "gallon": "gal"}
+UNIT = re.compile(rf"""(?<=[0-9])[ -]?(?:(["'])|({"|".join((*_SPELLINGS, *filter(str.isalpha, _SAME)))})\b)\.?""")
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+
+
+def with_other_units(text: str, random: Random) -> str:
+    """A text with other spellings of its units."""
+    # One choice for the whole text, so that both sides of "24 in. x 80 in." have the same spelling.
+    choice = random.random()
+
+    def unit(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        spellings = _SPELLINGS[_SAME.get(name, name)]
+        return spellings[int(choice * len(spellings))]
+
+    spelled = UNIT.sub(unit, text)
+    return spelled if choice < 0.5 else re.sub("(?<=[0-9\"']) x (?=[0-9])", "x", spelled)
+
+
+def mistype(words: tuple[str, ...], random: Random) -> tuple[str, ...]:
+    """Puts one typing error into one word of English letters; unchanged if there is none."""
+    places = [place for place, word in enumerate(words) if is_plain(word) and len(word) >= MIN_LETTERS]
+    if not places:
+        return words
+    place = random.choice(places)
+    return (*words[:place], _typo(words[place], random), *words[place + 1 :])
+
+
+def is_plain(word: str) -> bool:
+    """Whether a word has only English letters."""
+    return word.isascii() and word.isalpha()
+
+
+def _typo(word: str, random: Random) -> str:
+    at = random.randrange(1, len(word))
+    before, letter, behind = word[:at], word[at], word[at + 1 :]
+    others = (
+        before + behind,
+        before + letter + letter + behind,
+        before[:-1] + letter + before[-1] + behind,
+        before + random.choice(_adjacent_keys(letter)) + behind,
+    )
+    return random.choice(others)
+
+
+def _adjacent_keys(letter: str) -> str:
+    if letter.isupper():
+        return _adjacent_keys(letter.lower()).upper()
+    row = next(row for row in _ROWS if letter in row)
+    at = row.index(letter)
+    return row[max(at - 1, 0) : at] + row[at + 1 : at + 2]

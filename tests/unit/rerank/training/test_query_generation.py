@@ -19,13 +19,12 @@ from shelfwise.rerank.training.query_generation import (
     ProductFacts,
     QueryWriter,
     Words,
-    mistype,
     read_brand,
     read_facts,
     respell,
     synthetic_queries,
 )
-from shelfwise.rerank.training.query_text import read_words
+from shelfwise.rerank.training.query_text import mistype, read_words
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import contains_chinese, fold
