@@ -133,6 +133,13 @@ def test_each_value_is_the_feeds_if_it_changed_there_else_the_live_one(
     assert found == {name: value for name, value in merged.items() if value is not None}
 
 
+def test_true_and_1_are_different_values() -> None:
+    base, live, feed = (Product("a", "b", attributes={"x": value}) for value in (True, "live", 1.0))
+    found = merge_products(base, live, feed)
+    assert found is not None
+    assert found.attributes["x"] is feed.attributes["x"]
+
+
 def test_product_missing_on_one_side_is_not_merged_by_field() -> None:
     base, changed = DRILL, dataclasses.replace(DRILL, price=5.0)
     assert merge_products(base, None, base) is None, "a deleted product stays away"

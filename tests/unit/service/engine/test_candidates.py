@@ -7,7 +7,6 @@ import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -320,4 +319,3 @@ def test_field_weights_apply_from_the_next_rebuild(
     assert not finds("xylophone")
     live.patch(product.id, **{"attributes.color": "xylophone"})
     assert finds("xylophone")
-    assert rebuild(root, replace(options, weights=DEFAULT_WEIGHTS)).published

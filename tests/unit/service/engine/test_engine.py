@@ -369,13 +369,6 @@ def test_invalid_argument_is_refused_by_name(engine: SearchEngine, options: dict
         engine.search(**{"text": "drill", **options})
 
 
-def test_unknown_field_error_suggests_similar_names(engine: SearchEngine) -> None:
-    with pytest.raises(UnknownFieldError, match=r"did you mean .*color"):
-        engine.search("drill", facets=["colour"])
-    with pytest.raises(UnknownFieldError, match="sort by a number"):
-        engine.search("drill", sort="-brand")
-
-
 def test_similar_excludes_the_product(engine: SearchEngine) -> None:
     product = engine.snapshot.products[3]
     page = engine.similar(product.id, size=10)
