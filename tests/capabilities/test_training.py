@@ -103,8 +103,8 @@ def learned() -> UserTower:
 
 
 def test_user_tower(learned: UserTower) -> None:
-    _, held = split_by_time(shoppers(seed=9), 0.3)
-    assert hit_rate(ranks_of(learned, held, hide_seen=True)).mean() > 0.8
+    _, held = split_by_time(shoppers(seed=9), 0.3, hide_seen=True)
+    assert hit_rate(ranks_of(learned, held)).mean() > 0.8
 
 
 def test_cold_start(learned: UserTower) -> None:

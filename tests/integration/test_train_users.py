@@ -107,8 +107,8 @@ def test_unusable_serving_tower_does_not_block_promotion(root: Path, monkeypatch
 @pytest.fixture(scope="module")
 def gate() -> Iterator[TowerGate]:
     vectors, kinds = catalog()
-    learning, held = split_by_time(shoppers(200), 0.2)
-    yield TowerGate(vectors, kinds, learning, held, hide_seen=True)
+    learning, held = split_by_time(shoppers(200), 0.2, hide_seen=True)
+    yield TowerGate(vectors, kinds, learning, held)
 
 
 def test_promotion_gate_publishes_a_better_tower(gate: TowerGate) -> None:
@@ -136,9 +136,9 @@ def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
     # After any products of a kind, every shopper chooses its first one.
     first = [(kind * 10 + random.integers(1, 10, 3)).tolist() for kind in random.integers(0, 20, 400).tolist()]
     histories = Histories.of([[*seen, seen[0] // 10 * 10] for seen in first])
-    learning, held = split_by_time(histories, 0.1)
+    learning, held = split_by_time(histories, 0.1, hide_seen=True)
     known = Histories.of([[*seen, seen[0] // 10 * 10] for seen in first[:200]])
-    gate = TowerGate(vectors, kinds, known, held, hide_seen=True)
+    gate = TowerGate(vectors, kinds, known, held)
     report = gate.report(gate.near, None)
     assert len(learning) == 400
     assert (report.fallback, report.against) == ("in-categories", POPULAR_THERE)

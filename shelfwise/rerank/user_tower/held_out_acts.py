@@ -32,6 +32,8 @@ class HeldOutActs:
     """(n,): the number of the visit of each target, ascending; every visit has one or more."""
     now: NDArray[np.float64] | None = None
     """(v,): seconds since 1970; NaN or None if unknown."""
+    hide_seen: bool = False
+    """Whether what the shopper had chosen before a visit is hidden in it; a repeated choice is then a miss."""
 
     def some(self, most: int, seed: int = 0) -> HeldOutActs:
         """A random sample of the targets, with their visits."""
@@ -47,7 +49,7 @@ class HeldOutActs:
         """The targets of these numbers, ascending, with their visits."""
         kept, visits = np.unique(self.visits[numbers], return_inverse=True)
         now = None if self.now is None else self.now[kept]
-        return HeldOutActs(self.histories.some(kept), self.targets[numbers], visits, now)
+        return HeldOutActs(self.histories.some(kept), self.targets[numbers], visits, now, self.hide_seen)
 
 
 def split_by_time(
@@ -60,7 +62,7 @@ def split_by_time(
     two is held out."""
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     if not len(owner) or np.isnan(histories.times).any():
-        return _without_last(histories)
+        return _without_last(histories, hide_seen=hide_seen)
     cut = max(np.quantile(histories.times, 1.0 - share), after)
     is_before = histories.times <= cut
     before = histories.only(is_before)
@@ -76,39 +78,38 @@ def split_by_time(
     targets = targets[before.lengths[owner[targets]] > 0]
     numbers, of_visit = np.unique(owner[targets], return_inverse=True)
     now = histories.times[opening[numbers]]
-    return before, HeldOutActs(before.some(numbers), histories.products[targets], of_visit, now)
+    return before, HeldOutActs(before.some(numbers), histories.products[targets], of_visit, now, hide_seen)
 
 
-def _without_last(histories: Histories) -> tuple[Histories, HeldOutActs]:
+def _without_last(histories: Histories, *, hide_seen: bool) -> tuple[Histories, HeldOutActs]:
     numbers = np.flatnonzero(histories.lengths > 1)
     last = histories.starts[1:][numbers] - 1
     is_last = np.zeros(len(histories.products), np.bool_)
     is_last[last] = True
     before = histories.only(~is_last)
     visits = np.arange(len(numbers))
-    return before, HeldOutActs(before.some(numbers), histories.products[last], visits, histories.times[last])
+    return before, HeldOutActs(before.some(numbers), histories.products[last], visits, histories.times[last], hide_seen)
 
 
-def ranks_of(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> Ints:
-    """Ranks (n,) of the targets among all products, without those seen before if the tower hides them; a repeated
-    choice is then a miss."""
-    return ranks_by(tower.scores, held, len(tower.catalog), hide_seen=hide_seen)
+def ranks_of(tower: UserTower, held: HeldOutActs) -> Ints:
+    """Ranks (n,) of the targets among all products, without those that are hidden."""
+    return ranks_by(tower.scores, held, len(tower.catalog))
 
 
-def ranks_by(score: Score, held: HeldOutActs, count: int, *, hide_seen: bool) -> Ints:
+def ranks_by(score: Score, held: HeldOutActs, count: int) -> Ints:
     """Ranks for any scorer of a catalog of `count` products; see `ranks_of`."""
     found = [np.empty(0, np.int64)]
-    for part, seen in in_parts(held, count, hide_seen=hide_seen):
+    for part, seen in in_parts(held, count):
         found.append(ranks(hide(score(part.histories, part.now), seen), part.targets, part.visits))
     return np.concatenate(found)
 
 
-def in_parts(held: HeldOutActs, count: int, *, hide_seen: bool) -> Iterator[tuple[HeldOutActs, list[Ints] | None]]:
+def in_parts(held: HeldOutActs, count: int) -> Iterator[tuple[HeldOutActs, list[Ints] | None]]:
     """Blocks of visits whose scores of `count` products fit into memory, with the rows to `hide` of each visit."""
     step = max(1, _MAX_SCORES // max(count, 1))
     for start in range(0, len(held.histories), step):
         part = held.only(np.arange(*np.searchsorted(held.visits, (start, start + step))))
-        yield part, part.seen() if hide_seen else None
+        yield part, part.seen() if held.hide_seen else None
 
 
 def hide(scores: NDArray[np.floating], hidden: Sequence[Ints] | None) -> NDArray[np.floating]:

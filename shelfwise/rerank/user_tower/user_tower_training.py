@@ -103,10 +103,9 @@ def fit(
             learning,
             validating,
             least_shoppers=options.least_shoppers,
-            hide_seen=options.hide_seen,
             timed=not np.isnan(histories.times).any(),
         )
-        prior = choose_prior(run.tower(neighbours), validating, hide_seen=options.hide_seen)
+        prior = choose_prior(run.tower(neighbours), validating)
         best = best_of(curve).number
         if options.refit:
             run = _UserTowerTraining(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
@@ -157,7 +156,7 @@ class _UserTowerTraining:
         def validate(_model: UserTowerModel) -> float:
             if held is None:
                 return float(self._batches.epoch)
-            found = ranks_of(self.tower(), held, hide_seen=self._options.hide_seen)
+            found = ranks_of(self.tower(), held)
             return float(ndcg(found).mean())
 
         training = Training(self._batches.of_epoch, self._batches.steps, next_product_loss, validate)
@@ -203,7 +202,7 @@ _TRANSITION_HALF_LIVES = (15.0, 60.0)
 
 
 def choose_neighbours(
-    tower: UserTower, histories: Histories, held: HeldOutActs, *, least_shoppers: int, hide_seen: bool, timed: bool
+    tower: UserTower, histories: Histories, held: HeldOutActs, *, least_shoppers: int, timed: bool
 ) -> WeightedNeighbours:
     """Chooses the neighbours and their weight that predict the held-out acts best together with `tower`, which has
     none, then transitions that improve on them. Ties go to none or the smaller weight. Choices decay with time only if
@@ -211,10 +210,10 @@ def choose_neighbours(
     find = partial(find_neighbours, histories, tower.learned.rows, least_shoppers=least_shoppers)
     tried = []
     for half_life, ridge in product(_HALF_LIVES if timed else (None,), _RIDGES):
-        options = NeighbourOptions(ridge, half_life, 0.0 if hide_seen else _AGAIN)
+        options = NeighbourOptions(ridge, half_life, 0.0 if held.hide_seen else _AGAIN)
         neighbours = find(options)
         tried += [WeightedNeighbours(neighbours, weight, fading, options) for fading in _FADING for weight in _WEIGHTS]
-    best = _best_added(tower, NO_NEIGHBOURS, tried, held, hide_seen=hide_seen)
+    best = _best_added(tower, NO_NEIGHBOURS, tried, held)
     if best.options is None:
         return best
     tried = []
@@ -225,25 +224,20 @@ def choose_neighbours(
             WeightedNeighbours(neighbours, best.weight * share, best.decay, replace(options, transition=share))
             for share in _TRANSITIONS
         ]
-    added = _best_added(tower, best, tried, held, hide_seen=hide_seen)
+    added = _best_added(tower, best, tried, held)
     if added is best or added.options is None:
         return best
     return replace(best, neighbours=find(added.options), options=added.options)
 
 
 def _best_added(
-    tower: UserTower,
-    start: WeightedNeighbours,
-    tried: Sequence[WeightedNeighbours],
-    held: HeldOutActs,
-    *,
-    hide_seen: bool,
+    tower: UserTower, start: WeightedNeighbours, tried: Sequence[WeightedNeighbours], held: HeldOutActs
 ) -> WeightedNeighbours:
     """The one of `tried` that predicts the held-out acts best when its scores are added to those of `tower` and
     `start`; `start` if none is better."""
     reached = np.zeros(len(tried))
     before = 0.0
-    for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
+    for part, seen in in_parts(held, len(tower.catalog)):
         scores = tower.scores(part.histories, part.now)
         if start.weight:
             scores = scores + np.float32(start.weight) * tower.neighbour_scores(start, part.histories)
@@ -263,11 +257,11 @@ def _best_added(
 _PRIORS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-def choose_prior(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> float:
+def choose_prior(tower: UserTower, held: HeldOutActs) -> float:
     """Chooses the weight, in choices, of a product's place by its text in `tower`, which has none yet: the one that
     predicts the held-out acts best; of equal ones, the smallest."""
     reached = np.zeros(len(_PRIORS))
-    for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
+    for part, seen in in_parts(held, len(tower.catalog)):
         scores, texts = tower.scores(part.histories, part.now), text_scores(tower.catalog, part.histories)
         for number, prior in enumerate(_PRIORS):
             found = tower.mix(scores, texts, part.histories, tower.shares(prior)) if prior else scores

@@ -237,7 +237,7 @@ class _UserTowerTraining:
 
         def judge(challenger: StoredUserTower) -> StoredUserTower:
             self._progress.begin("judge", None, "")
-            gate = TowerGate(catalog.vectors, catalog.categories, learning, held, options.hide_seen)
+            gate = TowerGate(catalog.vectors, catalog.categories, learning, held)
             scores = catalog.tower(OnnxEncoder(challenger.folder / MODEL_FILE), tower.learned).scores
             report = gate.report(scores, self._serving(catalog))
             self._progress.end("; ".join(report.rejection_reasons) or "it may serve")
@@ -332,7 +332,6 @@ class TowerGate:
     learned: Histories
     """The training data."""
     held: HeldOutActs
-    hide_seen: bool
 
     def report(self, challenger: Score, serving: Score | None) -> UserTowerReport:
         """Measures all methods on the same shoppers, and decides on the challenger.
@@ -344,7 +343,7 @@ class TowerGate:
         methods: dict[str, Score] = {TOWER: challenger, **({SERVING: serving} if serving else {})}
         methods |= {NEAR: self.near, POPULAR_THERE: self.popular_there, POPULAR: self.popular}
         count = len(self.vectors)
-        ranks = {name: ranks_by(score, self.held, count, hide_seen=self.hide_seen) for name, score in methods.items()}
+        ranks = {name: ranks_by(score, self.held, count) for name, score in methods.items()}
         gains = {name: ndcg(found) for name, found in ranks.items()}
         is_near = paired_bootstrap(gains[POPULAR_THERE], gains[NEAR], seed=7).low <= 0
         old = SERVING if serving else NEAR if is_near else POPULAR_THERE

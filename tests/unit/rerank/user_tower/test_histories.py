@@ -375,11 +375,11 @@ def test_product_takes_the_place_of_its_text_as_far_as_it_is_unknown() -> None:
 def test_places_by_text_count_where_held_out_acts_are_on_new_products(learned: UserTower) -> None:
     new = np.arange(EACH - 1, KINDS * EACH, EACH)
     alone = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=0.0))
-    near = HeldOutActs(Histories.of([[row - 1] for row in new.tolist()]), new, np.arange(len(new)))
-    prior = choose_prior(alone, near, hide_seen=True)
+    near = HeldOutActs(Histories.of([[row - 1] for row in new.tolist()]), new, np.arange(len(new)), hide_seen=True)
+    prior = choose_prior(alone, near)
     assert prior > 0
     mixing = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=prior))
-    before, after = (hit_rate(ranks_of(each, near, hide_seen=True), 5).mean() for each in (alone, mixing))
+    before, after = (hit_rate(ranks_of(each, near), 5).mean() for each in (alone, mixing))
     assert after > before
     # Products in the history keep their own scores.
     history = Histories.of([[1, 9]])
