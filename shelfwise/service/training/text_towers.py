@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from shelfwise.indexer.static_encoder import teacher_name
-from shelfwise.rerank.evaluation.promotion import NDCG, Decision
+from shelfwise.rerank.evaluation.promotion import NDCG
 from shelfwise.rerank.model_card import ModelCard, model_use, option_values, write_card
 from shelfwise.rerank.ranker.spec import ERASURES
 from shelfwise.rerank.text_towers.dataset import (
@@ -204,33 +204,32 @@ class _Training:
         """Publishes the towers if they are better on a fifth of the queries. A run that is killed while encoding does
         not train again."""
         request = self.request
-        if not request.publish:
-            done, _, run = self._written(sources)
-            write_card(done.folder, self._card(done, None))
-            shutil.rmtree(run)
-            return done
-        judges = judging(sources.training)
-        check_judges(self.snapshot, judges)
+        judges = judging(sources.training) if request.publish else []
+        if request.publish:
+            check_judges(self.snapshot, judges)
         done, pool, run = self._written(without_judges(sources, judges))
-        published = publish_encoder(
-            self.root,
-            self.settings,
-            done.folder,
-            judges,
-            pool,
-            request.runtime,
-            request.cache,
-            self.progress,
+        if request.publish:
             # If the vectors of an index were cut, they stay cut.
-            dimension=None if request.encoder else self.snapshot.manifest.dimension,
-        )
-        write_card(done.folder, self._card(done, published.report))
+            dimension = None if request.encoder else self.snapshot.manifest.dimension
+            published = publish_encoder(
+                self.root,
+                self.settings,
+                done.folder,
+                judges,
+                pool,
+                request.runtime,
+                request.cache,
+                self.progress,
+                dimension=dimension,
+            )
+            done = replace(done, published=published)
+        write_card(done.folder, self._card(done))
         shutil.rmtree(run)
-        return replace(done, published=published)
+        return done
 
-    def _card(self, done: TextTowersResult, decision: Decision | None) -> ModelCard:
+    def _card(self, done: TextTowersResult) -> ModelCard:
         """Model card, written next to the seal, which is older than the promotion decision."""
-        spec = done.spec
+        spec, decision = done.spec, done.published.report if done.published else None
         return ModelCard(
             title=done.folder.name,
             use=_USE,
