@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from shelfwise.benchmarks.intent import AbsentFigures, IntentFigures, measure_absent, measure_intent, read_intent_cases
 from shelfwise.benchmarks.latency import (
     measure_latency,
     measure_recall,
@@ -20,7 +19,20 @@ from shelfwise.benchmarks.latency import (
     title_queries,
 )
 from shelfwise.benchmarks.load import HttpReport, measure_http, serve_index
-from shelfwise.benchmarks.quality import Run, RunChange, compare_runs, measure, read_run, run_stage, write_run
+from shelfwise.benchmarks.quality import (
+    AbsentFigures,
+    IntentFigures,
+    Run,
+    RunChange,
+    compare_runs,
+    measure,
+    measure_absent,
+    measure_intent,
+    read_intent_cases,
+    read_run,
+    run_stage,
+    write_run,
+)
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.index.fusion import DEFAULT
 from shelfwise.retrieval.index.vectors import VECTORS_FILE

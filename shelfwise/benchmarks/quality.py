@@ -1,9 +1,14 @@
-"""Quality of an engine's ranking over judged queries, by stage."""
+"""Quality of an engine's ranking by stage: over judged queries, and over intent cases, which name a kind of product.
+
+Judgments pooled from one engine count an unjudged product as wrong. A case needs no pool: a pattern says which titles
+are of the kind, over the whole catalog.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,10 +18,12 @@ import numpy as np
 
 from shelfwise.rerank.evaluation.metrics import ranked_ndcg
 from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
-from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.errors import JudgmentsError, SettingError
 from shelfwise.retrieval.index.fusion import DEFAULT
-from shelfwise.retrieval.judgments import Judgments
+from shelfwise.retrieval.index.keyword import Rows, Selection
+from shelfwise.retrieval.judgments import Judgments, read_table
 from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.snapshot import Snapshot, condition_of
 
 # Runs an engine over judged queries, stage by stage, and measures the results.
 
@@ -152,3 +159,148 @@ def measure(run: Run, judgments: Judgments) -> dict[str, float]:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / max(len(values), 1)
+
+
+# Intent cases.
+
+HEADER = ("query", "good", "accessory", "filter", "part")
+PARTS = ("choose", "report")
+"""Cases that may decide a parameter, and cases that only measure."""
+_FIRST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class IntentCase:
+    """A query, and the titles of the kind that it asks for."""
+
+    query: str
+    good: re.Pattern[str]
+    accessory: re.Pattern[str] | None
+    """Titles of accessories of the kind, if the case has them."""
+    condition: str
+    """A filter that good products must also pass; empty for none."""
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntentFigures:
+    """The figures of one stage over n cases; intervals are bootstraps over cases."""
+
+    first: Difference
+    """P@1: the share of first hits that are of the kind."""
+    ten: Difference
+    """P at min(10, the number of products of the kind)."""
+    accessories: float
+    """The share of the first ten hits that are accessories."""
+    failures: Sequence[IntentFailure]
+    """Cases whose first hit is not of the kind, or with fewer than half of the first ten of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentFailure:
+    """A case that failed, with the first titles that were shown."""
+
+    query: str
+    precision: float
+    titles: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentFigures:
+    """The responses of a store to queries for kinds that it does not sell."""
+
+    cases: int
+    with_hits: int
+    unsaid: int
+    """Queries with hits and without a notice that these are only the nearest."""
+
+
+def read_intent_cases(path: Path, part: str = "") -> list[IntentCase]:
+    """Reads intent cases, tab-separated with the header query, good, accessory, filter, part; `part` selects one part.
+
+    `good` and `accessory` are regular expressions that are searched in titles, ignoring case. Raises JudgmentsError
+    with the line of a malformed case, or if there are no cases.
+    """
+    cases: list[IntentCase] = []
+    for number, cells in read_table(path, HEADER):
+        if len(cells) != len(HEADER) or not cells[0].strip() or not cells[1]:
+            raise JudgmentsError(f"{path}, line {number}: expected {', '.join(HEADER)} between tabs")
+        query, good, accessory, condition, own_part = cells
+        if own_part not in PARTS:
+            raise JudgmentsError(f"{path}, line {number}: the part is {own_part!r}, but must be {' or '.join(PARTS)}")
+        try:
+            patterns = re.compile(good, re.IGNORECASE), re.compile(accessory, re.IGNORECASE) if accessory else None
+        except re.error as error:
+            raise JudgmentsError(f"{path}, line {number}: not a regular expression: {error}") from error
+        if part in ("", own_part):
+            cases.append(IntentCase(query, *patterns, condition, own_part))
+    if not cases:
+        raise JudgmentsError(f"{path} has no case{f' of the part {part!r}' if part else ''}")
+    return cases
+
+
+def measure_intent(
+    engine: SearchEngine,
+    cases: Sequence[IntentCase],
+    stages: Sequence[str],
+    advance: Callable[[int], None] = lambda _count: None,
+) -> tuple[Mapping[str, IntentFigures], int]:
+    """Figures by stage, and the number of cases that count: those with a product of the kind in the catalog.
+
+    Raises FilterError for a condition that does not match the catalog.
+    """
+    figures = {}
+    kinds = products_of_kinds(engine.snapshot, cases)
+    for stage in stages:
+        figures[stage] = _intent_figures(engine, kinds, stage)
+        advance(len(cases) // len(stages))
+    return figures, len(kinds)
+
+
+def measure_absent(engine: SearchEngine, cases: Sequence[IntentCase]) -> AbsentFigures:
+    """Figures of the cases without a product of their kind in the catalog, by the whole search."""
+    present = {case.query for case, _ in products_of_kinds(engine.snapshot, cases)}
+    pages = [engine.search(case.query, size=1) for case in cases if case.query not in present]
+    non_empty = [page for page in pages if page.total]
+    return AbsentFigures(len(pages), len(non_empty), sum(not page.doubtful for page in non_empty))
+
+
+def products_of_kinds(snapshot: Snapshot, cases: Sequence[IntentCase]) -> list[tuple[IntentCase, frozenset[str]]]:
+    """The cases with products of their kind in the catalog, each with their ids. Raises JudgmentsError if no case has
+    any, FilterError for a condition that does not match the catalog."""
+    titles = [snapshot.products[row].title for row in range(len(snapshot.products))]
+    kinds = []
+    for case in cases:
+        rows: Rows = np.array([row for row, title in enumerate(titles) if case.good.search(title)], np.int64)
+        if case.condition:
+            rows = snapshot.keyword.select(Selection(rows=rows, where=condition_of(snapshot, case.condition)))
+        if len(rows):
+            kinds.append((case, frozenset(snapshot.products.id_of(row) for row in rows.tolist())))
+    if not kinds:
+        raise JudgmentsError("no case has a product of its kind in this index")
+    return kinds
+
+
+def _intent_figures(
+    engine: SearchEngine, kinds: Sequence[tuple[IntentCase, frozenset[str]]], stage: str
+) -> IntentFigures:
+    first = list[float]()
+    ten = list[float]()
+    accessories = list[float]()
+    failures = list[IntentFailure]()
+    for case, good in kinds:
+        top = [hit.product for hit in engine.search(case.query, size=_FIRST, stage=stage).hits]
+        is_good = [product.id in good for product in top]
+        depth = min(_FIRST, len(good))
+        first.append(float(is_good[0]) if is_good else 0.0)
+        ten.append(sum(is_good[:depth]) / depth)
+        accessories.append(sum(bool(case.accessory and case.accessory.search(each.title)) for each in top) / _FIRST)
+        if not first[-1] or ten[-1] < 0.5:
+            failures.append(IntentFailure(case.query, ten[-1], [each.title for each in top[:3]]))
+    nothing = np.zeros(len(kinds))
+    return IntentFigures(
+        paired_bootstrap(np.array(first), nothing),
+        paired_bootstrap(np.array(ten), nothing),
+        float(np.mean(accessories)),
+        failures,
+    )

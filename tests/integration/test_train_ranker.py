@@ -19,7 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from shelfwise.benchmarks.studies import study_app
-from shelfwise.benchmarks.studies.default_ranker import default_ranker_command
+from shelfwise.benchmarks.studies.shipped_models import ranker as default_ranker
 from shelfwise.rerank.model_store import WEIGHTS_FILE
 from shelfwise.rerank.ranker.network import load_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
@@ -182,7 +182,7 @@ def stores(demo_index: Path, tmp_path: Path) -> list[Path]:
 def train_default(indexes: list[Path], teacher: Path, target: Path) -> str:
     numbers = ("--queries", "220", "--epochs", "1", "--json")
     given = (*map(str, indexes), "--out", str(target), "--teacher", str(teacher))
-    done = CliRunner().invoke(study_app(default_ranker_command), [*given, *numbers])
+    done = CliRunner().invoke(study_app(default_ranker), [*given, *numbers])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output

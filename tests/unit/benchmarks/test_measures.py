@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 from ir_measures import RR, P, Qrel, R, ScoredDoc, nDCG
 
 from shelfwise.benchmarks.commands import show_http
-from shelfwise.benchmarks.intent import HEADER, measure_absent, measure_intent, read_intent_cases
 from shelfwise.benchmarks.load import measure_http, serve_index
-from shelfwise.benchmarks.quality import compare_runs, measure, ndcg, read_run, write_run
+from shelfwise.benchmarks.quality import (
+    HEADER,
+    compare_runs,
+    measure,
+    measure_absent,
+    measure_intent,
+    ndcg,
+    read_intent_cases,
+    read_run,
+    write_run,
+)
 from shelfwise.retrieval.errors import JudgmentsError, SettingError, StoreError
 from shelfwise.retrieval.judgments import Judgments, read_judgments
 from shelfwise.service.engine.engine import SearchEngine

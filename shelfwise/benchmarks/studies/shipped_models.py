@@ -1,11 +1,12 @@
-"""The shipped ranker: a features head distilled on the catalogs of several stores at once, so that it carries over to
-others.
+"""The shipped models: a ranker for stores without one, and the table encoder of installations without torch.
 
+The ranker is a features head distilled on the catalogs of several stores at once, so that it carries over to others.
 Its mixing weight with the first stage is chosen on catalogs that its networks have not seen: each is left out once.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 from typer import Argument, Option
 
@@ -37,6 +39,10 @@ from shelfwise.rerank.training.distillation import (
 )
 from shelfwise.rerank.training.list_scores import fit_calibration, scores_of
 from shelfwise.rerank.training.trainer import LoopOptions, Run
+from shelfwise.retrieval.encoders.base import PROJECTION_FILE
+from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, TORCH_FOLDER
+from shelfwise.retrieval.encoders.static import quantise_rows
+from shelfwise.retrieval.encoders.weights import DEFAULT_MODEL, MODULES_FILE, ORIGIN_FILE
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.store.files import atomic_folder
@@ -50,7 +56,6 @@ from shelfwise.service.training.training_session import TEACHER_SCORES, TRAINING
 
 MIXES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Candidate weights of the merged score relative to the network's."""
-Floats = NDArray[np.float32]
 _READ = FEATURES[: MEMORY_COLUMNS.start]
 """Features without the store's memory of queries."""
 
@@ -118,20 +123,16 @@ def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogS
     with serving_snapshot(root) as snapshot:
         path = root / TRAINING_FOLDER / TEACHER_SCORES
         teacher_lists = score_lists(snapshot, options.catalog, path, snapshot.built, progress)
-        lists = replace(teacher_lists.lists, features=_of_words(teacher_lists.lists.features))
+        # Without the features that only some catalogs have, such as prices: they would identify the catalog, and have
+        # another meaning in a store where some products have them. Constant features are ignored later, too.
+        features = teacher_lists.lists.features[:, : len(_READ)].copy()
+        features[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
+        lists = replace(teacher_lists.lists, features=features)
         data = list_data(snapshot, lists, mix_targets(lists, teacher_lists.teacher_scores))
         manifest = snapshot.manifest
         scored = DistillationCatalog(data, split_lists(teacher_lists.lists, seed=options.distilling.seed))
         fits = expit(teacher_lists.teacher_scores.astype(np.float64))
         return _CatalogStore(root.name, manifest.encoder_name, manifest.dimension, teacher_lists.teacher, scored, fits)
-
-
-def _of_words(features: Floats) -> Floats:
-    """The features (m, F), without those that only some catalogs have, such as prices: they would identify the catalog,
-    and have another meaning in a store where some products have them. Constant features are ignored later, too."""
-    columns = features[:, : len(_READ)].copy()
-    columns[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
-    return columns
 
 
 def _left_out(stores: Sequence[_CatalogStore], at: int, options: DefaultOptions, progress: Progress) -> list[float]:
@@ -185,8 +186,8 @@ def _spec(stores: Sequence[_CatalogStore], network: RankerNetwork, mix: float, o
     )
 
 
-@command("default_ranker first-store second-store --out default-ranker")
-def default_ranker_command(
+@command("shipped_models ranker first-store second-store --out default-ranker")
+def ranker(
     indexes: Annotated[list[Path], Argument(help="Index directories of different stores.", metavar="INDEX")],
     out: Annotated[Path, Option(help="New folder for the ranker.")],
     queries: Annotated[int, Option(help="Queries to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
@@ -200,14 +201,46 @@ def default_ranker_command(
     distillation = DistilOptions(LoopOptions(epochs=epochs), seed=seed)
     with TerminalProgress() as progress:
         report = train_default(indexes, out, DefaultOptions(catalog, distillation), progress)
-    emit(report, show_default, out)
+    emit(report, _show_ranker, out)
 
 
-def show_default(report: RankerReport, folder: Path) -> None:
-    """Prints the results of a default ranker on each catalog that was left out of its training."""
+def _show_ranker(report: RankerReport, folder: Path) -> None:
     show_rows(("measure", NDCG), report.measures.items())
     say(f"Written to {folder}: measured on {report.measured_on}")
 
 
+def pack_table(source: Path, target: Path, columns: int) -> float:
+    """Writes a StaticEmbedding folder of `columns` columns and int8 rows in model2vec's format to `target`, atomically;
+    returns the kept share of the rows' squared length.
+
+    Columns are the principal directions of the rows, so that the first ones keep most of the dot products.
+    """
+    rows = load_file(source / "model.safetensors")["embedding.weight"]
+    projection = np.load(source / PROJECTION_FILE)
+    lengths, ascending = np.linalg.eigh(rows.T @ rows)
+    directions = ascending[:, ::-1][:, :columns]
+    packed, scales = quantise_rows(rows @ directions)
+    with atomic_folder(target) as scratch:
+        save_file({"embeddings": packed, "weights": scales}, scratch / "model.safetensors")
+        np.save(scratch / PROJECTION_FILE, np.ascontiguousarray(directions.T @ projection, np.float32))
+        for name in (TOKENIZER_FILE, MODULES_FILE):
+            shutil.copy(source / name, scratch / name)
+        (scratch / ORIGIN_FILE).write_text(f"{DEFAULT_MODEL}\n", "utf-8")
+    return float(lengths[::-1][:columns].sum() / lengths.sum())
+
+
+@command("shipped_models table general-store --out english-table")
+def table(
+    index: Annotated[Path, Argument(help=f"Index built with --encoder static:{DEFAULT_MODEL}.", metavar="INDEX")],
+    out: Annotated[Path, Option(help="New folder for the table.")],
+    columns: Annotated[int, Option(help="Columns to keep.", min=1, max=384)] = 256,
+) -> None:
+    """Pack the static encoder of an index as the table that is shipped for installations without torch."""
+    with serving_snapshot(index) as snapshot:
+        encoder = snapshot.manifest.encoder
+    share = pack_table(index / "encoders" / encoder / TORCH_FOLDER, out, columns)
+    say(f"Written to {out}: {share:.1%} of the squared length of the rows in {columns} columns")
+
+
 if __name__ == "__main__":
-    run_study(default_ranker_command)
+    run_study(ranker, table)
