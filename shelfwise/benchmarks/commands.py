@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,7 +73,12 @@ def evaluate(
     alone = len(chosen) == 1
     others = {stage: read_run(_run_path(against, stage, alone=alone), judged) for stage in chosen if against}
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
-        show_notices((*engine.notices, *judged.notices, *_missing(engine, judged.grades)))
+        show_notices((*engine.notices, *judged.notices))
+        products = {product for each in judged.grades.values() for product in each}
+        if absent := [product for product in products if engine.snapshot.products.row_of(product) is None]:
+            # They can only lower the figures.
+            share = f"{len(absent):,} of {len(products):,} judged products"
+            show_notices((f"{share} are not in the index, such as {min(absent)}",))
         for stage in chosen:
             progress.begin(stage, len(queries), "queries")
             runs[stage] = run_stage(engine, queries, stage, merge=merge, tie_break=tie_break, advance=progress.advance)
@@ -84,15 +89,6 @@ def evaluate(
     measures = {stage: measure(run, judged) for stage, run in runs.items()}
     document = {"stages": measures, "changes": changes} if changes else measures
     emit(measures, show_measures, len(queries), changes, document=document)
-
-
-def _missing(engine: SearchEngine, grades: Mapping[str, Mapping[str, float]]) -> Sequence[str]:
-    """A warning if judged products are not in the index: they can only lower the figures."""
-    judged = {product for each in grades.values() for product in each}
-    absent = [product for product in judged if engine.snapshot.products.row_of(product) is None]
-    if not absent:
-        return ()
-    return (f"{len(absent):,} of {len(judged):,} judged products are not in the index, such as {min(absent)}",)
 
 
 def _run_path(path: Path | None, stage: str, *, alone: bool) -> Path:

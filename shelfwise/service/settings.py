@@ -7,7 +7,7 @@ Each setting is declared once: its name, type, default and description. docs/set
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -414,8 +414,11 @@ class SourcedSettings:
     def read(cls, path: Path | None = None) -> SourcedSettings:
         """Like `load_settings`, with the sources; raises SettingError."""
         raw = read_settings(path)
-        sources = dict.fromkeys(_names_in(raw.file), SettingSource.FILE)
-        sources |= dict.fromkeys(_names_in(raw.environment), SettingSource.ENVIRONMENT)
+        sources: dict[str, SettingSource] = {}
+        for tables, source in ((raw.file, SettingSource.FILE), (raw.environment, SettingSource.ENVIRONMENT)):
+            for name, value in tables.items():
+                names = [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
+                sources |= dict.fromkeys(names, source)
         return cls(validate_settings(raw), sources)
 
     @classmethod
@@ -428,14 +431,6 @@ class SourcedSettings:
         service = self.settings.service.model_copy(update=options)
         sources = {f"service.{name}": SettingSource.OPTION for name in options}
         return SourcedSettings(self.settings.model_copy(update={"service": service}), {**self.sources, **sources})
-
-
-def _names_in(tables: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in tables.items():
-        if isinstance(value, dict):
-            yield from (f"{name}.{inner}" for inner in value)
-        else:
-            yield name
 
 
 # Descriptions for operators, without secrets
@@ -469,25 +464,20 @@ def describe_settings(sourced: SourcedSettings) -> SettingSections:
     sections: SettingSections = {}
     for name in setting_names():
         table, _, key = name.rpartition(".")
-        sections.setdefault(table or INDEX, {})[key] = _describe(name, sourced)
+        holder: BaseModel = getattr(sourced.settings, table) if table else sourced.settings
+        info = type(holder).model_fields[key]
+        value, default = getattr(holder, key), info.default
+        is_secret = isinstance(default, SecretStr) or info.json_schema_extra is not None
+        is_unset = is_secret and value == default
+        sections.setdefault(table or INDEX, {})[key] = SettingDescription(
+            None if is_secret else _to_json(value, default),
+            None if is_secret else _to_json(default, default),
+            SettingSource.DEFAULT if is_unset else sourced.sources.get(name, SettingSource.DEFAULT),
+            is_secret,
+            variable_name(name),
+            " ".join((info.description or "").split()),
+        )
     return sections
-
-
-def _describe(name: str, sourced: SourcedSettings) -> SettingDescription:
-    table, _, key = name.rpartition(".")
-    holder: BaseModel = getattr(sourced.settings, table) if table else sourced.settings
-    info = type(holder).model_fields[key]
-    value, default = getattr(holder, key), info.default
-    is_secret = isinstance(default, SecretStr) or info.json_schema_extra is not None
-    is_unset = is_secret and value == default
-    return SettingDescription(
-        None if is_secret else _to_json(value, default),
-        None if is_secret else _to_json(default, default),
-        SettingSource.DEFAULT if is_unset else sourced.sources.get(name, SettingSource.DEFAULT),
-        is_secret,
-        variable_name(name),
-        " ".join((info.description or "").split()),
-    )
 
 
 def _to_json(value: object, default: object) -> SettingValue:

@@ -323,14 +323,11 @@ class ClientLoad:
             total = await self._resident() if passed >= ends[0] or own is None else 0.0
             self.memory.append((passed, total if own is None else own))
             if passed >= ends[0]:
-                self.slices.append(self._slice(ends.pop(0) / 60, total, own))
-
-    def _slice(self, until: float, total: float, own: float | None) -> Slice:
-        p50, p99 = np.percentile(self._spent, (50, 99)).tolist() if self._spent else (float("nan"),) * 2
-        statuses = dict(sorted(self._statuses.items()))
-        self._statuses.clear()
-        self._spent.clear()
-        return Slice(until, statuses, p50, p99, self._version, total, own)
+                p50, p99 = np.percentile(self._spent, (50, 99)).tolist() if self._spent else (float("nan"),) * 2
+                statuses = dict(sorted(self._statuses.items()))
+                self.slices.append(Slice(ends.pop(0) / 60, statuses, p50, p99, self._version, total, own))
+                self._statuses.clear()
+                self._spent.clear()
 
     async def _resident(self) -> float:
         lines = (await self._client.get("/metrics")).text.splitlines()

@@ -18,12 +18,14 @@ from shelfwise.retrieval.value_texts import printable
 from shelfwise.service.answers.faq_files import FAQ_SUFFIXES, read_faq
 from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
 from shelfwise.service.cli.output import (
+    Column,
     count_text,
     emit,
     emit_revision,
     say,
     show_moves,
     show_notices,
+    show_objects,
     show_rows,
     write_json,
 )
@@ -32,7 +34,7 @@ from shelfwise.service.curation.document_store import DocumentCodec, DocumentKin
 from shelfwise.service.curation.synonyms import format_lines, read_lines
 from shelfwise.service.engine.editors import Preview, PreviewEditor, editor_of
 from shelfwise.service.settings import load_settings
-from shelfwise.service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry
+from shelfwise.service.sponsored.ledger import Ledger
 
 Kind = Annotated[DocumentKind, Argument(metavar="KIND", help=f"One of {', '.join(DocumentKind)}.")]
 _DATA_FILES = (".json", ".toml")
@@ -292,7 +294,8 @@ def show_ledger(
     """Show the result of each click on sponsored hits with its reason, oldest first: charges, uncharged clicks,
     refunds. No data is about shoppers."""
     check_index(index)
-    emit(Ledger(index).entries(advertiser, campaign=campaign, after=after, limit=limit), _show_entries)
+    entries = Ledger(index).entries(advertiser, campaign=campaign, after=after, limit=limit)
+    emit(entries, show_objects, _ENTRY_COLUMNS, "No entries.")
 
 
 @command("sponsored report store --days 7")
@@ -304,37 +307,21 @@ def report_campaigns(
 ) -> None:
     """Show sponsored impressions, clicks, charges, amounts and clicks not charged by campaign and day, newest first."""
     check_index(index)
-    emit(Ledger(index).days(advertiser, campaign=campaign, days=days), _show_days)
+    counts = Ledger(index).days(advertiser, campaign=campaign, days=days)
+    emit(counts, show_objects, _DAY_COLUMNS, "No sponsored hit was shown or clicked in these days.")
 
 
-def _show_entries(entries: Sequence[LedgerEntry]) -> None:
-    rows = (
-        (
-            f"{each.id}",
-            f"{each.time:%Y-%m-%d %H:%M:%S}",
-            each.campaign,
-            each.product,
-            each.price,
-            each.amount,
-            f"{each.reason} ({each.refunds})" if each.refunds else each.reason,
-        )
-        for each in entries
-    )
-    show_rows(("id", "time", "campaign", "product", "price", "amount", "reason"), rows, empty="No entries.")
-
-
-def _show_days(days: Sequence[CampaignDay]) -> None:
-    rows = (
-        (
-            each.day,
-            each.campaign,
-            each.shown,
-            each.clicks,
-            each.charged,
-            f"{each.amount:.2f}",
-            ", ".join(f"{reason} {count:,}" for reason, count in each.uncharged.items()),
-        )
-        for each in days
-    )
-    names = "day", "campaign", "shown", "clicks", "charged", "amount", "not charged"
-    show_rows(names, rows, empty="No sponsored hit was shown or clicked in these days.")
+_ENTRY_COLUMNS: Mapping[str, Column] = {
+    "id": lambda each: f"{each.id}",
+    "time": lambda each: f"{each.time:%Y-%m-%d %H:%M:%S}",
+    "campaign": "campaign",
+    "product": "product",
+    "price": "price",
+    "amount": "amount",
+    "reason": lambda each: f"{each.reason} ({each.refunds})" if each.refunds else each.reason,
+}
+_DAY_COLUMNS: Mapping[str, Column] = {
+    **{name: name for name in ("day", "campaign", "shown", "clicks", "charged")},
+    "amount": lambda each: f"{each.amount:.2f}",
+    "not charged": lambda each: ", ".join(f"{reason} {count:,}" for reason, count in each.uncharged.items()),
+}

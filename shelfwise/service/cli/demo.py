@@ -65,7 +65,11 @@ def demo(
         options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms, pictures=model)
         report = rebuild(folder / "index", options, progress)
         try:
-            _import_events(folder / "index", files, progress)
+            settings = Settings(backend="embedded", events=load_settings().events)
+            with EventLog.open(folder / "index", settings) as log:
+                rejects = rejects_path(log.folder, utc_now())
+                import_events([str(files.events)], log.store, log.intake, rejected=rejects, progress=progress)
+                DerivedTablesManager(folder / "index", log, settings.events, progress=progress).refresh()
         except StoreForeignError as error:
             message = f"{folder} has events of another version of Shelfwise; delete it, or name another folder"
             raise StoreForeignError(message) from error
@@ -81,15 +85,6 @@ def demo(
     say(_next_steps(folder, files))
     if serve:
         serve_command(folder / "index")
-
-
-def _import_events(index: Path, files: DemoFiles, progress: TerminalProgress) -> None:
-    """Imports the log of the store's shoppers, and refreshes the derived tables."""
-    settings = Settings(backend="embedded", events=load_settings().events)
-    with EventLog.open(index, settings) as log:
-        rejects = rejects_path(log.folder, utc_now())
-        import_events([str(files.events)], log.store, log.intake, rejected=rejects, progress=progress)
-        DerivedTablesManager(index, log, settings.events, progress=progress).refresh()
 
 
 def _examples(files: DemoFiles) -> Iterator[tuple[str, str]]:
@@ -119,15 +114,10 @@ def _next_steps(folder: Path, files: DemoFiles) -> str:
         ("use your own", "rebuild store YOUR-CATALOG.jsonl"),
         ("open it", f"serve {index}"),
     )
-    program = _program()
+    path = Path(sys.argv[0])
+    program = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    if shutil.which(path.name) == str(path):
+        program = path.name
     lines = "\n".join(f"  {purpose:<18} {program} {command}" for purpose, command in commands if command)
     page = "then open http://127.0.0.1:8080/ in a browser, and the link to the admin page that it prints"
     return f"\nThe demo store is in {folder}. Next:\n{lines}\n{'':<21}{page}"
-
-
-def _program() -> str:
-    """The command with which a shell here runs the program."""
-    path = Path(sys.argv[0])
-    if shutil.which(path.name) == str(path):
-        return path.name
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

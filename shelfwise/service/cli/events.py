@@ -19,18 +19,20 @@ from shelfwise.indexer.rejects import remove_unfinished
 from shelfwise.rerank.sessions.cleaning import RejectReason
 from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.retrieval.errors import FeedError, SettingError
-from shelfwise.retrieval.events.privacy import Pseudonyms, utc_now
+from shelfwise.retrieval.events.privacy import utc_now
 from shelfwise.retrieval.events.store import EventExport, EventStore, export_events
 from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.retrieval.value_texts import printable
 from shelfwise.service.cli.options import Backend, Index, SettingsFile, Workers, command
 from shelfwise.service.cli.output import (
+    Column,
     TerminalProgress,
     count_text,
     counts_text,
     emit,
     say,
     show_notices,
+    show_objects,
     show_pairs,
     show_rows,
 )
@@ -93,7 +95,7 @@ def refresh(
         if left:
             show_notices((f"{left:,} events are in the other event store; to move them here: shelfwise events move",))
         kept_days = loaded.events.retention_days
-        removed = run_expire(log, kept_days, others).events if kept_days is not None else 0
+        removed = run_expire(log, kept_days, others) if kept_days is not None else 0
         if removed:
             show_notices((f"{removed:,} events were removed: older than events.retention_days, {kept_days}",))
         result = tables.refresh(days, purge=removed > 0)
@@ -157,7 +159,11 @@ def forget(
 def rotate_key(index: Index, settings: SettingsFile = None) -> None:
     """Create a new key for pseudonyms, so that a shopper's future events are not linked to earlier ones."""
     with EventLog.open(index, load_settings(settings), make=False) as log:
-        _show_rotation(log.intake.pseudonyms.rotate(), log.intake.pseudonyms)
+        pseudonyms = log.intake.pseudonyms
+        name = pseudonyms.rotate()
+    *old, _ = pseudonyms.names
+    note = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until the events under older keys are removed"
+    say(f"New pseudonyms use the key {name}{note}. Back up {pseudonyms.path}.")
 
 
 @command("events move store --to elasticsearch")
@@ -200,13 +206,14 @@ def _upkeep(
 
 def _show_import(report: ImportReport, rejects: Path) -> None:
     span = f"{report.first:%Y-%m-%d %H:%M} to {report.last:%Y-%m-%d %H:%M} UTC" if report.first and report.last else ""
-    different = {"products": report.products, "shoppers": report.shoppers, "sessions": report.sessions}
+    numbers = {"products": report.products, "shoppers": report.shoppers, "sessions": report.sessions}
+    different = {name: "very many" if count is None else f"{count:,}" for name, count in numbers.items()}
     pairs: list[tuple[str, str | Text]] = [
         ("rows", f"{report.rows:,} in {report.seconds:.1f} s, {report.rows_per_second:,.0f} a second"),
         ("events", f"{report.added:,} new, {report.repeated:,} already there"),
         ("kinds", counts_text(report.events)),
         ("time", span),
-        ("different", ", ".join(f"{name}: {_many(count)}" for name, count in different.items())),
+        ("different", ", ".join(f"{name}: {count}" for name, count in different.items())),
         ("excluded", counts_text(report.skipped)),
         ("rejected", f"{report.rejected_count:,}{f', see {rejects}' if report.rejected_count else ''}"),
     ]
@@ -233,10 +240,6 @@ def show_report(report: EventReport) -> None:
     show_rows(("suspect", "score", "sessions", "clicks", "first", "last"), map(astuple, report.suspects[:_SUSPECTS]))
     show_rows(("rejected by imports", "count", "first"), map(astuple, report.rejected_rows))
     show_rows(("rejected by cleaning", "count", "first"), map(astuple, report.rejected_events))
-
-
-def _many(count: int | None) -> str:
-    return "very many" if count is None else f"{count:,}"
 
 
 def _show_refresh(result: RefreshResult, tables: DerivedTablesManager) -> None:
@@ -279,20 +282,16 @@ def _weights_text(weights: pl.DataFrame) -> str:
 
 def show_exposure(report: ExposureReport) -> None:
     """Prints a line for each group, and the measures over all groups."""
-    heads = report.by, "shown", "clicks", "revenue", "exposure", "merit", "ratio"
-    rows = (
-        (
-            row.group,
-            row.impressions,
-            row.clicks,
-            f"{row.revenue:,.0f}",
-            f"{row.exposure:.1%}",
-            f"{row.target:.1%}",
-            f"{row.ratio:.2f}",
-        )
-        for row in report.groups
-    )
-    show_rows(heads, rows)
+    columns: dict[str, Column] = {
+        report.by: "group",
+        "shown": "impressions",
+        "clicks": "clicks",
+        "revenue": lambda row: f"{row.revenue:,.0f}",
+        "exposure": lambda row: f"{row.exposure:.1%}",
+        "merit": lambda row: f"{row.target:.1%}",
+        "ratio": lambda row: f"{row.ratio:.2f}",
+    }
+    show_objects(report.groups, columns)
     show_pairs(
         (
             ("window", f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}, {report.lists:,} lists"),
@@ -325,12 +324,6 @@ def _show_erasure(report: ErasureReport) -> None:
         say("No data of this shopper is left.", style="green")
     else:
         say("Some data is left; stop the processes that use these events, and try again.", style="bold red")
-
-
-def _show_rotation(name: str, pseudonyms: Pseudonyms) -> None:
-    *old, _ = pseudonyms.names
-    note = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until the events under older keys are removed"
-    say(f"New pseudonyms use the key {name}{note}. Back up {pseudonyms.path}.")
 
 
 def _show_move(move: MoveResult, target: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,16 +14,19 @@ from typer import Argument
 from shelfwise.rerank.evaluation.statistics import Interval
 from shelfwise.retrieval.errors import ExperimentError
 from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
-from shelfwise.service.cli.output import TerminalProgress, emit, emit_revision, say, show_notices, show_rows
-from shelfwise.service.curation.document_store import read_entries
-from shelfwise.service.experiments.analysis import (
-    DraftFigures,
-    ExperimentReport,
-    VariantComparison,
-    VariantFigures,
-    report_document,
-    stored_report,
+from shelfwise.service.cli.output import (
+    Cell,
+    Column,
+    TerminalProgress,
+    emit,
+    emit_revision,
+    say,
+    show_notices,
+    show_objects,
+    show_rows,
 )
+from shelfwise.service.curation.document_store import read_entries
+from shelfwise.service.experiments.analysis import DraftFigures, ExperimentReport, report_document, stored_report
 from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Goal, experiment_document
 from shelfwise.service.settings import load_settings
 
@@ -94,9 +97,20 @@ def _show_report(report: ExperimentReport) -> None:
         _show_draft(analysis.draft, experiment)
     else:
         names = "variant", "units", "shoppers", "searches", *(_WORDS[goal] for goal in Goal)
-        show_rows(names, map(_variant_row, analysis.variants))
-    names = "variant", "measure", "difference", "relative", "anytime-valid, 95%", "fixed-sample, 95%"
-    show_rows(names, map(_comparison, analysis.comparisons))
+        rows: list[Sequence[Cell]] = [
+            (each.name, each.units, each.shoppers, each.searches, *(_figure(goal, each.figures[goal]) for goal in Goal))
+            for each in analysis.variants
+        ]
+        show_rows(names, rows)
+    columns: dict[str, Column] = {
+        "variant": lambda each: Text(each.variant, style="bold" if each.decides else ""),
+        "measure": lambda each: _WORDS[each.goal],
+        "difference": lambda each: _moved(each.goal, each.difference),
+        "relative": lambda each: "" if each.relative is None else f"{each.relative:+.1%}",
+        "anytime-valid, 95%": lambda each: _interval(each.goal, each.always),
+        "fixed-sample, 95%": lambda each: _interval(each.goal, each.fixed),
+    }
+    show_objects(analysis.comparisons, columns)
     say("Anytime-valid intervals hold at every look; fixed-sample ones only at an end that was planned in advance.")
 
 
@@ -130,18 +144,6 @@ def _estimate_rows(plan: VariantPlan) -> Iterator[tuple[str | float, ...]]:
         interval = f"{row.low:+.4f} to {row.high:+.4f}"
         figures = row.outcome, row.before, row.after, f"{row.difference:+.4f}", interval
         yield plan.variant, *figures, f"{plan.estimate.overlap:.0%}"
-
-
-def _variant_row(each: VariantFigures) -> tuple[str | int, ...]:
-    figures = (_figure(goal, each.figures[goal]) for goal in Goal)
-    return each.name, each.units, each.shoppers, each.searches, *figures
-
-
-def _comparison(each: VariantComparison) -> tuple[str | Text, ...]:
-    name = Text(each.variant, style="bold" if each.decides else "")
-    relative = "" if each.relative is None else f"{each.relative:+.1%}"
-    intervals = _interval(each.goal, each.always), _interval(each.goal, each.fixed)
-    return name, _WORDS[each.goal], _moved(each.goal, each.difference), relative, *intervals
 
 
 def _show_draft(draft: DraftFigures, experiment: Experiment) -> None:

@@ -339,12 +339,8 @@ def _parse_value(product_id: str, name: str, values: list[str]) -> object:
         return [level.strip() for level in value.split(">")]
     if name == "images" or name.startswith("identifiers."):
         return [value]
-    return _parse_literal(value) if name in _STRUCTURED or name.startswith("attributes.") else value
-
-
-def _parse_literal(value: str) -> object:
-    """Parses 18 as a number, true as a boolean, "18" in quotes as text; anything that is not JSON is text, too."""
     try:
-        return decode_json(value)
+        # 18 is a number, true a boolean, "18" in quotes a text; anything that is not JSON is text, too.
+        return decode_json(value) if name in _STRUCTURED or name.startswith("attributes.") else value
     except ValueError:
         return value

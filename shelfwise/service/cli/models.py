@@ -51,7 +51,9 @@ def show(
     store = model_store_of(index, name)
     model = store.open(name or _serving(ranker_store(index)), encoding)
     serving = store.serving(encoding).model
-    emit(model, _show_card, document=model_document(model, serving is not None and serving.name == model.name))
+    serves = serving is not None and serving.name == model.name
+    document = {"name": model.name, "serves": serves, "spec": model.spec, "report": model.report}
+    emit(model, _show_card, document=document)
 
 
 @command("models rollback store ranker-0002")
@@ -119,11 +121,6 @@ def ranker_document(result: AddResult[Any, Any]) -> dict[str, object]:
     return document | {"removed": result.removed, "notices": result.notices}
 
 
-def model_document(model: StoredModel[Any, Any], serves: bool) -> dict[str, object]:
-    """The JSON of a stored model."""
-    return {"name": model.name, "serves": serves, "spec": model.spec, "report": model.report}
-
-
 def _serving(registry: RankerStore) -> str:
     """The serving ranker; raises UnknownModelError with the reason if there is none."""
     serving = registry.serving(stored_encoding(registry.root))
@@ -142,7 +139,12 @@ def _show_models(families: list[tuple[ModelStore[Any, Any], model_store.ModelLis
         rows = [_row(entry) for entry in reversed(listed.models)]
         show_rows(names, rows, empty=f"No {family.noun} yet. To train one: {family.train}")
         for entry in reversed(listed.models):
-            _show_state(entry)
+            if entry.problem:
+                say(f"{entry.name} cannot be used: {printable(entry.problem)}", style="red")
+            elif entry.report is not None and entry.is_rejected:
+                say(f"{entry.name} was rejected: {printable('; '.join(entry.report.rejection_reasons))}")
+            elif entry.misfit:
+                say(f"{entry.name} is for another index: {printable(entry.misfit)}")
         show_notices(map(printable, listed.notices))
         if listed.is_off:
             say(f"{family.noun}s are switched off: {family.fallback}; to switch them on: shelfwise models rollback")
@@ -162,16 +164,6 @@ def _row(entry: ModelEntry[Any, Any]) -> tuple[str | float | Text | None, ...]:
     ndcg = report.measures.get(NDCG) or next(scores, None)
     decision = Text("rejected", style="yellow") if entry.is_rejected else "published"
     return mark, entry.name, time_text(report.created), ndcg, decision, size
-
-
-def _show_state(entry: ModelEntry[Any, Any]) -> None:
-    """Prints the reason why a model cannot serve, if there is one."""
-    if entry.problem:
-        say(f"{entry.name} cannot be used: {printable(entry.problem)}", style="red")
-    elif entry.report is not None and entry.is_rejected:
-        say(f"{entry.name} was rejected: {printable('; '.join(entry.report.rejection_reasons))}")
-    elif entry.misfit:
-        say(f"{entry.name} is for another index: {printable(entry.misfit)}")
 
 
 def _show_card(model: StoredModel[Any, Any]) -> None:

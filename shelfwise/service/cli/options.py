@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -83,7 +83,9 @@ def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]
             try:
                 function(**values)
             except StoreMissingError as error:
-                index = next(filter(_is_index, _flatten(values.values())), None)
+                given = [each for value in values.values() for each in (value if isinstance(value, list) else [value])]
+                paths = (each for each in given if isinstance(each, str | Path))
+                index = next((each for each in paths if (Path(each) / MARKER).is_file()), None)
                 if index is None or index == values.get("index"):
                     raise
                 message = f"{values.get('index')} is not an index, but {index} is: the index is the first argument"
@@ -99,22 +101,14 @@ def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]
     return decorate
 
 
-def _flatten(values: Iterable[object]) -> Iterator[object]:
-    for each in values:
-        yield from each if isinstance(each, list | tuple) else (each,)
-
-
-def _is_index(value: object) -> bool:
-    return isinstance(value, str | Path) and (Path(value) / MARKER).is_file()
-
-
 def options_of(kind: type[Any]) -> list[inspect.Parameter]:
     """A parameter for each field of a frozen dataclass, whose annotations contain typer options."""
     kinds = get_type_hints(kind, include_extras=True)
-    defaults = {
-        each.name: inspect.Parameter.empty if each.default is MISSING else each.default for each in fields(kind)
-    }
-    return [_keyword(name, kinds[name], default) for name, default in defaults.items()]
+    none = inspect.Parameter.empty
+    return [
+        _keyword(each.name, kinds[each.name], none if each.default is MISSING else each.default)
+        for each in fields(kind)
+    ]
 
 
 def _keyword(name: str, kind: object, default: object) -> inspect.Parameter:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from rich.console import Console
@@ -93,6 +94,16 @@ def show_rows(names: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty: st
     out.width = max(width, Measurement.get(out, unlimited, table).minimum)
     out.print(table)
     out.width = width
+
+
+Column = str | Callable[[Any], Cell]
+"""The cells of a column of objects: an attribute, or a function."""
+
+
+def show_objects(objects: Iterable[object], columns: Mapping[str, Column], empty: str = "") -> None:
+    """Prints a table with a row for each object; without objects, the sentence `empty`."""
+    cells = [attrgetter(each) if isinstance(each, str) else each for each in columns.values()]
+    show_rows(list(columns), [[cell(each) for cell in cells] for each in objects], empty=empty)
 
 
 def _cell(value: Cell) -> Text:

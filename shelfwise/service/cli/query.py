@@ -13,12 +13,9 @@ from typer import Argument, Option
 
 from shelfwise.retrieval.filters.ast import value_text
 from shelfwise.retrieval.records import (
-    Choice,
     ChoiceValue,
-    Facet,
     Hit,
     Page,
-    Product,
     RangeCount,
     RelatedHit,
     Relation,
@@ -26,10 +23,10 @@ from shelfwise.retrieval.records import (
     RelationKind,
 )
 from shelfwise.retrieval.value_texts import printable
-from shelfwise.service.answers.answering import Answer, AnswerStatus, UnansweredQuestion, unanswered_questions
+from shelfwise.service.answers.answering import Answer, AnswerStatus, unanswered_questions
 from shelfwise.service.answers.subjects import QuestionSubject
 from shelfwise.service.cli.options import Filter, Index, SettingsFile, command
-from shelfwise.service.cli.output import Cell, emit, price_text, say, show_notices, show_rows
+from shelfwise.service.cli.output import Cell, Column, emit, price_text, say, show_notices, show_objects, show_rows
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.related import GOES_WITH, RELATED_KINDS
 from shelfwise.service.engine.request import STAGES, SearchRequest, parse_history
@@ -242,12 +239,13 @@ def unanswered(index: Index, size: Annotated[int, Option(help="Maximum number of
     counted by the last shelfwise events refresh."""
     with open_engine(index) as engine:
         answer = partial(engine.answer, hidden=engine.relevance.served.hidden)
-        emit(unanswered_questions(answer, engine.root, size), _show_unanswered)
-
-
-def _show_unanswered(questions: Sequence[UnansweredQuestion]) -> None:
-    rows = ((each.text, each.about.title or each.about.product_type, each.times) for each in questions)
-    show_rows(("question", "about", "times"), rows, empty="Every question of enough shoppers has an answer.")
+        questions = unanswered_questions(answer, engine.root, size)
+    columns: dict[str, Column] = {
+        "question": "text",
+        "about": lambda each: each.about.title or each.about.product_type,
+        "times": "times",
+    }
+    emit(questions, show_objects, columns, "Every question of enough shoppers has an answer.")
 
 
 _HOLDS = {True: "Yes: ", False: "No: ", None: ""}
@@ -329,7 +327,12 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     if page.hits:
         _show_hits(page, explain=explain)
         counted = "groups" if any(hit.group_size > 1 for hit in page.hits) else "products"
-        say(f"{page.total:,} {counted}, page {page.page}{_took(page)}")
+        took = ""
+        if spent := page.timings:
+            # The retrievers run in parallel, so the slower one counts.
+            retrieval = max(spent.get("bm25", 0.0), spent.get("encode", 0.0) + spent.get("dense", 0.0))
+            took = f", ranked in {retrieval + spent['merge'] + spent.get('rerank', 0.0):.1f} ms"
+        say(f"{page.total:,} {counted}, page {page.page}{took}")
     elif page.size and page.total:
         say(f"No products on page {page.page}; there are {page.total:,}.")
     else:
@@ -338,9 +341,19 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
         others = "Other near" if page.hits else "Nearest"
         say("Nothing fits the query; the nearest:" if page.nothing_fits else f"{others} products that pass the filter:")
         _show_hits(replace(page, hits=page.nearest, doubtful=False), explain=explain)
-    ranged = (f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}" for field, ranges in page.ranges.items())
-    for line in (*map(_choice_line, page.choices), *map(_facet_line, page.facets.values()), *ranged):
-        say(line)
+    _show_counts(page)
+
+
+def _show_counts(page: Page) -> None:
+    for choice in page.choices:
+        say(f"narrow by {printable(choice.field)}: {', '.join(map(_choice_text, choice.values))}")
+    for facet in page.facets.values():
+        values = ", ".join(f"{printable(str(each.value))} ({each.count:,})" for each in facet.counts[:12])
+        is_bounded = facet.minimum is not None and facet.maximum is not None
+        bounds = f"{facet.minimum:g} to {facet.maximum:g}; " if is_bounded else ""
+        say(f"{facet.field}: {bounds}{values or 'none'}")
+    for field, ranges in page.ranges.items():
+        say(f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}")
 
 
 def _show_hits(page: Page, *, explain: bool) -> None:
@@ -356,7 +369,8 @@ def _show_hits(page: Page, *, explain: bool) -> None:
 
 def _description(hit: Hit, *, explain: bool) -> Text:
     """The product's name, and lines of notes."""
-    name = Text(printable(_name(hit.product)))
+    title, brand = hit.product.title, hit.product.brand
+    name = Text(printable(title if not brand or brand.casefold() in title.casefold() else f"{title} · {brand}"))
     name.append(f" +{hit.group_size - 1:,}" if hit.group_size > 1 else "", "dim")
     name.append("" if hit.distance is None else f" {hit.distance / 1_000:,.1f} km", "dim")
     related = relation_line(hit.relation) if isinstance(hit, RelatedHit) and hit.relation else ""
@@ -400,37 +414,13 @@ def _stages_line(hit: Hit) -> str:
     return ", ".join(parts)
 
 
-def _name(product: Product) -> str:
-    brand = product.brand
-    return product.title if not brand or brand.casefold() in product.title.casefold() else f"{product.title} · {brand}"
-
-
-def _took(page: Page) -> str:
-    """The time of a search; the retrievers run in parallel, so the slower one counts."""
-    spent = page.timings
-    retrieval = max(spent.get("bm25", 0.0), spent.get("encode", 0.0) + spent.get("dense", 0.0))
-    return f", ranked in {retrieval + spent['merge'] + spent.get('rerank', 0.0):.1f} ms" if spent else ""
-
-
 def _range_text(each: RangeCount) -> str:
     low, high = ("" if bound is None else f"{bound:,.10g}" for bound in (each.low, each.high))
     bounds = f"{low} to {high}" if low and high else f"from {low}" if low else f"below {high}"
     return f"{bounds} ({each.count:,})"
 
 
-def _choice_line(choice: Choice) -> str:
-    return f"narrow by {printable(choice.field)}: {', '.join(map(_choice_text, choice.values))}"
-
-
 def _choice_text(each: ChoiceValue) -> str:
     if each.value is None:
         return _range_text(RangeCount(each.low, each.high, each.count, each.filter))
     return f"{printable(value_text(each.value))} ({each.count:,})"
-
-
-def _facet_line(facet: Facet) -> str:
-    values = ", ".join(f"{printable(str(each.value))} ({each.count:,})" for each in facet.counts[:12])
-    bounds = (
-        f"{facet.minimum:g} to {facet.maximum:g}; " if facet.minimum is not None and facet.maximum is not None else ""
-    )
-    return f"{facet.field}: {bounds}{values or 'none'}"

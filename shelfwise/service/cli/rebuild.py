@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -114,14 +113,6 @@ class BackendOptions:
     ] = False
     settings: SettingsFile = None
 
-    def picture_options(self) -> PictureOptions:
-        """The picture model, and the folder of picture files by the settings."""
-        return PictureOptions(self.pictures, load_settings(self.settings).pictures.folder)
-
-    def memory_bytes(self) -> int | None:
-        """The memory; None if it is not set. Raises SettingError for an invalid size."""
-        return parse_size("--memory", self.memory) if self.memory else None
-
 
 @command("rebuild store products.jsonl.gz")
 def rebuild(
@@ -157,7 +148,7 @@ def rebuild(
     """Read, check, encode, index and publish a catalog. Only changed products are encoded again."""
     if where.dimension and not where.encoder:
         raise SettingError("--dimension cuts the vectors of an encoder: name it with --encoder, even the serving one")
-    memory = where.memory_bytes()
+    memory = parse_size("--memory", where.memory) if where.memory else None
     if memory is not None and not feeds:
         raise SettingError("--memory needs a rebuild from a feed: name a feed")
     if ray and not feeds:
@@ -167,7 +158,12 @@ def rebuild(
     if where.encoder and not feeds:
         if where.backend:
             raise SettingError("without a feed, --encoder cannot be combined with --backend: run twice")
-        _reencode(index, where, keep)
+        cluster = cluster_of(index, load_settings(where.settings))
+        with TerminalProgress() as progress:
+            encoder, name = _named_encoder(index, where, progress)
+            reencoding = reencode(index, encoder, name, progress, cluster=cluster, keep=keep)
+        _encode_answers(index, where.settings)
+        emit(reencoding, _show_reencoding)
         return
     cluster = _cluster(index, where)
     if not feeds:
@@ -192,7 +188,7 @@ def rebuild(
         force=force,
         memory=memory,
         cluster=cluster,
-        pictures=where.picture_options(),
+        pictures=PictureOptions(where.pictures, load_settings(where.settings).pictures.folder),
         ray=ray,
     )
     with TerminalProgress() as progress:
@@ -203,15 +199,6 @@ def rebuild(
             raise
     _encode_answers(index, where.settings)
     emit(report, show_rebuild, index)
-
-
-def _reencode(index: Path, where: BackendOptions, keep: int) -> None:
-    cluster = cluster_of(index, load_settings(where.settings))
-    with TerminalProgress() as progress:
-        encoder, name = _named_encoder(index, where, progress)
-        report = reencode(index, encoder, name, progress, cluster=cluster, keep=keep)
-    _encode_answers(index, where.settings)
-    emit(report, _show_reencoding)
 
 
 def _named_encoder(index: Path, where: BackendOptions, progress: TerminalProgress) -> tuple[Encoder, str]:
@@ -363,8 +350,10 @@ def show_quality(report: QualityReport, rejected: Path | None = None) -> None:
     show_rows(("", "finding", "products", "share"), map(_finding_row, report.findings), empty=empty)
     noted = {name: each.count for name, each in report.noted.items() if not _is_remark(each)}
     for label, counts in (("dropped", noted), ("cleaned", report.cleaned)):
+        parts = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_MAX_COUNTS]]
+        more = f", {len(counts) - _MAX_COUNTS} more" if len(counts) > _MAX_COUNTS else ""
         if counts:
-            say(_counts_line(label, counts))
+            say(f"{label}: {', '.join(parts)}{more}")
     _show_rejects(report, rejected)
 
 
@@ -408,9 +397,3 @@ def _finding_row(finding: Finding) -> tuple[str | int | Text, ...]:
         text.append(f"\n{example[:_MAX_EXAMPLE]}", style="dim")
     severity = Text(finding.severity.value, style=_COLOURS[finding.severity])
     return severity, text, finding.count, share_text(finding.share)
-
-
-def _counts_line(label: str, counts: Mapping[str, int]) -> str:
-    parts = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_MAX_COUNTS]]
-    more = f", {len(counts) - _MAX_COUNTS} more" if len(counts) > _MAX_COUNTS else ""
-    return f"{label}: {', '.join(parts)}{more}"

@@ -16,10 +16,10 @@ from typer import Argument, Option
 from shelfwise.retrieval.errors import SettingError, StoreMissingError
 from shelfwise.service.cli import output
 from shelfwise.service.cli.options import Index, SettingsFile, command
-from shelfwise.service.cli.output import emit, say, show_notices, show_rows
+from shelfwise.service.cli.output import Column, emit, say, show_notices, show_objects
 
 if TYPE_CHECKING:
-    from shelfwise.service.http.auth import KeyFile, Scope, StoredKey
+    from shelfwise.service.http.auth import KeyFile, Scope
     from shelfwise.service.settings import ServiceSettings
 
 _EXPIRES = Option("--expires", help="Expiry of the key, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
@@ -242,24 +242,19 @@ def list_keys(index: Index, settings: SettingsFile = None) -> None:
     keys = list(_key_file(index, settings).keys().values())
     left = ("sha256", "public", "page_key", "verifier")  # what identifies a key
     document = [{name: value for name, value in msgspec.to_builtins(key).items() if name not in left} for key in keys]
-    emit(keys, _show_keys, document=document)
-
-
-def _show_keys(keys: list[StoredKey]) -> None:
-    rows = [
-        (
-            key.id,
-            key.name,
-            ", ".join([*key.scopes, *(("parent of secured keys",) if key.secured else ())]),
-            key.created,
-            key.expires or "never",
-            ", ".join(key.indexes) or "all",
-            key.filters,
-        )
-        for key in keys
-    ]
     empty = "There are no keys: anyone may search, and only the token that serve prints allows more."
-    show_rows(("id", "name", "scopes", "created", "expires", "indexes", "filter"), rows, empty=empty)
+    emit(keys, show_objects, _KEY_COLUMNS, empty, document=document)
+
+
+_KEY_COLUMNS: Mapping[str, Column] = {
+    "id": "id",
+    "name": "name",
+    "scopes": lambda key: ", ".join([*key.scopes, *(("parent of secured keys",) if key.secured else ())]),
+    "created": "created",
+    "expires": lambda key: key.expires or "never",
+    "indexes": lambda key: ", ".join(key.indexes) or "all",
+    "filter": "filters",
+}
 
 
 @command("keys withdraw store 3f9a1c0b22de", json=False)

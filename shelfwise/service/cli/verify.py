@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,7 +92,7 @@ from shelfwise.service.curation.document_store import DocumentStore
 from shelfwise.service.curation.relations import RelationStore
 from shelfwise.service.curation.relevance import RelevanceStore
 from shelfwise.service.curation.rules import RuleStore
-from shelfwise.service.curation.sqlite_file import content_problem
+from shelfwise.service.curation.sqlite_file import check_sqlite
 from shelfwise.service.curation.switches import SwitchStore
 from shelfwise.service.curation.synonyms import SynonymStore
 from shelfwise.service.engine.served_models import MODEL_STORES
@@ -163,16 +163,19 @@ def sample(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
 
 
+@dataclass
 class _Version:
     """The parts of a version, each opened when it is first checked."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder = folder
-        self.manifest = manifest
+    folder: Path
+    manifest: Manifest
 
     @cached_property
     def products(self) -> ProductStore:
         return ProductStore(self.folder)
+
+    def whole_products(self) -> Iterator[Product]:
+        return (product_from_json(record) for _, record in self.products.lines())
 
     @cached_property
     def catalog(self) -> FieldCatalog:
@@ -222,26 +225,22 @@ def _check_lines(version: _Version) -> Iterator[Finding]:
     """Compares the terms and values of each product with those of its line in the keyword index."""
     catalog = version.catalog
     lines = read_lines(version.folder / KEYWORD_FOLDER)
-    for row, (_, record) in enumerate(version.products.lines()):
-        product = product_from_json(record)
+    for row, product in enumerate(version.whole_products()):
         line = next(lines, None)
         if line is None:
             yield "missing", product.id
             continue
         document = keyword_document(row, product, version.analyzer, catalog, version.manifest.weights)
         current = keyword_line(document, catalog)
-        if encode_line(current) != line and not _is_equivalent(line, current):
+        try:
+            # In an index, the order of terms and fields does not matter.
+            is_equal = encode_line(current) == line or _unordered(decode_line(line)) == _unordered(current)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            is_equal = False
+        if not is_equal:
             yield "terms or values differ from those of the product", product.id
     if next(lines, None) is not None:
         yield "it continues after the last product", ""
-
-
-def _is_equivalent(line: bytes, current: KeywordLine) -> bool:
-    """Whether both lines are equal for an index, in which the order of terms and fields does not matter."""
-    try:
-        return _unordered(decode_line(line)) == _unordered(current)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
 
 
 def _unordered(line: KeywordLine) -> tuple[Any, ...]:
@@ -270,8 +269,7 @@ def _check_text_keys(version: _Version) -> Iterator[Finding]:
     if keys.ndim != 2 or keys.shape[1] != 16 or keys.dtype != np.uint8:
         raise StoreDamagedError(f"it holds {keys.dtype}{keys.shape}, not 16 bytes for each product")
     yield from version.size_problem(len(keys))
-    for key, (_, record) in zip(keys, version.products.lines(), strict=False):
-        product: Product = product_from_json(record)
+    for key, product in zip(keys, version.whole_products(), strict=False):
         if key.tobytes() != text_key(encoder_text(product)):
             yield "text differs from the encoded one", product.id
 
@@ -279,13 +277,12 @@ def _check_text_keys(version: _Version) -> Iterator[Finding]:
 def _check_vectors(version: _Version) -> Iterator[Finding]:
     """Checks that vectors have length 1, and that a sample of them is found by the index."""
     folder = version.folder / VECTORS_FOLDER
-    manifest = version.manifest
     products = version.products
     index = FaissIndex(folder, gpu=False)
     yield from version.size_problem(index.size)
-    if (index.dimension, index.kind.value) != (manifest.dimension, manifest.vectors):
-        there = f"it is {index.kind.value} of dimension {index.dimension}"
-        yield f"{there}, the manifest has {manifest.vectors} of {manifest.dimension}", ""
+    own = f"{index.kind.value} of dimension {index.dimension}"
+    if own != (wanted := f"{version.manifest.vectors} of dimension {version.manifest.dimension}"):
+        yield f"it is {own}, the manifest has {wanted}", ""
     vectors = load_array(folder / VECTORS_FILE, mapped=True)
     for start in range(0, len(vectors), _CHUNK):
         lengths = np.linalg.norm(whole_floats(vectors[start : start + _CHUNK]), axis=1)
@@ -297,9 +294,9 @@ def _check_vectors(version: _Version) -> Iterator[Finding]:
         if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(index.size)):
             raise StoreDamagedError(f"{ROWS_FILE} does not contain each row once")
     for row in sample(min(index.size, len(products)), _BY_VECTOR):
-        own = index.vector(row)
-        nearest = index.search(own, 1)
-        if not len(nearest.rows) or nearest.scores[0] < index.similarity(own, np.array([row]))[0]:
+        vector = index.vector(row)
+        nearest = index.search(vector, 1)
+        if not len(nearest.rows) or nearest.scores[0] < index.similarity(vector, np.array([row]))[0]:
             yield "not found by its own vector", products.id_of(row)
 
 
@@ -353,18 +350,21 @@ def verify_version(
     Raises UnknownVersionError for a version that does not exist; problems of an existing version are returned.
     """
     store.check_known(name)
-    return _Run(store, name, progress, cluster).run()
+    return _Run(store, name, progress, cluster, store.version_folder(name)).run()
 
 
+@dataclass
 class _Run:
     """Verification of one version. Parts with damaged files are not opened, since a library may crash on them."""
 
-    def __init__(self, store: Store, name: str, progress: Progress, cluster: ClusterVersions | None) -> None:
-        self._store, self._name, self._progress, self._cluster = store, name, progress, cluster
-        self._folder = store.version_folder(name)
-        self._problems: list[Problem] = []
-        self._skipped: list[str] = []
-        self._damaged: set[str] = set()
+    _store: Store
+    _name: str
+    _progress: Progress
+    _cluster: ClusterVersions | None
+    _folder: Path
+    _problems: list[Problem] = field(default_factory=list)
+    _skipped: list[str] = field(default_factory=list)
+    _damaged: set[str] = field(default_factory=set)
 
     def run(self) -> Verification:
         try:
@@ -379,17 +379,24 @@ class _Run:
         for check in _CHECKS:
             self._run_check(check, version)
             self._progress.advance(1)
-        if manifest.cluster:
-            self._check_cluster(manifest)
+        if manifest.cluster and self._cluster is None:
+            self._skipped.append("its index in the cluster: no cluster is set")
+        elif manifest.cluster and self._cluster:
+            try:
+                self._cluster.check(manifest)
+            except StoreDamagedError as error:
+                self._found(_CLUSTER, str(error), _FILL_AGAIN)
+            except ClusterError as error:
+                self._skipped.append(f"its index in the cluster: {error}")
         self._progress.end(f"{self._name}: products, fields, terms and vectors")
         size = sum(entry.bytes for entry in sealed.values())
         problems = tuple(self._problems)
         return Verification(self._name, manifest.products, len(sealed), size, problems, tuple(self._skipped))
 
-    def _found(self, part: str, what: str, advice: str = "") -> None:
-        if not advice:
-            advice = _SERVES if self._name == current_name(self._store) else _WAITS
-        self._problems.append(Problem(part, what, advice.format(root=self._store.root)))
+    def _found(self, part: str | Path, what: str, advice: str = "") -> None:
+        name = part if isinstance(part, str) else part.relative_to(self._store.root).as_posix()
+        advice = advice or (_SERVES if self._name == current_name(self._store) else _WAITS)
+        self._problems.append(Problem(name, what, advice.format(root=self._store.root)))
 
     def _check_files(self, folders: Sequence[Path]) -> Mapping[Path, FileEntry]:
         """The entries of all files of the sealed folders that can be read."""
@@ -406,23 +413,18 @@ class _Run:
             self._progress.advance(entry.bytes)
         for path in sorted(self._folder.rglob("*")):
             if path not in sealed and path != self._folder / SEAL_FILE and not path.is_dir():
-                self._found(self._relative(path), "is not in the seal", _STRAY)
+                self._found(path, "is not in the seal", _STRAY)
         self._progress.end(f"{self._name}: {len(sealed):,} files")
         return sealed
 
     def _found_in(self, path: Path, what: str) -> None:
-        self._damaged.add(part := self._part(path))
-        self._found(self._relative(path), what, _ENCODER_AGAIN if part == _ENCODER else "")
-
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self._store.root).as_posix()
-
-    def _part(self, path: Path) -> str:
-        """The part to which a file belongs: its folder, its name, or one name for the three product files."""
-        if not path.is_relative_to(self._folder):
-            return _ENCODER
-        first = path.relative_to(self._folder).parts[0]
-        return PRODUCTS_FILE if first in _PRODUCT_FILES else first
+        """Adds a problem of a file, whose part is its folder, its name, or one name for the three product files."""
+        part = _ENCODER
+        if path.is_relative_to(self._folder):
+            part = path.relative_to(self._folder).parts[0]
+            part = PRODUCTS_FILE if part in _PRODUCT_FILES else part
+        self._damaged.add(part)
+        self._found(path, what, _ENCODER_AGAIN if part == _ENCODER else "")
 
     def _run_check(self, check: _Check, version: _Version) -> None:
         """Adds the problems that a check finds; a check that fails is a problem of its part."""
@@ -451,17 +453,6 @@ class _Run:
             named = f": {count_text(count, 'product')} ({listed})" if examples[what] else ""
             self._problems.append(Problem(check.part, what + named))
 
-    def _check_cluster(self, manifest: Manifest) -> None:
-        if self._cluster is None:
-            self._skipped.append("its index in the cluster: no cluster is set")
-            return
-        try:
-            self._cluster.check(manifest)
-        except StoreDamagedError as error:
-            self._found(_CLUSTER, str(error), _FILL_AGAIN)
-        except ClusterError as error:
-            self._skipped.append(f"its index in the cluster: {error}")
-
 
 def store_problems(store: Store) -> list[Problem]:
     """Problems outside versions; raises StoreMissingError if there are no versions."""
@@ -476,24 +467,17 @@ def store_problems(store: Store) -> list[Problem]:
         what = str(error)
     if what:
         problems.append(Problem(CURRENT, what, _MADE_ANEW.format(root=store.root)))
+    merged = [each.last_merged_change for each in store.manifests()] or [0]
+    with suppress(StoreDamagedError):
+        merged.append(store.manifest(store.current()).last_merged_change)
     with Journal(store.root) as journal:
-        for problem in journal.problems(above=_last_merged_change(store)):
+        for problem in journal.problems(above=merged[-1]):  # the journal need not contain changes in the version
             what, _, advice = problem.partition("; ")
             problems.append(Problem(JOURNAL, what, advice or _LOST))
     for part, problem in directory_problems(store):
         what, _, advice = problem.rpartition("; ")
         problems.append(Problem(part, what, advice))
     return problems
-
-
-def _last_merged_change(store: Store) -> int:
-    """The last live change in the serving version, which the journal need not contain any more."""
-    with suppress(StoreDamagedError):
-        return store.manifest(store.current()).last_merged_change
-    for name in reversed(store.versions()):
-        with suppress(StoreDamagedError):
-            return store.manifest(name).last_merged_change
-    return 0
 
 
 # Files of the directory that belong to no version: documents, keys, events, tables, models.
@@ -516,7 +500,6 @@ _TABLES: dict[str, Callable[[Path], object]] = {
 }
 """Files that each refresh writes in addition to the derived tables."""
 _MAX_REPORT_BYTES = 1 << 30
-_RESTORE = "restore it from a backup"
 
 
 def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
@@ -527,38 +510,32 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
     """
     root = store.root
     for path in sorted(root.glob("*.sqlite")):
-        yield from _problem(root, path, partial(_check_sqlite, path))
-    for kind in _DOCUMENTS:
-        documents = kind(root)
-        yield from _problem(root, documents.path, documents.check)
-    ledger = Ledger(root)
-    yield from _problem(root, ledger.path, ledger.check)
+        yield from _problem(root, path, check_sqlite, path)
+    files: list[Any] = [*(kind(root) for kind in _DOCUMENTS), Ledger(root), AddressPseudonyms(root / EVENTS_FOLDER)]
+    for each in files:
+        yield from _problem(root, each.path, each.check)
     yield from _problem(root, root / KEYS_FILE, KeyFile(root / KEYS_FILE).keys)
     if (token := AdminToken(root)).path.exists():
         yield from _problem(root, token.path, token.read)
-    if (root / EVENTS_FOLDER / EVENTS_FILE).exists():
-        yield from _problem(
-            root, root / EVENTS_FOLDER / EVENTS_FILE, partial(_check_events, root / EVENTS_FOLDER / EVENTS_FILE)
-        )
-        for log, problem in damaged_copies(root / EVENTS_FOLDER / EVENTS_FILE).items():
+    if (events := root / EVENTS_FOLDER / EVENTS_FILE).exists():
+        yield from _problem(root, events, _check_events, events)
+        for log, problem in damaged_copies(events).items():
             yield log.relative_to(root).as_posix(), problem
         keys = root / EVENTS_FOLDER / PSEUDONYM_KEYS
         yield from _problem(root, keys, partial(Pseudonyms, keys, make=False))
-    salt = AddressPseudonyms(root / EVENTS_FOLDER)
-    yield from _problem(root, salt.path, salt.check)
     yield from _table_problems(root)
     for open_models in MODEL_STORES:
         models = open_models(root)
-        yield from _problem(root, models.folder / CURRENT, partial(_check_pointer, models))
+        yield from _problem(root, models.folder / CURRENT, _check_pointer, models)
         for name in models.names():
-            yield from _problem(root, models.folder / name, partial(models.open, name))
+            yield from _problem(root, models.folder / name, models.open, name)
     yield from _report_problems(store)
     yield from unfinished_problems(store)
 
 
-def _problem(root: Path, path: Path, check: Callable[[], object]) -> Iterator[tuple[str, str]]:
+def _problem(root: Path, path: Path, check: Callable[..., object], *arguments: object) -> Iterator[tuple[str, str]]:
     try:
-        check()
+        check(*arguments)
     except (ShelfwiseError, OSError, ValueError) as error:
         yield path.relative_to(root).as_posix(), str(error)
 
@@ -569,38 +546,21 @@ def _check_pointer(models: ModelStore[Any, Any]) -> None:
         raise ValueError(f"it names {name}, which does not exist; make another one serve: shelfwise models rollback")
 
 
-def _check_sqlite(path: Path) -> None:
-    """Raises StoreDamagedError if SQLite finds damage; a file that does not exist is not damaged."""
-    if not path.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            (result,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if result == "ok":
-                result = content_problem(connection) or result
-    except sqlite3.DatabaseError as error:
-        result = str(error)
-        tables = 1
-    if result != "ok" or not tables:
-        raise StoreDamagedError(f"{path} is damaged ({result if tables else 'it is empty'}); {_RESTORE}")
-
-
 def _check_events(path: Path) -> None:
     """Raises StoreDamagedError if the write-ahead log is damaged, SQLite finds damage, or an event has changed."""
     with lock_folder(path.parent, None, "the events"):
         damage = log_problem(path)
     if damage:
         raise StoreDamagedError(f"{path} is damaged: {damage}")
-    _check_sqlite(path)
+    check_sqlite(path)
     if damage := find_damage(path):
-        raise StoreDamagedError(f"{path} is damaged ({damage}); {_RESTORE}")
+        raise StoreDamagedError(f"{path} is damaged ({damage}); restore it from a backup")
 
 
 def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
     folder = root / EVENTS_FOLDER / DERIVED_FOLDER
     for name, read in _TABLES.items():
-        yield from _problem(root, root / name, partial(read, root))
+        yield from _problem(root, root / name, read, root)
         if (folder / DERIVED).exists() and not (root / name).exists():
             yield name, f"{root / name} is missing; {CURE}"
     try:
@@ -612,12 +572,12 @@ def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
         yield (folder / DERIVED).relative_to(root).as_posix(), str(error)
     else:
         for name in tables.manifest.tables:
-            yield from _problem(root, folder / tables.manifest.folder / name, partial(tables.table, name))
+            yield from _problem(root, folder / tables.manifest.folder / name, tables.table, name)
         for name in tables.manifest.days.values():
             if not (folder / "parts" / name).is_dir():
                 yield f"{EVENTS_FOLDER}/{DERIVED_FOLDER}/parts/{name}", f"it is missing; {CURE}"
     for each in sorted(path for cache in CACHES for path in (folder / cache).glob("*") if path.is_dir()):
-        yield from _problem(root, each, partial(_check_seal, each, CURE))
+        yield from _problem(root, each, _check_seal, each, CURE)
 
 
 def _check_seal(folder: Path, cure: str) -> None:
@@ -634,6 +594,6 @@ def _report_problems(store: Store) -> Iterator[tuple[str, str]]:
         if path.exists() and file_entry(path) not in (read_seal(folder).get(name) for folder in folders):
             yield name, f"{path} is not the report of a version; copy that of the newest one"
     for sealed in sorted(path.parent for path in (store.root / "training").glob(f"**/{SEAL_FILE}")):
-        yield from _problem(store.root, sealed, partial(_check_seal, sealed, "train again"))
+        yield from _problem(store.root, sealed, _check_seal, sealed, "train again")
     for path in sorted((store.root / "training").glob("**/*.json")):
-        yield from _problem(store.root, path, partial(read_json, path, object, _MAX_REPORT_BYTES))
+        yield from _problem(store.root, path, read_json, path, object, _MAX_REPORT_BYTES)

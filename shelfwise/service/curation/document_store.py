@@ -37,6 +37,15 @@ def check_text(
         raise error(f"{place}: contains a control character or half a surrogate pair; remove it", field=field)
 
 
+def check_period(place: str, starts: datetime | None, ends: datetime | None, error: Callable[..., InputError]) -> None:
+    """Raises `error` for a time without a zone, and for an end that is not after the start."""
+    for name, moment in (("starts", starts), ("ends", ends)):
+        if moment is not None and moment.utcoffset() is None:
+            raise error(f"{place}{name}: has no zone; write it as 2026-11-27T00:00:00+01:00", field=name)
+    if starts and ends and ends <= starts:
+        raise error(f"{place}ends: is not after starts", field="ends")
+
+
 _LONGEST_STEM = 26
 """With its number, an id has at most 32 characters."""
 

@@ -199,13 +199,12 @@ class CompiledRules:
                 f"a search matched {len(ordered):,} rules: the first {MAX_MATCHING} apply, with at most "
                 f"{MAX_LIFTS} boosts and burials; give rules that match every search a query or a filter"
             )
-        return replace(found, lifts=tuple(map(self._controlled, found.lifts[:MAX_LIFTS])))
-
-    def _controlled(self, lift: Lift) -> Lift:
-        if lift.goal is None:
-            return lift
-        state = self._state_of(lift.goal)
-        return replace(lift, strength=state.strength, state=state)
+        lifts = list(found.lifts[:MAX_LIFTS])
+        for number, lift in enumerate(lifts):
+            if lift.goal is not None:
+                state = self._state_of(lift.goal)
+                lifts[number] = replace(lift, strength=state.strength, state=state)
+        return replace(found, lifts=tuple(lifts))
 
     def _matching(
         self, text: AnalyzedText, parts: frozenset[Condition], contexts: Sequence[str], now: float

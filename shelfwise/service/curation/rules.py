@@ -15,7 +15,13 @@ from shelfwise.retrieval.errors import FilterError, RuleError, close_names
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.text.product_types import MAX_WORDS, type_phrase
 from shelfwise.retrieval.updates.validation import convert_document
-from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text, plain_fields
+from shelfwise.service.curation.document_store import (
+    DocumentCodec,
+    DocumentStore,
+    check_period,
+    check_text,
+    plain_fields,
+)
 
 
 class Match(StrEnum):
@@ -244,11 +250,7 @@ def _check_when(place: str, when: When) -> None:
     _check_number(f"{place}when.contexts: their number", len(when.contexts), 0, MAX_CONTEXTS)
     for number, context in enumerate(when.contexts):
         check_text(f"{place}when.contexts[{number}]", context, LONGEST_CONTEXT, RuleError, must=True)
-    for name, moment in (("starts", when.starts), ("ends", when.ends)):
-        if moment is not None and moment.tzinfo is None:
-            raise RuleError(f"{place}when.{name}: has no zone; write it as 2026-11-27T00:00:00+01:00", field=name)
-    if when.starts and when.ends and when.ends <= when.starts:
-        raise RuleError(f"{place}when.ends: is not after when.starts", field="ends")
+    check_period(f"{place}when.", when.starts, when.ends, RuleError)
 
 
 def _check_action(place: str, action: Action) -> None:
@@ -267,7 +269,10 @@ def _check_action(place: str, action: Action) -> None:
             _check_products(place, products)
             _check_filter(f"{place}filters", filters, must=not products)
             if isinstance(action, Classify):
-                _check_type(f"{place}type", action.type)
+                check_text(f"{place}type", action.type, LONGEST_TYPE, RuleError, must=True)
+                if not type_phrase(action.type):
+                    right = f"it must name one type of product by at most {MAX_WORDS} words, such as washing machine"
+                    raise RuleError(f"{place}type: is {action.type[:60]!r}; {right}", field="type")
         case Restrict(filters):
             _check_filter(f"{place}filters", filters, must=True)
         case Exposure(filters, at_least, at_most):
@@ -300,13 +305,6 @@ def _check_share(place: str, at_least: float | None, at_most: float | None) -> N
     for name, share in (("at_least", at_least), ("at_most", at_most)):
         if share is not None and not 0 < share < 1:
             raise RuleError(f"{place}{name}: is {share:g}, it must be above 0 and below 1", field=name)
-
-
-def _check_type(place: str, name: str) -> None:
-    check_text(place, name, LONGEST_TYPE, RuleError, must=True)
-    if not type_phrase(name):
-        right = f"it must name one type of product by at most {MAX_WORDS} words, such as washing machine"
-        raise RuleError(f"{place}: is {name[:60]!r}; {right}", field="type")
 
 
 def _check_url(place: str, url: str) -> None:

@@ -180,3 +180,21 @@ def content_problem(connection: sqlite3.Connection) -> str:
     if is_kept and cursor.execute(f"SELECT sum FROM {_SUM_TABLE}").fetchall() != [(_sum_of_rows(cursor),)]:  # noqa: S608
         return "a value has changed"
     return ""
+
+
+def check_sqlite(path: Path) -> None:
+    """Raises StoreDamagedError if SQLite or the sum of the rows finds damage; a file that does not exist has none."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (result,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if result == "ok":
+                result = content_problem(connection) or result
+    except sqlite3.DatabaseError as error:
+        result = str(error)
+        tables = 1
+    if result != "ok" or not tables:
+        message = f"{path} is damaged ({result if tables else 'it is empty'})"
+        raise StoreDamagedError(f"{message}; restore it from a backup")

@@ -147,19 +147,9 @@ _OVERLAP = timedelta(days=1)
 """Time after a rotation during which an import may still use the old key."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpiryReport:
-    """The removed events, of days before `before_day` (days since 1970, UTC), and the names of removed keys."""
-
-    before_day: int
-    events: int
-    reject_files: int
-    """Number of files of rejected rows."""
-    keys: tuple[str, ...]
-
-
-def expire(log: EventLog, days: int, others: Collection[EventStore] = (), now: datetime | None = None) -> ExpiryReport:
-    """Removes the events of all days (UTC) that ended more than a number of days ago, also from the other stores.
+def expire(log: EventLog, days: int, others: Collection[EventStore] = (), now: datetime | None = None) -> int:
+    """Removes the events of all days (UTC) that ended more than a number of days ago, also from the other stores, and
+    keys of pseudonyms that are no longer used; returns the number of events.
 
     Derived tables are not changed: the next refresh recreates them.
     """
@@ -168,16 +158,16 @@ def expire(log: EventLog, days: int, others: Collection[EventStore] = (), now: d
     stores = (log.store, *others)
     events = sum(store.expire(before) for store in stores)
     remove_unfinished(log.folder / REJECTS_FOLDER)
-    old = [path for path in reject_files(log.folder) if rejects_time(path) < moment(before * DAY_MS)]
-    for path in old:
-        path.unlink()
+    for path in reject_files(log.folder):
+        if rejects_time(path) < moment(before * DAY_MS):
+            path.unlink()
     pseudonyms = log.intake.pseudonyms
-    in_use = {name for name in pseudonyms.names if _is_in_use(name, log, stores)}
-    return ExpiryReport(before, events, len(old), pseudonyms.retire(in_use, now - _OVERLAP))
-
-
-def _is_in_use(name: str, log: EventLog, stores: Collection[EventStore]) -> bool:
-    begin = f'"{prefix(name)}'.encode()
-    return any(store.holds_key(name) for store in stores) or any(
-        begin in path.read_bytes() for path in reject_files(log.folder)
-    )
+    rejected = [path.read_bytes() for path in reject_files(log.folder)]
+    in_use = {
+        name
+        for name in pseudonyms.names
+        if any(store.holds_key(name) for store in stores)
+        or any(f'"{prefix(name)}'.encode() in content for content in rejected)
+    }
+    pseudonyms.retire(in_use, now - _OVERLAP)
+    return events

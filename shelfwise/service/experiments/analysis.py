@@ -30,13 +30,10 @@ from shelfwise.service.events.report_inputs import ReportInputs, read_inputs
 from shelfwise.service.experiments.assignment import ExplorationMark, SplitMark, read_marks
 from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Goal, Mode, Unit, experiment_document
 
-Document = dict[str, Any]
 
-
-def report_document(report: ExperimentReport) -> Document:
+def report_document(report: ExperimentReport) -> dict[str, Any]:
     """The JSON document of a report, with the experiment as it was added."""
-    made: Document = msgspec.to_builtins(report)
-    return made | {"experiment": experiment_document(report.experiment)}
+    return {**msgspec.to_builtins(report), "experiment": experiment_document(report.experiment)}
 
 
 OVER = {
@@ -251,10 +248,6 @@ def decide(
     if max(-found.always.low, found.always.high) <= least:
         text = f"there is no relevant difference between {control} and {challenger}"
         return ExperimentDecision(Outcome.DECIDED, "", text)
-    return _undecided(found, least, course)
-
-
-def _undecided(found: SequentialDifference, least: float, course: Course) -> ExperimentDecision:
     if course.is_over:
         return ExperimentDecision(
             Outcome.NEVER, "", "the experiment has ended, and the observed difference may be due to chance"
@@ -322,7 +315,6 @@ class VariantComparison:
     """Fixed-sample interval: for one look, at the planned end."""
     always: Interval
     """Anytime-valid interval: for any number of looks."""
-    better_less: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,8 +367,8 @@ def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course)
                 continue
             base, decides = sums[0].figure, goal == experiment.goal
             relative = between.value / base if base else None
-            intervals, less = (between.fixed, between.always), goal in BETTER_LESS
-            comparisons.append(VariantComparison(name, goal, decides, between.value, relative, *intervals, less))
+            intervals = between.fixed, between.always
+            comparisons.append(VariantComparison(name, goal, decides, between.value, relative, *intervals))
             if decides:
                 difference, least = between, experiment.least_effect * abs(base)
         fewest = min(figures[control].shoppers, figures[name].shoppers)

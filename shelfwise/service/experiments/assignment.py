@@ -264,7 +264,10 @@ def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search:
     draft: Experiment | None = None
     for experiment, unit in _assignments(running, search):
         if unserved_reason(experiment, engine.ranker_problem):
-            options |= _control(engine, experiment)
+            # The options of the first variant, without its ranker if that is the one that cannot serve.
+            control = experiment.variants[0].options
+            cannot_serve = control.ranker and engine.ranker_problem(control.ranker)
+            options |= (replace(control, ranker=None) if cannot_serve else control).given
             UNSERVED.labels(experiment.id).inc()
         elif experiment.mode == Mode.INTERLEAVE:
             draft = experiment
@@ -308,14 +311,6 @@ def _with_options(request: SearchRequest, options: Mapping[str, str | bool]) -> 
     return replace(request, **options)  # type: ignore[arg-type]  # validated when the experiment was stored
 
 
-def _control(engine: SearchEngine, experiment: Experiment) -> dict[str, str | bool]:
-    """The options of the first variant, without its ranker if that is the one that cannot serve."""
-    options = experiment.variants[0].options
-    if options.ranker and engine.ranker_problem(options.ranker):
-        options = replace(options, ranker=None)
-    return options.given
-
-
 def _interleave(
     engine: SearchEngine, search: ShopperSearch, experiment: Experiment, salt: bytes
 ) -> tuple[Page, DraftMark | None]:
@@ -329,8 +324,11 @@ def _interleave(
         engine.search(replace(second, size=depth, page=1, facets=(), ranges=())),
     )
     lists = [list(map(_group_of, page.hits)) for page in pages]
-    draft = team_draft(lists[0], lists[1], depth, _seed(salt, search), _held(*pages))
+    # Equal for all pages of one answer, and for the same search by the same shopper.
+    purpose = f"draft\0{search.owner}\0{request.query_key}".encode("utf-8", "surrogatepass")
+    draft = team_draft(lists[0], lists[1], depth, hmac.digest(salt, purpose, "sha256"), _held(*pages))
     hits = {_group_of(hit): hit for page in reversed(pages) for hit in page.hits}
+    one, other = (page.timings for page in pages)
     start = depth - request.size
     page = replace(
         pages[0],
@@ -338,7 +336,7 @@ def _interleave(
         page=request.page,
         size=request.size,
         degraded=tuple(dict.fromkeys((*pages[0].degraded, *pages[1].degraded))),
-        timings=_sum_timings(pages[0].timings, pages[1].timings),
+        timings={stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}},
         exposure_goals=(),  # the order is not that of a single rule
     )
     teams = draft.teams[start:]
@@ -354,14 +352,3 @@ def _held(first: Page, second: Page) -> frozenset[str]:
     """Products that rules put at the same position of both lists, such as pinned ones; they stay there."""
     pairs = zip(first.hits, second.hits, strict=False)
     return frozenset(_group_of(one) for one, other in pairs if one.rule and one.product.id == other.product.id)
-
-
-def _seed(salt: bytes, search: ShopperSearch) -> bytes:
-    """Seed that is equal for all pages of one answer, and for the same search by the same shopper."""
-    return hmac.digest(
-        salt, f"draft\0{search.owner}\0{search.request.query_key}".encode("utf-8", "surrogatepass"), "sha256"
-    )
-
-
-def _sum_timings(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    return {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}}

@@ -26,6 +26,7 @@ from shelfwise.service.curation.document_store import (
     DocumentStore,
     StoredDocuments,
     add_key,
+    check_period,
     check_text,
     plain_fields,
     read_key,
@@ -186,7 +187,10 @@ def _check(experiment: Experiment, place: str) -> Experiment:
     _check_number(place, "least_effect", experiment.least_effect, 1.0)
     if not 100 <= experiment.planned <= MAX_PLANNED:
         raise _wrong(place, "planned", f"is {experiment.planned:,}, it can be 100 to {MAX_PLANNED:,} shoppers")
-    _check_time(place, experiment)
+    check_period(f"{place}: ", experiment.starts, experiment.ends, ExperimentError)
+    for name, moment in (("starts", experiment.starts), ("ends", experiment.ends)):
+        if moment is not None and moment.year not in _YEARS:
+            raise _wrong(place, name, f"is in the year {moment.year}, it can be {_YEARS.start} to {_YEARS.stop - 1}")
     _check_variants(place, experiment)
     return experiment
 
@@ -211,16 +215,6 @@ def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None
             theirs = shared[0] if shared[0] in other.touches else min(other.touches & _LAST_STAGE)
             message = f"{other.id!r} also sets {theirs} at that time: their effects could not be separated"
             raise _wrong(place, shared[0], message)
-
-
-def _check_time(place: str, experiment: Experiment) -> None:
-    for name, moment in (("starts", experiment.starts), ("ends", experiment.ends)):
-        if moment is not None and moment.utcoffset() is None:
-            raise _wrong(place, name, "has no zone; write it as 2026-11-27T00:00:00+01:00")
-        if moment is not None and moment.year not in _YEARS:
-            raise _wrong(place, name, f"is in the year {moment.year}, it can be {_YEARS.start} to {_YEARS.stop - 1}")
-    if experiment.starts and experiment.ends and experiment.ends <= experiment.starts:
-        raise _wrong(place, "ends", "is not after starts")
 
 
 def _check_variants(place: str, experiment: Experiment) -> None:

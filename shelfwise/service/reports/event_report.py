@@ -124,7 +124,10 @@ def stored_report(index: Path) -> EventReport:
 
 def build_report(inputs: ReportInputs, rows: tuple[RejectCount, ...] = ()) -> EventReport:
     """Builds the report; `rows` are those rejected by imports."""
-    flagged = inputs.sessions.filter("is_fraud").with_columns(_who=_who())
+    shopper, session = pl.col("shopper"), pl.col("session")
+    nobody = pl.format("#{}", "session_number")
+    who = pl.when(shopper != "").then(shopper).when(session != "").then(session).otherwise(nobody)
+    flagged = inputs.sessions.filter("is_fraud").with_columns(_who=who)
     rejects = inputs.rejected.sort("time", "key").select("reason", "time").iter_rows()
     return EventReport(
         first=inputs.window.first,
@@ -166,12 +169,6 @@ def positions(events: pl.DataFrame) -> Iterator[PositionRow]:
             rate, examined = float(clicks[index] / impressions[index]), float(examination[index])
             debiased = min(rate / examined, 1.0)
             yield PositionRow(index + 1, int(impressions[index]), int(clicks[index]), rate, examined, debiased)
-
-
-def _who() -> pl.Expr:
-    shopper, session = pl.col("shopper"), pl.col("session")
-    nobody = pl.format("#{}", "session_number")
-    return pl.when(shopper != "").then(shopper).when(session != "").then(session).otherwise(nobody)
 
 
 def _reasons(flagged: pl.DataFrame) -> tuple[ReasonCount, ...]:

@@ -85,18 +85,14 @@ def exposure_report(root: Path, by: str) -> ExposureReport:
 
     Raises StoreMissingError if there are no derived tables, UnknownFieldError for a field that no product has.
     """
-    derived, products = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER), stored_products(Store(root))
+    derived, store = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER), Store(root)
+    products: list[Product] = []
+    with suppress(ShelfwiseError):  # nothing is published, or it cannot be read
+        stored = ProductStore(store.version_folder(store.current()))
+        products = [stored[row] for row in range(len(stored))]
     window = derived.window.first, derived.window.last
     least = int(derived.manifest.options["least_shoppers"])
     return measure_exposure(derived.lists(), products, window, least, by)
-
-
-def stored_products(store: Store) -> list[Product]:
-    """Products of the serving version; empty if nothing is published or it cannot be read."""
-    with suppress(ShelfwiseError):
-        stored = ProductStore(store.version_folder(store.current()))
-        return [stored[row] for row in range(len(stored))]
-    return []
 
 
 def groups_of(products: Sequence[Product], by: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from shelfwise.retrieval.errors import CampaignError
-from shelfwise.service.curation.document_store import KEY_TABLE, DocumentCodec, DocumentStore, check_text
+from shelfwise.service.curation.document_store import KEY_TABLE, DocumentCodec, DocumentStore, check_period, check_text
 
 MICROS = 1_000_000
 """Millionths in one unit of the store's currency: amounts are whole numbers of these, so that sums are exact."""
@@ -138,11 +138,7 @@ def _check(campaign: Campaign, place: str) -> Campaign:
         if len(set(values)) < len(values):
             twice = next(each for each in values if values.count(each) > 1)
             raise wrong(field, f"{twice[:100]!r} is listed twice; list it once")
-    for field, moment in (("starts", campaign.starts), ("ends", campaign.ends)):
-        if moment is not None and moment.utcoffset() is None:
-            raise wrong(field, "has no zone; write it as 2026-11-27T00:00:00+01:00")
-    if campaign.starts and campaign.ends and campaign.ends <= campaign.starts:
-        raise wrong("ends", "is not after starts")
+    check_period(f"{place}: ", campaign.starts, campaign.ends, CampaignError)
     if campaign.budget and campaign.daily_budget and campaign.daily_budget > campaign.budget:
         raise wrong("daily_budget", f"is {campaign.daily_budget:g}, more than the budget of {campaign.budget:g}")
     smallest = min(filter(None, (campaign.budget, campaign.daily_budget)), default=campaign.bid)

@@ -37,7 +37,7 @@ from shelfwise.service.engine.request import STAGES, ResolvedRequest, SearchRequ
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.hot_reload import ReloadedFile
 from shelfwise.service.settings import Settings, SponsoredSettings
-from shelfwise.service.sponsored.auction import Award, Bid, award_places, bucket_of
+from shelfwise.service.sponsored.auction import Bid, award_places, bucket_of
 from shelfwise.service.sponsored.campaign import LOWEST_FLOOR, MICROS, Campaign, CampaignStore, to_micros
 from shelfwise.service.sponsored.ledger import (
     NO_SPENDING,
@@ -279,8 +279,19 @@ class EngineCampaigns(CompiledEditor[Campaign, CompiledCampaigns]):
                 if can_pay and each.id not in withheld and is_target(each):
                     bids.append(Bid(each.id, each.advertiser, each.bid, float(chances[at])))
                     of_bid.append(at)
-        awards = award_places(bids, settings.places, settings.reserve, seed)
-        return tuple(self._hit(snapshot, found, ratios, bids, of_bid, each, seed) for each in awards)
+        return tuple(
+            SponsoredHit(
+                snapshot.products[int(found.rows[of_bid[award.bid]])],
+                bids[award.bid].campaign,
+                bids[award.bid].advertiser,
+                award.place,
+                float(found.relevance[of_bid[award.bid]]),
+                award.price / MICROS,
+                float(ratios[of_bid[award.bid]]),
+                seed,
+            )
+            for award in award_places(bids, settings.places, settings.reserve, seed)
+        )
 
     def _withheld(self, spending: Spending, now: datetime) -> frozenset[str]:
         """The campaigns and queries without sponsored hits for the address of the current request."""
@@ -289,28 +300,6 @@ class EngineCampaigns(CompiledEditor[Campaign, CompiledCampaigns]):
             return spending.withheld.get(self._addresses.of(address, now), frozenset())
         except StoreError:  # a replica that cannot write the salt of a new day, on which no click has been charged yet
             return frozenset()
-
-    @staticmethod
-    def _hit(
-        snapshot: Snapshot,
-        found: EligibleProducts,
-        ratios: NDArray[np.float64],
-        bids: Sequence[Bid],
-        of_bid: Sequence[int],
-        award: Award,
-        seed: str,
-    ) -> SponsoredHit:
-        bid, at = bids[award.bid], of_bid[award.bid]
-        return SponsoredHit(
-            snapshot.products[int(found.rows[at])],
-            bid.campaign,
-            bid.advertiser,
-            award.place,
-            float(found.relevance[at]),
-            award.price / MICROS,
-            float(ratios[at]),
-            seed,
-        )
 
     def issue(self, query_id: str, hits: Sequence[SponsoredHit]) -> tuple[str, ...]:
         """The query ids of the sponsored hits of an answer, by which clicks on them are charged; counts the hits as

@@ -12,19 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import RR, P, Qrel, R, ScoredDoc, nDCG
 
+from shelfwise.benchmarks import quality
 from shelfwise.benchmarks.commands import show_http
 from shelfwise.benchmarks.load import measure_http, serve_index
-from shelfwise.benchmarks.quality import (
-    HEADER,
-    compare_runs,
-    measure,
-    measure_absent,
-    measure_intent,
-    ndcg,
-    read_intent_cases,
-    read_run,
-    write_run,
-)
 from shelfwise.retrieval.errors import JudgmentsError, SettingError, StoreError
 from shelfwise.retrieval.judgments import Judgments, read_judgments
 from shelfwise.service.engine.engine import SearchEngine
@@ -37,7 +27,7 @@ def judgments_of(grades: Grades) -> Judgments:
 
 
 def one_ndcg(ranked: Sequence[str], judged: Mapping[str, float]) -> float:
-    return ndcg(ranked, judged, judgments_of({"query": judged}))
+    return quality.ndcg(ranked, judged, judgments_of({"query": judged}))
 
 
 JUDGED = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 0.0}
@@ -59,12 +49,12 @@ class TestNdcg:
         judgments = judgments_of({"one": {"a": 3.0, "b": 2.0}, "other": {"c": 1.0}})
         ideal = (2 ** (3 - 1) - 1) / log2(2) + (2 ** (2 - 1) - 1) / log2(3)
         gained = (2 ** (2 - 1) - 1) / log2(2) + (2 ** (3 - 1) - 1) / log2(3)
-        assert ndcg("ba", judgments.grades["one"], judgments) == pytest.approx(gained / ideal)
+        assert quality.ndcg("ba", judgments.grades["one"], judgments) == pytest.approx(gained / ideal)
 
     def test_single_grade_means_all_listed_are_relevant(self, tmp_path: Path) -> None:
         path = tmp_path / "judgments.tsv"
         path.write_text("query\tproduct_id\tgrade\nq\ta\t4\nq\tb\t4\n")
-        measured = measure({"q": ["x", "a"]}, read_judgments(path))
+        measured = quality.measure({"q": ["x", "a"]}, read_judgments(path))
         ideal = (2**1 - 1) / log2(1 + 1) + (2**1 - 1) / log2(2 + 1)
         assert measured["nDCG@10"] == pytest.approx((2**1 - 1) / log2(2 + 1) / ideal)
         assert (measured["R@100"], measured["R@10"], measured["P@10"], measured["MRR"]) == (1 / 2, 1 / 2, 1 / 10, 1 / 2)
@@ -85,7 +75,7 @@ class TestNdcg:
         qrels = [Qrel(query, item, int(grade)) for query, judged in grades.items() for item, grade in judged.items()]
         scored = [ScoredDoc(query, item, -float(place)) for query, ids in run.items() for place, item in enumerate(ids)]
         names = {nDCG @ 10: "nDCG@10", RR: "MRR", P @ 10: "P@10", R @ 10: "R@10"}
-        ours = measure(run, Judgments(grades, 0.0))
+        ours = quality.measure(run, Judgments(grades, 0.0))
         for kind, theirs in ir_measures.calc_aggregate(list(names), qrels, scored).items():
             assert ours[names[kind]] == pytest.approx(theirs)
 
@@ -93,19 +83,19 @@ class TestNdcg:
 class TestMeasure:
     def test_recall_at_100_counts_only_a_querys_top_grade(self) -> None:
         judgments = judgments_of({"q": {"a": 3.0, "b": 3.0, "c": 2.0, "d": 0.0}, "r": {"e": 1.0, "f": 0.0}})
-        assert measure({"q": ["a", "c", "d"], "r": ["e"]}, judgments)["R@100"] == pytest.approx((1 / 2 + 1 / 1) / 2)
-        assert measure({"q": ["c", "d"], "r": ["f"]}, judgments)["R@100"] == 0
+        runs = {"q": ["a", "c", "d"], "r": ["e"]}, {"q": ["c", "d"], "r": ["f"]}
+        assert [quality.measure(run, judgments)["R@100"] for run in runs] == [pytest.approx((1 / 2 + 1 / 1) / 2), 0]
 
     def test_other_measures_count_grades_above_the_lowest(self) -> None:
         judgments = judgments_of({"q": {"a": 2.67, "b": 1.33, "c": 1.0}, "r": {"d": 3.0}})
-        measured = measure({"q": ["c", "b", "x"], "r": ["y", "z", "d"]}, judgments)
+        measured = quality.measure({"q": ["c", "b", "x"], "r": ["y", "z", "d"]}, judgments)
         assert measured["MRR"] == pytest.approx((1 / 2 + 1 / 3) / 2)
         assert measured["P@10"] == pytest.approx((1 / 10 + 1 / 10) / 2)
         assert measured["R@10"] == pytest.approx((1 / 2 + 1 / 1) / 2)
 
     def test_f1_is_the_harmonic_mean_of_precision_and_recall(self) -> None:
         judgments = judgments_of({"q": {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 0.0}})
-        measured = measure({"q": ["a", "b", "e"]}, judgments)
+        measured = quality.measure({"q": ["a", "b", "e"]}, judgments)
         assert (measured["P@10"], measured["R@10"]) == (2 / 10, 2 / 4)
         assert measured["F1@10"] == pytest.approx(2 / (1 / (2 / 10) + 1 / (2 / 4)))
 
@@ -115,7 +105,8 @@ class TestWriteRun:
         judgments, run_file = tmp_path / "judgments.tsv", tmp_path / "run.txt"
         judgments.write_text("query\tproduct_id\tgrade\nz\ta\t1\na\tb\t0\nz\tb\t0\nm\ta\t1\n")
         queries = list(read_judgments(judgments).grades)
-        write_run({query: ["a", "b"][: len(queries) - place] for place, query in enumerate(queries)}, run_file, "bm25")
+        run = {query: ["a", "b"][: len(queries) - place] for place, query in enumerate(queries)}
+        quality.write_run(run, run_file, "bm25")
         assert run_file.read_text().splitlines() == [
             "1 Q0 a 1 100 shelfwise-bm25",
             "1 Q0 b 2 99 shelfwise-bm25",
@@ -125,29 +116,29 @@ class TestWriteRun:
         ]
 
     def test_a_query_without_hits_keeps_its_number(self, tmp_path: Path) -> None:
-        write_run({"q": [], "r": ["a"]}, tmp_path / "run.txt", "merged")
+        quality.write_run({"q": [], "r": ["a"]}, tmp_path / "run.txt", "merged")
         assert (tmp_path / "run.txt").read_text() == "2 Q0 a 1 100 shelfwise-merged\n"
 
     def test_white_space_inside_an_id_becomes_an_underscore(self, tmp_path: Path) -> None:
-        write_run({"q": ["a b\u3000c"]}, tmp_path / "run.txt", "merged")
+        quality.write_run({"q": ["a b\u3000c"]}, tmp_path / "run.txt", "merged")
         assert (tmp_path / "run.txt").read_text("utf-8").split(" ")[2] == "a_b_c"
 
     def test_written_run_is_read_and_compared(self, tmp_path: Path) -> None:
         judgments = judgments_of({"q": {"a b": 1.0, "c": 0.0}, "r": {"a": 1.0, "c": 0.0}, "s": {"a": 1.0, "c": 0.0}})
         run = {"q": ["c", "a b"], "r": ["a"], "s": []}
-        write_run(run, tmp_path / "run.txt", "merged")
-        assert read_run(tmp_path / "run.txt", judgments) == run
-        change = compare_runs({"q": ["a b"], "r": ["a"], "s": []}, run, judgments)
+        quality.write_run(run, tmp_path / "run.txt", "merged")
+        assert quality.read_run(tmp_path / "run.txt", judgments) == run
+        change = quality.compare_runs({"q": ["a b"], "r": ["a"], "s": []}, run, judgments)
         assert change.ndcg.mean == pytest.approx((1 - 1 / log2(3)) / 3)
         assert (change.higher, change.lower, change.ndcg.queries) == (1, 0, 3)
         for text in ("nothing of a run", "4 Q0 a 1 100 x", "x Q0 a 1 100 x"):
             (tmp_path / "bad.txt").write_text(f"{text}\n")
             with pytest.raises(SettingError, match=r"bad\.txt: is not a run of these 3 queries"):
-                read_run(tmp_path / "bad.txt", judgments)
+                quality.read_run(tmp_path / "bad.txt", judgments)
 
     def test_unwritable_path_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match=r"nowhere/run\.txt: cannot be written \(No such file or directory\)"):
-            write_run({"q": ["a"]}, tmp_path / "nowhere" / "run.txt", "merged")
+            quality.write_run({"q": ["a"]}, tmp_path / "nowhere" / "run.txt", "merged")
 
 
 DEMO_CASES = Path("benchmarks/cases/demo.tsv")
@@ -155,7 +146,7 @@ DEMO_CASES = Path("benchmarks/cases/demo.tsv")
 
 def cases(folder: Path, *lines: str) -> Path:
     path = folder / "cases.tsv"
-    path.write_text("\n".join(["\t".join(HEADER), *lines]), "utf-8")
+    path.write_text("\n".join(["\t".join(quality.HEADER), *lines]), "utf-8")
     return path
 
 
@@ -171,22 +162,22 @@ def cases(folder: Path, *lines: str) -> Path:
 )
 def test_errors_name_the_line(tmp_path: Path, lines: list[str], problem: str) -> None:
     with pytest.raises(JudgmentsError, match=problem):
-        read_intent_cases(cases(tmp_path, *lines))
+        quality.read_intent_cases(cases(tmp_path, *lines))
 
 
 def test_a_file_without_the_header_or_of_another_part_is_refused(tmp_path: Path) -> None:
     path = cases(tmp_path, "drill\tdrill\t\t\tchoose")
     with pytest.raises(JudgmentsError, match="no case of the part 'report'"):
-        read_intent_cases(path, "report")
+        quality.read_intent_cases(path, "report")
     path.write_text("query\tgood\n", "utf-8")
     with pytest.raises(JudgmentsError, match="line 1: the header must be"):
-        read_intent_cases(path)
+        quality.read_intent_cases(path)
 
 
 def test_precision_is_limited_by_the_number_of_products_of_the_kind(engine: SearchEngine, tmp_path: Path) -> None:
     title = engine.search("backpack", size=1).hits[0].product.title
     path = cases(tmp_path, f"{title}\tbackpack\t.\tprice > 0\tchoose", "nothing\tno such title\t\t\tchoose")
-    figures, counted = measure_intent(engine, read_intent_cases(path), ("bm25", "merged"))
+    figures, counted = quality.measure_intent(engine, quality.read_intent_cases(path), ("bm25", "merged"))
     assert counted == 1, "a case without a product of its kind does not count"
     assert figures["merged"].first.mean == 1
     assert figures["merged"].accessories == len(engine.search(title, size=10, stage="merged").hits) / 10
@@ -194,15 +185,15 @@ def test_precision_is_limited_by_the_number_of_products_of_the_kind(engine: Sear
 
 
 def test_most_hits_of_missing_products_are_marked_as_nearest(engine: SearchEngine) -> None:
-    cases = read_intent_cases(Path("benchmarks/cases/demo_absent.tsv"))
+    cases = quality.read_intent_cases(Path("benchmarks/cases/demo_absent.tsv"))
     english = [case for case in cases if case.query.isascii()]  # the tests' encoder does not support Chinese
-    absent = measure_absent(engine, english)
+    absent = quality.measure_absent(engine, english)
     assert absent.cases == 121
     assert absent.unsaid < 25 < absent.with_hits
 
 
 def test_most_first_hits_of_the_demo_store_match_the_kind(engine: SearchEngine) -> None:
-    figures, counted = measure_intent(engine, read_intent_cases(DEMO_CASES, "report"), engine.stages)
+    figures, counted = quality.measure_intent(engine, quality.read_intent_cases(DEMO_CASES, "report"), engine.stages)
     assert counted >= 50
     assert figures["merged"].first.mean >= 0.9, figures["merged"].failures
     assert figures["merged"].first.mean > figures["bm25"].first.mean

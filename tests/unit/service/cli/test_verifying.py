@@ -236,7 +236,7 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     (partial(edit_array, name=ROWS, edit=repeat_row), {VECTORS_FOLDER: "does not contain each row once"}),
     (
         lambda folder: edit_manifest(folder, dimension=8, vectors="exact"),
-        {VECTORS_FOLDER: f"it is quantised of dimension {DIMENSION}, the manifest has exact of 8"},
+        {VECTORS_FOLDER: f"it is quantised of dimension {DIMENSION}, the manifest has exact of dimension 8"},
     ),
     (
         lambda folder: (folder / SYNONYMS_FILE).write_text("sofa => settee\n"),

@@ -153,7 +153,7 @@ def test_valid_rule_is_unchanged() -> None:
         ({"when": When(contexts=("mobile", " "))}, "when.contexts[1]: is empty"),
         ({"when": When(filters="price <")}, "when.filters: column 8"),
         ({"when": When(starts=datetime(2026, 1, 1))}, "when.starts: has no zone"),
-        ({"when": When(starts=EVENING, ends=EVENING)}, "when.ends: is not after when.starts"),
+        ({"when": When(starts=EVENING, ends=EVENING)}, "when.ends: is not after starts"),
     ],
 )
 def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str) -> None:
