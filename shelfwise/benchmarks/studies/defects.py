@@ -283,7 +283,8 @@ def planted(products: Sequence[Product], seed: int) -> DefectFeed:
     chosen = _defects_spread(rows[:half], ROWS_PER_KIND * len(DEFECT_KINDS), seed)
     for index, at in enumerate(chosen):
         kind = kinds[at] = DEFECT_KINDS[index // ROWS_PER_KIND]
-        versions[at] = _planted_rows(kind, rows[at])
+        kind.spoil(spoiled := dict(rows[at]), NOW)
+        versions[at] = [rows[at], spoiled] if kind.repeats else [spoiled]
     ends = list(accumulate(map(len, versions)))
     line_numbers: dict[str, list[int]] = {kind.name: [] for kind in DEFECT_KINDS}
     for at in sorted(kinds):
@@ -302,12 +303,6 @@ def _clean_row(product: Product, dice: random.Random) -> Row:
     if "rating" not in row:
         row.pop("rating_count", None)
     return row
-
-
-def _planted_rows(kind: Kind, row: Row) -> list[Row]:
-    spoiled = dict(row)
-    kind.spoil(spoiled, NOW)
-    return [row, spoiled] if kind.repeats else [spoiled]
 
 
 def _defects_spread(rows: Sequence[Row], count: int, seed: int) -> list[int]:

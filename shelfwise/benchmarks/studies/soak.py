@@ -320,7 +320,11 @@ class ClientLoad:
             advance(1)
             passed = time.perf_counter() - started
             own = process_memory(process=self.server.process.pid) / 1e6 or None  # only Linux reports it
-            total = await self._resident() if passed >= ends[0] or own is None else 0.0
+            total = 0.0
+            if passed >= ends[0] or own is None:
+                lines = (await self._client.get("/metrics")).text.splitlines()
+                figures = [line.split()[1] for line in lines if line.startswith("process_resident_memory_bytes ")]
+                total = float(figures[0]) / 1e6 if figures else float("nan")
             self.memory.append((passed, total if own is None else own))
             if passed >= ends[0]:
                 p50, p99 = np.percentile(self._spent, (50, 99)).tolist() if self._spent else (float("nan"),) * 2
@@ -328,11 +332,6 @@ class ClientLoad:
                 self.slices.append(Slice(ends.pop(0) / 60, statuses, p50, p99, self._version, total, own))
                 self._statuses.clear()
                 self._spent.clear()
-
-    async def _resident(self) -> float:
-        lines = (await self._client.get("/metrics")).text.splitlines()
-        figures = [line.split()[1] for line in lines if line.startswith("process_resident_memory_bytes ")]
-        return float(figures[0]) / 1e6 if figures else float("nan")
 
     def _query(self) -> str:
         return self.dice.choice(self.queries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -237,22 +237,16 @@ def _show_documents(
     show_rows(
         ("id", "state", kind.value), rows, empty=f"No {kind}. To add some: shelfwise curate put {kind} INDEX FILE"
     )
-    for line in _detail_lines(details):
-        say(printable(line))
-
-
-def _detail_lines(details: Mapping[str, Any]) -> Iterable[str]:
-    """Lines about the details of a listing."""
     for each in details.get("exposure_goals", ()):
         limits = f"at least {each.at_least or 0:.2%}, at most {1 if each.at_most is None else each.at_most:.2%}"
         reached = f"{each.share:.2%} of attention today ({each.searches:,} counted), {limits}"
-        yield f"{each.rule}: {each.filters}: {reached}; offset {each.strength:+.2f} deviations"
+        say(printable(f"{each.rule}: {each.filters}: {reached}; offset {each.strength:+.2f} deviations"))
     for name, state in details.get("states", {}).items() if "enabled" in details else ():
-        yield f"{name}: {state.spent:.2f} spent, {state.spent_today:.2f} today"
+        say(f"{name}: {state.spent:.2f} spent, {state.spent_today:.2f} today")
     if "relations" in details and not details["relations"]:
-        yield "No relation of this product alone. To update all: shelfwise events refresh INDEX"
+        say("No relation of this product alone. To update all: shelfwise events refresh INDEX")
     for each in details.get("relations", ()):
-        yield f"{each.product_id}: {relation_line(each.relation)}"
+        say(printable(f"{each.product_id}: {relation_line(each.relation)}"))
 
 
 def _show_preview(preview: Preview) -> None:

@@ -344,7 +344,15 @@ _MAX_EXAMPLE = 60
 
 def show_quality(report: QualityReport, rejected: Path | None = None) -> None:
     """Prints a report with scores, findings with an example each, and counts, at least 80 columns wide."""
-    _show_scores(report)
+    title = f"{count_text(report.products, 'product')} of {count_text(report.read, 'row')} read"
+    sums: Counter[tuple[Measure, Severity]] = Counter()
+    for finding in report.findings:
+        sums[finding.measure, finding.severity] += finding.count
+    rows = (
+        (each.measure.value, share_text(each.score), *(sums[each.measure, one] or None for one in Severity))
+        for each in report.scores
+    )
+    show_rows(("measure", "score", "errors", "warnings", "infos"), rows, title=title)
     say()
     empty = "No rule found a problem." if report.products else "There is no product to check."
     show_rows(("", "finding", "products", "share"), map(_finding_row, report.findings), empty=empty)
@@ -375,18 +383,6 @@ def _show_rejects(report: QualityReport, rejected: Path | None, to: Console | No
 def _is_remark(noted: ReasonCount) -> bool:
     """Whether the notes are about whole feeds, not about values."""
     return any(not each.line for each in noted.examples)
-
-
-def _show_scores(report: QualityReport) -> None:
-    title = f"{count_text(report.products, 'product')} of {count_text(report.read, 'row')} read"
-    counts: Counter[tuple[Measure, Severity]] = Counter()
-    for finding in report.findings:
-        counts[finding.measure, finding.severity] += finding.count
-    rows = (
-        (each.measure.value, share_text(each.score), *(counts[each.measure, one] or None for one in Severity))
-        for each in report.scores
-    )
-    show_rows(("measure", "score", "errors", "warnings", "infos"), rows, title=title)
 
 
 def _finding_row(finding: Finding) -> tuple[str | int | Text, ...]:

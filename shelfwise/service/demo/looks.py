@@ -289,18 +289,13 @@ def _phrased(
     elif kind.key in _COLOURLESS:
         wanted += [(colour, "") for colour in dice.some(sorted({look.colour for look in there}), 3)]
     for colour, pattern in wanted:
-        words = look_words(Look(colour or "Red", pattern or PLAIN), grammar, dice)
-        parts = (words[0] if colour else "", words[1] if pattern else "", kind.names[0].lower())
+        if grammar.language == "en":
+            name = colour or "Red"
+            word = dice.pick((name, name, *grammar.shades.get(name, ()))).lower()
+        else:
+            word = dice.pick([word for word, name in _CHINESE_COLOURS.items() if name == (colour or "Red")]) + "色"
+        pattern_word = dice.pick(_PATTERN_WORDS[grammar.language][pattern or PLAIN])
+        parts = (word if colour else "", pattern_word if pattern else "", kind.names[0].lower())
         text = (" " if grammar.language == "en" else "").join(filter(None, parts))
         pairs = (("colour", colour), ("pattern", pattern))
         yield text, tuple(LookRequirement(name, value, looks=looks) for name, value in pairs if value)
-
-
-def look_words(look: Look, grammar: Grammar, dice: Dice) -> tuple[str, str]:
-    """Words of the grammar's language for a colour and a pattern."""
-    if grammar.language == "en":
-        colour = dice.pick((look.colour, look.colour, *grammar.shades.get(look.colour, ()))).lower()
-    else:
-        words = [word for word, name in _CHINESE_COLOURS.items() if name == look.colour]
-        colour = f"{dice.pick(words)}色"
-    return colour, dice.pick(_PATTERN_WORDS[grammar.language][look.pattern])

@@ -157,10 +157,17 @@ def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
 
 
 def _related(queries: list[str], derived: DerivedTables) -> Mapping[int, tuple[int, ...]]:
+    import polars as pl
+
     near: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
-    for one, other, nearness in _replaced(queries, derived):
-        near[one][other] += nearness
-        near[other][one] += _BACKWARDS * nearness
+    places = {query: at for at, query in enumerate(queries)}
+    table = derived.reformulations
+    whole = dict(table.group_by("query").agg(pl.col("count").sum()).iter_rows())
+    for query, to_query, count in table.select("query", "to_query", "count").iter_rows():
+        if query in places and to_query in places:
+            # The share of all replacements of the query.
+            near[places[query]][places[to_query]] += count / whole[query]
+            near[places[to_query]][places[query]] += _BACKWARDS * (count / whole[query])
     for one, other, nearness in similar_by_products(queries, derived.labels):
         near[one][other] += nearness
         near[other][one] += nearness
@@ -170,18 +177,6 @@ def _related(queries: list[str], derived: DerivedTables) -> Mapping[int, tuple[i
         ranked = sorted((-nearness, other) for other, nearness in others.items() if nearness >= MIN_NEAR)
         found[one] = tuple(other for _, other in ranked if keys[other] != keys[one])[:MAX_RELATED]
     return found
-
-
-def _replaced(queries: list[str], derived: DerivedTables) -> Iterator[tuple[int, int, float]]:
-    """Replacements of each query by another one, as shares of all its replacements."""
-    import polars as pl
-
-    places = {query: at for at, query in enumerate(queries)}
-    table = derived.reformulations
-    whole = dict(table.group_by("query").agg(pl.col("count").sum()).iter_rows())
-    for query, to_query, count in table.select("query", "to_query", "count").iter_rows():
-        if query in places and to_query in places:
-            yield places[query], places[to_query], count / whole[query]
 
 
 def similar_by_products(queries: Sequence[str], labels: pl.DataFrame) -> Iterator[tuple[int, int, float]]:

@@ -249,16 +249,13 @@ def _check_variant(place: str, variant: Variant) -> None:
     for name, given, right in (("stage", options.stage, STAGES), ("merge", options.merge, METHODS)):
         if given is not None and given not in right:
             raise _wrong(place, name, f"is {given[:40]!r}, it can be {', '.join(right)}")
-    if options.ranker is not None:
-        _check_ranker(place, options.ranker, options.stage)
-
-
-def _check_ranker(place: str, ranker: str, stage: str | None) -> None:
+    if (ranker := options.ranker) is None:
+        return
     is_name = len(ranker) <= LONGEST_RANKER and RANKERS.is_name(ranker)
     if not is_name and ranker not in (OFF, DEFAULT_MODEL):
-        right = f"it can be {OFF}, {DEFAULT_MODEL} or a name of shelfwise models list"
-        raise _wrong(place, "ranker", f"is {ranker[: LONGEST_RANKER + 1]!r}; {right}")
-    if stage == "merged":
+        names = f"{OFF}, {DEFAULT_MODEL} or a name of shelfwise models list"
+        raise _wrong(place, "ranker", f"is {ranker[: LONGEST_RANKER + 1]!r}; it can be {names}")
+    if options.stage == "merged":
         raise _wrong(place, "ranker", 'no ranker reorders the stage "merged"; leave one of the two out')
 
 

@@ -178,15 +178,12 @@ def _plan(
 ) -> ExperimentPlan:
     control, *others = (variant.name for variant in experiment.variants)
     needed = _needed(experiment, searches)
-    plans = tuple(
-        VariantPlan(
-            name,
-            each,
-            each.describe(f"variant {name}", f"variant {control}"),
-            needed(moved) if (moved := _relative(each)) >= experiment.least_effect else None,
-        )
-        for name, each in zip(others, found, strict=True)
-    )
+    plans = []
+    for name, each in zip(others, found, strict=True):
+        # The difference in clicks relative to the control; none if the estimate is refused.
+        moved = sum(abs(clicks.difference) / clicks.before for clicks in each.outcomes[:1] if clicks.before)
+        text = each.describe(f"variant {name}", f"variant {control}")
+        plans.append(VariantPlan(name, each, text, needed(moved) if moved >= experiment.least_effect else None))
     days = max((lists.until - lists.begins).total_seconds() / 86_400, 1 / 24)
     return ExperimentPlan(
         experiment,
@@ -195,16 +192,10 @@ def _plan(
         lists.until,
         len(lists.queries),
         lists.share,
-        plans,
+        tuple(plans),
         needed(experiment.least_effect),
         found[0].shoppers / days * experiment.share,
     )
-
-
-def _relative(estimate: OffPolicyEstimate) -> float:
-    """Absolute difference in clicks relative to the control; 0 if the estimate is refused."""
-    clicks = estimate.outcomes[:1]
-    return sum(abs(each.difference) / each.before for each in clicks if each.before)
 
 
 def _needed(experiment: Experiment, searches: LoggedSearches) -> Callable[[float], int | None]:

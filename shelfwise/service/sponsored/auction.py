@@ -122,24 +122,16 @@ class ClickRates:
         level = (clicks.sum() + _PRIOR_RATE * _PRIOR_LOOKS) / (expected + _PRIOR_LOOKS)
         weights = looks + _PRIOR_LOOKS
         rates = (clicks + _PRIOR_LOOKS * level * _MIDDLES) / weights
-        self.rates = np.clip(_rising(rates, weights), *_RATES)
+        if looks.any():
+            from scipy.optimize import isotonic_regression  # not needed by a store without sponsored hits
+
+            rates = isotonic_regression(rates, weights=weights).x
+        self.rates = np.clip(rates, *_RATES)
 
     def probabilities(self, ratios: NDArray[np.float64]) -> NDArray[np.float64]:
         """The click probabilities (n,) of products with these ratios, which are 0 or more."""
         places = np.log2(np.maximum(ratios, 1e-9))
         return np.asarray(np.interp(places, np.log2(_MIDDLES), self.rates))
-
-
-def _rising(rates: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rising sequence nearest to rates (n,) by weighted least squares."""
-    pools: list[tuple[float, float, int]] = []
-    for rate, weight in zip(rates.tolist(), weights.tolist(), strict=True):
-        mean, total, count = rate, weight, 1
-        while pools and pools[-1][0] >= mean:
-            other, own, more = pools.pop()
-            mean, total, count = (mean * total + other * own) / (total + own), total + own, count + more
-        pools.append((mean, total, count))
-    return np.concatenate([np.full(count, mean) for mean, _, count in pools])
 
 
 NO_CLICKS = ClickRates(np.zeros(BUCKETS), np.zeros(BUCKETS))

@@ -366,7 +366,10 @@ def eligible_products(
     fits &= evidence.intent[at] >= (max(agreed, _MIN_AGREEMENT) if evidence.intent.any() else 0)
     fits &= evidence.preferred[at] >= len(request.preferences) + len(request.measures) + bool(request.lacking)
     fits &= ~(snapshot.signals.at(rows).availability < 0)
-    fits[fits] &= _have_all_words(snapshot, request, rows[fits])
+    ordered = np.sort(rows[fits])
+    for group in request.groups if len(ordered) else ():  # each word or a synonym; learned expansions do not count
+        found = snapshot.keyword.score(ordered, (replace(group, expansions=()),))
+        fits &= np.isin(rows, found.rows[found.scores > 0])
     kept = at[fits]
     ids = [names[place] for place in kept.tolist()]
     return EligibleProducts(ranking.rows[kept], ids, similarity[kept])
@@ -379,16 +382,6 @@ def _named_types(snapshot: Snapshot, request: ResolvedRequest) -> frozenset[int]
     found = snapshot.types.named(product, words, type_synonyms(snapshot.analyzer))
     agreement = found.agreement if found else {}
     return frozenset(number for number, share in agreement.items() if share >= _MIN_AGREEMENT)
-
-
-def _have_all_words(snapshot: Snapshot, request: ResolvedRequest, rows: Rows) -> NDArray[np.bool_]:
-    """Whether each product (n,) has every word of a query or a synonym of it; learned expansions do not count."""
-    has_all = np.ones(len(rows), bool)
-    ordered = np.sort(rows)
-    for group in request.groups if len(rows) else ():
-        found = snapshot.keyword.score(ordered, (replace(group, expansions=()),))
-        has_all &= np.isin(rows, found.rows[found.scores > 0])
-    return has_all
 
 
 def is_sponsored_click(kind: str, query_id: str) -> bool:
