@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request, Response
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
 from shelfwise.service.curation.relevance import is_hidden
-from shelfwise.service.http.context import Contextual, Indexes, RequestIndexes, ServiceContext, SharedParts
+from shelfwise.service.http.context import Contextual, Indexes, RequestIndexes, SharedParts
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.indexes import UnknownIndexError
 from shelfwise.service.http.limits import Client
@@ -98,14 +98,15 @@ async def admin(request: Request) -> Response:
 @router.get("/assets/store.json")
 async def facts(context: Contextual, request: Request) -> Response:
     """Facts about this store for the store page; with several indexes, only if its key may search this one."""
-    key = _page_key(context, request)
+    if request.app.state.indexes.root and not _has_page(context.shared, context.name, context.called):
+        raise RequestError(404, "there is no store page at this address")
     snapshot = context.engine.snapshot
-    state = request.app.state
     hidden = context.engine.relevance.served.hidden
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products, hidden)
-    look: StoreLook = state.look
+    look: StoreLook = request.app.state.look
+    key = context.shared.page_key()
     return tagged_response(
-        request, StoreFacts(key, facets, sorts, look.facts, look.pictures, context.engine.snapshot.pictures is not None)
+        request, StoreFacts(key, facets, sorts, look.facts, look.pictures, snapshot.pictures is not None)
     )
 
 
@@ -116,15 +117,10 @@ def _has_page(shared: SharedParts, *names: str) -> bool:
     return permit is None or permit.sees(*names)
 
 
-def _page_key(context: ServiceContext, request: Request) -> str:
-    if request.app.state.indexes.root and not _has_page(context.shared, context.name, context.called):
-        raise RequestError(404, "there is no store page at this address")
-    return context.shared.page_key()
-
-
 @router.get("/assets/logo")
+@router.get("/favicon.ico")
 async def logo(request: Request) -> Response:
-    """The configured logo, or the program's icon."""
+    """The configured logo, or the program's icon; browsers request favicon.ico by default."""
     picture: PageFile | None = request.app.state.look.logo
     return send_file(request, picture, _LOGO_POLICY) if picture else send_file(request, page_files()["icon.svg"])
 
@@ -142,12 +138,6 @@ async def asset(request: Request, name: str) -> Response:
     if file is None:
         raise RequestError(404, f"there is no file {name[:100]!r} here")
     return send_file(request, file)
-
-
-@router.get("/favicon.ico")
-async def icon(request: Request) -> Response:
-    """The icon that browsers request by default."""
-    return await logo(request)
 
 
 def send_file(request: Request, file: PageFile, policy: str = _POLICY) -> Response:
