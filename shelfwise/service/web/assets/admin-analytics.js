@@ -27,10 +27,10 @@ export function analyticsPart() {
   return listPart({
     title: "Analytics",
     hint: "Days are in UTC. Sessions of bots are excluded.",
-    above: (part) => lineForm(part.status, () => show(part, { from: from.value(), to: to.value() }), "Show", [
+    above: (part) => [lineForm(part.status, () => show(part, { from: from.value(), to: to.value() }), "Show", [
       ...RANGES.map(([name, days]) => work(part, name, () => show(part, { from: isoOf(Date.now() - (days - 1) * DAY_MS), to: isoOf(Date.now()) }))),
-      from, to, work(part, "Count new events", () => renew(part)),
-    ], { kind: "small" }),
+      from, to,
+    ], { kind: "small" }), work(part, "Count new events", () => renew(part))],
     async load(part) {
       const found = await call(withParameters("/v1/reports/analytics", range));
       from.input.value = found.first;

@@ -141,22 +141,18 @@ function listForm(name, label, { each, kinds, one, start = {} }, values = []) {
 export function formOrJson(lines, values, label) {
   const element = el("div", { class: "rule" });
   let current = null;
-  const asForm = (now) => {
-    current = form(lines, now);
-    fill(element, current.element, el("div", { class: "buttons" }, button("As JSON", () => asJson(current.value()), "quiet")));
-  };
-  const asJson = (now) => {
-    const area = { ...field(label, { area: true, spellcheck: "false", value: JSON.stringify(now, null, 2) }), isJson: true };
-    current = { value: () => JSON.parse(area.input.value), faulty: () => area };
-    const back = () => {
+  const show = (now, isJson) => {
+    const area = isJson && { ...field(label, { area: true, spellcheck: "false", value: JSON.stringify(now, null, 2) }), isJson };
+    const toggle = () => {
       try {
-        asForm(current.value());
+        show(current.value(), !isJson);
       } catch (error) {
         showFault(area, error.message);
       }
     };
-    fill(element, area.element, el("div", { class: "buttons" }, button("As a form", back, "quiet")));
+    current = isJson ? { element: area.element, value: () => JSON.parse(area.input.value), faulty: () => area } : form(lines, now);
+    fill(element, current.element, el("div", { class: "buttons" }, button(isJson ? "As a form" : "As JSON", toggle, "quiet")));
   };
-  asForm(values);
+  show(values, false);
   return { element, value: () => current.value(), faulty: (error) => current.faulty(error) };
 }

@@ -39,7 +39,7 @@ export function basketView() {
       fill(content, errorNotice(error, show));
     }
   };
-  return { element: el("div", { class: "basket" }, title, content), title: () => title.textContent, show, leave() {} };
+  return { element: el("div", { class: "basket" }, title, content), title: () => title.textContent, show };
 }
 
 function item({ line, product, variant, price }, render) {

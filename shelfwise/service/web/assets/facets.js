@@ -14,13 +14,11 @@ const sought = new Map();
 /** The filter groups. `store.fields` are the facet fields, `store.isForeign` detects categories in another language.
  * `go` is called with the place that results from a choice. */
 export function facetGroups(place, facets, store, go) {
-  const made = [categories(place, facets.category, store.isForeign, go)];
-  for (const field of store.fields) {
-    if (field === "price") made.push(prices(place, facets.price, go));
-    else if (field === "rating") made.push(ratings(place, facets.rating, go));
-    else made.push(values(place, field, facets[field], go));
-  }
-  return made.filter(Boolean);
+  const groupOf = (field) => {
+    if (field === "price") return prices(place, facets.price, go);
+    return field === "rating" ? ratings(place, facets.rating, go) : values(place, field, facets[field], go);
+  };
+  return [categories(place, facets.category, store.isForeign, go), store.fields.map(groupOf)];
 }
 
 /** The names of the active filters, each with the place without it. */
@@ -104,21 +102,21 @@ function categories(place, facet, isForeign, go) {
   const own = all.filter(({ value }) => !isForeign(value));
   const next = own.length && !chosen.length ? own : all;
   if (!next.length && !chosen.length) return null;
-  const to = (category) => () => go({ ...place, category, page: 1 });
+  const item = (name, count, path, mark) => el("li", {}, choice(name, count, `category ${path}`, () => go({ ...place, category: path, page: 1 }), mark));
   const up = chosen.map((name, depth) => {
     const path = chosen.slice(0, depth + 1).join(PATH);
-    if (path === place.category) return el("li", {}, el("b", { class: "here", "aria-current": "true", text: name }));
-    return el("li", {}, choice(name, null, `category ${path}`, to(path), ICONS.back));
+    return path === place.category ? el("li", {}, el("b", { class: "here", "aria-current": "true", text: name })) : item(name, null, path, ICONS.back);
   });
-  const top = chosen.length ? [el("li", {}, choice(t("all categories"), null, "category", to(""), ICONS.back))] : [];
-  const down = ({ value, count }) => el("li", {}, choice(value.slice(start.length), count, `category ${value}`, to(value)));
-  return group(t("category"), el("ul", { role: "list" }, top, up), valueList("category", t("category"), next, down));
+  const down = ({ value, count }) => item(value.slice(start.length), count, value);
+  return group(t("category"), el("ul", { role: "list" }, chosen.length && item(t("all categories"), null, "", ICONS.back), up), valueList("category", t("category"), next, down));
 }
 
 function choice(name, count, key, onclick, path) {
-  const mark = path ? icon(path) : null;
-  const counted = count === null ? null : el("small", { text: number(count) });
-  return el("button", { type: "button", class: "choice", "data-key": key, onclick }, mark, el("span", { text: name }), counted);
+  return el("button", { type: "button", class: "choice", "data-key": key, onclick }, path && icon(path), el("span", { text: name }), counted(count));
+}
+
+function counted(count) {
+  return count !== null && el("small", { text: number(count) });
 }
 
 /** The filter for a minimum number of stars. */
@@ -149,8 +147,7 @@ function values(place, field, facet, go) {
     const { value, count } = each;
     const change = () => go(withValues(place, field, isOn(each) ? selected.filter((other) => other !== value) : [...selected, value]));
     const box = el("input", { type: "checkbox", "data-key": `${field} ${value}`, checked: isOn(each), onchange: change });
-    const text = el("span", { text: valueName(field, value) });
-    return el("li", {}, el("label", { class: "choice" }, box, text, count === null ? null : el("small", { text: number(count) })));
+    return el("li", {}, el("label", { class: "choice" }, box, el("span", { text: valueName(field, value) }), counted(count)));
   };
   return group(fieldName(field), valueList(field, fieldName(field), [...all.filter(isOn), ...all.filter((each) => !isOn(each))], item));
 }

@@ -14,30 +14,25 @@ const TILES = 24;
 
 /** The home view. */
 export function homeView(shop) {
-  const title = el("h1", { id: "view-title", tabindex: "-1", text: t("welcome") });
   const lead = el("p", { class: "lead", text: "\u00a0" });
   const rows = el("div", { class: "rows" });
-  const element = el("div", { class: "home" }, el("div", { class: "hero" }, title, lead), rows);
-  return {
-    element,
-    title: () => "",
-    async show() {
-      try {
-        const [start, own, past] = await Promise.all([shop.start(), forYou(shop), recent()]);
-        lead.textContent = t("welcome more", { count: start.total });
-        fill(rows, row(t("for you"), own), row(t("seen"), past), tiles(start), row(t("popular"), popular(start)),
-          el("p", { class: "after" }, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
-      } catch (error) {
-        fill(rows, errorNotice(error, () => this.show()));
-      }
-    },
-    leave() {},
+  const show = async () => {
+    try {
+      const [start, own, past] = await Promise.all([shop.start(), forYou(shop), recent()]);
+      lead.textContent = t("welcome more", { count: start.total });
+      fill(rows, row(t("for you"), own), row(t("seen"), past), tiles(start), row(t("popular"), popular(start)),
+        el("p", { class: "after" }, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
+    } catch (error) {
+      fill(rows, errorNotice(error, show));
+    }
   };
+  const title = el("h1", { id: "view-title", tabindex: "-1", text: t("welcome") });
+  return { element: el("div", { class: "home" }, el("div", { class: "hero" }, title, lead), rows), title: () => "", show };
 }
 
 /** Popular products and categories, for searches without hits. */
 export function popularRows(start) {
-  return [row(t("try popular"), popular(start)), tiles(start)].filter(Boolean);
+  return [row(t("try popular"), popular(start)), tiles(start)];
 }
 
 function popular(start) {
@@ -56,7 +51,7 @@ async function forYou(shop) {
 
 async function recent() {
   const ids = seen().slice(0, IN_ROW);
-  const found = ids.length ? await productsOf(ids).catch(() => []) : [];
+  const found = await productsOf(ids).catch(() => []);
   return found.sort((one, other) => ids.indexOf(one.id) - ids.indexOf(other.id));
 }
 

@@ -26,19 +26,18 @@ export function productView(shop, id) {
       title = product.title;
       const choices = el("div", { class: "choices" });
       fill(element, page(product, shop, choices));
-      if (siblings.length) productsOf(siblings, request.signal).then((others) => fill(choices, siblingChoices(product, others))).catch(() => {});
+      productsOf(siblings, request.signal).then((others) => others.length && fill(choices, siblingChoices(product, others))).catch(() => {});
       if (!isBack) note("consultation", id);
       rememberSeen(id);
       const [goesWith, instead, { hits, sponsored }, looks] = await Promise.all([
         api.related(id, "goes_with", SIMILAR), api.related(id, "substitute", SIMILAR), api.similar(id, SIMILAR),
         shop.facts.searches_pictures ? api.looksLike(id, SIMILAR) : [],
       ]);
-      element.append(row(t("goes with"), goesWith.map((hit) => hit.product)) || "");
       const isShown = new Set();
-      for (const [title, found] of [["instead", instead], ["similar", hits], ["looks like it", looks]]) {
+      for (const [name, found] of [["goes with", goesWith], ["instead", instead], ["similar", hits], ["looks like it", looks]]) {
         const others = found.map((hit) => hit.product).filter((each) => !isShown.has(each.id));
-        others.forEach((each) => isShown.add(each.id));
-        element.append(row(t(title), others) || "");
+        if (name !== "goes with") others.forEach((each) => isShown.add(each.id));
+        element.append(row(t(name), others) || "");
       }
       element.append(sponsoredStrip(sponsored) || "");
     } catch (error) {
@@ -52,22 +51,21 @@ export function productView(shop, id) {
 
 function page(product, shop, choices) {
   const language = product.language || undefined;
-  const state = { variant: null };
+  let variant;
   const cost = el("p", { class: "cost" });
   const stock = el("p", { class: "stock" });
   const image = el("div", { class: "photo" });
-  const button = addButton(product, { variantOf: () => state.variant });
+  const button = addButton(product, { variantOf: () => variant });
   const update = () => {
-    const { variant } = state;
     const now = { ...product, price: variant?.price ?? product.price, availability: variant?.availability ?? product.availability };
     fill(cost, money(now.price, now.currency), " ", regularPrice(now));
     fill(stock, availability(now, { always: true }));
-    fill(image, picture(product, { eager: true, variant: variant || undefined, width: 640 }));
+    fill(image, picture(product, { eager: true, variant, width: 640 }));
     button.disabled = now.availability === "out_of_stock";
   };
   update();
-  const pick = (variant) => {
-    state.variant = variant;
+  const pick = (one) => {
+    variant = one;
     update();
   };
   const brand = product.brand && shop.facts.facets.includes("brand")

@@ -95,10 +95,7 @@ export function resultsView(shop) {
         if (signal.aborted) return undefined;
         element.removeAttribute("aria-busy");
         head.textContent = t("results");
-        fill(chosen);
-        fill(narrowing);
-        fill(notices);
-        fill(sponsored);
+        for (const each of [chosen, narrowing, notices, sponsored]) fill(each);
         fill(hits, errorNotice(error, () => shop.go(place)));
         return undefined;
       }
@@ -122,13 +119,11 @@ async function smallPicture(file) {
   try {
     const image = await createImageBitmap(file);
     const scale = Math.min(1, SENT_SIDE / Math.max(image.width, image.height));
-    const size = { width: Math.max(1, Math.round(image.width * scale)), height: Math.max(1, Math.round(image.height * scale)) };
-    const canvas = Object.assign(document.createElement("canvas"), size);
+    const canvas = new OffscreenCanvas(Math.ceil(image.width * scale), Math.ceil(image.height * scale));
     const paper = Object.assign(canvas.getContext("2d"), { fillStyle: "white", imageSmoothingQuality: "high" });
-    paper.fillRect(0, 0, size.width, size.height);
-    paper.drawImage(image, 0, 0, size.width, size.height);
-    image.close();
-    return (await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9))) || file;
+    paper.fillRect(0, 0, canvas.width, canvas.height);
+    paper.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 });
   } catch {
     return file;
   }
@@ -155,7 +150,7 @@ export function pictureView(file) {
       fill(found, errorNotice(error, isRefused ? () => document.querySelector("#search .camera").click() : show));
     }
   };
-  return { element, show, title: () => head.textContent, leave() {} };
+  return { element, show, title: () => head.textContent };
 }
 
 function offers(place, answer) {
@@ -237,6 +232,6 @@ function nothing(place) {
 
 function popular(shop) {
   const made = el("div", { class: "none" });
-  shop.popular().then((rows) => made.append(...rows));
+  shop.popular().then((rows) => fill(made, rows));
   return made;
 }

@@ -56,6 +56,7 @@ function counting(place, field, isTyping = false) {
 
 /** The products with these ids. */
 export async function productsOf(ids, signal) {
+  if (!ids.length) return [];
   const { results } = await api.searches([{ q: "", size: ids.length, filters: `id IN (${ids.map(quoted).join(", ")})` }], signal);
   return results[0].hits.map((hit) => hit.product);
 }

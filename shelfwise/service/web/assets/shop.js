@@ -50,7 +50,7 @@ async function show(next, { isTyping = false, isBack = false, isFirst = false, i
   const isNew = !stays && !isTyping && !isBack && !isFirst;
   place = file ? { ...ALL, view: "picture" } : next;
   if (!stays) {
-    view?.leave();
+    view?.leave?.();
     view = viewOf(place, file);
     fill(main, view.element);
   }
@@ -139,7 +139,7 @@ async function again() {
   tellBasket();
   start = null;
   if (!view) return;
-  view.leave();
+  view.leave?.();
   view = null;
   await show(place.view === "picture" ? { ...ALL, view: "home" } : place, { isBack: true });
   scrollTo(0, top);

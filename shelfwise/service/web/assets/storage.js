@@ -2,34 +2,28 @@
 
 import { BASE } from "./address.js";
 
-const instead = new Map();
-
-function attempt(area, work, otherwise) {
-  try {
-    return work(window[area]);
-  } catch {
-    return otherwise();
-  }
-}
+const values = new Map();
+const instead = { getItem: (name) => values.get(name) ?? null, setItem: (name, text) => values.set(name, text), removeItem: (name) => values.delete(name) };
 
 // The prefix of permanent storage includes the store, as there may be several.
 function storage(area, prefix) {
+  const attempt = (work) => {
+    try {
+      return work(window[area]);
+    } catch {
+      return work(instead);
+    }
+  };
   return {
     read(name, missing = null) {
-      const text = attempt(area, (store) => store.getItem(prefix + name), () => instead.get(name) ?? null);
       try {
-        return text === null ? missing : JSON.parse(text);
+        return JSON.parse(attempt((store) => store.getItem(prefix + name))) ?? missing;
       } catch {
         return missing;
       }
     },
-    write(name, value) {
-      const text = JSON.stringify(value);
-      attempt(area, (store) => store.setItem(prefix + name, text), () => instead.set(name, text));
-    },
-    remove(name) {
-      attempt(area, (store) => store.removeItem(prefix + name), () => instead.delete(name));
-    },
+    write: (name, value) => attempt((store) => store.setItem(prefix + name, JSON.stringify(value))),
+    remove: (name) => attempt((store) => store.removeItem(prefix + name)),
   };
 }
 
