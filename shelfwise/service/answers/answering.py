@@ -36,7 +36,6 @@ from shelfwise.service.answers.faq import FaqMatch
 from shelfwise.service.answers.questions import (
     MAX_CHARACTERS,
     Question,
-    QuestionKind,
     Superlative,
     Word,
     concept_terms,
@@ -175,7 +174,7 @@ def answer_question(
         quotes = _offered(sources, question, text, named) if named.row is not None else []
     if not quotes and named.row is not None:
         quotes, related = _about_product(sources, question, named.row)
-        if not quotes and not has_content and question.kind is QuestionKind.YES_NO and named.rest != text:
+        if not quotes and not has_content and question.is_whether and named.rest != text:
             quotes, related = _about_product(sources, of_last_word(question, text), named.row)
             quotes = [quote for quote in quotes if quote.field.startswith("attributes.")]
     elif not quotes and named.subject.product_type:
@@ -383,7 +382,7 @@ def _about_type(sources: Sources, question: Question, named: NamedSubject) -> li
     of_type = sources.faq.entries.find_bound(question, THRESHOLDS.faq, "", named.subject.product_type)
     if of_type:
         return _faq_quotes(of_type)
-    if question.superlative and question.kind is QuestionKind.VALUE:
+    if question.superlative and not question.is_whether:
         return _first_of_type(sources, question, question.superlative, named)
     found: list[Quote] = []
     for row in named.rows[:_READ_OF_TYPE]:
@@ -399,7 +398,7 @@ def _about_type(sources: Sources, question: Question, named: NamedSubject) -> li
     holding = [quote for quote in found if quote.holds]
     if question.is_offer and not holding:
         return []
-    if not holding or question.kind is not QuestionKind.YES_NO:  # "which are waterproof" is not answered by "yes"
+    if not holding or not question.is_whether:  # "which are waterproof" is not answered by "yes"
         holding = [replace(quote, holds=None) for quote in holding or found]
     return sorted(holding, key=lambda each: -each.score)[:_MAX_QUOTES]
 

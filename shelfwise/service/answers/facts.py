@@ -22,7 +22,6 @@ from shelfwise.retrieval.text.analysis import HAN, contains_chinese, fold, word_
 from shelfwise.service.answers.questions import (
     Bound,
     Question,
-    QuestionKind,
     Word,
     chinese_label,
     concept_terms,
@@ -278,7 +277,7 @@ _MIN_COMPARED = 0.02
 
 def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Collection[str]) -> FactMatch | None:
     """Match of a fact with a question; `words` are the question's words without those of the product's name."""
-    values = fact.value_terms if question.kind is QuestionKind.YES_NO else frozenset[str]()
+    values = fact.value_terms if question.is_whether else frozenset[str]()
     match = score_name(fact.field, words, own, values)
     bound = question.bound
     comparable = fact.quantity is not None and fact.quantity[0] in (question.unit, bound.unit if bound else "")
@@ -286,7 +285,7 @@ def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Colle
         return _value_match(question, fact, words, own, comparable=comparable)
     score = match.score
     # "yes" does not answer "what cover is it", but it answers "touchscreen?".
-    if question.kind is QuestionKind.VALUE and isinstance(fact.value, bool) and score < 1:
+    if not question.is_whether and isinstance(fact.value, bool) and score < 1:
         score *= 0.6
     if fact.field.neutral:
         score -= 0.01 * len(fact.field.neutral)
@@ -302,7 +301,7 @@ def _value_match(
     question: Question, fact: Fact, words: Sequence[Word], own: Collection[str], *, comparable: bool
 ) -> FactMatch | None:
     """A match by value, for a question that names a value but not its field: "is it red", "is it 12 volts"."""
-    if not (question.kind is QuestionKind.YES_NO or comparable) or isinstance(fact.value, bool):
+    if not (question.is_whether or comparable) or isinstance(fact.value, bool):
         return None
     others = [word for word in words if not word.terms & fact.value_terms and not word.terms & set(own)]
     met = [word for word in words if word.terms & fact.value_terms]
@@ -316,7 +315,7 @@ def _holds(
 ) -> bool | None:
     if question.bound is not None:
         return compare(question.bound, fact)
-    if question.kind is not QuestionKind.YES_NO:
+    if not question.is_whether:
         return None
     if fact.field.name == "availability":
         is_negated = bool(re.search(r"sold out|out of stock|没货|缺货", question.folded))
@@ -388,7 +387,7 @@ _MEASURES = {
 def title_has(title: str, terms: Collection[str], words: Sequence[Word], question: Question) -> bool:
     """Whether a title, which has some `terms`, answers a question: it has all `words` and the quantity of a yes-or-no
     question, or else the number or colour that the question asks for."""
-    if question.kind is not QuestionKind.YES_NO:
+    if not question.is_whether:
         units = {unit for unit, _ in quantities_in(title)}
         values = named_fields(title, by_value=True) | {term for term, unit in _MEASURES.items() if unit in units}
         return has_count(title, question) or (bool(words) and all(word.terms & values for word in words))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
@@ -85,15 +84,6 @@ _OFFER = re.compile(
 _PRONOUN = re.compile(r"\b(?:it|this|that|these|those|they|them|its|this one)\b|它|这个|这款|这件|这台|这种|该")
 
 
-class QuestionKind(StrEnum):
-    """Kinds of questions."""
-
-    VALUE = "value"
-    """Asks for a value or a text: "how heavy is it"."""
-    YES_NO = "yes_no"
-    """Asks whether something holds: "is it waterproof"."""
-
-
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A quantity to compare with: "less than 2 lb"."""
@@ -138,7 +128,8 @@ class Question:
 
     text: str
     folded: str
-    kind: QuestionKind
+    is_whether: bool
+    """Whether it asks if something holds ("is it waterproof") instead of for a value or a text ("how heavy is it")."""
     words: tuple[Word, ...]
     bound: Bound | None
     is_chinese: bool
@@ -240,14 +231,13 @@ def parse_question(text: str) -> Question:
     bare = _with_numbers(_LEAD.sub("", folded.rstrip("?!. ")).strip())
     is_chinese = contains_chinese(bare)
     if is_chinese:
-        kind = QuestionKind.YES_NO if _CHINESE_YES_NO.search(bare) else QuestionKind.VALUE
+        is_whether = _CHINESE_YES_NO.search(bare) is not None
     else:
         is_open = re.match(
             r"(?:what|which|who|whose|where|when|why|how|for what|from what|at (?:what|which|how))\b", bare
         )
         # "Brushless motor?" asks whether, "battery life" for a value.
-        is_whether = not is_open and (_YES_NO.match(bare) or folded.endswith("?"))
-        kind = QuestionKind.YES_NO if is_whether else QuestionKind.VALUE
+        is_whether = not is_open and (_YES_NO.match(bare) is not None or folded.endswith("?"))
     offer = _OFFER.fullmatch(bare)
     bound, rest, comparison = _bound_of(offer[str(offer.lastgroup)] if offer else bare)
     superlative, rest = _superlative_of(rest)
@@ -258,7 +248,7 @@ def parse_question(text: str) -> Question:
     return Question(
         text=text,
         folded=folded,
-        kind=kind,
+        is_whether=is_whether,
         words=words,
         bound=bound,
         is_chinese=is_chinese,

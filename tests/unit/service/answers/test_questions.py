@@ -8,14 +8,7 @@ import pytest
 
 from shelfwise.retrieval.records import AttributeValue, Availability, Product, Variant
 from shelfwise.service.answers.facts import contradictions, facts_of, has_count, match_fact, read_name, sentences_of
-from shelfwise.service.answers.questions import (
-    Bound,
-    QuestionKind,
-    is_follow_up,
-    is_question,
-    parse_question,
-    searched_words,
-)
+from shelfwise.service.answers.questions import Bound, is_follow_up, is_question, parse_question, searched_words
 
 
 @pytest.mark.parametrize(
@@ -90,14 +83,14 @@ def test_a_title_counts_what_a_question_asks_for() -> None:
 
 def test_a_question_has_its_kind_and_the_quantity_that_it_compares_with() -> None:
     asked = parse_question("Does it weigh less than 2 kg?")
-    assert (asked.kind, asked.bound) == (QuestionKind.YES_NO, Bound("<", 2_000, "g", "2 kg"))
+    assert (asked.is_whether, asked.bound) == (True, Bound("<", 2_000, "g", "2 kg"))
     assert parse_question("is it 12 volts").bound == Bound("=", 12, "v", "12 volts")
     assert parse_question("Is it cordless 12 volts?").bound == Bound("=", 12, "v", "12 volts")
     assert parse_question("Has the cover 2 kg?").bound == Bound("=", 2_000, "g", "2 kg")
     assert parse_question("超过2公斤吗").bound == Bound(">", 2_000, "g", "2公斤")
     assert parse_question("How many volts is it?").unit == "v"
-    assert parse_question("What voltage is it?").kind is QuestionKind.VALUE
-    assert parse_question("它防水吗").kind is QuestionKind.YES_NO
+    assert not parse_question("What voltage is it?").is_whether
+    assert parse_question("它防水吗").is_whether
 
 
 @pytest.mark.parametrize(
