@@ -318,7 +318,7 @@ class Rebuild:
         self._updates = load_updates(self._store.root, self._previous)
         if not self._pipeline.usable:
             raise EmptyCatalogError(self._empty_message())
-        return self._pipeline.usable, self._pipeline.chinese
+        return self._pipeline.usable, self._pipeline.counts.chinese
 
     def _index_catalog(self) -> IndexedCatalog:
         """Indexes the products that were read into a new folder for the version, and writes the quality report."""
@@ -332,7 +332,7 @@ class Rebuild:
             findings[finding.severity] += finding.count
         return IndexedCatalog(
             usable=self._pipeline.usable,
-            chinese=self._pipeline.chinese,
+            chinese=self._pipeline.counts.chinese,
             read=self._pipeline.rows,
             rejected=dict(self._rejects.reasons.counts.most_common()),
             noted=dict(self._pipeline.notes.counts.most_common()),
@@ -430,7 +430,7 @@ class Rebuild:
         writer = VersionWriter(building, previous, options, self._target.builder, self._pipeline.rows_before)
         for batch in self._pipeline.publishable_batches(self._updates, previous, options):
             writer.add(batch)
-            self._progress.advance(len(batch.ids))
+            self._progress.advance(len(batch.products))
         fields = self._pipeline.published_fields(possible)
         writer.finish(fields, self._updates.pending)
         # Not the file's current content: it may have been edited since its rules were read.

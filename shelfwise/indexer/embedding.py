@@ -128,8 +128,7 @@ class CatalogEncoder:
         encoder = store_encoder(self._encoder, self._store.staging / f"encoder-{self._encoder.identity}")
         chunks = list(chunks_by_length(rows, _text_of(ProductStore(building))))
         work = ChunkEncoder(encoder, building, checkpoints.state_dimension)
-        for chunk, encoded in zip(chunks, workers.map(work, chunks), strict=True):
-            vectors, tokens = encoded.arrays(checkpoints.state_dimension)
+        for chunk, (vectors, tokens) in zip(chunks, workers.map(work, chunks), strict=True):
             checkpoints.save(keys[chunk], vectors, tokens)
             self._progress.advance(len(chunk))
             yield chunk, vectors
@@ -194,26 +193,6 @@ def encode_texts(
     return vectors, quantise_tokens(tokens, state_dimension)
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedChunk:
-    """Vectors and tokens of texts. Each list has one item per text; token lists may be empty."""
-
-    vectors: list[NDArray[np.float32]]
-    token_ids: list[NDArray[np.int32]]
-    states: list[NDArray[np.int8]]
-    """The states of each text's tokens, concatenated."""
-
-    def arrays(self, state_dimension: int) -> tuple[Vectors, TokenRuns | None]:
-        """The result in the form of `encode_texts`."""
-        vectors = np.stack(self.vectors).astype(np.float32, copy=False)
-        if not self.token_ids:
-            return vectors, None
-        lengths = np.array(list(map(len, self.token_ids)), np.int32)
-        states = np.concatenate(self.states).reshape(-1, state_dimension)
-        starts = np.cumsum(lengths, dtype=np.int64) - lengths
-        return vectors, TokenRuns(np.concatenate(self.token_ids), states, starts, lengths)
-
-
 class ChunkEncoder:
     """Encodes the texts of rows of the version in `building`; runs in a worker, which holds the encoder."""
 
@@ -222,15 +201,8 @@ class ChunkEncoder:
         self._building = building
         self._states = state_dimension
 
-    def __call__(self, rows: Rows) -> EncodedChunk:
-        texts = list(map(self._text_of, rows.tolist()))
-        vectors, tokens = encode_texts(texts, self._encoder, self._states)
-        if tokens is None:
-            return EncodedChunk(list(vectors), [], [])
-        ends = tokens.starts[1:]
-        return EncodedChunk(
-            list(vectors), np.split(tokens.ids, ends), [part.ravel() for part in np.split(tokens.states, ends)]
-        )
+    def __call__(self, rows: Rows) -> tuple[Vectors, TokenRuns | None]:
+        return encode_texts(list(map(self._text_of, rows.tolist())), self._encoder, self._states)
 
     @cached_property
     def _encoder(self) -> Encoder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import struct
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,23 +17,26 @@ RUN_BYTES = 48_000_000
 """The size of the lines that are held in memory before they are written as a run."""
 MAX_RUNS = 64
 """The number of runs merged at once: each is an open file with its own buffer."""
-_HEAD = struct.Struct("<IIQIQ")
+_HEAD = struct.Struct("<III?Q16s")
 _BUFFER = 1 << 18
+_ID = itemgetter(0)
 
 
 class Entry(NamedTuple):
-    """One product; entries compare by id, then by arrival."""
+    """A usable row of a feed."""
 
     id: bytes
     """The id as UTF-8."""
-    number: int
-    """Number in the order of arrival, from 0."""
     line: bytes
     """The product as JSON."""
     file: int
     """The number of its feed."""
+    is_detected: bool
+    """Whether the language was detected and not declared."""
     row: int
     """The line of the feed, from 1."""
+    key: bytes
+    """The fingerprint of the row (16 bytes), see `shelfwise.indexer.incremental.row_key`."""
 
 
 class ExternalSorter:
@@ -51,32 +55,32 @@ class ExternalSorter:
         """The number of all products, including those with a repeated id."""
         return self._count
 
-    def add(self, product_id: bytes, line: bytes, file: int, row: int) -> None:
-        self._held.append(Entry(product_id, self._count, line, file, row))
-        self._held_bytes += len(line) + len(product_id)
+    def add(self, entry: Entry) -> None:
+        self._held.append(entry)
+        self._held_bytes += len(entry.line) + len(entry.id)
         self._count += 1
         if self._held_bytes >= self._run_bytes:
-            self._write_run(sorted(self._held))
+            self._write_run(sorted(self._held, key=_ID))
             self._held, self._held_bytes = [], 0
             if len(self._runs) > MAX_RUNS:
                 self._merge_runs()
 
     def sorted(self) -> Iterator[Entry]:
         """Every product, ordered by id, then by arrival."""
-        return heapq.merge(*map(_read_run, self._runs), sorted(self._held))
+        return heapq.merge(*map(_read_run, self._runs), sorted(self._held, key=_ID), key=_ID)
 
     def _write_run(self, entries: Iterator[Entry] | list[Entry]) -> None:
         path = self._folder / f"run-{self._written:06d}"
         self._written += 1
         with path.open("wb", _BUFFER) as file:
             for entry in entries:
-                head = _HEAD.pack(len(entry.id), len(entry.line), entry.number, entry.file, entry.row)
+                head = _HEAD.pack(len(entry.id), len(entry.line), entry.file, entry.is_detected, entry.row, entry.key)
                 file.write(head + entry.id + entry.line)
         self._runs.append(path)
 
     def _merge_runs(self) -> None:
         runs, self._runs = self._runs, []
-        self._write_run(heapq.merge(*map(_read_run, runs)))
+        self._write_run(heapq.merge(*map(_read_run, runs), key=_ID))
         for path in runs:
             path.unlink()
 
@@ -84,6 +88,6 @@ class ExternalSorter:
 def _read_run(path: Path) -> Iterator[Entry]:
     with path.open("rb", _BUFFER) as file:
         while head := file.read(_HEAD.size):
-            id_length, line_length, number, feed, row = _HEAD.unpack(head)
+            id_length, line_length, *others = _HEAD.unpack(head)
             content = file.read(id_length + line_length)
-            yield Entry(content[:id_length], number, content[id_length:], feed, row)
+            yield Entry(content[:id_length], content[id_length:], *others)

@@ -21,6 +21,7 @@ from shelfwise.indexer.cleaning.spelling import SpellingNormalizer, brand_key, l
 from shelfwise.indexer.embedding_cache import KeyTable, VectorCache
 from shelfwise.indexer.external_sort import Entry
 from shelfwise.indexer.feeds.base import Record, RejectedRow
+from shelfwise.indexer.feeds.row_parser import FieldNames
 from shelfwise.indexer.quality.findings import AGES, Failures, Findings
 from shelfwise.indexer.quality.norms import CategoryPath, Norm, Norms
 from shelfwise.indexer.quality.rules import DAY, MOMENTS, QualityRule
@@ -197,10 +198,8 @@ class Reading(msgspec.Struct, frozen=True):
 
     made_by: str
     """A fingerprint of the program and the mapping."""
-    unseen: list[str]
-    """The user's field names that no row had."""
-    names: list[str]
-    """The field names of rows, if some of the user's were unseen."""
+    fields: FieldNames
+    """The user's field names that no row had, and the field names of rows, if there are some of the former."""
 
 
 def row_key(record: Record | RejectedRow) -> bytes:
@@ -269,21 +268,24 @@ class KnownRows:
         """The number of these products without a declared language."""
         return int(self._detected[self.rows].sum())
 
-    def key(self, row: int) -> bytes:
-        return bytes(self._keys[row].tobytes())
-
     def entries(self) -> Iterator[Entry]:
         """The products that were found again, ordered by id."""
         for row in self.rows.tolist():
-            file = 2 * int(self._files[row]) + int(self._detected[row])
-            yield Entry(self._products.id_of(row).encode(), -1, self._products.line(row), file, int(self._lines[row]))
+            yield Entry(
+                self._products.id_of(row).encode(),
+                self._products.line(row),
+                int(self._files[row]),
+                bool(self._detected[row]),
+                int(self._lines[row]),
+                self._keys[row].tobytes(),
+            )
 
 
 def save_reading(version: Path, reading: Reading, keys: bytes | bytearray) -> None:
     """Saves the keys of the rows from which a version's products were made, and how they were read; called after
     `save_inspection`."""
     folder = version / INSPECTION_FOLDER
-    (folder / _READING_FILE).write_bytes(msgspec.json.encode(reading))
+    (folder / _READING_FILE).write_bytes(msgspec.json.encode(reading, order="deterministic"))
     np.save(folder / _ROW_KEYS_FILE, np.frombuffer(keys, np.uint8).reshape(-1, ROW_KEY_BYTES))
 
 

@@ -1,8 +1,8 @@
 """Workers of a Ray cluster: Ray Data reads the feeds, and runs both passes and the encoder on all of its machines.
 
-Batches of products are exchanged as shards: Parquet files in the staging folder of the index, which all machines of the
-cluster see under the same path. A shard is renamed to its final name once it is complete, and the name has the number
-of its batch. So work that a lost worker began is repeated elsewhere with the same result. Ray Data schedules the work,
+Batches of products are exchanged as shards: files in the staging folder of the index, which all machines of the cluster
+see under the same path. A shard is renamed to its final name once it is complete, and the name has the number of its
+batch. So work that a lost worker began is repeated elsewhere with the same result. Ray Data schedules the work,
 restarts workers, and returns the results in the order of the batches.
 """
 
@@ -14,17 +14,14 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import xxhash
 from numpy.typing import NDArray
 
-from shelfwise.indexer.embedding import EncodedChunk
-from shelfwise.indexer.pipeline import PublishableBatch, SortedBatch
 from shelfwise.indexer.workers import Workers, attempt
 from shelfwise.retrieval.errors import SettingError, StoreDamagedError, StoreError, WorkerError
 from shelfwise.retrieval.extras import optional_imports
@@ -32,7 +29,6 @@ from shelfwise.retrieval.store.files import atomic_file
 
 B = TypeVar("B")
 R = TypeVar("R")
-Columns = SortedBatch | PublishableBatch | EncodedChunk
 Message = Mapping[str, NDArray[Any]]
 """Rows of a dataset: the number of a batch, and the batch or its result."""
 
@@ -53,51 +49,32 @@ _END = attempt(lambda: None)
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A batch whose lists (one item per product) are columns of a Parquet file; `others` is the batch without them."""
+    """A batch or its result in a file. The digest travels with the shard, so only what was written is unpickled."""
 
     path: Path
-    checksum: str
-    others: Columns
+    digest: bytes
 
     @classmethod
-    def write(cls, path: Path, batch: Columns) -> Shard:
+    def write(cls, path: Path, batch: object) -> Shard:
         """Writes a shard; raises OSError."""
-        import pyarrow as pa  # type: ignore[import-untyped]
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-        lists = {each.name: value for each in fields(batch) if isinstance(value := getattr(batch, each.name), list)}
-        content = pa.BufferOutputStream()
-        pq.write_table(pa.table(lists), content, use_dictionary=False)
+        content = pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)
         with atomic_file(path, durable=False) as file:
-            file.write(content.getvalue())
-        digest = xxhash.xxh3_128_hexdigest(content.getvalue())
-        return cls(path, digest, replace(cast(Any, batch), **{name: [] for name in lists}))
+            file.write(content)
+        return cls(path, sha256(content).digest())
 
-    def read(self) -> Columns:
+    def read(self) -> object:
         """The batch; raises StoreDamagedError for a file that is missing or damaged."""
         try:
             content = self.path.read_bytes()
         except OSError as error:
             raise self._error(error) from error
-        if xxhash.xxh3_128_hexdigest(content) != self.checksum:
+        if sha256(content).digest() != self.digest:
             raise self._error("its content is not what was written")
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(BytesIO(content))
-        return cast(
-            Columns, replace(cast(Any, self.others), **{name: _items(table[name]) for name in table.column_names})
-        )
+        return cast(object, pickle.loads(content))
 
     def _error(self, why: object) -> StoreDamagedError:
         advice = "all machines of the cluster must have the index directory at this path; run the command again"
         return StoreDamagedError(f"shard {self.path} cannot be read ({why}); nothing was published: {advice}")
-
-
-def _items(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow has no types
-    """The items of a chunked array: arrays if they are lists."""
-    from pyarrow import types
-
-    return list(column.to_numpy()) if types.is_list(column.type) else cast(list[Any], column.to_pylist())
 
 
 class RayWorkers(Workers):
@@ -124,19 +101,18 @@ class RayWorkers(Workers):
     def map(self, work: Callable[[B], R], batches: Iterable[B]) -> Iterator[R]:
         """Like the base class's `map`; all batches are written, or in memory, before work on the first one begins."""
         folder = self._next_folder()
-        packed = [self._pack(folder / f"batch-{number:08}.parquet", batch) for number, batch in enumerate(batches)]
-        if not packed:
+        shards = [Shard.write(folder / f"batch-{number:08}", batch) for number, batch in enumerate(batches)]
+        if not shards:
             return
-        dataset = self._dataset(packed)
-        for number, result in enumerate(self._results(dataset, work, folder, len(packed))):
-            (folder / f"batch-{number:08}.parquet").unlink(missing_ok=True)
+        results = self._results(self._dataset(shards), work, folder, len(shards))
+        for shard, result in zip(shards, results, strict=True):
+            shard.path.unlink(missing_ok=True)
             yield cast(R, result)
 
     def map_sources(self, work: Callable[[B], R], sources: Sequence[Iterable[B]]) -> Iterator[R]:
         """Like the base class's `map_sources`; each source is read by one of the workers."""
-        packed = [pickle.dumps((True, source)) for source in sources]
         # Reading waits for the disk and for busy workers, so no processor is reserved for it.
-        read = self._dataset(packed).map_batches(_read, batch_size=1, num_cpus=0, fn_args=(Path.cwd(),))
+        read = self._dataset(sources).map_batches(_read, batch_size=1, num_cpus=0, fn_args=(Path.cwd(),))
         yield from cast(Iterator[R], self._results(read, work, self._next_folder(), self._count))
 
     def close(self) -> None:
@@ -153,14 +129,10 @@ class RayWorkers(Workers):
         folder.mkdir(parents=True)
         return folder
 
-    @staticmethod
-    def _pack(path: Path, batch: object) -> bytes:
-        return pickle.dumps((True, Shard.write(path, batch) if isinstance(batch, Columns) else batch))
-
-    def _dataset(self, packed: Sequence[bytes]) -> Any:  # noqa: ANN401 - Ray is imported where it is used
+    def _dataset(self, batches: Sequence[object]) -> Any:  # noqa: ANN401 - Ray is imported where it is used
         import ray.data
 
-        rows = [{"batch": each, "number": f"{number:08}"} for number, each in enumerate(packed)]
+        rows = [{"batch": pickle.dumps((True, each)), "number": f"{number:08}"} for number, each in enumerate(batches)]
         return ray.data.from_items(rows, override_num_blocks=len(rows))
 
     def _results(self, dataset: Any, work: Callable[[B], R], folder: Path, most: int) -> Iterator[object]:  # noqa: ANN401
@@ -178,10 +150,9 @@ class RayWorkers(Workers):
                 is_fine, result = pickle.loads(row["batch"])
                 if not is_fine:
                     raise result
-                if isinstance(result, Shard):
-                    shard, result = result, result.read()
-                    shard.path.unlink()
-                yield result
+                content = result.read()
+                result.path.unlink()
+                yield content
         except (RayError, ExecutionTimeoutError) as error:
             reason = str(error).strip().split("\n")[0]
             raise WorkerError(
@@ -204,7 +175,7 @@ class Actor:
         is_fine, batch = pickle.loads(packed)
         return attempt(self._result, batch, number) if is_fine else packed
 
-    def _result(self, batch: object, number: str) -> object:
+    def _result(self, batch: object, number: str) -> Shard:
         if not self._folder.is_dir():
             raise StoreError(
                 f"{socket.gethostname()}, a machine of the Ray cluster, has no folder {self._folder}: the index "
@@ -218,8 +189,7 @@ class Actor:
                     "nothing was published: give them more memory, or use fewer --workers, and run the command again"
                 )
         result = self._work(batch.read() if isinstance(batch, Shard) else batch)
-        path = self._folder / f"result-{number}.parquet"
-        return Shard.write(path, result) if isinstance(result, Columns) else result
+        return Shard.write(self._folder / f"result-{number}", result)
 
 
 def _read(rows: Message, folder: Path) -> Iterator[dict[str, list[Any]]]:

@@ -18,7 +18,7 @@ import zstandard
 
 from shelfwise.indexer.embedding_cache import Keys, key_array
 from shelfwise.indexer.incremental import PreviousVersion
-from shelfwise.indexer.pipeline import KeywordLineOptions, PublishableBatch
+from shelfwise.indexer.pipeline import KeywordLineOptions, PublishableBatch, PublishableProduct
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.keyword_documents import KeywordBuilder
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
@@ -75,27 +75,27 @@ class VersionWriter:
         self._unchanged = 0
 
     def add(self, batch: PublishableBatch) -> None:
-        starts = np.flatnonzero(np.diff(batch.numbers, prepend=-2) != 1).tolist()
-        for start, end in pairwise([*starts, len(batch.numbers)]):
-            self._copy(batch.numbers[start])
-            self._add_run(batch, slice(start, end))
-        self._unchanged += sum(batch.is_unchanged)
+        products = batch.products
+        starts = np.flatnonzero(np.diff([each.number for each in products], prepend=-2) != 1).tolist()
+        for start, end in pairwise([*starts, len(products)]):
+            self._copy(products[start].number)
+            self._add_run(products[start:end])
+        self._unchanged += batch.unchanged
 
-    def _add_run(self, batch: PublishableBatch, part: slice) -> None:
+    def _add_run(self, products: Sequence[PublishableProduct]) -> None:
         """Adds products with consecutive rows."""
-        lines, previous_rows = batch.lines[part], batch.previous_rows[part]
-        columns = (batch.ids[part], lines, batch.terms[part], previous_rows)
+        lines = [each.line for each in products]
         self._words.add(lines, len(self))
-        for number, (product_id, line, terms, previous_row) in enumerate(zip(*columns, strict=True), len(self)):
-            self._products.add(product_id, line)
-            if terms:
-                self._terms.add_line(number, terms)
+        for each in products:
+            self._products.add(each.id, each.line)
+            if each.terms:
+                self._terms.add_line(each.number, each.terms)
             else:
-                self._terms.add_as_before(number, previous_row)
+                self._terms.add_as_before(each.number, each.previous_row)
+            self._keys += each.key
+            self._previous_rows.append(each.previous_row)
         self._signals.add(lines)
         self._digest.update(b"".join(line + b"\n" for line in lines))
-        self._keys += b"".join(batch.keys[part])
-        self._previous_rows.extend(previous_rows)
 
     def _copy(self, end: int) -> None:
         """Copies rows of the previous version up to the row before `end`."""

@@ -21,9 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Generic, Self, TypeVar, cast
+from typing import Generic, Self, TypeVar, cast
 
 from shelfwise.retrieval.errors import WorkerError
 from shelfwise.retrieval.memory import require_memory
@@ -39,11 +41,10 @@ _PRODUCTS = 8_192
 """The number of stored products in a batch."""
 _AHEAD = 2
 """The number of batches per worker: one in progress, one to follow."""
-_LENGTH_BYTES = 8
 _WORKER_BYTES = 220_000_000
 _PIPE_BYTES = 1 << 20
 """Each read of a pipe may wait for Python's lock; a pipe that holds a whole batch avoids most of the waiting."""
-_START = "import sys; sys.path[:] = {path!r}; from shelfwise.indexer.workers import serve; serve()"
+_START = "import sys; sys.path[:] = {path!r}; from shelfwise.indexer.workers import serve; serve({source}, {sink})"
 
 
 class Workers:
@@ -139,28 +140,32 @@ class WorkerProcess:
     """One worker process and its work."""
 
     def __init__(self) -> None:
-        start = _START.format(path=sys.path)
-        command = [sys.executable, "-c", start]
-        # There is already one process per core.
-        variables = {**os.environ, "POLARS_MAX_THREADS": "1"}
-        self._process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._into, self._out_of = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
-        for pipe in (self._into, self._out_of):
+        source, self._into = Pipe(duplex=False)
+        self._out_of, sink = Pipe(duplex=False)
+        for pipe in (source, sink):
             with suppress(OSError):  # the user may have reached a limit of the system
-                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        start = _START.format(path=sys.path, source=source.fileno(), sink=sink.fileno())
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", start],
+            env={**os.environ, "POLARS_MAX_THREADS": "1"},  # there is already one process per core
+            stdin=subprocess.DEVNULL,
+            pass_fds=(source.fileno(), sink.fileno()),
+        )
+        source.close()
+        sink.close()
         self._work = b""
 
     def run(self, packed: bytes, batch: object) -> object:
         """The result of the work for a batch; raises its error, or WorkerError if the process ended."""
         try:
             if packed != self._work:
-                _send(self._into, b"w" + packed)
+                self._into.send_bytes(b"w" + packed)
                 self._work = packed
-            _send(self._into, b"b" + pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))
-            answer = _receive(self._out_of)
-        except (OSError, EOFError, ValueError) as error:
-            message = f"a worker process ended during its work ({error}); use --workers 1, or more memory"
-            raise WorkerError(message) from error
+            self._into.send_bytes(b"b" + pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))
+            answer = self._out_of.recv_bytes()
+        except (OSError, EOFError) as error:
+            raise WorkerError("a worker process ended during its work; use --workers 1, or more memory") from error
         is_fine, result = pickle.loads(answer)
         if not is_fine:
             raise result
@@ -168,30 +173,31 @@ class WorkerProcess:
 
     def end(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
 
-def serve() -> None:
-    """Main loop of a worker process: reads batches and writes results until the pipe closes."""
+def serve(source: int, sink: int) -> None:
+    """Main loop of a worker process: reads batches from one pipe and writes results to another until the first one
+    closes."""
     # Ctrl-C reaches every process of a terminal; this one ends with the process that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source = sys.stdin.buffer
-    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # Output that a library prints must not get between the results.
+    # What a library prints is no output of the command.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    batches = Connection(source, writable=False)
+    results = Connection(sink, readable=False)
     work: Callable[[object], object] | None = None
     # A batch creates many objects that live until its end, and no cycles, so garbage collection would be wasted.
     gc.disable()
     while True:
         gc.collect(1)
         try:
-            message = _receive(source)
-        except EOFError:
+            message = batches.recv_bytes()
+        except (OSError, EOFError):
             return
         if message[:1] == b"w":
             work = pickle.loads(message[1:])
         elif work is not None:
-            _send(sink, attempt(_run_packed, work, message[1:]))
+            results.send_bytes(attempt(_run_packed, work, message[1:]))
 
 
 def _run_packed(work: Callable[[object], object], batch: bytes) -> object:
@@ -212,21 +218,3 @@ def _portable(error: Exception) -> Exception:
         if str(pickle.loads(pickle.dumps(error))) == str(error):
             return error
     return RuntimeError("in a worker process:\n" + "".join(traceback.format_exception(error)))
-
-
-def _send(pipe: IO[bytes], message: bytes) -> None:
-    pipe.write(len(message).to_bytes(_LENGTH_BYTES, "little"))
-    pipe.write(message)
-    pipe.flush()
-
-
-def _receive(pipe: IO[bytes]) -> bytes:
-    length = int.from_bytes(_read_exactly(pipe, _LENGTH_BYTES), "little")
-    return _read_exactly(pipe, length)
-
-
-def _read_exactly(pipe: IO[bytes], length: int) -> bytes:
-    received = pipe.read(length)
-    if len(received) < length:
-        raise EOFError("its pipe is closed")
-    return received

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,8 +34,7 @@ PRICE_STEPS = 4
 """Bins per decade."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowLocation:
+class RowLocation(NamedTuple):
     """The feed and line of a product, and whether its language was detected and not declared."""
 
     file: str

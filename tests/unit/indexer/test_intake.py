@@ -80,9 +80,9 @@ def take_in(feeds: list[Path], folder: Path, workers: int = 1) -> IntakeRun:
         writer = ProductWriter(folder)
         lines = []
         for settled in intake.publishable_batches():
-            for product_id, line in zip(settled.ids, settled.lines, strict=True):
-                writer.add(product_id, line)
-            lines += settled.lines
+            for each in settled.products:
+                writer.add(each.id, each.line)
+                lines.append(each.line)
         writer.finish()
         report = intake.report([product_from_json(line) for line in lines].__getitem__)
         reject_log.flush()

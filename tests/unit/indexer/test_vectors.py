@@ -18,7 +18,7 @@ import shelfwise.indexer.embedding
 import shelfwise.indexer.external_sort
 from shelfwise.indexer.embedding import measure_cutoff
 from shelfwise.indexer.embedding_cache import EncodingCheckpoints, Keys, VectorCache, key_array, text_key
-from shelfwise.indexer.external_sort import ExternalSorter
+from shelfwise.indexer.external_sort import Entry, ExternalSorter
 from shelfwise.indexer.targets import choose_index
 from shelfwise.retrieval.encoders.base import Encoder, as_token_encoder
 from shelfwise.retrieval.encoders.onnx import OnnxEncoder
@@ -302,7 +302,8 @@ def test_too_little_memory_is_refused_with_the_memory_that_would_do() -> None:
 def spooled(folder: Path, ids: list[str], run_bytes: int) -> ExternalSorter:
     spool = ExternalSorter(folder, run_bytes=run_bytes)
     for number, product_id in enumerate(ids):
-        spool.add(product_id.encode(), f"line {number}".encode(), number % 3, number + 5_000_000_000)
+        key = number.to_bytes(16, "big")
+        spool.add(Entry(product_id.encode(), b"line", number % 3, number % 2 == 0, number + 5_000_000_000, key))
     return spool
 
 
@@ -313,10 +314,10 @@ def test_products_are_sorted_by_id_and_arrival(
     spool = spooled(tmp_path_factory.mktemp("spool"), ids, run_bytes)
     left = list(spool.sorted())
     numbered = sorted((product_id.encode(), number) for number, product_id in enumerate(ids))
-    assert [(entry.id, entry.number) for entry in left] == numbered
-    for entry in left:
-        line = f"line {entry.number}".encode()
-        assert (entry.line, entry.file, entry.row) == (line, entry.number % 3, entry.number + 5_000_000_000)
+    assert [(entry.id, int.from_bytes(entry.key, "big")) for entry in left] == numbered
+    for entry, (_, number) in zip(left, numbered, strict=True):
+        place = (entry.line, entry.file, entry.is_detected, entry.row)
+        assert place == (b"line", number % 3, number % 2 == 0, number + 5_000_000_000)
     assert len(spool) == len(ids)
     assert list(spool.sorted()) == left, "it can be read again"
 

@@ -10,17 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from shelfwise.indexer.embedding import EncodedChunk
-from shelfwise.indexer.pipeline import SortedBatch
 from shelfwise.indexer.ray_workers import Actor, RayWorkers, Shard
 from shelfwise.indexer.workers import Workers
 from shelfwise.retrieval.errors import RowError, SettingError, StoreDamagedError, StoreError, WorkerError
+from shelfwise.retrieval.index.token_states import TokenRuns
+from shelfwise.retrieval.index.vectors import Vectors
 
 
 def doubled(batch: Sequence[int]) -> list[int]:
@@ -126,60 +126,48 @@ def is_alive(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-BATCH = SortedBatch([7, 8], [b"a", b"b"], [b"{}", b"[]"], ["f", "g"], [1, 2], [True, False], [-1, 3], [b"", b"x"])
+BATCH = list(range(100))
 
 
-def test_shard_holds_the_lists_of_a_batch_and_their_order(tmp_path: Path) -> None:
-    shard = Shard.write(tmp_path / "shard.parquet", BATCH)
-    assert shard.others == SortedBatch()
-    assert shard.read() == BATCH
-
-
-def test_shard_of_vectors_keeps_every_bit(tmp_path: Path) -> None:
+def test_shard_of_vectors_and_tokens_keeps_every_bit(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).random((3, 4), np.float32)
-    ids = [np.arange(count, dtype=np.int32) for count in (2, 0, 1)]
-    states = [np.full(2 * len(each), -5, np.int8) for each in ids]
-    read = Shard.write(tmp_path / "shard.parquet", EncodedChunk(list(vectors), ids, states)).read()
-    assert isinstance(read, EncodedChunk)
-    made, tokens = read.arrays(2)
-    assert np.array_equal(made, vectors) and made.dtype == np.float32
-    assert tokens is not None
-    assert (tokens.ids.tolist(), tokens.lengths.tolist(), tokens.starts.tolist()) == ([0, 1, 0], [2, 0, 1], [0, 2, 2])
-    assert tokens.states.tolist() == [[-5, -5]] * 3
-    assert read.token_ids[1].dtype == np.int32
+    lengths = np.array([2, 0, 1], np.int32)
+    states = np.full((3, 2), -5, np.int8)
+    tokens = TokenRuns(np.array([0, 1, 0], np.int32), states, np.array([0, 2, 2]), lengths)
+    read_vectors, read_tokens = cast(
+        tuple[Vectors, TokenRuns], Shard.write(tmp_path / "shard", (vectors, tokens)).read()
+    )
+    assert np.array_equal(read_vectors, vectors) and read_vectors.dtype == np.float32
+    assert read_tokens.ids.tolist() == [0, 1, 0] and read_tokens.ids.dtype == np.int32
+    assert np.array_equal(read_tokens.states, states) and read_tokens.states.dtype == np.int8
+    assert (read_tokens.starts.tolist(), read_tokens.lengths.tolist()) == ([0, 2, 2], [2, 0, 1])
 
 
 @pytest.mark.parametrize("place", [0, 60, -3, "missing"])
 def test_damaged_or_missing_shard_is_refused_by_name(tmp_path: Path, place: int | str) -> None:
-    path = tmp_path / "shard.parquet"
+    path = tmp_path / "shard"
     shard = Shard.write(path, BATCH)
     content = bytearray(path.read_bytes())
     path.unlink()
     if isinstance(place, int):
         content[place] ^= 1
         path.write_bytes(content)
-    with pytest.raises(StoreDamagedError, match=r"shard .*shard\.parquet cannot be read .* run the command again"):
+    with pytest.raises(StoreDamagedError, match=r"shard .*shard cannot be read .* run the command again"):
         shard.read()
 
 
-def refuse_batch_of_seven(batch: SortedBatch) -> SortedBatch:
-    if batch.numbers[0] == 7:
-        raise RowError("seven", "is refused")
-    return batch
-
-
 def test_actor_answers_with_a_shard_or_the_error(tmp_path: Path) -> None:
-    actor = Actor(refuse_batch_of_seven, tmp_path)
-    batches = [pickle.dumps((True, each)) for each in (replace(BATCH, numbers=[8, 9]), BATCH)]
+    actor = Actor(refuse_seven, tmp_path)
+    batches = [pickle.dumps((True, each)) for each in ([8, 9], BATCH)]
     answers = actor({"batch": np.array(batches, object), "number": np.array(["4", "5"])})["batch"]
     (is_fine, shard), (is_wrong, error) = map(pickle.loads, answers)
-    assert (is_fine, shard.path.name) == (True, "result-4.parquet")
+    assert (is_fine, shard.path.name, shard.read()) == (True, "result-4", 2)
     assert (is_wrong, str(error)) == (False, "seven: is refused")
 
 
 def test_machine_without_the_index_directory_is_named(tmp_path: Path) -> None:
     batch = np.array([pickle.dumps((True, BATCH))], object)
-    (answer,) = Actor(refuse_batch_of_seven, tmp_path / "shards")({"batch": batch, "number": np.array(["0"])})["batch"]
+    (answer,) = Actor(refuse_seven, tmp_path / "shards")({"batch": batch, "number": np.array(["0"])})["batch"]
     with pytest.raises(
         StoreError, match=f"{socket.gethostname()}, a machine of the Ray cluster, has no folder .*shards"
     ):
