@@ -11,9 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -21,6 +19,8 @@ import numpy as np
 import torch
 import xxhash
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -217,9 +217,9 @@ def slope(step: int, steps: int, warm_up: int) -> float:
     return max(0.0, (steps - step) / max(1, steps - warm_up))
 
 
-STATE_FILE, CURVE_FILE = "training.pt", "curve.json"
+STATE_FILE, CURVE_FILE = "training.state", "curve.json"
 _DIGEST_BYTES = 8
-"""The state begins with its XXH3, since torch does not check what it reads."""
+"""The state begins with its XXH3, since safetensors does not check the values."""
 
 
 class Epoch(msgspec.Struct, frozen=True):
@@ -280,18 +280,17 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
 
 def save_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState) -> None:
     """Writes a checkpoint to `folder` atomically."""
-    parts = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict()["state"],
-        "best": state.best_weights,
-        "averaged": state.averaged,
-        "progress": msgspec.json.encode(state.progress).decode(),
-    }
-    content = BytesIO()
-    torch.save(parts, content)
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
+    tensors |= {f"averaged.{name}": value for name, value in state.averaged.items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+    tensors["progress"] = torch.frombuffer(bytearray(msgspec.json.encode(state.progress)), dtype=torch.uint8)
+    # safetensors rejects tensors that share memory.
+    content = save({name: value.detach().clone().contiguous() for name, value in tensors.items()})
     with atomic_file(folder / STATE_FILE, durable=False) as file:
-        file.write(xxhash.xxh3_64_digest(content.getbuffer()))
-        file.write(content.getbuffer())
+        file.write(xxhash.xxh3_64_digest(content))
+        file.write(content)
     write_durably(folder / CURVE_FILE, msgspec.json.encode(state.progress.curve))
 
 
@@ -300,18 +299,26 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer) -> R
     network."""
     before = weights_of(network)
     try:
-        stored = memoryview((folder / STATE_FILE).read_bytes())
+        stored = (folder / STATE_FILE).read_bytes()
         if xxhash.xxh3_64_digest(stored[_DIGEST_BYTES:]) != stored[:_DIGEST_BYTES]:
             return RunState()
-        parts = torch.load(BytesIO(stored[_DIGEST_BYTES:]), "cpu", weights_only=True)
-        progress = msgspec.json.decode(parts["progress"], type=Progress)
-        network.load_state_dict(parts["network"])
+        tensors = load(stored[_DIGEST_BYTES:])
+        progress = msgspec.json.decode(tensors["progress"].numpy().tobytes(), type=Progress)
+        network.load_state_dict(_under("network", tensors))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer", tensors).items():
+            number, moment = name.split(".")
+            moments.setdefault(int(number), {})[moment] = value
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": parts["optimizer"], "param_groups": groups})
-    except (OSError, UnpicklingError, KeyError, ValueError, RuntimeError, msgspec.MsgspecError):
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, msgspec.MsgspecError):
         network.load_state_dict(before)
         return RunState()
-    return RunState(progress, parts["best"], parts["averaged"])
+    return RunState(progress, _under("best", tensors), _under("averaged", tensors))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 State = Mapping[str, NDArray[np.float32]]
