@@ -14,7 +14,6 @@ from shelfwise.benchmarks.latency import (
     measure_recall,
     measure_runtimes,
     opening_seconds,
-    searcher,
     terms_per_second,
     title_queries,
 )
@@ -120,8 +119,7 @@ def latency(
         stages = {}
         for stage in engine.stages:
             progress.begin(stage, None, "")
-            measured = measure_latency(searcher(engine, stage, facets=facet or ()), queries, threads=threads)
-            stages[stage] = asdict(measured)
+            stages[stage] = asdict(measure_latency(engine, stage, queries, threads=threads, facets=facet or ()))
             progress.end(f"{2 * len(queries):,} searches")
         products = engine.manifest.products
         memory = {"opened": opened, "resident": process_memory("VmRSS")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,37 +32,34 @@ class Latency:
     """Median milliseconds of each stage."""
 
 
-def measure_latency(search: Callable[[str], dict[str, float]], queries: Sequence[str], *, threads: int) -> Latency:
-    """Times `search`, which returns its stages' milliseconds, over all queries: alone, then from threads.
+def measure_latency(
+    engine: SearchEngine, stage: str, queries: Sequence[str], *, threads: int, facets: Sequence[str] = ()
+) -> Latency:
+    """Times searches of one page at a stage over all queries: alone, then from threads.
 
     The first 50 searches warm up and do not count.
     """
+
+    def search(query: str) -> Mapping[str, float]:
+        uncached = Encodings()
+        return engine.search(query, encodings=uncached, size=20, stage=stage, facets=facets, rules=False).timings
+
     for query in queries[:50]:
         search(query)
     alone: list[float] = []
     stages: dict[str, list[float]] = {}
     for query in queries:
         started = time.perf_counter()
-        for stage, spent in search(query).items():
-            stages.setdefault(stage, []).append(spent)
+        for part, spent in search(query).items():
+            stages.setdefault(part, []).append(spent)
         alone.append((time.perf_counter() - started) * 1_000)
     started = time.perf_counter()
     with ThreadPoolExecutor(max_workers=threads) as executor:
         list(executor.map(search, queries))
     per_second = len(queries) / (time.perf_counter() - started)
     p50, p90, p99 = np.percentile(alone, [50, 90, 99])
-    medians = {stage: float(np.median(spent)) for stage, spent in stages.items()}
+    medians = {part: float(np.median(spent)) for part, spent in stages.items()}
     return Latency(float(p50), float(p90), float(p99), per_second, medians)
-
-
-def searcher(engine: SearchEngine, stage: str, *, facets: Sequence[str] = ()) -> Callable[[str], dict[str, float]]:
-    """A search of one page at a stage, for `measure_latency`."""
-
-    def search(query: str) -> dict[str, float]:
-        uncached = Encodings()
-        return dict(engine.search(query, encodings=uncached, size=20, stage=stage, facets=facets, rules=False).timings)
-
-    return search
 
 
 def opening_seconds(index: Path, runs: int = 5) -> tuple[float, float]:

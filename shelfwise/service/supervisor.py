@@ -104,7 +104,11 @@ class _Supervisor:
                     self._wait()
                 self._await_end()
             finally:
-                self._kill()
+                for worker in self._running():
+                    _log.error("worker killed", worker=worker.number, pid=worker.process.pid if worker.process else 0)
+                    if worker.process:
+                        worker.process.kill()
+                        worker.process.wait()
 
     def _start_first(self) -> None:
         """Starts one worker, whose errors all would have, and then the others."""
@@ -181,14 +185,6 @@ class _Supervisor:
                 for listener in self.listeners:
                     refuse_new_connections(listener)
             self._wait()
-
-    def _kill(self) -> None:
-        """Kills workers that have not ended."""
-        for worker in self._running():
-            _log.error("worker killed", worker=worker.number, pid=worker.process.pid if worker.process else 0)
-            if worker.process:
-                worker.process.kill()
-                worker.process.wait()
 
     def _running(self) -> list[_Worker]:
         return [each for each in self.workers if each.process is not None and each.process.poll() is None]

@@ -209,36 +209,29 @@ def _show_ranker(report: RankerReport, folder: Path) -> None:
     say(f"Written to {folder}: measured on {report.measured_on}")
 
 
-def pack_table(source: Path, target: Path, columns: int) -> float:
-    """Writes a StaticEmbedding folder of `columns` columns and int8 rows in model2vec's format to `target`, atomically;
-    returns the kept share of the rows' squared length.
-
-    Columns are the principal directions of the rows, so that the first ones keep most of the dot products.
-    """
-    rows = load_file(source / "model.safetensors")["embedding.weight"]
-    projection = np.load(source / PROJECTION_FILE)
-    lengths, ascending = np.linalg.eigh(rows.T @ rows)
-    directions = ascending[:, ::-1][:, :columns]
-    packed, scales = quantise_rows(rows @ directions)
-    with atomic_folder(target) as scratch:
-        save_file({"embeddings": packed, "weights": scales}, scratch / "model.safetensors")
-        np.save(scratch / PROJECTION_FILE, np.ascontiguousarray(directions.T @ projection, np.float32))
-        for name in (TOKENIZER_FILE, MODULES_FILE):
-            shutil.copy(source / name, scratch / name)
-        (scratch / ORIGIN_FILE).write_text(f"{DEFAULT_MODEL}\n", "utf-8")
-    return float(lengths[::-1][:columns].sum() / lengths.sum())
-
-
 @command("shipped_models table general-store --out english-table")
 def table(
     index: Annotated[Path, Argument(help=f"Index built with --encoder static:{DEFAULT_MODEL}.", metavar="INDEX")],
     out: Annotated[Path, Option(help="New folder for the table.")],
     columns: Annotated[int, Option(help="Columns to keep.", min=1, max=384)] = 256,
 ) -> None:
-    """Pack the static encoder of an index as the table that is shipped for installations without torch."""
+    """Pack the static encoder of an index as the table that is shipped for installations without torch: rows of int8 in
+    model2vec's format."""
     with serving_snapshot(index) as snapshot:
-        encoder = snapshot.manifest.encoder
-    share = pack_table(index / "encoders" / encoder / TORCH_FOLDER, out, columns)
+        source = index / "encoders" / snapshot.manifest.encoder / TORCH_FOLDER
+    rows = load_file(source / "model.safetensors")["embedding.weight"]
+    projection = np.load(source / PROJECTION_FILE)
+    # The principal directions of the rows, so that the first columns keep most of the dot products.
+    lengths, ascending = np.linalg.eigh(rows.T @ rows)
+    directions = ascending[:, ::-1][:, :columns]
+    packed, scales = quantise_rows(rows @ directions)
+    with atomic_folder(out) as scratch:
+        save_file({"embeddings": packed, "weights": scales}, scratch / "model.safetensors")
+        np.save(scratch / PROJECTION_FILE, np.ascontiguousarray(directions.T @ projection, np.float32))
+        for name in (TOKENIZER_FILE, MODULES_FILE):
+            shutil.copy(source / name, scratch / name)
+        (scratch / ORIGIN_FILE).write_text(f"{DEFAULT_MODEL}\n", "utf-8")
+    share = float(lengths[::-1][:columns].sum() / lengths.sum())
     say(f"Written to {out}: {share:.1%} of the squared length of the rows in {columns} columns")
 
 

@@ -11,7 +11,6 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.retrieval.records import AttributeValue
 from shelfwise.service.demo.catalog import (
     GRAMMARS,
     Axis,
@@ -41,7 +40,8 @@ class Requirement:
     def is_met(self, item: DemoProduct) -> bool:
         if self.field == "price":
             return isinstance(self.value, int) and (item.product.price or 0.0) <= self.value
-        return _value(item, self.field) == self.value
+        values: dict[str, object] = {**item.product.attributes, "line": item.line.number, "id": item.product.id}
+        return (item.product.brand if self.field == "brand" else values.get(self.field)) == self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +109,6 @@ class Grader:
 
     def _all_of(self, keys: Iterable[str]) -> NDArray[np.int32]:
         return np.concatenate([np.empty(0, np.int32), *(self._by_kind[key] for key in keys)])
-
-
-def _value(item: DemoProduct, name: str) -> AttributeValue | None:
-    if name == "line":
-        return item.line.number
-    if name == "id":
-        return item.product.id
-    return item.product.brand if name == "brand" else item.product.attributes.get(name)
 
 
 _WORD = re.compile(r"[^\W_]+")
@@ -297,7 +289,12 @@ def phrase_requirements(item: DemoProduct, grammar: Grammar, dice: Dice) -> tupl
         leading.insert(0, brand.lower())
         requirements.append(Requirement("brand", brand))
     between = " " if grammar.language == "en" else ""
-    words = between.join((*leading, _noun(item, dice).lower()))
+    kind = item.line.kind
+    if kind.synonyms and dice.chance(0.3):
+        noun = dice.pick(kind.synonyms)
+    else:
+        noun = kind.names[0] if dice.chance(0.8) else dice.pick(kind.names)
+    words = between.join((*leading, noun.lower()))
     return " ".join((words, *trailing)), tuple(requirements)
 
 
@@ -307,13 +304,6 @@ def _spoken(axis: Axis, value: Scalar, grammar: Grammar, dice: Dice) -> str:
         return text
     # Half of the shoppers type "mens shoes".
     return text.lower().replace("'", "") if dice.chance(0.5) else text.lower()
-
-
-def _noun(item: DemoProduct, dice: Dice) -> str:
-    kind = item.line.kind
-    if kind.synonyms and dice.chance(0.3):
-        return dice.pick(kind.synonyms)
-    return kind.names[0] if dice.chance(0.8) else dice.pick(kind.names)
 
 
 def misspell(word: str, dice: Dice) -> str:

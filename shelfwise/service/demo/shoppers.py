@@ -299,7 +299,10 @@ class _SessionPlayer:
         self._shopper, self._session, self._now = shopper, session, start
         goal = dice.pick(shopper.kinds)
         if dice.chance(0.15):
-            self._browse(goal)
+            order = at_time(self._shelf.categories[self._catalog.kinds[goal].path], self._now)
+            shown = ResultList("", shopper.id, session, order)
+            graded = [3 if self._catalog.products[product].line.kind.key == goal else 1 for product in order]
+            self._page(shown, graded, 1)
             if dice.chance(0.4):
                 return
         group = goal if dice.chance(0.7) else dice.pick(shopper.languages)
@@ -324,12 +327,6 @@ class _SessionPlayer:
         if clicks or len(order) <= PAGE_SIZE or not self._dice.chance(0.3):
             return clicks, bought
         return self._page(shown, graded, PAGE_SIZE + 1)
-
-    def _browse(self, goal: str) -> None:
-        order = at_time(self._shelf.categories[self._catalog.kinds[goal].path], self._now)
-        shown = ResultList("", self._shopper.id, self._session, order)
-        graded = [3 if self._catalog.products[product].line.kind.key == goal else 1 for product in order]
-        self._page(shown, graded, 1)
 
     def _page(self, shown: ResultList, graded: list[int], first: int) -> tuple[int, bool]:
         last = min(len(shown.products), first + PAGE_SIZE - 1)
