@@ -158,18 +158,18 @@ class IndexRegistry(Generic[T]):
 
     def __init__(
         self,
-        root: Path,
+        root: Path | None,
         open_index: Callable[[Path], T],
         default: str = "",
         make_index: MakeIndex | None = None,
         most: int = 0,
     ) -> None:
-        """`open_index` opens an index directory or raises ShelfwiseError. `default` is the index for requests without a
-        name; a single index is its own default. `make_index` creates an index without products, if there are fewer than
-        `most`."""
-        self.root: Path | None = root
+        """Without `root`, there is a single index. `open_index` opens an index directory or raises ShelfwiseError.
+        `default` is the index for requests without a name; a single index is its own default. `make_index` creates an
+        index without products, if there are fewer than `most`."""
+        self.root = root
         self.default = default
-        self.aliases: AliasFile | None = AliasFile(root)
+        self.aliases = AliasFile(root) if root else None
         """Aliases of the directory; None in a service with one index."""
         self._open = open_index
         self._make = make_index
@@ -187,12 +187,7 @@ class IndexRegistry(Generic[T]):
     @classmethod
     def of_one(cls, index: T) -> IndexRegistry[T]:
         """A registry of one index."""
-
-        def never(_: Path) -> T:
-            raise NotImplementedError
-
-        registry = cls(Path(), never)
-        registry.root = registry.aliases = None
+        registry = cls(None, lambda _: index)
         registry._entries[index.name] = _Place(index, 0)
         return registry
 

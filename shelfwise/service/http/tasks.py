@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -156,16 +156,14 @@ class TaskQueue:
             update = "UPDATE tasks SET state = ?, ended = ? WHERE id = ? AND state IN (?, ?)"
             return cursor.execute(update, values).rowcount > 0
 
-    def resume(self) -> int:
-        """Returns tasks to the queue that were running when their process ended; returns their number.
-
-        A runner calls it once, before its first task.
-        """
+    def resume(self) -> None:
+        """Returns tasks to the queue that were running when their process ended. A runner calls it once, before its
+        first task."""
         if not self._file.path.exists():
-            return 0
+            return
         with self._file.writing() as cursor:
             update = "UPDATE tasks SET state = ?, started = NULL WHERE state = ?"
-            return cursor.execute(update, (TaskState.WAITING, TaskState.RUNNING)).rowcount
+            cursor.execute(update, (TaskState.WAITING, TaskState.RUNNING))
 
 
 def _select(cursor: sqlite3.Cursor | None, identity: str) -> Task:
@@ -237,14 +235,21 @@ def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Pat
             raise InputError(f"there is no task of the kind {kind!r}")
 
 
-class RunningTask(Protocol):
-    """The interface of a task in progress to its job."""
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A running task of a queue, as its job sees it; another process may cancel it."""
+
+    queue: TaskQueue
+    id: str
+    closing: threading.Event
 
     def is_stopped(self) -> bool:
         """Whether it was cancelled, or the service is shutting down."""
+        return self.closing.is_set() or self.queue.get(self.id).state is TaskState.CANCELLED
 
     def report(self, progress: str) -> None:
         """Stores its progress."""
+        self.queue.report(self.id, progress)
 
 
 def run_command(command: Sequence[str], task: RunningTask, folder: Path | None = None) -> Any:  # noqa: ANN401 - its JSON
@@ -346,7 +351,7 @@ class TaskRunner:
     def _run_task(self, task: Task) -> None:
         forget = task.kind in PERSONAL
         try:
-            result = self._job(task.kind, task.arguments, _QueuedTask(self.queue, task.id, self._stop))
+            result = self._job(task.kind, task.arguments, RunningTask(self.queue, task.id, self._stop))
         except (ShelfwiseError, OSError) as error:
             self.queue.finish(task.id, error=str(error) or type(error).__name__, forget=forget)
         except Exception as error:  # an unexpected error must not end the runner
@@ -356,21 +361,6 @@ class TaskRunner:
             # An interrupted task stays marked as running; the next runner resumes it.
             if not self._stop.is_set():
                 self.queue.finish(task.id, result=result, forget=forget)
-
-
-@dataclass(frozen=True, slots=True)
-class _QueuedTask:
-    """A running task of a queue, which another process may cancel."""
-
-    queue: TaskQueue
-    id: str
-    closing: threading.Event
-
-    def is_stopped(self) -> bool:
-        return self.closing.is_set() or self.queue.get(self.id).state is TaskState.CANCELLED
-
-    def report(self, progress: str) -> None:
-        self.queue.report(self.id, progress)
 
 
 def command_job(root: Path, feeds: Callable[[], Path | None], turn: Path | None = None) -> Job:

@@ -140,13 +140,16 @@ class WritePlan:
         self.outcome[change.id] = apply_change(current, change)
 
 
+def _fault(product_id: str, name: str, message: str) -> ChangeError:
+    """The error for an attribute of an object."""
+    return ChangeError(f"object {product_id!r}: {message}", product_id, name)
+
+
 def record_product(product_id: str, record: JsonObject) -> Product:
     """The product of a whole record; raises ChangeError, which names the object and the attribute."""
     values = patch_values(product_id, record)
     if values.get("title") is None:
-        raise ChangeError(
-            f"object {product_id!r}: name is missing; a product needs a name or a title", product_id, "name"
-        )
+        raise _fault(product_id, "name", "name is missing; a product needs a name or a title")
     return apply_patch(Product(product_id, ""), values)
 
 
@@ -173,8 +176,7 @@ def patch_values(product_id: str, record: JsonObject, current: Product | None = 
             values |= _attributes(product_id, name, value, current)
     names = {each: record[each] for each in ("name", "title") if each in record}
     if len(set(map(str, names.values()))) > 1:
-        message = f"object {product_id!r}: name and title are the same field but differ; send one of them"
-        raise ChangeError(message, product_id, "name")
+        raise _fault(product_id, "name", "name and title are the same field but differ; send one of them")
     if names:
         values["title"] = next(iter(names.values()))
     if "images" in record or "image" in record:
@@ -198,7 +200,7 @@ def _category(product_id: str, name: str, value: object) -> list[str]:
         return []
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         right = 'a list such as ["Tools", "Drills"], or levels such as {"lvl0": "Tools", "lvl1": "Tools > Drills"}'
-        raise ChangeError(f"object {product_id!r}: {name} must be {right}", product_id, name)
+        raise _fault(product_id, name, f"{name} must be {right}")
     last = value[-1] if value else ""
     # Some stores list every level together with those above it.
     return last.split(CATEGORY_SEPARATOR) if CATEGORY_SEPARATOR in last else value
@@ -210,27 +212,25 @@ def _moment(product_id: str, name: str, value: object) -> object:
     try:
         return datetime.fromtimestamp(value, UTC)
     except (OverflowError, OSError, ValueError):
-        message = f"object {product_id!r}: {name} is {str(value)[:40]}; it must be a time in seconds since 1970"
-        raise ChangeError(message, product_id, name) from None
+        raise _fault(
+            product_id, name, f"{name} is {str(value)[:40]}; it must be a time in seconds since 1970"
+        ) from None
 
 
 def _identifiers(product_id: str, value: object) -> object:
     if not isinstance(value, dict):
-        message = f'object {product_id!r}: identifiers must be an object such as {{"ean": ["0095205603217"]}}'
-        raise ChangeError(message, product_id, "identifiers")
+        raise _fault(product_id, "identifiers", 'identifiers must be an object such as {"ean": ["0095205603217"]}')
     return {kind: [each] if isinstance(each, str) else each for kind, each in value.items()}
 
 
 def _variants(product_id: str, value: object) -> list[dict[str, object]]:
     names = ", ".join((*_VARIANT, "identifiers"))
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        message = f"object {product_id!r}: variants must be a list of objects with {names}"
-        raise ChangeError(message, product_id, "variants")
+        raise _fault(product_id, "variants", f"variants must be a list of objects with {names}")
     variants: list[dict[str, object]] = []
     for variant in value:
         if strange := sorted(set(variant) - {*_VARIANT, "identifiers"}):
-            message = f"object {product_id!r}: a variant has no {strange[0]!r}; it can have {names}"
-            raise ChangeError(message, product_id, "variants")
+            raise _fault(product_id, "variants", f"a variant has no {strange[0]!r}; it can have {names}")
         document = {ours: variant[theirs] for theirs, ours in _VARIANT.items() if theirs in variant}
         document["id"] = object_id(variant, f"object {product_id!r}: variants[{len(variants)}]")
         variants.append(document | {"identifiers": _identifiers(product_id, variant.get("identifiers", {}))})
@@ -240,8 +240,7 @@ def _variants(product_id: str, value: object) -> list[dict[str, object]]:
 def _attributes(product_id: str, name: str, value: object, current: Product | None) -> dict[str, object]:
     """An attribute; those of an object are prefixed with its name: `size.width`."""
     if name.startswith("_") and name != "_tags":
-        message = f"object {product_id!r}: {name}: names with a leading _ are reserved; rename the attribute"
-        raise ChangeError(message, product_id, name)
+        raise _fault(product_id, name, f"{name}: names with a leading _ are reserved; rename the attribute")
     name = "tags" if name == "_tags" else name
     before = current.attributes if current else {}
     removals = {f"attributes.{each}": None for each in before if each == name or each.startswith(f"{name}.")}
@@ -252,8 +251,7 @@ def _attributes(product_id: str, name: str, value: object, current: Product | No
 def _flattened(product_id: str, name: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         if depth > _DEEPEST:
-            message = f"object {product_id!r}: {name}: objects may be nested {_DEEPEST} deep, not deeper"
-            raise ChangeError(message, product_id, name)
+            raise _fault(product_id, name, f"{name}: objects may be nested {_DEEPEST} deep, not deeper")
         for key, each in value.items():
             yield from _flattened(product_id, f"{name}.{key}", each, depth + 1)
     elif isinstance(value, list):
@@ -272,7 +270,7 @@ def _item(product_id: str, name: str, number: int, value: object) -> str:
         return value_text(value)
     right = "an attribute must be a text, a number, a boolean, a list of these, or an object of these"
     kind = "an object" if isinstance(value, dict) else "a list"
-    raise ChangeError(f"object {product_id!r}: {name}[{number}] is {kind}; {right}", product_id, name)
+    raise _fault(product_id, name, f"{name}[{number}] is {kind}; {right}")
 
 
 def _is_operation(value: object) -> bool:
@@ -296,8 +294,7 @@ def _operate(product_id: str, name: str, operation: JsonObject, current: object)
     kind = operation["_operation"]
     operand = operation.get("value")
     if kind not in _OPERATIONS:
-        message = f"object {product_id!r}: {name}._operation is {str(kind)[:40]!r}, it can be {', '.join(_OPERATIONS)}"
-        raise ChangeError(message, product_id, name)
+        raise _fault(product_id, name, f"{name}._operation is {str(kind)[:40]!r}, it can be {', '.join(_OPERATIONS)}")
     if kind in ("Add", "Remove", "AddUnique"):
         return _change_list(kind, current, _item(product_id, name, 0, operand))
     by, now = (_number(product_id, f"{name}: {kind}", each) for each in (operand, current))
@@ -317,8 +314,7 @@ def _number(product_id: str, path: str, value: object) -> float:
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > EXACT:
-        message = f"object {product_id!r}: {path} needs a number, not {str(value)[:40]!r}"
-        raise ChangeError(message, product_id, path.partition(":")[0])
+        raise _fault(product_id, path.partition(":")[0], f"{path} needs a number, not {str(value)[:40]!r}")
     return float(value)
 
 
