@@ -266,8 +266,9 @@ class ServiceContext:
             raise unknown_product(self.engine.snapshot, min(hidden))
         if not permit.is_public:
             return self.engine.record(*trusted_events(events))
-        public = public_events(events, counted_address(permit), datetime.now(UTC), self.engine.recorder.is_answer)
-        return replace(self.engine.record(*public.events), ignored=public.ignored)
+        is_answer = self.engine.recorder.is_answer
+        accepted, ignored = public_events(events, counted_address(permit), datetime.now(UTC), is_answer)
+        return replace(self.engine.record(*accepted), ignored=ignored)
 
 
 def counted_address(permit: Permit) -> str:

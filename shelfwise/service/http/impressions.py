@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 
@@ -141,22 +141,15 @@ def _events(query_id: str, text: str, page: Page, names: tuple[str, str, str], p
     return [event(EventKind.QUERY, "query", page_of), *impressions] if text.strip() else impressions
 
 
-@dataclass(frozen=True, slots=True)
-class PublicEvents:
-    """The events of a public sender as they are recorded, and the names of the fields that were ignored."""
-
-    events: tuple[Event, ...]
-    ignored: tuple[str, ...]
-
-
 LIST_KINDS = (EventKind.QUERY, EventKind.IMPRESSION)
 _UNTRUSTED = ("query", "position", "results", "time")
 
 
 def public_events(
     events: Sequence[Event], address: str, now: datetime, is_answer: Callable[[str, Sequence[Event]], bool]
-) -> PublicEvents:
-    """The events of a sender whose word on lists and times is not taken, from a network address.
+) -> tuple[Sequence[Event], tuple[str, ...]]:
+    """The events, as they are recorded, of a sender whose word on lists and times is not taken, from a network address;
+    and the names of the fields that were ignored.
 
     An act keeps its query id, by which the recorded list is found; what it says about the list is ignored. A list is
     accepted only as the service gave it (`Recorder.is_answer`): its query and impressions in one request, with the ids
@@ -179,7 +172,7 @@ def public_events(
     accepted = tuple(_public_event(each, address, now, texts.get(each.query_id, "")) for each in events)
     pairs = [(name, *pair) for name in _UNTRUSTED for pair in zip(events, accepted, strict=True)]
     names = (name for name, before, after in pairs if getattr(before, name) not in (getattr(after, name), ""))
-    return PublicEvents(accepted, tuple(dict.fromkeys(names)))
+    return accepted, tuple(dict.fromkeys(names))
 
 
 def _public_event(event: Event, address: str, now: datetime, text: str) -> Event:

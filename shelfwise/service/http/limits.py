@@ -85,9 +85,9 @@ class FairQueue:
     def displace(self, client: Client) -> _Job | None:
         """Removes the newest work of the address with the most work within the key with the most work. None if `client`
         has as much as they have, so that its own work is refused."""
-        if (largest := self._largest(client)) is None:
+        if (most_work := self.largest(client)) is None:
             return None
-        key, address = largest
+        key, address = most_work
         addresses = self._waiting[key]
         job = addresses[address].pop()
         if not addresses[address]:
@@ -96,11 +96,7 @@ class FairQueue:
             del self._waiting[key]
         return job
 
-    def is_displaceable(self, client: Client) -> bool:
-        """Whether `displace` would find work to remove."""
-        return self._largest(client) is not None
-
-    def _largest(self, client: Client) -> tuple[str, str] | None:
+    def largest(self, client: Client) -> tuple[str, str] | None:
         """The key and the address with the most work, if a client has less."""
         sizes = {key: sum(map(len, addresses.values())) for key, addresses in self._waiting.items()}
         key = max(sizes, key=sizes.__getitem__, default=client.key)
@@ -187,8 +183,8 @@ class WorkerThreads:
         """Raises RequestError (503) if `run` would refuse the client's work; called before any other processing."""
         if self.is_full:
             with self._lock:
-                is_displaceable = self._queue.is_displaceable(client)
-            if not is_displaceable:
+                largest = self._queue.largest(client)
+            if largest is None:
                 self.refused += 1
                 raise _no_place()
 
