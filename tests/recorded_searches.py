@@ -4,8 +4,8 @@
 
 writes that file: after an intended change of ranking, beside its nDCG. A line has the catalog, the query, the options,
 the number of hits, the first ids, and a digest of the whole page: all ids in order, correction, facets, ranges and
-choices. Scores are left out, since their last digits differ between processors; encoders run in ONNX with exact int8
-products, and all products are so old that their age does not count.
+choices. Scores are left out, since their last digits differ between processors; encoders run in float32, since int8
+rounds these digits up to a hundredth of a similarity; and all products are so old that their age does not count.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FIRST = 3
 _LONG_AGO = date(2001, 1, 1)
 SETTINGS = Settings(backend="embedded", ranker=RankerSettings(deadline=60))
 """Settings with the longest deadline, so that no ranker misses it on a busy machine."""
-_ENGLISH_ENCODER, _CHINESE_ENCODER = "all-MiniLM-L6-v2", "multilingual-e5-small"
+_ENGLISH_ENCODER, _MULTILINGUAL_ENCODER = "all-MiniLM-L6-v2", "multilingual-e5-small"
 
 OPTIONS: Mapping[str, SearchOptions] = {
     "plain": {},
@@ -133,9 +133,9 @@ def instruments(folder: Path) -> tuple[Path, list[str]]:
 
 
 CATALOGS: Mapping[Callable[[Path], tuple[Path, list[str]]], str] = {
-    mixed: _ENGLISH_ENCODER,
+    mixed: _MULTILINGUAL_ENCODER,
     merchandised: _ENGLISH_ENCODER,
-    chinese: _CHINESE_ENCODER,
+    chinese: _MULTILINGUAL_ENCODER,
     instruments: _ENGLISH_ENCODER,
 }
 """The encoder of each catalog."""
@@ -168,7 +168,7 @@ def build(folder: Path, cache: Path) -> None:
         (own / "queries.json").write_bytes(msgspec.json.encode(queries))
         synonyms = own / "synonyms.txt"
         options = RebuildOptions(
-            (str(feed),), cache, encoder=encoder, runtime="onnx-int8", synonyms=synonyms if synonyms.exists() else None
+            (str(feed),), cache, encoder=encoder, runtime="onnx-fp32", synonyms=synonyms if synonyms.exists() else None
         )
         rebuild(own / "index", options)
     _merchandise(folder / "merchandised" / "index")
