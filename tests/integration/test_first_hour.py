@@ -90,6 +90,7 @@ def test_the_first_hour_by_the_pages_alone(browser: Browser, root: Path, tmp_pat
 
 def create_key(owner: Owner) -> None:
     owner.open("Keys")
+    owner.press("New key")
     owner.field("Name").fill("web shop")
     owner.look("key-form")
     owner.press("Create the key")
