@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,5 +16,6 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def index(root: Path) -> Path:
-    return root
+def index(demo_index: Path, tmp_path: Path) -> Path:
+    """A copy of the demo index that a test may change."""
+    return Path(shutil.copytree(demo_index, tmp_path / "index"))
