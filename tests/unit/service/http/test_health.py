@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -251,23 +250,16 @@ def test_feeds_must_be_in_the_feed_folder(tmp_path: Path) -> None:
         feed_paths(["products.csv"], None)
 
 
-@dataclass
-class Running:
-    """A task that has or has not been stopped."""
-
-    is_over: bool = False
-    progress: str = ""
-
-    def is_stopped(self) -> bool:
-        return self.is_over
-
-    def report(self, progress: str) -> None:
-        self.progress = progress
+def running(folder: Path) -> RunningTask:
+    folder.mkdir()
+    queue = TaskQueue(folder)
+    return RunningTask(queue, queue.add("check", {}).id, threading.Event())
 
 
 def test_task_result_is_the_json_or_the_error(tmp_path: Path) -> None:
+    (index := tmp_path / "index").mkdir()
     with pytest.raises(TaskFailedError, match=r"^\S+ is empty; run: shelfwise rebuild"):
-        run_command(task_command("learn", {}, tmp_path, None), Running())
+        run_command(task_command("learn", {}, index, None), running(tmp_path / "queue"))
     with pytest.raises(InputError, match="no task of the kind"):
         task_command("drop", {}, tmp_path, None)
 
@@ -277,7 +269,7 @@ def test_error_of_a_task_names_a_feed_without_its_folder(tmp_path: Path) -> None
     (tmp_path / UPLOADS / "lamps.csv").write_text("name,cost\nLamp,3\n")
     command = task_command("check", {"upload": "lamps.csv"}, tmp_path, tmp_path)
     with pytest.raises(TaskFailedError, match=r"^lamps\.csv") as caught:
-        run_command(command, Running(), tmp_path)
+        run_command(command, running(tmp_path / "queue"), tmp_path)
     assert str(tmp_path) not in str(caught.value)
 
 
