@@ -25,9 +25,10 @@ def detect_by_word(titles: Sequence[str]) -> list[str]:
 
 
 def rule(field: str, check: QualityCheck, **operands: object) -> QualityRule:
-    """A rule with the severity warning for consistency, named after its field and check."""
+    """A rule with the severity warning for consistency, named after its field and check, unless `operands` differ."""
     name = f"{field}_{check}".replace(".", "_")
-    return QualityRule(name, Measure.CONSISTENCY, Severity.WARNING, field, check, "fails", **operands)  # type: ignore[arg-type]
+    facts = {"name": name, "measure": Measure.CONSISTENCY, "severity": Severity.WARNING, **operands}
+    return QualityRule(field=field, check=check, says="fails", **facts)  # type: ignore[arg-type]
 
 
 def judged(

@@ -15,10 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 import numpy as np
 
-from shelfwise.indexer.checkpoint import BuildCheckpoint, CatalogRows, IndexedCatalog, feeds_key
+from shelfwise.indexer.checkpoint import BuildCheckpoint, CatalogResult, CatalogRows, IndexedCatalog, feeds_key
 from shelfwise.indexer.embedding import CatalogEncoder, EncodingResult, state_columns
 from shelfwise.indexer.feeds.io import STANDARD_INPUT
 from shelfwise.indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
@@ -61,7 +60,6 @@ from shelfwise.retrieval.store.manifest import (
     VECTORS_FOLDER,
     Manifest,
     PictureInfo,
-    VersionChanges,
 )
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore
 from shelfwise.retrieval.store.versions import Store, folder_size
@@ -114,21 +112,13 @@ class RebuildOptions(FeedOptions):
     """The model of pictures, and how they are fetched."""
 
 
-class RebuildReport(msgspec.Struct, frozen=True):
+class RebuildReport(CatalogResult, frozen=True, kw_only=True):
     """The result of a rebuild. `published` is False if nothing changed: the previous version still serves."""
 
     version: str
     published: bool
     resumed: list[str]
     """The phases that an interrupted run had finished."""
-    products: int
-    read: int
-    rejected: dict[str, int]
-    noted: dict[str, int]
-    cleaned: dict[str, int]
-    changes: VersionChanges | None
-    live: int
-    """The number of pending updates in the version."""
     encoder: str
     encoder_reason: str
     encoded: int
@@ -140,8 +130,6 @@ class RebuildReport(msgspec.Struct, frozen=True):
     """The number of token states; 0 if the encoder has none."""
     pictures: PictureInfo | None
     """The picture model and its pictures; None without one."""
-    findings: dict[str, int]
-    """Findings of the quality report by severity."""
     bytes: int
     seconds: dict[str, float]
 
@@ -473,21 +461,18 @@ class Rebuild:
         self, previous: PreviousVersion, building: Path, catalog: IndexedCatalog, encoder: Encoder
     ) -> bool:
         manifest = previous.manifest
-        columns = manifest.states.dimension if manifest.states else 0
-        made_by = (
-            manifest.encoder,
-            manifest.analyzer,
-            manifest.recipe,
-            manifest.weights,
-            manifest.last_merged_change,
-            manifest.cluster,
-            columns,
-        )
-        recipe = (Analyzer(self._synonyms).identity, RECIPE, self._options.weights)
-        merged = catalog.last_merged_change
-        location = self._target.place
-        columns = state_columns(encoder)
-        if (manifest.catalog, *made_by) != (catalog.fingerprint, encoder.identity, *recipe, merged, location, columns):
+        facts = {
+            "catalog": catalog.fingerprint,
+            "encoder": encoder.identity,
+            "analyzer": Analyzer(self._synonyms).identity,
+            "recipe": RECIPE,
+            "weights": self._options.weights,
+            "last_merged_change": catalog.last_merged_change,
+            "cluster": self._target.place,
+        }
+        if any(getattr(manifest, name) != value for name, value in facts.items()):
+            return False
+        if (manifest.states.dimension if manifest.states else 0) != state_columns(encoder):
             return False
         if self._choose_index(catalog.products, encoder.dimension)[0] != manifest.vectors:
             return False
@@ -612,17 +597,13 @@ class Rebuild:
         *,
         published: bool = False,
     ) -> RebuildReport:
+        counts = {name: getattr(catalog, name) for name in CatalogResult.__struct_fields__}
+        counts |= {"products": manifest.products, "changes": manifest.changes if published else None}
         return RebuildReport(
             version=manifest.version,
             published=published,
             resumed=self._resumed,
-            products=manifest.products,
-            read=catalog.read,
-            rejected=catalog.rejected,
-            noted=catalog.noted,
-            cleaned=catalog.cleaned,
-            changes=manifest.changes if published else None,
-            live=catalog.live,
+            **counts,
             encoder=name,
             encoder_reason=reason,
             encoded=encoded.texts,
@@ -631,7 +612,6 @@ class Rebuild:
             index_reason=self._index_reason,
             token_states=manifest.states.tokens if manifest.states else 0,
             pictures=manifest.pictures,
-            findings=catalog.findings,
             bytes=sum(map(folder_size, self._store.folders(manifest))),
             seconds=self._seconds,
         )

@@ -30,27 +30,32 @@ _MAX_BYTES = 1 << 26
 T = TypeVar("T")
 
 
-class IndexedCatalog(msgspec.Struct, frozen=True):
-    """The results of reading, indexing and reporting a catalog that are not in files of the version."""
+class CatalogResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The counts of a catalog that a rebuild read and indexed."""
 
-    usable: int
-    """The number of rows of the feeds, without rejected ones."""
-    chinese: int
-    """The number of usable rows with Chinese characters in the title."""
+    products: int
     read: int
     rejected: dict[str, int]
     """The number of rejected rows by reason; `noted` counts values in the same way."""
     noted: dict[str, int]
     cleaned: dict[str, int]
     findings: dict[str, int]
-    """The number of findings by severity."""
-    products: int
+    """Findings of the quality report by severity."""
+    changes: VersionChanges | None
+    live: int
+    """The number of pending updates in the version."""
+
+
+class IndexedCatalog(CatalogResult, frozen=True, kw_only=True):
+    """The results of reading, indexing and reporting a catalog that are not in files of the version."""
+
+    usable: int
+    """The number of rows of the feeds, without rejected ones."""
+    chinese: int
+    """The number of usable rows with Chinese characters in the title."""
     fingerprint: str
     """Equal for two catalogs exactly when they have the same products."""
-    changes: VersionChanges | None
     last_merged_change: int
-    live: int
-    """The number of pending updates."""
 
 
 class CatalogRows(msgspec.Struct, frozen=True):
@@ -175,18 +180,14 @@ class BuildCheckpoint:
     def _file_names(self) -> set[str]:
         return {name for phase in self._state.phases for name in phase.files}
 
-    def _files(self) -> list[Path]:
-        paths = (*self.building.rglob("*"), *self.rows.glob("*"))
-        return [path for path in paths if path.is_file()]
-
     def _name(self, path: Path) -> str:
         return path.relative_to(self._store.root).as_posix()
 
     def keep(self, name: str, made_by: str, result: object, seconds: Mapping[str, float]) -> None:
         """Adds a finished phase with its new files. It is written, with earlier unwritten phases, once together they
         took long enough."""
-        names = self._file_names
-        files = dict.fromkeys(set(map(self._name, self._files())) - names)
+        paths = (path for path in (*self.building.rglob("*"), *self.rows.glob("*")) if path.is_file())
+        files = dict.fromkeys(set(map(self._name, paths)) - self._file_names)
         self._state.phases.append(_Phase(name, made_by, msgspec.Raw(msgspec.json.encode(result)), dict(seconds), files))
         self._reused += 1
         if time.monotonic() - self._saved < MIN_SECONDS:

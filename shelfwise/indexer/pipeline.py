@@ -195,13 +195,13 @@ class FeedPipeline:
 
     def _count_known(self, known_rows: KnownRows, folder: Path) -> None:
         """Counts the products of rows that were not read."""
-        counts = CatalogCounts()
+        undeclared = known_rows.undeclared
         for part in map_products(folder, self._workers, known_rows.rows.tolist(), CatalogCounts.of):
-            counts.merge(part)
-        self.counts.merge(counts)
+            self.counts.merge(part)
+            undeclared -= part.without_language
         self.rows += len(known_rows.rows)
-        if detected := known_rows.undeclared - counts.without_language:
-            self._cleaned["language-detected"] += detected
+        if undeclared:
+            self._cleaned["language-detected"] += undeclared
         self._field_names = self._field_names.merge(known_rows.reading.fields)
 
     def _entries(self, ids: Iterable[bytes]) -> Iterator[tuple[bytes, list[Entry]]]:
@@ -565,13 +565,11 @@ class SecondPass:
             if self._options is not None:
                 key = text_key(encoder_text(product))
                 if not (self._options.reuses_lines and is_unchanged):
-                    terms = self._terms(product, self._options)
+                    catalog = self._options.catalog
+                    document = keyword_document(0, product, self._analyzer, catalog, self._options.weights)
+                    terms = encode_line(keyword_line(document, catalog))
             publishable.products.append(PublishableProduct(each.number, each.id, line, key, each.previous_row, terms))
         return publishable
-
-    def _terms(self, product: Product, options: KeywordLineOptions) -> bytes:
-        document = keyword_document(0, product, self._analyzer, options.catalog, options.weights)
-        return encode_line(keyword_line(document, options.catalog))
 
 
 def check_feeds(

@@ -73,24 +73,26 @@ class RuleScope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starts: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class QualityRule:
+_Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+
+
+class QualityRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A declared rule. `says` ends the sentence "The product ..."."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,60}\Z")]
     measure: Measure
     severity: Severity
-    field: str
+    field: _Text
     check: QualityCheck
-    says: str
-    advice: str = ""
-    values: tuple[str | float, ...] = ()
+    says: _Text
+    advice: _Text = ""
+    values: tuple[str | int | float, ...] = ()
     """The set of in_set and not_in_set; minimum and maximum of between; the number or text of compare."""
-    pattern: str = ""
+    pattern: _Text = ""
     """The pattern of regex and not_regex, in the syntax of Rust's regex crate, which has no back references."""
-    op: str = ""
-    """Operator of compare: one of < <= > >= = !=."""
-    other: str = ""
+    op: Literal["<", "<=", ">", ">=", "=", "!="] = ""  # type: ignore[assignment]
+    """Operator of compare; empty for other checks."""
+    other: _Text = ""
     """Field that compare uses instead of a value."""
     when: RuleScope | None = None
 
@@ -229,7 +231,6 @@ _TAKES = {
     QualityCheck.BETWEEN: FieldKind.NUMBER,
     **dict.fromkeys((QualityCheck.REGEX, QualityCheck.NOT_REGEX, QualityCheck.UNIQUE), FieldKind.TEXT),
 }
-_Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 
 
 @cache
@@ -265,33 +266,24 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
     return rules
 
 
-class _RuleTable(msgspec.Struct, forbid_unknown_fields=True):
-    """One table of a rule file."""
+class _RuleTable(QualityRule, frozen=True, forbid_unknown_fields=True):
+    """A rule as one table of a file declares it."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,60}\Z")]
-    measure: Measure
-    severity: Severity
-    field: _Text
-    check: QualityCheck
-    says: _Text
-    advice: _Text = ""
+    values: list[str | int | float] | None = None  # type: ignore[assignment]
     min: float | None = None
     max: float | None = None
-    values: list[str | int | float] | None = None
-    pattern: _Text | None = None
-    op: Literal["<", "<=", ">", ">=", "=", "!="] | None = None
     value: str | float | None = None
-    other: _Text | None = None
-    when: RuleScope | str | None = None
+    when: RuleScope | str | None = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """Raises ValueError unless the table has the keys of its check, and its field has the kind of the check."""
         operands = {key: getattr(self, key) for keys in _OPERANDS.values() for key in keys}
         names = _OPERANDS.get(self.check, ())
         for key, operand in operands.items():
-            if key not in names and operand is not None:
+            is_missing = operand is None or (operand == "" and key != "value")
+            if key not in names and not is_missing:
                 raise ValueError(f"{key} is not a key of a rule with check {self.check.value!r}")
-            if key in names and key not in ("value", "other") and operand is None:
+            if key in names and key not in ("value", "other") and is_missing:
                 raise ValueError(f"{key} is missing")
         self._check_field("field", self.field, self.check)
         if self.check is QualityCheck.BETWEEN and operands["min"] > operands["max"]:
@@ -301,28 +293,28 @@ class _RuleTable(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError(f"values is {self.values!r}; expected a list of {kind.value}s")
         if self.check is QualityCheck.COMPARE:
             self._check_comparison(kind)
-        if self.pattern is not None:
-            self._check_pattern(self.pattern)
-        if (scope := self.scope()) is not None:
+        try:
+            pl.select(pl.lit("").str.extract(self.pattern, 0))
+        except pl.exceptions.ComputeError as error:
+            raise ValueError(f"pattern is not a regular expression: {' '.join(str(error).split())}") from error
+        scope = RuleScope(self.when) if isinstance(self.when, str) else self.when
+        if scope is not None:
             has_text = scope.equals or scope.starts
             self._check_field("when", scope.field, QualityCheck.IN_SET if has_text else QualityCheck.NOT_NULL)
+        values = self.values or [one for one in (self.min, self.max, self.value) if one is not None]
+        msgspec.structs.force_setattr(self, "values", tuple(values))
+        msgspec.structs.force_setattr(self, "when", scope)
 
     def _check_comparison(self, kind: FieldKind) -> None:
-        if (self.value is None) == (self.other is None):
+        if (self.value is None) == (self.other == ""):
             raise ValueError("value and other: a compare rule has only one of them")
-        if self.other is not None:
+        if self.other:
             self._check_field("other", self.other, QualityCheck.COMPARE)
             if (other := kind_of(self.other, QualityCheck.COMPARE)) is not kind:
                 names = f"{self.field} is a {kind.value}, {self.other} is a {other.value}"
                 raise ValueError(f"other: {names}: they cannot be compared")
         elif not _fits(self.value, kind := kind_of(self.field, self.check, number=not isinstance(self.value, str))):
             raise ValueError(f"value is {self.value!r}; expected a {kind.value}")
-
-    def _check_pattern(self, pattern: str) -> None:
-        try:
-            pl.select(pl.lit("").str.extract(pattern, 0))
-        except pl.exceptions.ComputeError as error:
-            raise ValueError(f"pattern is not a regular expression: {' '.join(str(error).split())}") from error
 
     def _check_field(self, key: str, name: str, check: QualityCheck) -> None:
         if check in (QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES):
@@ -338,28 +330,6 @@ class _RuleTable(msgspec.Struct, forbid_unknown_fields=True):
         if kind is not right:
             raise ValueError(f"{key} is {name!r}, a {kind.value}; {check.value} needs a {right.value}")
 
-    def scope(self) -> RuleScope | None:
-        """The products to which the rule applies."""
-        return RuleScope(self.when) if isinstance(self.when, str) else self.when
-
-    def rule(self) -> QualityRule:
-        """The rule that the table declares."""
-        values = self.values or [one for one in (self.min, self.max, self.value) if one is not None]
-        return QualityRule(
-            name=self.name,
-            measure=self.measure,
-            severity=self.severity,
-            field=self.field,
-            check=self.check,
-            says=self.says,
-            advice=self.advice,
-            values=tuple(values),
-            pattern=self.pattern or "",
-            op=self.op or "",
-            other=self.other or "",
-            when=self.scope(),
-        )
-
 
 _ALLOWED = {"name": "lower-case letters, digits and underscores"}
 
@@ -367,7 +337,7 @@ _ALLOWED = {"name": "lower-case letters, digits and underscores"}
 def _read_rule(path: str | Path, number: int, entry: object) -> QualityRule:
     name = entry.get("name", number) if isinstance(entry, dict) else number
     origin = f"rules {path}: rule {name!r}"
-    return convert_document(entry, _RuleTable, origin, lambda message, *_: SettingError(message), _ALLOWED).rule()
+    return convert_document(entry, _RuleTable, origin, lambda message, *_: SettingError(message), _ALLOWED)
 
 
 def _fits(value: object, kind: FieldKind) -> bool:

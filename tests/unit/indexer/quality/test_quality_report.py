@@ -43,9 +43,9 @@ def test_batch_size_does_not_change_the_report(products: list[Product], batch: i
 
 def test_scores_match_manual_calculation(tmp_path: Path) -> None:
     rules = [
-        replace(rule("price", QualityCheck.COMPARE, op=">", values=(1.0,)), name="cheap", measure=Measure.ACCURACY),
-        replace(rule("price", QualityCheck.COMPARE, op="<", values=(9.0,)), name="dear", measure=Measure.ACCURACY),
-        replace(rule("brand", QualityCheck.NOT_NULL), name="bare", measure=Measure.ACCURACY, severity=Severity.INFO),
+        rule("price", QualityCheck.COMPARE, op=">", values=(1.0,), name="cheap", measure=Measure.ACCURACY),
+        rule("price", QualityCheck.COMPARE, op="<", values=(9.0,), name="dear", measure=Measure.ACCURACY),
+        rule("brand", QualityCheck.NOT_NULL, name="bare", measure=Measure.ACCURACY, severity=Severity.INFO),
         rule("title", QualityCheck.UNIQUE),
         rule("product", QualityCheck.NO_COPIES),
     ]
@@ -76,10 +76,10 @@ def test_a_catalog_without_products_has_no_scores(tmp_path: Path) -> None:
 
 def test_findings_are_sorted_by_severity_and_count(tmp_path: Path) -> None:
     rules = [
-        replace(rule("brand", QualityCheck.NOT_NULL), name="info", severity=Severity.INFO),
-        replace(rule("price", QualityCheck.NOT_NULL), name="few"),
-        replace(rule("image", QualityCheck.NOT_NULL), name="many"),
-        replace(rule("description", QualityCheck.NOT_NULL), name="error", severity=Severity.ERROR),
+        rule("brand", QualityCheck.NOT_NULL, name="info", severity=Severity.INFO),
+        rule("price", QualityCheck.NOT_NULL, name="few"),
+        rule("image", QualityCheck.NOT_NULL, name="many"),
+        rule("description", QualityCheck.NOT_NULL, name="error", severity=Severity.ERROR),
     ]
     products = [Product("a", "T", price=1.0), Product("b", "U")]
     report = report_of(products, rules, tmp_path)
