@@ -101,12 +101,6 @@ def run_of(folder: Path, work: Path) -> Path | None:
     return run if run.is_dir() else None
 
 
-def check_new_folder(folder: Path | None, work: Path) -> None:
-    """Raises SettingError if the folder exists, unless an unfinished run wrote it."""
-    if folder is not None and folder.exists() and run_of(folder, work) is None:
-        raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
-
-
 def remove_stale_runs(work: Path, run: Path) -> None:
     """Removes old unfinished runs except this one."""
     for other in work.glob(f"{_NAME}*"):
@@ -163,23 +157,19 @@ def train_text_towers(
     an existing folder, and TrainingError if there is too little data for training or evaluation, or if the result is
     not better.
     """
-    check_new_folder(request.out, root / TRAINING_FOLDER)
+    if request.out is not None and request.out.exists() and run_of(request.out, root / TRAINING_FOLDER) is None:
+        raise SettingError(f"{request.out} exists; name a new folder for the towers, or remove it")
     if request.publish:
         parse_runtime(request.runtime)
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
             read = tables.snapshot, tables.work, request, progress
             training = _Training(root, settings, *read, tables.erasures, tables.facts)
-            return training.published(_sources(from_labels(tables.derived.labels), request, progress))
+            return training.published(from_labels(tables.derived.labels))
     judged = [each for path in request.judgments for each in judged_queries(path, progress)]
     with working(root, settings) as (snapshot, work, _):
         training = _Training(root, settings, snapshot, work, request, progress, erasures(root / EVENTS_FOLDER))
-        return training.published(_sources(judged, request, progress))
-
-
-def _sources(training: Sequence[JudgedQuery], request: TextTowersRequest, progress: Progress) -> TowerSources:
-    validation = judged_queries(request.validation, progress) if request.validation else None
-    return TowerSources(training, validation)
+        return training.published(judged)
 
 
 _USE = model_use(
@@ -188,7 +178,7 @@ _USE = model_use(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Training:
     root: Path
     settings: Settings
@@ -199,16 +189,26 @@ class _Training:
     erasures: int
     """Number of erasures of shoppers so far: see `shelfwise.service.events.privacy.erasures`."""
     events: EventFacts = field(default_factory=dict)
+    source: ModelSource = field(init=False)
+    """The initial model."""
+    made: TowerDataset = field(init=False)
+    found: RetrievedProducts = field(init=False)
 
-    def published(self, sources: TowerSources) -> TextTowersResult:
+    def published(self, judged: Sequence[JudgedQuery]) -> TextTowersResult:
         """Publishes the towers if they are better on a fifth of the queries. A run that is killed while encoding does
         not train again."""
         request = self.request
-        judges = judging(sources.training) if request.publish else []
+        validation = judged_queries(request.validation, self.progress) if request.validation else None
+        judges = judging(judged) if request.publish else []
         if request.publish:
             check_judges(self.snapshot, judges)
-        done, pool, run = self._written(without_judges(sources, judges))
+        self._read(without_judges(TowerSources(judged, validation), judges))
+        run = self.work / f"{_NAME}{self._digest()}"
+        done = self._written(run)
         if request.publish:
+            # The measure that chose among weights.
+            options = self.request.options
+            pool = PoolEvaluator(self.made, self.found, self.snapshot.products, options.pool, options.seed)
             # If the vectors of an index were cut, they stay cut.
             dimension = None if request.encoder else self.snapshot.manifest.dimension
             published = publish_encoder(
@@ -245,30 +245,30 @@ class _Training:
             comparisons=decision.comparisons if decision else (),
         )
 
-    def _written(self, sources: TowerSources) -> tuple[TextTowersResult, PoolEvaluator, Path]:
-        source, progress = self._base_model(), self.progress
+    def _read(self, sources: TowerSources) -> None:
+        """Opens the initial model, builds the dataset, and completes the options."""
+        self.source = self._base_model()
         options = self.request.options
-        check_options(open_text_tower(source, options.max_length), options)
-        made = build_tower_dataset(self.snapshot, sources, options.seed, progress)
-        options = suited(options, len(made.training_pairs), is_table=source.is_table)
-        request = replace(self.request, options=options)
-        found = retrieve_products(self.snapshot, made, request.options.negatives, progress)
-        ground = _Ground(self.snapshot, made, found, source, self.work, request, progress, self.erasures)
-        if request.tune:
-            ground = replace(ground, request=replace(request, options=ground.tuned()))
-        run = self.work / f"{_NAME}{ground.digest()}"
+        check_options(open_text_tower(self.source, options.max_length), options)
+        self.made = build_tower_dataset(self.snapshot, sources, options.seed, self.progress)
+        options = suited(options, len(self.made.training_pairs), is_table=self.source.is_table)
+        self.request = replace(self.request, options=options)
+        self.found = retrieve_products(self.snapshot, self.made, options.negatives, self.progress)
+        if self.request.tune:
+            self.request = replace(self.request, options=self._tuned())
+
+    def _written(self, run: Path) -> TextTowersResult:
         remove_stale_runs(self.work, run)
-        folders = (request.out,) if request.out else sorted((self.work / TOWERS_FOLDER).glob(f"{_NAME}*"))
+        out = self.request.out
+        folders = (out,) if out else sorted((self.work / TOWERS_FOLDER).glob(f"{_NAME}*"))
         written = next((each for each in folders if run_of(each, self.work) == run), None)
         if written is None:
-            if request.out and request.out.exists():
-                raise SettingError(f"{request.out} has the towers of another run; name a new folder, or remove it")
-            result = ground.trained(request.out or new_folder(self.work), run)
-        else:
-            progress.begin("towers", None, "")
-            progress.end(f"already trained: {written}")
-            result = TextTowersResult(written, read_towers(written))
-        return result, ground.judge(), run
+            if out and out.exists():
+                raise SettingError(f"{out} has the towers of another run; name a new folder, or remove it")
+            return self._trained(out or new_folder(self.work), run)
+        self.progress.begin("towers", None, "")
+        self.progress.end(f"already trained: {written}")
+        return TextTowersResult(written, read_towers(written))
 
     def _base_model(self) -> ModelSource:
         served = self.snapshot.manifest.encoder_name
@@ -292,38 +292,14 @@ class _Training:
                 f"which its training started, is not available: name a model with --encoder ({error})"
             ) from error
 
-
-def _erasures_of(source: ModelSource) -> int | None:
-    """The number of erasures before the first clicks that a model learned from; None if it learned from none."""
-    if not (source.folder / TOWERS_FILE).is_file():
-        return None
-    return read_towers(source.folder).trained_on.get(ERASURES)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ground:
-    snapshot: Snapshot
-    made: TowerDataset
-    found: RetrievedProducts
-    source: ModelSource
-    work: Path
-    request: TextTowersRequest
-    progress: Progress
-    erasures: int
-
-    def judge(self) -> PoolEvaluator:
-        """The measure that chooses among weights."""
-        options = self.request.options
-        return PoolEvaluator(self.made, self.found, self.snapshot.products, options.pool, options.seed)
-
-    def digest(self) -> str:
+    def _digest(self) -> str:
         """A digest that changes with everything that affects the weights, so that only an equal run is resumed."""
         made, request = self.made, self.request
         run = {"options": asdict(request.options), "base": self.source.fingerprint}
         identity = msgspec.json.encode([run, self.snapshot.manifest.version, made.queries]).decode()
         return run_digest(identity, made.training, made.query_of, made.rows, made.gains, made.weights)
 
-    def tuned(self) -> TextTowerOptions:
+    def _tuned(self) -> TextTowerOptions:
         """The best options of some short trainings."""
         request = self.request
 
@@ -334,10 +310,10 @@ class _Ground:
             task = TextTowerTask(tower, self.made, self.found, products, short, folder, judged=judged)
             return train_towers(task).best.validation
 
-        study = self.work / f"tuning-{self.digest()}.db"
+        study = self.work / f"tuning-{self._digest()}.db"
         return tuned(request.options, request.tune, study, train, self.progress)
 
-    def trained(self, folder: Path, run: Path) -> TextTowersResult:
+    def _trained(self, folder: Path, run: Path) -> TextTowersResult:
         """Trains towers and writes them to a folder; raises NothingBetterError if they are not better."""
         options = self.request.options
         tower = open_text_tower(self.source, options.max_length)
@@ -380,10 +356,17 @@ class _Ground:
             trained.mixed.share,
             trained.mixed.validation,
             trained.averaged,
-            run=self.digest(),
+            run=self._digest(),
             stopped=trained.stopped,
             notices=trained.notices,
         )
+
+
+def _erasures_of(source: ModelSource) -> int | None:
+    """The number of erasures before the first clicks that a model learned from; None if it learned from none."""
+    if not (source.folder / TOWERS_FILE).is_file():
+        return None
+    return read_towers(source.folder).trained_on.get(ERASURES)
 
 
 def judged_queries(path: Path, progress: Progress) -> list[JudgedQuery]:

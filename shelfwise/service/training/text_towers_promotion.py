@@ -26,7 +26,7 @@ from shelfwise.rerank.evaluation.promotion import (
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.text_towers.dataset import JudgedQuery, TowerSources, is_judging_query, judged_gains
 from shelfwise.rerank.text_towers.task import PoolEvaluator
-from shelfwise.retrieval.encoders.base import Encoder, Runtime
+from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.encoders.registry import EXACT_OF, open_encoder, parse_runtime, runtime_of
 from shelfwise.retrieval.encoders.weights import find_model
 from shelfwise.retrieval.errors import TrainingError
@@ -157,9 +157,13 @@ def publish_encoder(
     """
     chosen, rounded = runtime_of(find_model(str(towers), cache), parse_runtime(runtime)), None
     if runtime == "auto" and chosen in EXACT_OF:
-        exact = EXACT_OF[chosen]
-        rounded = _rounded(towers, pool, cache, progress, dimension, (exact, chosen))
-        chosen = chosen if rounded.is_close else exact
+        progress.begin("int8", None, "")
+        runtimes = (EXACT_OF[chosen], chosen)
+        exact, int8 = (pool.ndcg(open_encoder(str(towers), each, cache, dimension=dimension)) for each in runtimes)
+        rounded = PrecisionComparison(exact, int8)
+        kept = "int8 serves" if rounded.is_close else "int8 loses too much, so fp32 is kept"
+        progress.end(f"nDCG@10 {rounded.int8:.4f} in int8, {rounded.fp32:.4f} in fp32: {kept}")
+        chosen = chosen if rounded.is_close else runtimes[0]
     encoder = open_encoder(str(towers), chosen, cache, dimension=dimension)
     reports: list[Decision] = []
 
@@ -170,19 +174,3 @@ def publish_encoder(
     done = reencode(root, encoder, str(towers), progress, cluster=cluster_of(root, settings), accepts=judge)
     is_theirs = done.published or not reports
     return PublishedEncoder(done.version, is_theirs, chosen, rounded, reports[0] if reports else None)
-
-
-def _rounded(
-    towers: Path,
-    pool: PoolEvaluator,
-    cache: Path,
-    progress: Progress,
-    dimension: int | None,
-    runtimes: tuple[Runtime, Runtime],
-) -> PrecisionComparison:
-    progress.begin("int8", None, "")
-    exact, int8 = (pool.ndcg(open_encoder(str(towers), each, cache, dimension=dimension)) for each in runtimes)
-    rounded = PrecisionComparison(exact, int8)
-    kept = "int8 serves" if rounded.is_close else "int8 loses too much, so fp32 is kept"
-    progress.end(f"nDCG@10 {rounded.int8:.4f} in int8, {rounded.fp32:.4f} in fp32: {kept}")
-    return rounded
