@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from shelfwise.rerank.model_card import model_use
-from shelfwise.rerank.model_store import FORMAT, ModelFamily, ModelReport, ModelStore
+from shelfwise.rerank.model_card import ModelReport, model_use
+from shelfwise.rerank.model_store import FORMAT, ModelFamily, ModelStore
 from shelfwise.retrieval.errors import EXPANSION, ModelDamagedError, ModelMismatchError
 from shelfwise.retrieval.index.keyword import MAX_MATCHING
 from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, RULES, Expansion, Expansions

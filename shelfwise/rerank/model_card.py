@@ -7,11 +7,13 @@ the uses to avoid. It is made only from the model's spec and report, so that it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from shelfwise.rerank.evaluation.promotion import ALL_QUERIES, MeasureComparison
+import msgspec
+
+from shelfwise.rerank.evaluation.promotion import ALL_QUERIES, Decision, MeasureComparison
 from shelfwise.retrieval.errors import ModelDamagedError
 from shelfwise.retrieval.value_texts import printable
 
@@ -47,50 +49,57 @@ def model_use(purpose: str, *limits: str) -> ModelUse:
     return ModelUse(purpose, (*limits, *_LIMITS), _MISUSES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
-    """The content of a card."""
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of report.json in all families."""
 
-    title: str
-    use: ModelUse
-    created: str
-    against: str
-    """The reference of the gate; empty if the model was not compared."""
-    reasons: Sequence[str]
-    """The reasons why it may serve, or may not."""
-    is_rejected: bool
-    facts: Facts
-    """Facts about the model: encoder, parent."""
-    data: Facts
-    options: Facts
+    created: str = ""
+    """ISO 8601, UTC; by default the time at which the model is added."""
+    against: str = ""
+    """The reference of the comparison: a model's name, or what serves without one."""
+    rejection_reasons: tuple[str, ...] = ()
+    """Empty for a model that was published."""
+    options: Mapping[str, str] = {}
+    """The options of the training, by dotted names."""
     measured_on: str = ""
-    measures: Mapping[str, float] = field(default_factory=dict)
-    comparisons: Sequence[MeasureComparison] = ()
-    """The gate's comparisons, those over all data first."""
+    """The held-out data: figures can be compared only if it is equal."""
+    measures: Mapping[str, float] = {}
+    """Measures by name, such as nDCG@10, in the order of display."""
+    decision: Decision | None = None
+    """The gate's decision, if it compared measures."""
 
-    def markdown(self) -> str:
-        """The text of the card."""
-        return "\n\n".join(self._parts()) + "\n"
+    @property
+    def comparisons(self) -> Sequence[MeasureComparison]:
+        """The gate's comparisons, over all data and on slices."""
+        return self.decision.comparisons if self.decision else ()
 
-    def _parts(self) -> Iterator[str]:
-        yield f"# Model card: {self.title}"
-        yield self.use.purpose
-        decision = "rejected" if self.is_rejected else "published" if self.against else "not compared with what serves"
-        facts = {"trained": self.created, "decision": decision, "compared with": self.against, **self.facts}
-        yield _pairs({name: value for name, value in facts.items() if value not in ("", None)})
-        if self.reasons:
-            yield _items(self.reasons)
-        yield f"## Data\n\n{_pairs(self.data) or 'Nothing is recorded.'}"
-        yield f"## Options\n\n{_pairs(self.options) or 'None.'}"
-        yield f"## Measures on held-out data\n\n{self.measured_on or 'See the comparisons.'}"
-        if self.measures:
-            yield _table(("measure", "value"), [(name, f"{value:.4f}") for name, value in self.measures.items()])
-        for title, is_slice in (("Comparison", False), ("Slices", True)):
-            rows = [_row(each) for each in self.comparisons if (each.slice != ALL_QUERIES) is is_slice]
-            names = ("measure", "on", "queries", "new", "compared", "difference", "95% interval")
-            yield f"## {title}\n\n{_table(names, rows) if rows else 'None was measured.'}"
-        yield f"## Limits\n\n{_items(self.use.limits)}"
-        yield f"## Not to be used for\n\n{_items(self.use.misuses)}"
+
+def write_card(folder: Path, title: str, use: ModelUse, report: ModelReport, facts: Facts, data: Facts) -> None:
+    """Writes the card into a model's folder. `facts` are about the model, such as its encoder and its parent; `data`
+    are about its training data."""
+    parts = "\n\n".join(_parts(title, use, report, facts, data))
+    (folder / CARD_FILE).write_text(f"{parts}\n", "utf-8")
+
+
+def _parts(title: str, use: ModelUse, report: ModelReport, facts: Facts, data: Facts) -> Iterator[str]:
+    yield f"# Model card: {title}"
+    yield use.purpose
+    compared = "published" if report.against else "not compared with what serves"
+    decision = "rejected" if report.rejection_reasons else compared
+    facts = {"trained": report.created, "decision": decision, "compared with": report.against, **facts}
+    yield _pairs({name: value for name, value in facts.items() if value not in ("", None)})
+    if reasons := report.rejection_reasons or (report.decision.reasons if report.decision else ()):
+        yield _items(reasons)
+    yield f"## Data\n\n{_pairs(data) or 'Nothing is recorded.'}"
+    yield f"## Options\n\n{_pairs(report.options) or 'None.'}"
+    yield f"## Measures on held-out data\n\n{report.measured_on or 'See the comparisons.'}"
+    if report.measures:
+        yield _table(("measure", "value"), [(name, f"{value:.4f}") for name, value in report.measures.items()])
+    for heading, is_slice in (("Comparison", False), ("Slices", True)):
+        rows = [_row(each) for each in report.comparisons if (each.slice != ALL_QUERIES) is is_slice]
+        names = ("measure", "on", "queries", "new", "compared", "difference", "95% interval")
+        yield f"## {heading}\n\n{_table(names, rows) if rows else 'None was measured.'}"
+    yield f"## Limits\n\n{_items(use.limits)}"
+    yield f"## Not to be used for\n\n{_items(use.misuses)}"
 
 
 def option_values(options: object, prefix: str = "") -> dict[str, str]:
@@ -125,11 +134,6 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _plain(text: str) -> str:
     """A text on one line, without characters that end a cell or begin markup: names come from catalogs."""
     return printable(" ".join(text.split())).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
-
-
-def write_card(folder: Path, card: ModelCard) -> None:
-    """Writes the card into a model's folder."""
-    (folder / CARD_FILE).write_text(card.markdown(), "utf-8")
 
 
 def read_card(folder: Path) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +25,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from shelfwise.rerank.evaluation.promotion import Decision, MeasureComparison
 from shelfwise.rerank.graph_checks import check_graph, check_weights
-from shelfwise.rerank.model_card import ModelCard, ModelUse, write_card
+from shelfwise.rerank.model_card import ModelReport, ModelUse, write_card
 from shelfwise.retrieval.errors import (
     InputError,
     ModelDamagedError,
@@ -94,30 +93,6 @@ def find_misfit(trained_on: Encoding, index: Encoding, train: str) -> str:
     else:
         return ""
     return f"{why}; train one for this index: {train}"
-
-
-class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of report.json in all families."""
-
-    created: str = ""
-    """ISO 8601, UTC; by default the time at which the model is added."""
-    against: str = ""
-    """The reference of the comparison: a model's name, or what serves without one."""
-    rejection_reasons: tuple[str, ...] = ()
-    """Empty for a model that was published."""
-    options: Mapping[str, str] = {}
-    """The options of the training, by dotted names."""
-    measured_on: str = ""
-    """The held-out data: figures can be compared only if it is equal."""
-    measures: Mapping[str, float] = {}
-    """Measures by name, such as nDCG@10, in the order of display."""
-    decision: Decision | None = None
-    """The gate's decision, if it compared measures."""
-
-    @property
-    def comparisons(self) -> Sequence[MeasureComparison]:
-        """The gate's comparisons, over all data and on slices."""
-        return self.decision.comparisons if self.decision else ()
 
 
 # Of the generic dataclasses below, only those without slots can be called by their aliases, such as StoredRanker.
@@ -196,28 +171,11 @@ class ModelFamily(Generic[Spec, Report]):
         Raises ModelDamagedError or ModelMismatchError if `verify` then refuses the folder.
         """
         spec = self.prepare(folder, spec, report)
-        write_card(folder, self._card(name or folder.name, spec, report))
+        known = {field: value for field in ("identity", "encoder", "parent") if (value := getattr(spec, field, ""))}
+        write_card(folder, name or folder.name, self.use, report, known, getattr(spec, "trained_on", {}))
         seal_folder(folder, {self.spec_file: spec, REPORT_FILE: report})
         self.read_report(folder)
         return self.verify(folder)
-
-    def _card(self, name: str, spec: Spec, report: Report) -> ModelCard:
-        known = {field: value for field in ("identity", "encoder", "parent") if (value := getattr(spec, field, ""))}
-        decided = report.decision.reasons if report.decision else ()
-        return ModelCard(
-            title=name,
-            use=self.use,
-            created=report.created,
-            against=report.against,
-            reasons=report.rejection_reasons or decided,
-            is_rejected=bool(report.rejection_reasons),
-            facts=known,
-            data=getattr(spec, "trained_on", {}),
-            options=report.options,
-            measured_on=report.measured_on,
-            measures=report.measures,
-            comparisons=report.comparisons,
-        )
 
     def open(self, folder: Path) -> StoredModel[Spec, Report]:
         """The verified model of a folder, by the folder's name; raises like `verify`."""

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 import xxhash
 
-from shelfwise.rerank.model_card import model_use
+from shelfwise.rerank.model_card import ModelReport, model_use
 from shelfwise.rerank.model_store import (
     DEFAULT_MODEL,
     FORMAT,
@@ -26,7 +26,6 @@ from shelfwise.rerank.model_store import (
     AddResult,
     Encoding,
     ModelFamily,
-    ModelReport,
     ModelStore,
     StoredModel,
     find_misfit,

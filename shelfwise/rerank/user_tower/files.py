@@ -25,14 +25,13 @@ from safetensors.numpy import save_file as save_arrays
 
 from shelfwise.rerank.evaluation.promotion import ALL_QUERIES, NDCG, MeasureComparison
 from shelfwise.rerank.evaluation.statistics import Difference
-from shelfwise.rerank.model_card import model_use
+from shelfwise.rerank.model_card import ModelReport, model_use
 from shelfwise.rerank.model_store import (
     FORMAT,
     MODEL_FILE,
     WEIGHTS_FILE,
     Encoding,
     ModelFamily,
-    ModelReport,
     ModelStore,
     StoredModel,
     find_misfit,

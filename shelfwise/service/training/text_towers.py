@@ -19,7 +19,7 @@ import numpy as np
 
 from shelfwise.indexer.static_encoder import teacher_name
 from shelfwise.rerank.evaluation.promotion import NDCG
-from shelfwise.rerank.model_card import ModelCard, model_use, option_values, write_card
+from shelfwise.rerank.model_card import ModelReport, model_use, option_values, write_card
 from shelfwise.rerank.ranker.spec import ERASURES
 from shelfwise.rerank.text_towers.dataset import (
     JudgedQuery,
@@ -223,27 +223,25 @@ class _Training:
                 dimension=dimension,
             )
             done = replace(done, published=published)
-        write_card(done.folder, self._card(done))
+        self._write_card(done)
         shutil.rmtree(run)
         return done
 
-    def _card(self, done: TextTowersResult) -> ModelCard:
-        """Model card, written next to the seal, which is older than the promotion decision."""
+    def _write_card(self, done: TextTowersResult) -> None:
+        """Writes the model card next to the seal, which is older than the promotion decision."""
         spec, decision = done.spec, done.published.report if done.published else None
-        return ModelCard(
-            title=done.folder.name,
-            use=_USE,
+        report = ModelReport(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             against=self.snapshot.manifest.encoder if decision else "",
-            reasons=decision.reasons if decision else (),
-            is_rejected=bool(decision and not decision.publish),
-            facts={"base": spec.base, "best part": spec.best, "share of the trained weights": spec.share},
-            data={"catalog": spec.version, "source": spec.source, **spec.trained_on, **self.events},
+            rejection_reasons=decision.rejection_reasons if decision else (),
             options=option_values(spec.options),
             measured_on="queries used neither for training nor for validation" if decision else "",
             measures={f"{NDCG} of the validation queries": spec.validation},
-            comparisons=decision.comparisons if decision else (),
+            decision=decision,
         )
+        facts = {"base": spec.base, "best part": spec.best, "share of the trained weights": spec.share}
+        data = {"catalog": spec.version, "source": spec.source, **spec.trained_on, **self.events}
+        write_card(done.folder, done.folder.name, _USE, report, facts, data)
 
     def _read(self, sources: TowerSources) -> None:
         """Opens the initial model, builds the dataset, and completes the options."""
