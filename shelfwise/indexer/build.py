@@ -43,6 +43,7 @@ from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
 from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, SHIPPED_TABLE, resolve_model_name
 from shelfwise.retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingError, StoreError
+from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.faiss import PreviousVectors, VectorIndexKind, build_index
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, rows_now
 from shelfwise.retrieval.memory import require_memory
@@ -152,7 +153,11 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
             _open_ray(options, store) as ray,
         ):
             target.check()
-            _clear_leftovers(store)
+            # The checkpoint, vectors and rejected rows of an interrupted run stay: the rows may be a feed of this run.
+            store.staging.mkdir(exist_ok=True)
+            shutil.rmtree(store.staging / _FEED_FOLDER, ignore_errors=True)
+            if not os.access(store.root / REJECTED_FILE, os.R_OK):
+                (store.root / REJECTED_FILE).unlink(missing_ok=True)
             with RejectLog(store.root / REJECTED_FILE) as reject_log:
                 return Rebuild(store, target, options, progress or NullProgress(), reject_log, workers, ray).run()
     except OSError as error:
@@ -184,15 +189,6 @@ def create_index(root: Path, encoder: Encoder, name: str) -> None:
         Rebuild(store, target, RebuildOptions((), Path()), NullProgress(), reject_log, workers).run_empty(encoder, name)
 
 
-def _clear_leftovers(store: Store) -> None:
-    """Removes what an interrupted run read, but keeps its checkpoint and its vectors. It also keeps its rejected rows,
-    which may be a feed of this run, unless their file is unreadable."""
-    store.staging.mkdir(exist_ok=True)
-    shutil.rmtree(store.staging / _FEED_FOLDER, ignore_errors=True)
-    if not os.access(store.root / REJECTED_FILE, os.R_OK):
-        (store.root / REJECTED_FILE).unlink(missing_ok=True)
-
-
 class Rebuild:
     """One rebuild. Each step is a method."""
 
@@ -219,14 +215,13 @@ class Rebuild:
         self._index_reason = "as in the previous version"
         self._now = datetime.now(UTC)
         feed_folder = store.staging / _FEED_FOLDER
-        passes = ray or workers
-        self._pipeline = FeedPipeline(options, feed_folder, reject_log, passes, progress, self._now)
+        self._pipeline = FeedPipeline(options, feed_folder, reject_log, ray or workers, progress, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._previous: PreviousVersion | None = None
+        self._before = ""
         self._updates = UpdateMerge()
         self._checkpoint = BuildCheckpoint(store)
         self._pictures: CatalogPictureEncoder | None = None
-        self._made_pictures: PictureInfo | None = None
         self._resumed: list[str] = []
 
     def run(self) -> RebuildReport:
@@ -236,6 +231,7 @@ class Rebuild:
         dimension = self._options.dimension if teacher is None else None
         requested = self._open_encoder(named, "as requested", dimension) if named else None
         self._previous = open_previous_version(self._store)
+        self._before = self._previous.manifest.version if self._previous else ""
         if self._previous and not self._options.synonyms:
             self._synonyms = Synonyms.stored(self._previous.folder / SYNONYMS_FILE)
         self._pictures = CatalogPictureEncoder.open(
@@ -244,8 +240,7 @@ class Rebuild:
         key = self._key()
         catalog = self._earlier_result("index", key, IndexedCatalog) if key else None
         usable, chinese = (catalog.usable, catalog.chinese) if catalog else self._read()
-        indexed = f"{usable:,} products are indexed with"
-        require_memory(_PRODUCT_BYTES * usable, indexed, "several smaller indexes")
+        require_memory(_PRODUCT_BYTES * usable, f"{usable:,} products are indexed with", "several smaller indexes")
         encoder, name, reason = requested or self._choose_encoder(chinese / usable, as_before=teacher is None)
         self._choose_index(usable, self._options.dimension or encoder.dimension)  # may refuse
         if catalog is None:
@@ -257,7 +252,11 @@ class Rebuild:
             self._collect_pictures(building)
         self._check_publish(catalog, building)
         if teacher is not None:
-            encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
+            products = ProductStore(building)
+            distil = partial(distil_encoder, encoder, name, products, self._options.cache, self._progress)
+            encoder = self._timed("distil", partial(distil, dimension=self._options.dimension))
+            reason = f"distilled from {name} on this catalog"
+            name = f"{STATIC}:{name}"
         rows = CatalogRows.load(self._checkpoint.rows)
         previous = self._previous
         if previous and previous.is_undamaged and self._is_unchanged(previous, building, catalog, encoder):
@@ -272,9 +271,8 @@ class Rebuild:
     def _key(self) -> str:
         """A fingerprint of everything that the indexed catalog depends on; empty if feeds cannot be read again."""
         options = self._options
-        previous = self._previous.manifest.version if self._previous else ""
         settings = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.memory)
-        made_by = (self._pipeline.made_by, settings, self._synonyms.text, previous, self._target.place)
+        made_by = (self._pipeline.made_by, settings, self._synonyms.text, self._before, self._target.place)
         return feeds_key(options.feeds, made_by)
 
     def _earlier_result(self, phase: str, made_by: str, kind: type[T]) -> T | None:
@@ -335,8 +333,7 @@ class Rebuild:
 
     def _collect_pictures(self, building: Path) -> Mapping[str, int]:
         """Fetches the pictures of the products; returns the number that cannot be used, by reason."""
-        pictures = self._pictures
-        if pictures is None:
+        if (pictures := self._pictures) is None:
             return {}
         return self._timed("pictures", lambda: pictures.collect(ProductStore(building), self._progress)).failed
 
@@ -344,10 +341,8 @@ class Rebuild:
         """Builds the picture index and returns its description; None without a picture model."""
         if (pictures := self._pictures) is None:
             return None
-        before = self._previous.manifest.version if self._previous else ""
-        made_by = pictures.identity
-        work = partial(pictures.encode, building, before, self._progress)
-        return self._resumable("encode pictures", made_by, PictureInfo, work)
+        work = partial(pictures.encode, building, self._before, self._progress)
+        return self._resumable("encode pictures", pictures.identity, PictureInfo, work)
 
     def run_empty(self, encoder: Encoder, name: str) -> None:
         """Publishes a version without products."""
@@ -378,11 +373,6 @@ class Rebuild:
     def _choose_index(self, count: int, dimension: int) -> tuple[VectorIndexKind, str]:
         before = self._previous.manifest.vectors if self._previous else ""
         return choose_index(count, dimension, self._options.memory, before)
-
-    def _distil(self, teacher: Encoder, name: str, building: Path) -> tuple[Encoder, str, str]:
-        cache, dimension = self._options.cache, self._options.dimension
-        encoder = distil_encoder(teacher, name, ProductStore(building), cache, self._progress, dimension=dimension)
-        return encoder, f"{STATIC}:{name}", f"distilled from {name} on this catalog"
 
     def _choose_encoder(self, chinese: float, *, as_before: bool = True) -> tuple[Encoder, str, str]:
         """The encoder of the previous version; a named one, such as trained towers, is the copy stored with that
@@ -419,7 +409,7 @@ class Rebuild:
         for batch in self._pipeline.publishable_batches(self._updates, previous, options):
             writer.add(batch)
             self._progress.advance(len(batch.products))
-        fields = self._pipeline.published_fields(possible)
+        fields = FieldCatalog(self._pipeline.counts.fields.catalog(possible).fields, possible.category_roots)
         writer.finish(fields, self._updates.pending)
         # Not the file's current content: it may have been edited since its rules were read.
         (building / SYNONYMS_FILE).write_text(self._synonyms.text, "utf-8")
@@ -446,13 +436,12 @@ class Rebuild:
     def _check_publish(self, catalog: IndexedCatalog, building: Path) -> None:
         served = self._previous.manifest.products if self._previous else None
         feeds = ", ".join(self._options.feeds)
-        rejected = sum(catalog.rejected.values())
         try:
             if not catalog.products:
                 message = f"{feeds}: all of its products were deleted by live changes; nothing was published"
                 raise EmptyCatalogError(f"{message}: upsert one, or add another to the feed")
             if not self._options.force:
-                check_publish(catalog.read, rejected, catalog.products, served)
+                check_publish(catalog.read, sum(catalog.rejected.values()), catalog.products, served)
         except (EmptyCatalogError, PublishRefusedError):
             shutil.rmtree(building)
             raise
@@ -469,16 +458,14 @@ class Rebuild:
             "weights": self._options.weights,
             "last_merged_change": catalog.last_merged_change,
             "cluster": self._target.place,
+            "vectors": self._choose_index(catalog.products, encoder.dimension)[0],
         }
         if any(getattr(manifest, name) != value for name, value in facts.items()):
             return False
         if (manifest.states.dimension if manifest.states else 0) != state_columns(encoder):
             return False
-        if self._choose_index(catalog.products, encoder.dimension)[0] != manifest.vectors:
-            return False
-        if bool(self._pictures) != bool(manifest.pictures):
-            return False
-        if self._pictures and not self._pictures.is_as_before(manifest, previous.folder):
+        pictures = self._pictures
+        if not (pictures.is_as_before(manifest, previous.folder) if pictures else manifest.pictures is None):
             return False
         # The feed may now contain the live change: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
@@ -486,12 +473,10 @@ class Rebuild:
 
     def _encode(self, encoder: Encoder, building: Path, rows: CatalogRows) -> tuple[EncodingResult, str]:
         """The result, and the kind of the vector index, which is built."""
-        before = self._previous.manifest.version if self._previous else ""
         columns = state_columns(encoder)
 
-        def encode() -> EncodingResult:
-            catalog_encoder = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)
-            return catalog_encoder.run(building.absolute(), rows.keys, before)
+        work = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)
+        encode = partial(work.run, building.absolute(), rows.keys, self._before)
 
         def index() -> str:
             return build_index(building / VECTORS_FOLDER, kind, self._reusable_vectors(encoder, rows)).value
@@ -504,16 +489,15 @@ class Rebuild:
         """Writes the types of the products; True where there are any."""
         self._progress.begin("types", None, "")
         over = partial(map_products, building, self._workers)
-        rows_before = rows.before
-        every = range(len(rows_before))
-        changed = np.flatnonzero(rows_before < 0).tolist()
+        every = range(len(rows.before))
+        changed = np.flatnonzero(rows.before < 0).tolist()
         reader = TitleReader()
         counts = ValueCounts()
         changes = list[tuple[int, MapProducts]]()
         if (previous := self._previous) and len(changed) < len(every):
-            reader = TitleReader(TitlePhrases.load(previous.folder / TYPES_FOLDER), rows_before)
+            reader = TitleReader(TitlePhrases.load(previous.folder / TYPES_FOLDER), rows.before)
             counts = ValueCounts.load(previous.folder / TYPES_FOLDER)
-            gone = np.flatnonzero(rows_now(rows_before, len(previous.products)) < 0).tolist()
+            gone = np.flatnonzero(rows_now(rows.before, len(previous.products)) < 0).tolist()
             changes = [(1, partial(over, changed)), (-1, partial(map_products, previous.folder, self._workers, gone))]
         titles = read_titles(partial(over, changed), changed, reader)
         types = derive_types(titles, load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True))
@@ -530,39 +514,37 @@ class Rebuild:
         if self._previous is None or self._previous.manifest.encoder != encoder.identity:
             return None
         keys = load_array(self._previous.folder / TEXT_KEYS_FILE)
-        before = rows.previous
-        is_same = (before >= 0) & (keys[before] == rows.keys).all(axis=1)
-        return PreviousVectors(self._previous.folder / VECTORS_FOLDER, np.where(is_same, before, -1).astype(np.int64))
-
-    def _manifest(
-        self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
-    ) -> Manifest:
-        store = self._store
-        for each in (encoder, *([self._pictures.encoder] if self._pictures else [])):
-            add_encoder(store, each)
-        return Manifest(
-            schema=SCHEMA,
-            version=store.next_version(),
-            created=self._now.isoformat(timespec="seconds"),
-            products=catalog.products,
-            catalog=catalog.fingerprint,
-            analyzer=Analyzer(self._synonyms).identity,
-            **encoding_fields(encoder, name, building, kind, encoded.states),
-            recipe=RECIPE,
-            weights=self._options.weights,
-            report={"read": catalog.read, "rejected": catalog.rejected, "noted": catalog.noted},
-            pictures=self._made_pictures,
-            changes=catalog.changes,
-            last_merged_change=catalog.last_merged_change,
-            cluster=self._target.place,
-        )
+        is_same = (rows.previous >= 0) & (keys[rows.previous] == rows.keys).all(axis=1)
+        reused = np.where(is_same, rows.previous, -1).astype(np.int64)
+        return PreviousVectors(self._previous.folder / VECTORS_FOLDER, reused)
 
     def _publish(
         self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
     ) -> Manifest:
         """Encodes the pictures, publishes the finished version and returns its manifest."""
-        self._made_pictures = self._encode_pictures(building)
-        manifest = self._timed("publish", lambda: self._manifest(building, catalog, encoder, name, kind, encoded))
+        pictures = self._encode_pictures(building)
+
+        def describe() -> Manifest:
+            for each in (encoder, *([self._pictures.encoder] if self._pictures else [])):
+                add_encoder(self._store, each)
+            return Manifest(
+                schema=SCHEMA,
+                version=self._store.next_version(),
+                created=self._now.isoformat(timespec="seconds"),
+                products=catalog.products,
+                catalog=catalog.fingerprint,
+                analyzer=Analyzer(self._synonyms).identity,
+                **encoding_fields(encoder, name, building, kind, encoded.states),
+                recipe=RECIPE,
+                weights=self._options.weights,
+                report={"read": catalog.read, "rejected": catalog.rejected, "noted": catalog.noted},
+                pictures=pictures,
+                changes=catalog.changes,
+                last_merged_change=catalog.last_merged_change,
+                cluster=self._target.place,
+            )
+
+        manifest = self._timed("publish", describe)
         if manifest.cluster:
             self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
         self._timed("publish", lambda: self._serve(building, manifest))

@@ -150,11 +150,6 @@ class FeedPipeline:
         """The number of rows that the first pass did not reject."""
         return len(self._sorter) + (len(self._known_rows.rows) if self._known_rows else 0)
 
-    @property
-    def products(self) -> int:
-        """The number of products that the second pass has returned so far."""
-        return len(self.rows_before)
-
     def read(self, previous: PreviousVersion | None = None) -> None:
         """Runs the first pass, without rows from which the previous version was made. Raises FeedError for a feed that
         cannot be read."""
@@ -236,10 +231,6 @@ class FeedPipeline:
             fields.add(product)
         fields.merge(self.counts.fields)
         return fields
-
-    def published_fields(self, possible: FieldCatalog) -> FieldCatalog:
-        """The fields that the products have, known after the second pass, in the order of the `possible` ones."""
-        return FieldCatalog(self.counts.fields.catalog(possible).fields, possible.category_roots)
 
     def publishable_batches(
         self,
@@ -602,5 +593,5 @@ def check_feeds(
                 progress.advance(len(batch.products))
             products.finish()
             report = pipeline.report(ProductStore(folder).__getitem__)
-            progress.end(f"{pipeline.products:,} products")
+            progress.end(f"{report.products:,} products")
             return report

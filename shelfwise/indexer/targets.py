@@ -204,13 +204,8 @@ def _publish_reencoded(
         return previous, result.texts
     progress.begin("publish", None, "")
     add_encoder(store, encoder)
-    manifest = msgspec.structs.replace(
-        next_manifest(store, previous),
-        **encoding_fields(encoder, resolve_model_name(name), building, kind, result.states),
-    )
-    if manifest.cluster:
-        target.fill(manifest, building, progress)
-    publish(store, target, manifest, building, keep)
+    changes = encoding_fields(encoder, resolve_model_name(name), building, kind, result.states)
+    manifest = _publish_again(store, target, previous, building, progress, keep, **changes)
     shutil.rmtree(store.staging)
     progress.end(f"{manifest.version} serves")
     return manifest, result.texts
@@ -227,13 +222,6 @@ def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
         if path.is_file() and inside.parts[0] not in left:
             (building / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, building / inside)
-
-
-def next_manifest(store: Store, previous: Manifest) -> Manifest:
-    """The manifest of the same products as a new version."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    changes = VersionChanges(previous.version)
-    return msgspec.structs.replace(previous, version=store.next_version(), created=created, changes=changes)
 
 
 def encoding_fields(
@@ -262,11 +250,23 @@ def add_encoder(store: Store, encoder: Encoder) -> None:
         seal_folder(store_encoder(encoder, folder), {})
 
 
-def publish(store: Store, target: Target, manifest: Manifest, building: Path, keep: int) -> None:
-    """Publishes a complete version, and removes what is no longer needed."""
+def _publish_again(
+    store: Store, target: Target, previous: Manifest, building: Path, progress: Progress, keep: int, **changes: object
+) -> Manifest:
+    """Publishes the same products as the next version, whose manifest has these changes, and removes what is no longer
+    needed."""
+    manifest = msgspec.structs.replace(
+        previous,
+        version=store.next_version(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        changes=VersionChanges(previous.version),
+        **changes,
+    )
+    target.fill(manifest, building, progress)
     store.publish(building, manifest)
     target.serve(manifest)
     prune(store, target, keep)
+    return manifest
 
 
 def prune(store: Store, target: Target, keep: int, damaged: Collection[str] = ()) -> list[str]:
@@ -320,9 +320,7 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
         builder.add_line(row, line)
     builder.finish()
     progress.end(f"from {folder.name}, {LINES_FILE} and all")
-    manifest = msgspec.structs.replace(next_manifest(store, previous), cluster=target.place)
-    target.fill(manifest, building, progress)
-    publish(store, target, manifest, building, keep)
+    manifest = _publish_again(store, target, previous, building, progress, keep, cluster=target.place)
     return manifest, True, False
 
 

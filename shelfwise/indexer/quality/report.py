@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -129,16 +130,12 @@ def make_report(
     intake: FeedSummary, findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]
 ) -> QualityReport:
     """The report of all parts; `rules` are those that were inspected."""
+    summary = msgspec.structs.asdict(intake)
+    summary |= {name: _by_count(summary[name], attrgetter("count")) for name in ("rejected", "noted")}
     return QualityReport(
+        **summary | {"cleaned": _by_count(intake.cleaned)},
         schema=SCHEMA,
-        created=intake.created,
-        feeds=intake.feeds,
-        read=intake.read,
         products=findings.products,
-        rejected=_by_count(intake.rejected),
-        noted=_by_count(intake.noted),
-        cleaned=dict(sorted(intake.cleaned.items(), key=lambda item: (-item[1], item[0]))),
-        pictures=intake.pictures,
         scores=_scores(findings, duplicates, rules),
         findings=_findings(findings, duplicates, rules),
         charts=_charts(findings),
@@ -147,8 +144,8 @@ def make_report(
     )
 
 
-def _by_count(counted: Mapping[str, ReasonCount]) -> dict[str, ReasonCount]:
-    return dict(sorted(counted.items(), key=lambda item: (-item[1].count, item[0])))
+def _by_count(counted: Mapping[str, Any], count: Callable[[Any], int] = int) -> dict[str, Any]:
+    return dict(sorted(counted.items(), key=lambda each: (-count(each[1]), each[0])))
 
 
 def _findings(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]) -> tuple[Finding, ...]:
@@ -186,7 +183,6 @@ def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Q
 
 def _charts(findings: Findings) -> Charts:
     products = max(1, findings.products)
-    by_count = sorted(findings.languages.items(), key=lambda item: (-item[1], item[0]))
     return Charts(
         filled={name: findings.filled[name] / products for name in COMPLETENESS_FIELDS},
         ages={label: findings.ages[label] for label in (*AGES, NO_DATE)},
@@ -197,7 +193,7 @@ def _charts(findings: Findings) -> Charts:
             )
             for currency, bins in sorted(findings.prices.items())
         },
-        languages=dict(by_count),
+        languages=_by_count(findings.languages),
     )
 
 

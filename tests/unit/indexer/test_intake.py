@@ -86,7 +86,8 @@ def take_in(feeds: list[Path], folder: Path, workers: int = 1) -> IntakeRun:
         writer.finish()
         report = intake.report([product_from_json(line) for line in lines].__getitem__)
         reject_log.flush()
-        return IntakeRun(lines, reject_log.path.read_bytes(), report, intake.published_fields(found), intake.rows)
+        fields = FieldCatalog(intake.counts.fields.catalog(found).fields, found.category_roots)
+        return IntakeRun(lines, reject_log.path.read_bytes(), report, fields, intake.rows)
 
 
 @pytest.fixture(scope="module")
