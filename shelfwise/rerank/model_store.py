@@ -364,20 +364,25 @@ class ModelStore(Generic[Spec, Report]):
         if the folder cannot be written, and the errors of `ModelFamily.write` and `build`; then nothing is added.
         """
         with self._locked("publish", _PATIENCE_SECONDS):
-            added = self._add(build, spec, report)
+            name = self._generations.next_name()
+            if not report.created:
+                report = msgspec.structs.replace(report, created=datetime.now(UTC).isoformat(timespec="seconds"))
+            with atomic_folder(self.folder / name) as scratch:
+                build(scratch)
+                spec = self.family.write(scratch, spec, report, name)
             serves, notices = not report.rejection_reasons, list[str]()
             if serves and self.is_off():
                 serves = False
-                cure = f"to serve it: shelfwise models rollback {added.name}"
+                cure = f"to serve it: shelfwise models rollback {name}"
                 notices.append(f"{self.family.noun}s are switched off; {cure}")
             if serves:
-                write_pointer(self._pointer, added.name)
+                write_pointer(self._pointer, name)
             removed: tuple[str, ...] = ()
             try:
                 removed = self._prune()
             except OSError as error:
                 notices.append(f"older {self.family.noun}s could not be removed ({error})")
-            return AddResult(added, serves, removed, tuple(notices))
+            return AddResult(StoredModel(name, self.folder / name, spec, report), serves, removed, tuple(notices))
 
     def add_judged(
         self, build: Build, spec: Spec, judge: Judge[Spec, Report], progress: Progress
@@ -465,15 +470,6 @@ class ModelStore(Generic[Spec, Report]):
         removed = tuple(name for name in names if name not in stay)
         self._generations.remove(removed)
         return removed
-
-    def _add(self, build: Build, spec: Spec, report: Report) -> StoredModel[Spec, Report]:
-        name = self._generations.next_name()
-        if not report.created:
-            report = msgspec.structs.replace(report, created=datetime.now(UTC).isoformat(timespec="seconds"))
-        with atomic_folder(self.folder / name) as scratch:
-            build(scratch)
-            spec = self.family.write(scratch, spec, report, name)
-        return StoredModel(name, self.folder / name, spec, report)
 
     def _find_serving(self, encoding: Encoding | None) -> ServingModel[Spec, Report]:
         name = ""

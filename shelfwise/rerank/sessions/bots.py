@@ -70,7 +70,8 @@ def session_features(events: pl.DataFrame) -> SessionFeatures:
     lookers = looks.filter(~pl.col("source").is_in(promoters.implode())).group_by("product_id").agg(lookers=pl.len())
     bought = bought.join(_promotions(bought, lookers), on="product_id", how="left", maintain_order="left")
     sessions = _sessions(events, clicks, bought).join(sources, on="session_number", how="left")
-    shown = _shown(kept, clicks).join(_query_of(events), on="query_id", how="left", maintain_order="left")
+    texts = query_texts(events).with_columns(pl.col("query").str.to_lowercase().str.replace_all(r"\s+", " "))
+    shown = _shown(kept, clicks).join(texts, on="query_id", how="left", maintain_order="left")
     shown = shown.with_columns(pl.col("query").fill_null("")).drop("query_id")
     return SessionFeatures(sessions.sort("session_number"), shown, _steps(clicks), clicked, bought)
 
@@ -142,10 +143,6 @@ def _shown(kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
     position = pl.min_horizontal("position", pl.lit(LAST_POSITION, pl.Int32)).alias("position")
     named = ("session_number", "source", answer, "query_id", "product_id", position)
     return joined.select(*named, pl.col("clicked").fill_null(False))
-
-
-def _query_of(events: pl.DataFrame) -> pl.DataFrame:
-    return query_texts(events).with_columns(pl.col("query").str.to_lowercase().str.replace_all(r"\s+", " "))
 
 
 def _steps(clicks: pl.DataFrame) -> pl.DataFrame:
@@ -422,46 +419,27 @@ def _priced(shown: pl.DataFrame, baseline: BotBaseline) -> pl.DataFrame:
 
 def signals(sums: Sums, baseline: BotBaseline) -> dict[Signal, Floats]:
     """The signals, in bans (n,), at least 0; only `NEVER_BUYS` is negative for buyers."""
-    return {
-        Signal.FAST: _fast(sums, baseline),
-        Signal.EVEN: _even(sums, baseline),
-        Signal.MUCH: _more(sums.seen, sums.expected, 1 / baseline.spread),
-        Signal.DEEP: np.maximum(sums.flat, 0),
-        Signal.SWEEP: _sweep(sums, baseline),
-        Signal.NEVER_BUYS: _never_buys(sums, baseline),
-    }
-
-
-def _fast(sums: Sums, baseline: BotBaseline) -> Floats:
-    count = np.maximum(sums.dwells, 1)
-    z = (baseline.pace - sums.dwell_sum / count) / np.sqrt(baseline.pace_between**2 + baseline.pace_within**2 / count)
-    return np.where(sums.dwells > 0, bans(scipy.stats.norm.sf(z)), 0.0)
-
-
-def _even(sums: Sums, baseline: BotBaseline) -> Floats:
-    degrees = np.maximum(sums.dwell_degrees, 1)
-    tail = scipy.stats.f.cdf(sums.dwell_ss / degrees / baseline.pace_within**2, degrees, _VARIED)
-    return np.where(sums.dwell_degrees > 1, bans(tail), 0.0)
-
-
-def _more(seen: Floats, expected: Floats, shape: float) -> Floats:
-    """Evidence of more events than expected, by a negative binomial distribution of this shape."""
-    tail = scipy.stats.nbinom.sf(seen - 1, shape, shape / (shape + np.maximum(expected, 1e-9)))
-    return np.where(seen > 0, bans(tail), 0.0)
-
-
-def _sweep(sums: Sums, baseline: BotBaseline) -> Floats:
+    count, degrees = np.maximum(sums.dwells, 1), np.maximum(sums.dwell_degrees, 1)
+    deviation = np.sqrt(baseline.pace_between**2 + baseline.pace_within**2 / count)
+    fast = scipy.stats.norm.sf((baseline.pace - sums.dwell_sum / count) / deviation)
+    even = scipy.stats.f.cdf(sums.dwell_ss / degrees / baseline.pace_within**2, degrees, _VARIED)
+    # More clicks than expected, by a negative binomial distribution.
+    shape = 1 / baseline.spread
+    much = scipy.stats.nbinom.sf(sums.seen - 1, shape, shape / (shape + np.maximum(sums.expected, 1e-9)))
     share = baseline.next_share
-    tail = scipy.stats.betabinom.sf(sums.next_steps - 1, sums.steps, _STEADY * share, _STEADY * (1 - share))
-    return np.where(sums.next_steps > 0, bans(tail), 0.0)
-
-
-def _never_buys(sums: Sums, baseline: BotBaseline) -> Floats:
-    """Evidence of fewer purchases than expected, by a geometric distribution, less `_RELIEF` for buyers."""
-    expected = baseline.purchases * sums.clicks
-    tail = scipy.stats.nbinom.cdf(sums.purchases, 1, 1 / (1 + expected))
-    relief = _RELIEF * np.minimum(1.0, sums.purchases / np.maximum(expected, 1e-9))
-    return np.asarray(bans(tail) - relief)
+    sweep = scipy.stats.betabinom.sf(sums.next_steps - 1, sums.steps, _STEADY * share, _STEADY * (1 - share))
+    # Fewer purchases than expected, by a geometric distribution, less `_RELIEF` for buyers.
+    purchases = baseline.purchases * sums.clicks
+    never_buys = scipy.stats.nbinom.cdf(sums.purchases, 1, 1 / (1 + purchases))
+    relief = _RELIEF * np.minimum(1.0, sums.purchases / np.maximum(purchases, 1e-9))
+    return {
+        Signal.FAST: np.where(sums.dwells > 0, bans(fast), 0.0),
+        Signal.EVEN: np.where(sums.dwell_degrees > 1, bans(even), 0.0),
+        Signal.MUCH: np.where(sums.seen > 0, bans(much), 0.0),
+        Signal.DEEP: np.maximum(sums.flat, 0),
+        Signal.SWEEP: np.where(sums.next_steps > 0, bans(sweep), 0.0),
+        Signal.NEVER_BUYS: np.asarray(bans(never_buys) - relief),
+    }
 
 
 TOGETHER = "seen over all sessions of this shopper"

@@ -27,7 +27,6 @@ RECIPE = 4
 AFTER_WINDOW = "after the window"
 """The reject reason of events whose corrected time is after the end of the window."""
 _FACTS = "day.json"
-_NO_CLAIMS = pl.DataFrame(schema={"key": EVENT_SCHEMA["key"]})
 
 
 class DayFacts(msgspec.Struct, frozen=True):
@@ -94,7 +93,7 @@ class DayMaker:
 
     def _day(self, number: int, states: Mapping[int, DayState], before: Day | None) -> Day:
         events = (str(states.get(day)) for day in (number, number + 1, number - 1))
-        claims = before.facts.claims if before else _digest_of(_NO_CLAIMS)
+        claims = before.facts.claims if before else _digest()
         name = f"{moment(number * DAY_MS).date()}-{_digest(*events, claims, str(RECIPE))}"
         cut = f"{name}-until-{self._until}"
         for kept in (self._found(number, name), self._found(number, cut)):
@@ -108,7 +107,12 @@ class DayMaker:
         for folder in self._folder.glob(f"{name}-catalog-*"):
             ids = read_frame(folder / f"products{SUFFIX}")["product_id"]
             if folder.name == f"{name}-catalog-{self._catalog.digest(ids)}":
-                return Day(number, folder, _read_facts(folder / _FACTS))
+                path = folder / _FACTS
+                try:
+                    return Day(number, folder, msgspec.json.decode(path.read_bytes(), type=DayFacts))
+                except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                    cure = "remove its folder and refresh again"
+                    raise StoreDamagedError(f"{path} cannot be read ({error}); {cure}") from error
         return None
 
     def _made(self, number: int, name: str, states: Mapping[int, DayState], before: Day | None) -> Day:
@@ -136,7 +140,7 @@ class DayMaker:
             needs=_count(sessions.events["need"]),
             rejected=dict(sorted(sessions.rejected.group_by("reason").len().iter_rows())),
             latest=latest,
-            claims=_digest_of(sessions.claims),
+            claims=_digest(*sessions.claims["key"]),
             corrected=sessions.corrected,
         )
         frames = {"events": sessions.events, "rejected": sessions.rejected, "claims": sessions.claims}
@@ -181,13 +185,6 @@ def _until(cleaned: CleaningResult, window: Window) -> CleaningResult:
     return CleaningResult(cleaned.events.filter(pl.col("time") <= window.last), rejected)
 
 
-def _read_facts(path: Path) -> DayFacts:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=DayFacts)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); remove its folder and refresh again") from error
-
-
 def _latest(events: pl.DataFrame) -> int:
     return int(events["time"].cast(pl.Int64).max() or 0)  # type: ignore[arg-type]
 
@@ -195,10 +192,6 @@ def _latest(events: pl.DataFrame) -> int:
 def _count(numbers: pl.Series) -> int:
     """The number of distinct values in numbers that have no gaps from 0."""
     return 0 if numbers.is_empty() else int(numbers.max()) + 1  # type: ignore[arg-type]
-
-
-def _digest_of(claims: pl.DataFrame) -> str:
-    return _digest(*claims["key"])
 
 
 def _digest(*parts: str | bytes) -> str:
@@ -333,13 +326,9 @@ def read_frame(path: Path) -> pl.DataFrame:
 
 def remove_others(parent: Path, kept: frozenset[str]) -> None:
     """Removes all other folders, including unfinished ones."""
-    for folder in _folders(parent):
-        if folder.name not in kept:
+    for folder in parent.iterdir() if parent.is_dir() else ():
+        if folder.is_dir() and folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folders(parent: Path) -> Iterator[Path]:
-    return (each for each in parent.iterdir() if each.is_dir()) if parent.is_dir() else iter(())
 
 
 _WHOSE = ("session", "shopper", "query_id")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from shelfwise.rerank.click_models.click_log import query_texts
-from shelfwise.rerank.click_models.labels import SIGNALS, ClickLabels, click_labels
+from shelfwise.rerank.click_models.labels import SIGNALS, click_labels
 from shelfwise.rerank.sessions.decay import ACT_COUNTS, COUNT_PARTIAL, add_trend, counted, exact_sum
 from shelfwise.rerank.sessions.partitions import WHO, Context, DailyPartial, PartialReader, TableMaker
 from shelfwise.rerank.sessions.product_tables import add_category, weighted_acts
@@ -24,20 +24,8 @@ def normalise_queries(queries: Iterable[str]) -> list[str]:
 def _answers(events: pl.DataFrame) -> pl.DataFrame:
     shows_lists = bool((events["kind"] == "impression").any())
     answered = _move_to_query(attribute_to_answers(events).filter(pl.col("query_id") != ""))
-    answers = answered.group_by("session_number", "query_id").agg(*_facts())
-    answers = answers.filter(pl.col("spelling") != "")
-    found_nothing = pl.col("results").fill_null(0 if shows_lists else -1) == 0
-    empty = pl.col("requested") & found_nothing & (pl.col("results").is_not_null() | (pl.col("impressions") == 0))
-    answers = _with_normalised(answers).with_columns(empty=empty)
-    following = pl.col("query").shift(-1).over("session_number", "need", order_by=["start", "query_id"])
-    answers = answers.with_columns(following=pl.when(following != pl.col("query")).then(following))
-    return answers.drop("requested", "results").sort("session_number", "start", "query_id")
-
-
-def _facts() -> tuple[pl.Expr, ...]:
     kind, query = pl.col("kind"), pl.col("query")
-    clicked = kind == "click"
-    return (
+    answers = answered.group_by("session_number", "query_id").agg(
         pl.col(WHO).first(),
         pl.col("need").first(),
         query.filter(query != "").first().fill_null("").alias("spelling"),
@@ -47,10 +35,17 @@ def _facts() -> tuple[pl.Expr, ...]:
         pl.col("results").max(),
         counted("impression").alias("impressions"),
         counted("click").alias("clicks"),
-        pl.col("position").filter(clicked).first().alias("first_click"),
+        pl.col("position").filter(kind == "click").first().alias("first_click"),
         counted("cart").alias("carts"),
         counted("purchase").alias("purchases"),
     )
+    answers = answers.filter(pl.col("spelling") != "")
+    found_nothing = pl.col("results").fill_null(0 if shows_lists else -1) == 0
+    empty = pl.col("requested") & found_nothing & (pl.col("results").is_not_null() | (pl.col("impressions") == 0))
+    answers = _with_normalised(answers).with_columns(empty=empty)
+    following = pl.col("query").shift(-1).over("session_number", "need", order_by=["start", "query_id"])
+    answers = answers.with_columns(following=pl.when(following != pl.col("query")).then(following))
+    return answers.drop("requested", "results").sort("session_number", "start", "query_id")
 
 
 def _with_normalised(answers: pl.DataFrame) -> pl.DataFrame:
@@ -229,7 +224,16 @@ def query_statistics(read: PartialReader, context: Context) -> pl.DataFrame:
     daily = searched.group_by("query", "day").agg(searches=pl.len())
     trends = add_trend(daily, "query", pl.col("searches"), context.window).select("query", "trend")
     sums = answers.group_by("query").agg(pl.col(_SUMS).sum())
-    table = searched.group_by("query").agg(*_query_facts()).filter(pl.col("shoppers") >= options.least_shoppers)
+    table = searched.group_by("query").agg(
+        _number(pl.len()).alias("searches"),
+        _number(pl.col(WHO).n_unique()).alias("shoppers"),
+        _number((pl.col("clicks") > 0).sum()).alias("clicked"),
+        # Sums of integers do not depend on the order of the days.
+        _share(pl.col("first_click").cast(pl.Int64).sum(), pl.col("first_click").count()).alias("mean_first_click"),
+        _number(pl.col("empty").sum()),
+        _number(pl.col("following").is_not_null().sum()).alias("reformulated"),
+    )
+    table = table.filter(pl.col("shoppers") >= options.least_shoppers)
     table = table.join(sums, on="query").join(trends, on="query").join(_spellings(searched), on="query")
     ordered = table.sort("searches", "query", descending=[True, False])
     return ordered.select(
@@ -244,18 +248,6 @@ def query_statistics(read: PartialReader, context: Context) -> pl.DataFrame:
         "empty",
         _share(pl.col("reformulated"), pl.col("searches")).alias("reformulated_share"),
         "trend",
-    )
-
-
-def _query_facts() -> tuple[pl.Expr, ...]:
-    return (
-        pl.len().cast(pl.UInt32).alias("searches"),
-        pl.col(WHO).n_unique().cast(pl.UInt32).alias("shoppers"),
-        (pl.col("clicks") > 0).sum().cast(pl.UInt32).alias("clicked"),
-        # Sums of integers do not depend on the order of the days.
-        _share(pl.col("first_click").cast(pl.Int64).sum(), pl.col("first_click").count()).alias("mean_first_click"),
-        pl.col("empty").sum().cast(pl.UInt32),
-        pl.col("following").is_not_null().sum().cast(pl.UInt32).alias("reformulated"),
     )
 
 
@@ -297,7 +289,12 @@ def labels(read: PartialReader, _: Context) -> Mapping[str, pl.DataFrame]:
     Rows with few shoppers are kept, since labels are used only for training.
     """
     made = click_labels(add_own_ids(read(LIST_PARTIAL)))
-    return {"labels": made.table.sort("query", "product_id"), "label_weights": _weights(made)}
+    weights = pl.DataFrame({"signal": SIGNALS, "weight": made.weights.values}).with_columns(
+        fitted=pl.lit(made.weights.fitted),
+        purchases=pl.lit(made.weights.purchases, pl.UInt32),
+        unattributed=pl.lit(made.unattributed, pl.UInt32),
+    )
+    return {"labels": made.table.sort("query", "product_id"), "label_weights": weights}
 
 
 def add_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
@@ -308,15 +305,6 @@ def add_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
     found = lists.sort("day").join_asof(shown, on="day", by="query_id", check_sortedness=False)
     own = pl.format("{}/{}", pl.coalesce("_of", "day"), "query_id")
     return found.with_columns(query_id=own).select(_COLUMNS).sort(_ORDER)
-
-
-def _weights(made: ClickLabels) -> pl.DataFrame:
-    weights = made.weights
-    return pl.DataFrame({"signal": SIGNALS, "weight": weights.values}).with_columns(
-        fitted=pl.lit(weights.fitted),
-        purchases=pl.lit(weights.purchases, pl.UInt32),
-        unattributed=pl.lit(made.unattributed, pl.UInt32),
-    )
 
 
 LIST_PARTIAL = DailyPartial("lists", _lists, version=4)

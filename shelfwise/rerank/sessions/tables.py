@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -28,9 +28,6 @@ from shelfwise.rerank.sessions.query_memory import memory_before
 from shelfwise.rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
 from shelfwise.retrieval.errors import StoreMissingError
 from shelfwise.retrieval.store.files import Generations, SealedFile
-
-if TYPE_CHECKING:
-    pass
 
 
 class _TableField:

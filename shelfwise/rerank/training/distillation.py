@@ -19,6 +19,7 @@ from torch import Tensor
 
 from shelfwise.rerank.ranker.network import EVENTS, NetworkShape, RankerNetwork
 from shelfwise.rerank.teacher import Teacher
+from shelfwise.rerank.training.click_training import new_network
 from shelfwise.rerank.training.datasets import (
     CandidateLists,
     ListBatch,
@@ -120,16 +121,17 @@ def distil(
     """Trains a new network on one or more catalogs and returns it with its curve. Each step reads one catalog;
     validation is the mean quality over the catalogs. The default objective is a teacher's order."""
     wanted = objective or TEACHING
-    torch.manual_seed(options.seed)
-    network = RankerNetwork(shape)
     shown = [each.data.shown_features(options.dropped, options.seed) for each in catalogs]
-    network.fit_scale(torch.from_numpy(np.concatenate(shown)))
+    network = new_network(shape, np.concatenate(shown), options.seed)
 
     def batches(epoch: int) -> Iterator[ListBatch]:
         return _interleaved(catalogs, options, options.seed * 1_000 + epoch)
 
+    def quality(trained: RankerNetwork, data: ListData, numbers: NDArray[np.int64]) -> float:
+        return float(wanted.quality(data, numbers, scores_of(trained, full_batches(data, numbers))).mean())
+
     def validate(trained: RankerNetwork) -> float:
-        return float(np.mean([_quality(trained, each, wanted) for each in catalogs]))
+        return float(np.mean([quality(trained, each.data, each.split.validation) for each in catalogs]))
 
     def loss(trained: RankerNetwork, batch: ListBatch) -> Tensor:
         # The same relevance is the target of clicks, carts and purchases.
@@ -152,11 +154,6 @@ def _interleaved(catalogs: Sequence[DistillationCatalog], options: DistilOptions
 
 def _steps(catalog: DistillationCatalog, options: DistilOptions) -> int:
     return -(-len(catalog.split.training) // options.lists)
-
-
-def _quality(network: RankerNetwork, catalog: DistillationCatalog, objective: Objective) -> float:
-    data, numbers = catalog.data, catalog.split.validation
-    return float(objective.quality(data, numbers, scores_of(network, full_batches(data, numbers))).mean())
 
 
 def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:

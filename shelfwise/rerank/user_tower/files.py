@@ -176,15 +176,15 @@ def read_table(tower: StoredUserTower) -> ProductTable:
     """Reads the product table; raises ModelDamagedError."""
     path = tower.folder / TABLE_FILE
     ids = tuple(USER_TOWERS.read_json(tower.folder / IDS_FILE, list[str]))
+    spec, neighbours = tower.spec, NO_NEIGHBOURS
     try:
         tensors = load_file(path)
-        table = ProductTable(
-            ids,
-            tensors["own"].astype(np.float32),
-            tensors["bias"].astype(np.float32),
-            tensors["chosen"].astype(np.float32),
-            _read_neighbours(tensors, tower.spec),
-        )
+        if spec.neighbour_weight:
+            starts, others, strengths = (tensors[name] for name in ("starts", "others", "strengths"))
+            found = Neighbours(starts.astype(np.int64), others.astype(np.int32), strengths.astype(np.float32))
+            neighbours = WeightedNeighbours(found, spec.neighbour_weight, spec.neighbour_decay, spec.neighbour_options)
+        own, bias, chosen = (tensors[name].astype(np.float32) for name in ("own", "bias", "chosen"))
+        table = ProductTable(ids, own, bias, chosen, neighbours)
     except (OSError, SafetensorError, KeyError) as error:
         raise USER_TOWERS.damaged(path, f"cannot be read ({error})") from error
     by_product = {table.bias.shape, table.chosen.shape}
@@ -196,15 +196,6 @@ def read_table(tower: StoredUserTower) -> ProductTable:
     if problem := table.neighbours.neighbours.problem(len(ids)) if table.neighbours.weight else "":
         raise USER_TOWERS.damaged(path, problem)
     return table
-
-
-def _read_neighbours(tensors: Mapping[str, NDArray[np.generic]], spec: UserTowerSpec) -> WeightedNeighbours:
-    if not spec.neighbour_weight:
-        return NO_NEIGHBOURS
-    neighbours = Neighbours(
-        tensors["starts"].astype(np.int64), tensors["others"].astype(np.int32), tensors["strengths"].astype(np.float32)
-    )
-    return WeightedNeighbours(neighbours, spec.neighbour_weight, spec.neighbour_decay, spec.neighbour_options)
 
 
 def write_model(folder: Path, tower: UserTower, id_of: Callable[[int], str]) -> None:
