@@ -28,7 +28,7 @@ from shelfwise.indexer.quality.rules import DAY, MOMENTS, QualityRule
 from shelfwise.retrieval.errors import StoreDamagedError, StoreError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE
-from shelfwise.retrieval.index.token_states import MAX_TOKENS, STATES_FILES, StoredStates, TokenRuns
+from shelfwise.retrieval.index.token_states import MAX_TOKENS, STATES_FILES, StoredStates
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, Rows
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.files import load_array, read_seal, sealed_problem
@@ -399,17 +399,14 @@ def cache_version_vectors(
             folder = store.version_folder(name)
             if manifest.encoder == encoder and _are_whole(folder, with_states=state_dimension > 0):
                 vectors = load_array(folder / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
-                tokens = _tokens(folder / STATES_FOLDER, encoder, state_dimension) if state_dimension else None
+                tokens = None
+                if state_dimension:
+                    states = StoredStates(folder / STATES_FOLDER)
+                    facts = (states.info.encoder, states.info.dimension, states.info.most)
+                    tokens = states.runs if facts == (encoder, state_dimension, MAX_TOKENS) else None
                 cache.add(load_array(folder / TEXT_KEYS_FILE), vectors, tokens)
         except StoreDamagedError:
             continue
-
-
-def _tokens(folder: Path, encoder: str, dimension: int) -> TokenRuns | None:
-    """The tokens of a version, if its states are like those of a new version."""
-    states = StoredStates(folder)
-    facts = states.info
-    return states.runs if (facts.encoder, facts.dimension, facts.most) == (encoder, dimension, MAX_TOKENS) else None
 
 
 def _are_whole(folder: Path, *, with_states: bool) -> bool:

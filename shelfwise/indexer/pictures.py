@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -158,7 +157,8 @@ class CatalogPictureEncoder:
         rows = np.array([row for row, _ in usable], np.int64)
         addresses = [address for _, address in usable]
         keys = key_array([result.keys[each] for each in addresses])
-        self._collected = CollectedPictures(rows, keys, addresses, _by_count(result.failed), result.old)
+        failed = dict(sorted(result.failed.items(), key=lambda each: (-each[1], each[0])))
+        self._collected = CollectedPictures(rows, keys, addresses, failed, result.old)
         return self._collected
 
     def encode(self, building: Path, previous: str, progress: Progress) -> PictureInfo:
@@ -238,7 +238,3 @@ class CatalogPictureEncoder:
         cosines = titles @ np.asarray(vectors[chosen], np.float32).T
         others = cosines[~np.eye(len(chosen), dtype=bool)]
         return Background(float(others.mean()), max(float(others.std()), 1e-3))
-
-
-def _by_count(failed: Counter[str]) -> dict[str, int]:
-    return dict(sorted(failed.items(), key=lambda each: (-each[1], each[0])))

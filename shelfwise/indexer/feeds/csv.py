@@ -291,13 +291,16 @@ def has_typical_columns(typical: str) -> Callable[[Collection[str]], bool]:
     return lambda names: sum(bool(pattern.fullmatch(name)) for name in names) >= _ENOUGH
 
 
+def hiding_column(row: Row, hidden: Mapping[str, Collection[str]]) -> str:
+    """The first column with one of its `hidden` values, for which a product is not for sale; empty if there is none."""
+    return next((name for name, values in hidden.items() if str(row.get(name, "")).strip().lower() in values), "")
+
+
 def is_for_sale(feed: Feed, line: int, row: Mapping[str, str], hidden: Mapping[str, Collection[str]]) -> bool:
     """Whether no column has one of its `hidden` values; a product that is not for sale is reported."""
-    for name, values in hidden.items():
-        if row.get(name, "").strip().lower() in values:
-            feed.note(FeedNote(feed.source.path, line, name, "not for sale", row[name]))
-            return False
-    return True
+    if name := hiding_column(row, hidden):
+        feed.note(FeedNote(feed.source.path, line, name, "not for sale", row[name]))
+    return not name
 
 
 def first_line(head: bytes) -> str:

@@ -65,7 +65,7 @@ _LEFT_OUT = re.compile(
     re.IGNORECASE,
 )
 _METAFIELD = re.compile(r"\s*\((product|variant)\.metafields\.[^)]*\)$")
-_NOT_FOR_SALE = {"Published": {"false", "no", "0"}, "Status": {"draft", "archived", "unlisted"}}
+NOT_FOR_SALE = {"Published": {"false", "no", "0"}, "Status": {"draft", "archived", "unlisted"}}
 _YES = {"continue", "true", "yes"}
 
 RULES: Mapping[str, MappingRule] = {
@@ -107,16 +107,11 @@ def read_shopify(feed: Feed) -> Iterator[Record | RejectedRow]:
         if product and filled.get("Handle") == product.rows[0].get("Handle"):
             product.add(filled)
             continue
-        if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
+        if product and is_for_sale(feed, product.line, product.rows[0], NOT_FOR_SALE):
             yield product.record(path, "shopify")
         product = VariantRows(line, filled)
-    if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
+    if product and is_for_sale(feed, product.line, product.rows[0], NOT_FOR_SALE):
         yield product.record(path, "shopify")
-
-
-def is_shopify_product_hidden(row: Row) -> bool:
-    """Whether a product's own row says that it is not for sale."""
-    return any(str(row.get(name, "")).strip().lower() in values for name, values in _NOT_FOR_SALE.items())
 
 
 def rows_of_shopify_object(product: Mapping[str, Any]) -> list[dict[str, object]]:
@@ -135,9 +130,7 @@ def rows_of_shopify_object(product: Mapping[str, Any]) -> list[dict[str, object]
         "Title": product.get("title"),
         "Body (HTML)": product.get("body_html"),
         "Vendor": product.get("vendor"),
-        "Product Category": category.get("full_name")
-        if isinstance(category := product.get("category"), dict)
-        else None,
+        "Product Category": category.get("full_name") if isinstance(category, dict) else None,
         "Type": product.get("product_type"),
         "Tags": product.get("tags") or "",
         "Status": product.get("status") or "",

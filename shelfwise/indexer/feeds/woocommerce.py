@@ -111,7 +111,7 @@ _LEFT_OUT = re.compile(
 )
 _ATTRIBUTE = re.compile(r"Attribute (\d+) name", re.IGNORECASE)
 _COMMA = re.compile(r"(?<!\\),")
-_HIDDEN = {"Published": {"0", "-1", "false", "no"}, "Visibility in catalog": {"hidden"}}
+HIDDEN = {"Published": {"0", "-1", "false", "no"}, "Visibility in catalog": {"hidden"}}
 
 RULES: Mapping[str, MappingRule] = {
     "id": first_of("ID"),
@@ -156,18 +156,13 @@ def _products(feed: Feed, waiting: VariationStore) -> Iterator[Record | Rejected
         kinds = set(unique_texts(*filled.get("Type", "").lower().split(",")))
         if kinds & {"variable", "variation"}:
             waiting.add(line, filled, is_parent="variable" in kinds)
-        elif is_for_sale(feed, line, filled, _HIDDEN):
+        elif is_for_sale(feed, line, filled, HIDDEN):
             yield Record(path, line, "woocommerce", [filled])
     for product in waiting.products():
-        if is_for_sale(feed, product.line, product.rows[0], _HIDDEN):
+        if is_for_sale(feed, product.line, product.rows[0], HIDDEN):
             yield product.record(path, "woocommerce")
     for line, one in waiting.orphans():
         yield RejectedRow(path, line, NO_PARENT, f"no product is {one.get('Parent', '')!r}", "woocommerce", [one])
-
-
-def is_woocommerce_product_hidden(row: Row) -> bool:
-    """Whether a product's own row says that it is not for sale."""
-    return any(str(row.get(name, "")).strip().lower() in values for name, values in _HIDDEN.items())
 
 
 _STOCK_CELLS = {"instock": "1", "outofstock": "0", "onbackorder": "backorder"}
@@ -226,7 +221,7 @@ def assemble_woocommerce(rows: Sequence[Row], note: DropHandler, now: datetime) 
     own = rows[0]
     if "variation" in str(own.get("Type", "")).lower():
         raise RowError(NO_PARENT, f"a variation without its product; its parent is {own.get('Parent', '')!r}")
-    sold = [row for row in rows[1:] if str(row.get("Published", "1")).strip() not in _HIDDEN["Published"]]
+    sold = [row for row in rows[1:] if str(row.get("Published", "1")).strip() not in HIDDEN["Published"]]
     variants = tuple(_variant(row, note, now) for row in sold)
     price = price_columns("Regular price", (_offer(row, note, now) for row in sold))
     row = {name: value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}

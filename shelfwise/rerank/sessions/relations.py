@@ -22,7 +22,7 @@ from shelfwise.rerank.sessions.partitions import WHO, Context, PartialReader, Ta
 from shelfwise.rerank.sessions.product_tables import SHRINKAGE, neighbours
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.index.vectors import DEFAULT_BACKGROUND, Background, StoredArray, map_vectors, whole_floats
-from shelfwise.retrieval.records import Product, RelationEvidence, RelationKind
+from shelfwise.retrieval.records import RelationEvidence, RelationKind
 from shelfwise.retrieval.store.manifest import TYPES_FOLDER, VECTORS_FOLDER
 from shelfwise.retrieval.store.products import ProductStore
 from shelfwise.retrieval.store.versions import Store
@@ -169,7 +169,9 @@ def _named(
                 named[key].append(row)
     found: dict[tuple[int, int, RelationKind, bool], NamedModel] = {}
     for row, models in mentions.items():
-        brand_texts = _brand_texts(products[row])
+        product = products[row]
+        said = (text for name, text in product.attributes.items() if "brand" in name and isinstance(text, str))
+        brand_texts = fold(" ".join((product.brand or "", product.title, *said)))
         for model in models:
             key = next((key for key in model.keys if set(named.get(key, ())) - {row}), "")
             others = [other for other in named.get(key, ()) if other != row]
@@ -180,11 +182,6 @@ def _named(
     for (row, other, kind, _), model in sorted(found.items(), key=lambda each: each[0][:2]):
         if kind is not RelationKind.FITS or other not in fitting:
             yield row, other, model
-
-
-def _brand_texts(product: Product) -> str:
-    values = (value for name, value in product.attributes.items() if "brand" in name and isinstance(value, str))
-    return fold(" ".join((product.brand or "", product.title, *values)))
 
 
 def _named_types(products: ProductStore, known: ProductTypes, types: Sequence[str]) -> dict[tuple[str, str], int]:
@@ -213,17 +210,20 @@ def relation_maker(catalog: RelationCatalog) -> TableMaker:
 
 def _tables(catalog: RelationCatalog, read: PartialReader, context: Context) -> Mapping[str, pl.DataFrame]:
     near = neighbours(read, context)
-    work = _Work(catalog, _acts(read(ACT_PARTIAL), catalog), context)
+    rows = pl.DataFrame({"product_id": catalog.ids}, schema={"product_id": pl.String}).with_row_index("row")
+    acts = read(ACT_PARTIAL).join(rows.with_columns(pl.col("row").cast(pl.Int64)), on="product_id")
+    work = _Work(catalog, acts, context)
     products = pl.concat([work.complements(), work.substitutes(near), _text_relations(catalog)])
     ordered = products.sort("kind", "product_id", "strength", "other_id", descending=[False, False, True, False])
-    types = pl.concat([work.types(), _text_types(catalog)]).sort("kind", "type", "strength", "other")
+    # Types whose titles say that they are for another type.
+    sizes = Counter(catalog.types)
+    said = [
+        ("accessory", name, other, RelationEvidence.TEXTS.value, count / sizes[name], 0)
+        for (name, other), count in catalog.accessories.items()
+    ]
+    types = pl.concat([work.types(), pl.DataFrame(said, schema=_TYPES_SCHEMA, orient="row")])
+    types = types.sort("kind", "type", "strength", "other")
     return {"neighbours": near, RELATIONS: ordered, RELATION_TYPES: types}
-
-
-def _acts(acts: pl.DataFrame, catalog: RelationCatalog) -> pl.DataFrame:
-    """The acts on products of the catalog, with their rows."""
-    rows = pl.DataFrame({"product_id": catalog.ids}, schema={"product_id": pl.String}).with_row_index("row")
-    return acts.join(rows.with_columns(pl.col("row").cast(pl.Int64)), on="product_id")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -442,13 +442,3 @@ def _made_for_others(catalog: RelationCatalog) -> frozenset[str]:
     fits = [(row, other) for row, other, model in catalog.named if model.kind is RelationKind.FITS]
     naming, named = (Counter(_head(catalog.types[row]) for row in {pair[side] for pair in fits}) for side in (0, 1))
     return frozenset(head for head, count in naming.items() if head and count > named[head])
-
-
-def _text_types(catalog: RelationCatalog) -> pl.DataFrame:
-    """Types whose titles say that they are for another type."""
-    sizes = Counter(catalog.types)
-    rows = [
-        ("accessory", name, other, RelationEvidence.TEXTS.value, count / sizes[name], 0)
-        for (name, other), count in catalog.accessories.items()
-    ]
-    return pl.DataFrame(rows, schema=_TYPES_SCHEMA, orient="row")

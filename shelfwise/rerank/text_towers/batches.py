@@ -52,13 +52,15 @@ def build_part(
     read = [products[row] for row in known.tolist()]
     texts = [encoder_text(product) for product in read]
     queries = [made.queries[number] for number in made.query_of[pairs].tolist()]
-    titles = np.array([_key(fold(product.title)) for product in read], np.int64)[place]
+    folded = (fold(product.title).encode("utf-8", "replace") for product in read)
+    titles = np.array([xxhash.xxh3_64_intdigest(each) >> 1 for each in folded], np.int64)[place]
+    often = np.bincount(place.reshape(-1), minlength=len(known))
     examples = Examples(
         torch.from_numpy(made.query_of[pairs]),
         torch.from_numpy(rows),
         torch.from_numpy(titles),
         torch.from_numpy(made.weights[pairs]),
-        torch.from_numpy(_log_q(place, len(known))),
+        torch.from_numpy(np.log(often / often.sum()).astype(np.float32)[place]),
     )
     ready = [tower.ready_product(text) for text in texts]
     answers = list(zip(queries, place[:, 0].tolist(), strict=True))
@@ -75,15 +77,6 @@ def build_part(
         columns[f"negative_{column}"] = [ready[at] for at in place[:, column].tolist()]
     columns[LABEL] = list(range(len(pairs)))
     return ExamplePart(Dataset.from_dict(columns), examples)
-
-
-def _log_q(place: NDArray[np.int64], count: int) -> Floats:
-    often = np.bincount(place.reshape(-1), minlength=count)
-    return np.asarray(np.log(often / often.sum()), np.float32)[place]
-
-
-def _key(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "replace")) >> 1
 
 
 # Hard negatives: products that a retriever ranks high for a query and that are not known positives.
@@ -129,7 +122,9 @@ def draw_negatives(
     result = np.empty((len(pairs), options.count), np.int64)
     for at, query in enumerate(made.query_of[pairs].tolist()):
         place = place_of[query]
-        chosen = _some(found.retrieved[place], options.count, rng)
+        chosen = found.retrieved[place]
+        if len(chosen):
+            chosen = rng.choice(chosen, min(options.count, len(chosen)), replace=False)
         judged = found.judged[place]
         if options.count and len(judged) and rng.random() < _JUDGED_SHARE:
             chosen = np.concatenate([rng.choice(judged, 1), chosen])[: options.count]
@@ -162,10 +157,6 @@ def _known(made: TowerDataset) -> Iterator[tuple[Rows, Rows]]:
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         rows, fits = made.rows[start:end], is_positive[start:end]
         yield rows[fits], rows[~fits]
-
-
-def _some(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
-    return rng.choice(rows, min(count, len(rows)), replace=False) if len(rows) else rows
 
 
 def _any(positive: Rows, count: int, size: int, rng: np.random.Generator) -> Rows:

@@ -307,20 +307,17 @@ class Augmentation:
     def positive(self, query: str, product: Product) -> Product:
         """The augmented product text."""
         if self._is_drawn(self._options.fields):
-            product = self._without_fields(product)
+            keeps = [self._random.random() < 0.5 for _ in range(3)]
+            product = replace(
+                product,
+                brand=product.brand if keeps[0] else "",
+                category=product.category if keeps[1] else (),
+                description=product.description if keeps[2] else "",
+            )
         return _unlike(query, product) if self._is_drawn(self._options.unlike) else product
 
     def _is_drawn(self, share: float) -> bool:
         return share > 0 and self._random.random() < share
-
-    def _without_fields(self, product: Product) -> Product:
-        keeps = [self._random.random() < 0.5 for _ in range(3)]
-        return replace(
-            product,
-            brand=product.brand if keeps[0] else "",
-            category=product.category if keeps[1] else (),
-            description=product.description if keeps[2] else "",
-        )
 
 
 def _without_brand(query: str, brand: str) -> str:

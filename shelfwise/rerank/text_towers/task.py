@@ -186,7 +186,10 @@ class PoolEvaluator:
             numbers = np.sort(rng.choice(numbers, _QUERIES, replace=False))
         pairs = made.pairs_of(numbers)
         near = [ranked[:_NEAR] for ranking in (found.words, found.vectors) for ranked in (ranking[n] for n in numbers)]
-        self.rows = _filled(np.unique(np.concatenate([made.rows[pairs], *near])), len(products), size, rng)
+        rows = np.unique(np.concatenate([made.rows[pairs], *near]))
+        others = np.setdiff1d(np.arange(len(products)), rows)
+        missing = min(max(0, size - len(rows)), len(others))
+        self.rows = np.sort(np.concatenate([rows, rng.choice(others, missing, replace=False)]))
         self._queries = [made.queries[number] for number in numbers.tolist()]
         self._texts = [encoder_text(products[row]) for row in self.rows.tolist()]
         self._gains = np.zeros((len(numbers), len(self.rows)), np.float32)
@@ -202,9 +205,3 @@ class PoolEvaluator:
             scores = (queries[block] @ products.T).astype(np.float64)
             reached.append(ndcg(self._gains[block].astype(np.float64), scores, np.ones(scores.shape, bool)))
         return float(np.concatenate(reached).mean())
-
-
-def _filled(rows: Rows, catalog: int, size: int, rng: np.random.Generator) -> Rows:
-    others = np.setdiff1d(np.arange(catalog), rows)
-    missing = min(max(0, size - len(rows)), len(others))
-    return np.sort(np.concatenate([rows, rng.choice(others, missing, replace=False)]))

@@ -86,7 +86,10 @@ class TowerLoss(CachedLossMixin, nn.Module):
             return self.calculate_loss(whole, labels)
         # Chunks hold texts of similar length to reduce padding.
         orders = [each["attention_mask"].sum(dim=1).argsort(stable=True) for each in features]
-        ordered = [_rows(each, order) for each, order in zip(features, orders, strict=True)]
+        ordered = [
+            {name: value[order] if isinstance(value, Tensor) else value for name, value in each.items()}
+            for each, order in zip(features, orders, strict=True)
+        ]
         self._orders = [order.argsort() for order in orders]
         if self.cached or not torch.is_grad_enabled():
             return self.forward_cached(ordered, labels)
@@ -155,7 +158,3 @@ def _cosines(columns: list[Tensor], end: int | None) -> Tensor:
     """Cosines (B, c * B) of queries with all products, over the first columns."""
     queries, *products = [functional.normalize(column[:, :end].float(), dim=-1) for column in columns]
     return queries @ torch.cat(products).T
-
-
-def _rows(features: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
-    return {name: value[order] if isinstance(value, Tensor) else value for name, value in features.items()}

@@ -189,19 +189,16 @@ def read_facts(product: Product, title: Sequence[Word], catalog: CatalogWords) -
     finishes = (words[1:] for words in behind if words[0] == "in" and not words[1][0].isdigit())
     traits = tuple(dict.fromkeys((*_attribute_traits(product, catalog), *finishes)))
     models = (word.text for word in own if word.kind is WordKind.MODEL)
+    quantities = (word.text for word in own if word.kind is WordKind.QUANTITY)
     return ProductFacts(
         title=tuple(title),
         brand=brand,
         kinds=tuple(dict.fromkeys((*_named_kinds(product), *_title_kinds(own, traits, catalog)))),
         traits=traits,
-        sizes=tuple(dict.fromkeys(word.text for word in own if _is_size(word))),
+        sizes=tuple(dict.fromkeys(text for text in quantities if text.strip("0123456789.,/- "))),
         models=tuple(dict.fromkeys((*models, *_model_identifiers(product)))),
         complements=tuple(words for words in behind if words[0] != "in"),
     )
-
-
-def _is_size(word: Word) -> bool:
-    return word.kind is WordKind.QUANTITY and bool(word.text.strip("0123456789.,/- "))
 
 
 def _attribute_traits(product: Product, catalog: CatalogWords) -> Iterator[Words]:
@@ -319,7 +316,9 @@ def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> lis
 def _make(product_id: str, shopper: QueryWriter, made: dict[str, SyntheticQuery]) -> None:
     """Adds one query to `made` (by folded text), from the first drawn recipe that makes a new one."""
     errs = shopper.random.random() < TYPO_SHARE
-    for name in _drawn(shopper.random):
+    # In random order, weighted by their shares.
+    keys = {name: shopper.random.random() ** (1.0 / recipe.share) for name, recipe in RECIPES.items()}
+    for name in sorted(keys, key=keys.__getitem__, reverse=True):
         words = respell(tuple(dict.fromkeys(RECIPES[name].make(shopper))), shopper.catalog, shopper.random)
         typed = mistype(words, shopper.random) if errs else words
         text = " ".join(phrase(typed).split()[:MAX_WORDS])
@@ -327,12 +326,6 @@ def _make(product_id: str, shopper: QueryWriter, made: dict[str, SyntheticQuery]
         if key not in made and (len(text) > 1 or contains_chinese(text)):
             made[key] = SyntheticQuery(text, product_id, name if typed == words else name + TYPO)
             return
-
-
-def _drawn(random: Random) -> list[str]:
-    """Recipe names in random order, weighted by their shares."""
-    keys = {name: random.random() ** (1.0 / recipe.share) for name, recipe in RECIPES.items()}
-    return sorted(keys, key=keys.__getitem__, reverse=True)
 
 
 def _sample(products: Iterable[Product], size: int, seed: int) -> list[Product]:
@@ -488,10 +481,6 @@ def _span(shopper: QueryWriter) -> Words:
     return tuple(word.text for word in words[start : start + length])
 
 
-def _opening(shopper: QueryWriter) -> Words:
-    return tuple(word.text for word in shopper.title()[: 1 + shopper.number(0.4, 0.4, 0.2)])
-
-
 RECIPES: Mapping[str, Recipe] = {
     "kind": Recipe(0.26, lambda shopper: shopper.kind(0.35, 0.45, 0.2)),
     "brand": Recipe(0.02, lambda shopper: shopper.facts.brand),
@@ -508,7 +497,9 @@ RECIPES: Mapping[str, Recipe] = {
     "most-words": Recipe(
         0.02, lambda shopper: shopper.draw_words(shopper.title(), 3 + shopper.number(0.4, 0.3, 0.2, 0.1))
     ),
-    "opening": Recipe(0.01, _opening),
+    "opening": Recipe(
+        0.01, lambda shopper: tuple(word.text for word in shopper.title()[: 1 + shopper.number(0.4, 0.4, 0.2)])
+    ),
 }
 """Recipes by name. A kind with a word or two before it is the most common."""
 

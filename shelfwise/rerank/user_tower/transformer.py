@@ -383,7 +383,8 @@ class HistoryWindowBatches:
         given, following = windows.products[:, :-1], windows.products[:, 1:]
         is_wanted = given >= 0
         if self._hide_seen:
-            is_wanted &= ~_seen_before(given, following)
+            # The next act's product must not have occurred before in the window.
+            is_wanted &= ~np.tril(following[:, :, None] == given[:, None, :]).any(axis=2)
         places = _places(is_wanted)
         targets = following[places]
         sample = self._negatives.draw(targets, random)
@@ -393,7 +394,9 @@ class HistoryWindowBatches:
         acts = Windows(given, windows.kinds[:, :-1], windows.gaps[:, :-1])
         kept = (random.random(given.shape) >= self._unknown).astype(np.float32)
         candidates = (random.random(len(sample.rows)) >= self._unknown).astype(np.float32)
-        chosen = _chosen(self._histories.some(owners), column)
+        whole = self._histories.some(owners)
+        owner, found = np.repeat(np.arange(len(whole)), whole.lengths), column[whole.products]
+        chosen = owner[found >= 0], found[found >= 0]
         return HistoryWindowBatch(acts, places, column[targets], sample, hidden, owners, chosen, kept, candidates)
 
 
@@ -409,20 +412,6 @@ def _window_ends(histories: Histories) -> tuple[Ints, Ints]:
 def _places(chosen: NDArray[np.bool_]) -> tuple[Ints, Ints]:
     rows, columns = np.nonzero(chosen)
     return rows.astype(np.int64), columns.astype(np.int64)
-
-
-def _seen_before(given: Ints, following: Ints) -> NDArray[np.bool_]:
-    """(n, w): whether the next act's product occurred before in the window."""
-    same = following[:, :, None] == given[:, None, :]
-    made: NDArray[np.bool_] = np.tril(same).any(axis=2)
-    return made
-
-
-def _chosen(histories: Histories, column: Ints) -> tuple[Ints, Ints]:
-    """Pairs of a shopper and a candidate that the shopper chose; `column` (N + 1,) maps rows to candidates."""
-    owner = np.repeat(np.arange(len(histories)), histories.lengths)
-    found = column[histories.products]
-    return owner[found >= 0], found[found >= 0]
 
 
 def _hidden(columns: Ints, places: tuple[Ints, Ints]) -> tuple[Ints, Ints]:

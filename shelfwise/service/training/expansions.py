@@ -144,13 +144,15 @@ class _ExpansionTraining:
         expansions = learn_expansions(pairs)
         self.progress.end(f"{len(expansions):,} words of {len(pairs):,} pairs of a query and a relevant product")
         decision, means = self._judged(tested, judged, test, corrected)
+        counts = Counter(word for pair in pairs for word in pair.words if word in expansions)
+        words = (word for word, _ in counts.most_common(_WORDS))
         report = ExpansionReport(
             against="searches without expansions",
             measured_on=f"{len(test):,} queries of {judged.source}",
             measures=means,
             rejection_reasons=decision.rejection_reasons,
             decision=decision,
-            examples=_examples(pairs, expansions),
+            examples={word: [each.term for each in expansions[word][:_TERMS]] for word in words},
         )
         spec = ExpansionSpec(
             words=len(expansions),
@@ -210,9 +212,3 @@ def relevant_pairs(snapshot: Snapshot, gains: Gains, corrected: Mapping[str, str
                     terms[product_id] = analyzer.terms(" ".join((product.title, *product.category)))
                 pairs.append(RelevantPair(words, terms[product_id], gain))
     return pairs
-
-
-def _examples(pairs: Sequence[RelevantPair], expansions: Expansions) -> dict[str, list[str]]:
-    """The strongest expansions of the most frequent words."""
-    counts = Counter(word for pair in pairs for word in pair.words if word in expansions)
-    return {word: [each.term for each in expansions[word][:_TERMS]] for word, _ in counts.most_common(_WORDS)}

@@ -116,16 +116,6 @@ def learn_words(tables: FreshTables, steps: RecordedSteps) -> LearnedModel | Non
     return None
 
 
-def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> None:
-    """Reports the number of queries labelled by clicks, and the command that trains the encoder on them."""
-    with steps.under(TOWERS):
-        steps.leave(
-            StageOutcome.LEFT,
-            f"{queries:,} queries labelled by clicks could train it. Since this encodes every product again, it is "
-            f"done only on request: shelfwise learn {root} --towers",
-        )
-
-
 def _summarize(done: TrainedTower) -> str:
     report = done.tower.report
     decision = "serves" if done.serves else f"is rejected: {'; '.join(report.rejection_reasons)}"
@@ -172,7 +162,13 @@ class _LearnRun:
             self.events = tables.refreshed
             acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
             if options.towers is None:
-                leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
+                queries = len(from_labels(tables.derived.labels))
+                with self.steps.under(TOWERS):
+                    self.steps.leave(
+                        StageOutcome.LEFT,
+                        f"{queries:,} queries labelled by clicks could train it. Since this encodes every product "
+                        f"again, it is done only on request: shelfwise learn {root} --towers",
+                    )
 
             def train_user_tower() -> None:
                 self.learned[SHOPPERS] = train_shoppers(tables, acts, options.shoppers, self.steps)

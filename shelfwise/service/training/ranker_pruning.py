@@ -20,7 +20,6 @@ from shelfwise.rerank.ranker.spec import (
     AddedRanker,
     Precision,
     RankerReport,
-    RankerSpec,
     RankerStore,
     StoredRanker,
     misfit,
@@ -74,14 +73,12 @@ def measure_agreement(
     targets = np.zeros(len(data.lists.rows), np.float32)
     targets[data.lists.places(numbers)] = before
     offsets = np.cumsum([0, *data.lists.lengths[numbers]]).tolist()
-    shares = [_shared(before[start:end], after[start:end]) for start, end in itertools.pairwise(offsets)]
+    shares = []
+    for start, end in itertools.pairwise(offsets):
+        first, now = (set(np.argsort(-each[start:end], kind="stable")[:_FIRST].tolist()) for each in (before, after))
+        shares.append(len(first & now) / len(first))
     agreed = agreement(replace(data, targets=targets), numbers, after)
     return RankerAgreement(float(agreed.mean()), float(np.mean(shares)), len(numbers))
-
-
-def _shared(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
-    first, now = (set(np.argsort(-each, kind="stable")[:_FIRST].tolist()) for each in (before, after))
-    return len(first & now) / len(first)
 
 
 MEASURING, JUDGING = 200, 300
@@ -175,17 +172,6 @@ def _sizes(network: RankerNetwork) -> dict[str, int]:
     return {_HEADS: len(shape.heads), _UNITS: shape.feed_forward} if shape.layers else {}
 
 
-def _spec(parent: StoredRanker, smaller: RankerNetwork, precision: Precision) -> RankerSpec:
-    kept = {name: value for name, value in parent.spec.trained_on.items() if name not in (_HEADS, _UNITS)}
-    return msgspec.structs.replace(
-        parent.spec,
-        layers=smaller.shape.layers,
-        precision=precision,
-        trained_on={**kept, _MADE_OF: parent.name, **_sizes(smaller)},
-        parent=parent.spec.identity,
-    )
-
-
 def _added(
     registry: RankerStore,
     parent: StoredRanker,
@@ -215,7 +201,14 @@ def _added(
         )
         return replace(challenger, spec=calibrated, report=report)
 
-    build = network_files(smaller, precision=precision)
-    added = registry.add_judged(build, _spec(parent, smaller, precision), judge, progress)
+    kept = {name: value for name, value in parent.spec.trained_on.items() if name not in (_HEADS, _UNITS)}
+    spec = msgspec.structs.replace(
+        parent.spec,
+        layers=smaller.shape.layers,
+        precision=precision,
+        trained_on={**kept, _MADE_OF: parent.name, **_sizes(smaller)},
+        parent=parent.spec.identity,
+    )
+    added = registry.add_judged(network_files(smaller, precision=precision), spec, judge, progress)
     before, after = ((each.folder / MODEL_FILE).stat().st_size for each in (parent, added.model))
     return PruningResult(added, found[0], before, after)

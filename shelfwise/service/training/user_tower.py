@@ -215,6 +215,7 @@ class _UserTowerTraining:
     ) -> StoredUserTower:
         """Evaluates what is published: the graph as it will serve."""
         (tower, curve), options, manifest = fitted, self._options, self._snapshot.manifest
+        last = learning.times.max(initial=-np.inf)
         spec = UserTowerSpec(
             encoder=manifest.encoder,
             dimension=manifest.dimension,
@@ -230,7 +231,7 @@ class _UserTowerTraining:
                 "acts": len(learning.products),
                 "seed": options.seed,
                 _OF: digest,
-                **_until(learning),
+                **({_UNTIL: int(np.ceil(last))} if np.isfinite(last) else {}),
                 **self._events,
             },
         )
@@ -261,11 +262,6 @@ class _UserTowerTraining:
             self._progress.begin("serving", None, "")
             self._progress.end(f"what serves cannot be compared with: {error}")
             return None
-
-
-def _until(learning: Histories) -> dict[str, int]:
-    last = learning.times.max(initial=-np.inf)
-    return {_UNTIL: int(np.ceil(last))} if np.isfinite(last) else {}
 
 
 @dataclass(frozen=True, slots=True)

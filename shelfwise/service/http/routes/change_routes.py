@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,11 +19,12 @@ from pydantic import SecretStr
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from shelfwise.indexer.feeds.base import Record
+from shelfwise.indexer.feeds.csv import hiding_column
 from shelfwise.indexer.feeds.mapping import FeedMapping
 from shelfwise.indexer.feeds.reader import RecordReader
-from shelfwise.indexer.feeds.shopify import is_shopify_product_hidden, rows_of_shopify_object
+from shelfwise.indexer.feeds.shopify import NOT_FOR_SALE, rows_of_shopify_object
 from shelfwise.indexer.feeds.variants import add_variants
-from shelfwise.indexer.feeds.woocommerce import is_woocommerce_product_hidden, row_of_woocommerce_object
+from shelfwise.indexer.feeds.woocommerce import HIDDEN, row_of_woocommerce_object
 from shelfwise.retrieval.errors import RowError, UnknownFieldError
 from shelfwise.retrieval.events.addresses import address_group
 from shelfwise.retrieval.records import Product
@@ -133,8 +134,8 @@ class Vendor:
     """The topics that are read, the last one that of deletions."""
     rows: Callable[[Mapping[str, Any]], Sequence[Row]]
     """The rows of a product object, the first one that of the product itself."""
-    is_hidden: Callable[[Row], bool]
-    """Whether shoppers do not see the product of a row."""
+    hidden: Mapping[str, Collection[str]]
+    """The values of columns with which shoppers do not see the product of a row."""
     ids: Callable[[CurrentProducts, int], Sequence[str]]
     """The ids of the products with a number of the vendor."""
     complete: Callable[[Product, Product | None], Product] = lambda product, _: product
@@ -164,7 +165,7 @@ VENDORS: Mapping[str, Vendor] = {
         "X-Shopify-Hmac-Sha256",
         ("products/create", "products/update", "products/delete"),
         rows_of_shopify_object,
-        is_shopify_product_hidden,
+        NOT_FOR_SALE,
         _shopify_ids,
     ),
     VendorName.WOOCOMMERCE: Vendor(
@@ -172,7 +173,7 @@ VENDORS: Mapping[str, Vendor] = {
         "X-WC-Webhook-Signature",
         ("product.created", "product.updated", "product.restored", "product.deleted"),
         lambda message: [row_of_woocommerce_object(message)],
-        is_woocommerce_product_hidden,
+        HIDDEN,
         lambda _, number: [str(number)],
         _with_feed_values,
     ),
@@ -221,7 +222,7 @@ def receive(
         return AppliedChanges(0, 0)
     rows = system.rows(message)
     product = _read(vendor, rows)
-    is_hidden = system.is_hidden(rows[0])
+    is_hidden = hiding_column(rows[0], system.hidden) != ""
 
     def plan(current: CurrentProducts) -> Sequence[Change]:
         before = current.find(product.id)
