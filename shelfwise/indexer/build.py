@@ -18,14 +18,20 @@ from typing import TypeVar
 import numpy as np
 
 from shelfwise.indexer.checkpoint import BuildCheckpoint, CatalogResult, CatalogRows, IndexedCatalog, feeds_key
-from shelfwise.indexer.embedding import CatalogEncoder, EncodingResult, state_columns
+from shelfwise.indexer.embedding import (
+    STATIC,
+    CatalogEncoder,
+    EncodingResult,
+    distil_encoder,
+    state_columns,
+    teacher_name,
+)
 from shelfwise.indexer.feeds.io import STANDARD_INPUT
 from shelfwise.indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
 from shelfwise.indexer.pictures import NO_CHANGE, CatalogPictureEncoder, PictureOptions
 from shelfwise.indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
 from shelfwise.indexer.quality.report import QualityReport, html
 from shelfwise.indexer.rejects import REJECTED_FILE, RejectLog
-from shelfwise.indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from shelfwise.indexer.targets import (
     Target,
     add_encoder,
@@ -266,7 +272,7 @@ class Rebuild:
         encoded, kind = self._encode(encoder, building, rows)
         self._resumable("types", "", bool, lambda: self._derive_types(building, rows))
         manifest = self._publish(building, catalog, encoder, name, kind, encoded)
-        return self._report(manifest, name, reason, catalog, encoded, published=True)
+        return self._report(manifest, name, reason, catalog, encoded)
 
     def _key(self) -> str:
         """A fingerprint of everything that the indexed catalog depends on; empty if feeds cannot be read again."""
@@ -570,15 +576,9 @@ class Rebuild:
         return result
 
     def _report(
-        self,
-        manifest: Manifest,
-        name: str,
-        reason: str,
-        catalog: IndexedCatalog,
-        encoded: EncodingResult,
-        *,
-        published: bool = False,
+        self, manifest: Manifest, name: str, reason: str, catalog: IndexedCatalog, encoded: EncodingResult
     ) -> RebuildReport:
+        published = self._previous is None or manifest is not self._previous.manifest
         counts = {name: getattr(catalog, name) for name in CatalogResult.__struct_fields__}
         counts |= {"products": manifest.products, "changes": manifest.changes if published else None}
         return RebuildReport(

@@ -150,6 +150,8 @@ _OPERATORS: Mapping[str, Callable[[pl.Expr, object], pl.Expr]] = {
 def _failure(rule: QualityRule) -> pl.Expr:
     """Whether a row fails a rule; null, or false, if it has no value."""
     value = pl.col(rule.name)
+    # One list; numbers of a rule file may be integers and floats.
+    values = pl.Series(rule.values, strict=False).implode()
     match rule.check:
         case QualityCheck.NOT_NULL:
             return value.is_null()
@@ -159,20 +161,15 @@ def _failure(rule: QualityRule) -> pl.Expr:
             low, high = rule.values
             return ~value.is_between(low, high)
         case QualityCheck.IN_SET:
-            return ~value.is_in(_set(rule))
+            return ~value.is_in(values)
         case QualityCheck.NOT_IN_SET:
-            return value.is_in(_set(rule))
+            return value.is_in(values)
         case QualityCheck.REGEX:
             return ~value.str.contains(rule.pattern)
         case QualityCheck.COMPARE:
             return ~_OPERATORS[rule.op](value, pl.col(other_column(rule)) if rule.other else pl.lit(rule.values[0]))
         case _:
             raise ValueError(f"{rule.check} cannot be evaluated on a single batch")
-
-
-def _set(rule: QualityRule) -> pl.Series:
-    """The values of a rule as one list; numbers of a rule file may be integers and floats."""
-    return pl.Series(rule.values, strict=False).implode()
 
 
 def column(field: str) -> str:

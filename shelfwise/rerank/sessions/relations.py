@@ -170,8 +170,8 @@ def _named(
     found: dict[tuple[int, int, RelationKind, bool], NamedModel] = {}
     for row, models in mentions.items():
         product = products[row]
-        said = (text for name, text in product.attributes.items() if "brand" in name and isinstance(text, str))
-        brand_texts = fold(" ".join((product.brand or "", product.title, *said)))
+        brand_values = (text for name, text in product.attributes.items() if "brand" in name and isinstance(text, str))
+        brand_texts = fold(" ".join((product.brand or "", product.title, *brand_values)))
         for model in models:
             key = next((key for key in model.keys if set(named.get(key, ())) - {row}), "")
             others = [other for other in named.get(key, ()) if other != row]
@@ -217,11 +217,11 @@ def _tables(catalog: RelationCatalog, read: PartialReader, context: Context) -> 
     ordered = products.sort("kind", "product_id", "strength", "other_id", descending=[False, False, True, False])
     # Types whose titles say that they are for another type.
     sizes = Counter(catalog.types)
-    said = [
+    titles = [
         ("accessory", name, other, RelationEvidence.TEXTS.value, count / sizes[name], 0)
         for (name, other), count in catalog.accessories.items()
     ]
-    types = pl.concat([work.types(), pl.DataFrame(said, schema=_TYPES_SCHEMA, orient="row")])
+    types = pl.concat([work.types(), pl.DataFrame(titles, schema=_TYPES_SCHEMA, orient="row")])
     types = types.sort("kind", "type", "strength", "other")
     return {"neighbours": near, RELATIONS: ordered, RELATION_TYPES: types}
 

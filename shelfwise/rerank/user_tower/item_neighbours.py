@@ -208,16 +208,11 @@ class Neighbours:
 
     def some(self, places: Ints) -> Neighbours:
         """Restricts to the products at positions (k,), which are renumbered 0 to k - 1."""
-        new = np.full(len(self), -1)
-        new[places] = np.arange(len(places))
-        kept = []
-        for place in places.tolist():
-            part = np.arange(self.starts[place], self.starts[place + 1])
-            part = part[new[self.others[part]] >= 0]
-            kept.append(part[np.argsort(new[self.others[part]])])
-        chosen = np.concatenate([np.empty(0, np.int64), *kept])
-        starts = np.cumsum([0, *map(len, kept)], dtype=np.int64)
-        return Neighbours(starts, new[self.others[chosen]].astype(np.int32), self.strengths[chosen])
+        import scipy.sparse as sp
+
+        whole = sp.csr_matrix((self.strengths, self.others, self.starts), (len(self), len(self)))
+        chosen = whole[places][:, places].sorted_indices()
+        return Neighbours(chosen.indptr.astype(np.int64), chosen.indices.astype(np.int32), chosen.data)
 
     def problem(self, count: int) -> str:
         """The error in the arrays for this number of products, or ""."""

@@ -15,12 +15,12 @@ from typer import Argument, Exit, Option
 
 from shelfwise.indexer.build import RebuildOptions, RebuildReport
 from shelfwise.indexer.build import rebuild as run_rebuild
+from shelfwise.indexer.embedding import STATIC, distil_encoder, teacher_name
 from shelfwise.indexer.pictures import PictureOptions
 from shelfwise.indexer.pipeline import FeedOptions, check_feeds
 from shelfwise.indexer.quality.report import Finding, QualityReport, ReasonCount, html
 from shelfwise.indexer.quality.rules import Measure, QualityRule, Severity, built_in_rules, merge_custom_rules
 from shelfwise.indexer.rejects import REJECTED_FILE
-from shelfwise.indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from shelfwise.indexer.targets import MoveReport, ReencodeReport, reencode
 from shelfwise.indexer.targets import move as run_move
 from shelfwise.rerank.ranker.spec import ranker_store

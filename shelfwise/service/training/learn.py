@@ -50,7 +50,7 @@ from shelfwise.service.settings import Settings
 from shelfwise.service.training.click_dataset import ClickRankerOptions, ClickTraining
 from shelfwise.service.training.expansions import BY_JUDGMENTS, expansions_from_tables
 from shelfwise.service.training.training_session import TRAINING_FOLDER, FreshTables, fresh_tables, ranker_from_tables
-from shelfwise.service.training.user_tower import ShopperActs, TrainedTower, shopper_acts, tower_of_acts
+from shelfwise.service.training.user_tower import ShopperActs, shopper_acts, tower_of_acts
 
 if TYPE_CHECKING:
     from shelfwise.service.training.text_towers import TextTowersRequest
@@ -68,8 +68,12 @@ def train_shoppers(
     with steps.stage(SHOPPERS, (TrainingError, ModelError)):
         done = tower_of_acts(tables, acts, options, steps, again=False)
         steps.begin("decision", None, "")
-        steps.end(_summarize(done))
-        return LearnedModel(done.tower.name, done.serves, done.tower.report.rejection_reasons, done.is_new)
+        report = done.tower.report
+        decision = "serves" if done.serves else f"is rejected: {'; '.join(report.rejection_reasons)}"
+        measures = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in report.methods)
+        earlier = "" if done.is_new else ", trained on the same acts in an earlier run,"
+        steps.end(f"{done.tower.name}{earlier} {decision}. Of {report.shoppers:,} shoppers: {measures}")
+        return LearnedModel(done.tower.name, done.serves, report.rejection_reasons, done.is_new)
     return None
 
 
@@ -114,14 +118,6 @@ def learn_words(tables: FreshTables, steps: RecordedSteps) -> LearnedModel | Non
         added = expansions_from_tables(tables, steps)
         return LearnedModel(added.model.name, added.serves, added.model.report.rejection_reasons)
     return None
-
-
-def _summarize(done: TrainedTower) -> str:
-    report = done.tower.report
-    decision = "serves" if done.serves else f"is rejected: {'; '.join(report.rejection_reasons)}"
-    measures = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in report.methods)
-    earlier = "" if done.is_new else ", trained on the same acts in an earlier run,"
-    return f"{done.tower.name}{earlier} {decision}. Of {report.shoppers:,} shoppers: {measures}"
 
 
 # STORE/training/

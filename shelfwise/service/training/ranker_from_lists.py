@@ -19,7 +19,7 @@ from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.spec import AddedRanker, RankerSpec, StoredRanker, ranker_store
+from shelfwise.rerank.ranker.spec import AddedRanker, StoredRanker, ranker_store
 from shelfwise.rerank.text_towers.dataset import JudgedQuery, is_judging_query, is_validation_query, judged_gains
 from shelfwise.rerank.training.click_training import MIXES
 from shelfwise.rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
@@ -172,7 +172,17 @@ def publish_trained(
         contenders = [_contender(lists, layers, options, run, progress) for layers in (0, 1)]
         # With a tenth of some hundred judged queries, the layer would hardly ever be significantly better.
         chosen = choose(contenders, surely=lists.objective is TEACHING)
-        spec = _spec(snapshot, lists, chosen, options)
+        parts = lists.split
+        fits = lists.fits[lists.data.lists.places(parts.validation)]
+        is_known = ~np.isnan(fits)
+        spec = ranker_spec(
+            snapshot,
+            chosen.network,
+            mix=chosen.mix,
+            event_weights=EVENT_WEIGHTS,
+            calibration=fit_calibration(chosen.scores.astype(np.float64)[is_known], fits[is_known]),
+            trained_on={"queries": len(parts.training), **lists.trained_on, "seed": options.seed},
+        )
         served = registry.serving(encoding_of(snapshot)).model
         judge = partial(_judged, lists, options, served, progress)
         return registry.add_judged(network_files(chosen.network, chosen.curve), spec, judge, progress)
@@ -218,20 +228,6 @@ def _contender(lists: TrainingLists, layers: int, options: DistilOptions, run: P
     best = best_of(curve)
     progress.end(f"epoch {best.number} is best: {NDCG} {best.validation:.4f}, {qualities[mix].mean():.4f} mixed")
     return Contender(network, curve, mix, found + mix * merged, qualities[mix])
-
-
-def _spec(snapshot: Snapshot, lists: TrainingLists, chosen: Contender, options: DistilOptions) -> RankerSpec:
-    data, parts = lists.data, lists.split
-    fits = lists.fits[data.lists.places(parts.validation)]
-    is_known = ~np.isnan(fits)
-    return ranker_spec(
-        snapshot,
-        chosen.network,
-        mix=chosen.mix,
-        event_weights=EVENT_WEIGHTS,
-        calibration=fit_calibration(chosen.scores.astype(np.float64)[is_known], fits[is_known]),
-        trained_on={"queries": len(parts.training), **lists.trained_on, "seed": options.seed},
-    )
 
 
 def _judged(

@@ -160,7 +160,10 @@ def judged(
         f"{NDCG} of the merged order": merged.ndcg,
     }
     measures = {name: _mean(values, made.held_out.traffic) for name, values in means.items()}
-    measures |= _by_histories(history)
+    if history.gain is not None:
+        # On lists before the held-out ones.
+        ends = {"": history.gain.mean, ", at least": history.gain.low, ", at most": history.gain.high}
+        measures |= {f"{MRR} gained by histories{name}": value for name, value in ends.items()}
     served = {SERVED: against} if made.served else {}
     orders = _orders({MERGED: merged, **served, NEW: reached}, made.held_out.traffic)
     progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, orders)) or "no gains on them"))
@@ -252,14 +255,6 @@ def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -
     known = {name: found.ndcg for name, found in orders.items() if np.isfinite(found.ndcg).any()}
     means = {name: paired_bootstrap(found, nothing, traffic) for name, found in known.items()}
     return tuple(OrderResult(name, each.mean, each.low, each.high, each.queries) for name, each in means.items())
-
-
-def _by_histories(history: HistoryResult) -> dict[str, float]:
-    """The gain from reading shoppers' histories, on lists before the held-out ones."""
-    if history.gain is None:
-        return {}
-    named = {"": history.gain.mean, ", at least": history.gain.low, ", at most": history.gain.high}
-    return {f"{MRR} gained by histories{name}": value for name, value in named.items()}
 
 
 def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from shelfwise.indexer.static_encoder import teacher_name
+from shelfwise.indexer.embedding import teacher_name
 from shelfwise.rerank.evaluation.promotion import NDCG
 from shelfwise.rerank.model_card import ModelReport, model_use, option_values, write_card
 from shelfwise.rerank.ranker.spec import ERASURES
@@ -248,7 +248,14 @@ class _Training:
         self.source = self._base_model()
         options = self.request.options
         check_options(open_text_tower(self.source, options.max_length), options)
-        self.made = build_tower_dataset(self.snapshot, sources, options.seed, self.progress)
+        self.progress.begin("dataset", None, "")
+        self.made = build_dataset(sources, self.snapshot.products.row_of, options.seed)
+        out = self.made.dropped
+        self.progress.end(
+            f"{len(self.made.training):,} queries for training, {len(self.made.validation):,} for validation, "
+            f"{self.made.positives:,} positives; excluded: {out.leaked:,} queries in both parts, "
+            f"{out.without_positive:,} without a positive, {out.gone:,} labels for products that no longer exist"
+        )
         options = suited(options, len(self.made.training_pairs), is_table=self.source.is_table)
         self.request = replace(self.request, options=options)
         self.found = retrieve_products(self.snapshot, self.made, options.negatives, self.progress)
@@ -374,19 +381,6 @@ def judged_queries(path: Path, progress: Progress) -> list[JudgedQuery]:
     judgments = read_judgments(path)
     progress.end("; ".join((f"{len(judgments.grades):,} queries", *judgments.notices)))
     return from_judgments(judgments)
-
-
-def build_tower_dataset(snapshot: Snapshot, sources: TowerSources, seed: int, progress: Progress) -> TowerDataset:
-    """The training data of a snapshot's towers; raises TrainingError if there is too little."""
-    progress.begin("dataset", None, "")
-    made = build_dataset(sources, snapshot.products.row_of, seed)
-    out = made.dropped
-    progress.end(
-        f"{len(made.training):,} queries for training, {len(made.validation):,} for validation, {made.positives:,} "
-        f"positives; excluded: {out.leaked:,} queries in both parts, {out.without_positive:,} without a positive, "
-        f"{out.gone:,} labels for products that no longer exist"
-    )
-    return made
 
 
 def retrieve_products(

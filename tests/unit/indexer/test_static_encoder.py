@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from shelfwise.indexer.static_encoder import teacher_name
+from shelfwise.indexer.embedding import teacher_name
 from shelfwise.retrieval.encoders.base import TableEncoder
 from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, TORCH_FOLDER
 from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
