@@ -154,7 +154,9 @@ def derive_types(titles: TitlePhrases, vectors: Vectors) -> ProductTypes:
     chosen = np.flatnonzero(candidates.is_whole)
     for _ in range(_ROUNDS):
         agreement = _agreement(candidates, chosen, titles, vectors) - candidates.penalties
-        chosen = _best(candidates.products, agreement)
+        # The best candidate of each product; of equal ones, the first.
+        order = np.lexsort((np.arange(len(agreement)), -agreement, candidates.products))
+        chosen = order[np.unique(candidates.products[order], return_index=True)[1]]
     best = np.full(len(titles.leaves), -1, np.int64)
     best[candidates.products[chosen]] = candidates.phrases[chosen]
     return _numbered(candidates.names, best, titles)
@@ -260,12 +262,6 @@ def _cosines(
 def _centred(vectors: Vectors, mean: Vectors) -> Vectors:
     centred = np.asarray(vectors, np.float32) - mean
     return np.asarray(centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-9), np.float32)
-
-
-def _best(products: NDArray[np.int64], agreement: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The positions of the best candidate of each product; of equal ones, the first."""
-    order = np.lexsort((np.arange(len(products)), -agreement, products))
-    return order[np.unique(products[order], return_index=True)[1]]
 
 
 def _numbered(names: Sequence[Phrase], titles: Numbers, read: TitlePhrases) -> ProductTypes:

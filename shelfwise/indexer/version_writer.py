@@ -272,10 +272,6 @@ class WordsWriter:
             for each in [each for each, count in own.items() if count <= 0]:
                 del own[each]
 
-    def _counts(self) -> _Counts:
-        brands, categories = list(self._brands.items()), list(self._categories.items())
-        return _Counts(self._phrases.counts, brands, categories, list(self._brand_categories.items()))
-
     def _word_numbers(self, words: Iterable[str]) -> set[int]:
         numbers: set[int] = set()
         for word in words:
@@ -319,7 +315,9 @@ class WordsWriter:
         words = list(self._numbers)
         postings = numbered_postings([words[at] for at in used], positions, numbered, len(numbers) + len(rows))
         write_words(folder, entries, postings, rows.astype(np.uint32))
-        packed = msgspec.msgpack.encode(self._counts())
+        brands, categories = list(self._brands.items()), list(self._categories.items())
+        counts = _Counts(self._phrases.counts, brands, categories, list(self._brand_categories.items()))
+        packed = msgspec.msgpack.encode(counts)
         (folder / COUNTS_FILE).write_bytes(zstandard.compress(packed, 1))
 
     def _all_phrases(self) -> Counter[str]:
@@ -349,7 +347,11 @@ class PhraseCounter:
     def common(self) -> Counter[str]:
         """The phrases of enough products, with their counts. Phrases that hardly occur outside of one longer phrase are
         left out: "oil rubbed bronze" is kept, "oil rubbed" is not."""
-        counts = {text: count for text, count in self.counts.items() if count >= _least(text)}
+        counts = {
+            text: count
+            for text, count in self.counts.items()
+            if count >= (_MIN_PRODUCTS if _words_of_phrase(text) > 1 else 2)
+        }
         longer: Counter[str] = Counter()
         for text, count in counts.items():
             between = _UNSPACED if _UNSPACED in text else " "
@@ -363,10 +365,6 @@ class PhraseCounter:
                 written = text.replace(_UNSPACED, "")
                 phrases[written] = max(phrases[written], count)
         return phrases
-
-
-def _least(phrase: str) -> int:
-    return _MIN_PRODUCTS if _words_of_phrase(phrase) > 1 else 2
 
 
 def _words_of_phrase(phrase: str) -> int:

@@ -192,12 +192,10 @@ def all_plain(one_liners: Collection[str], others: Collection[str] = ()) -> bool
     # Joined by blanks, so that a blank or nothing at the edge of a text makes two blanks.
     joined = f" {' '.join(one_liners)} " if one_liners else " "
     return _is_plain(f"{joined}{' '.join(others)} " if others else joined) or (
-        bool(others) and _is_plain(joined) and all(map(_has_plain_lines, others))
+        bool(others)
+        and _is_plain(joined)
+        and all(text != "" and all(_is_plain(f" {line} ") for line in text.split("\n")) for text in others)
     )
-
-
-def _has_plain_lines(text: str) -> bool:
-    return text != "" and all(_is_plain(f" {line} ") for line in text.split("\n"))
 
 
 def _is_plain(padded: str) -> bool:

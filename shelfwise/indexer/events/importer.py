@@ -484,7 +484,10 @@ def column_check(mapping: EventMapping, masker: Masker) -> ColumnCheck:
 
     def check(path: str, names: Sequence[str], _columns: FeedMapping) -> None:
         present = {*names, *(name.partition(".")[0] for name in names)}
-        missing = [field for field in _needed(mapping) if not _has(mapping, field, present)]
+        kinds = {rule.kind for rule in mapping.events}
+        product = [] if kinds == {EventKind.QUERY} else ["product_id"]
+        needed = [*(["kind"] if None in kinds else []), *product, "time"]
+        missing = [field for field in needed if not _has(mapping, field, present)]
         if not any(_has(mapping, field, present) for field in _OWNERS):
             missing.append("session")
         if missing:
@@ -507,12 +510,6 @@ def _advice(mapping: EventMapping, missing: Sequence[str], names: Sequence[str],
 def _is_value(name: str, masker: Masker) -> bool:
     is_number = not math.isnan(number(name))
     return is_number or _VALUE.fullmatch(name) is not None or masker.mask(name) != name
-
-
-def _needed(mapping: EventMapping) -> list[str]:
-    kinds = {rule.kind for rule in mapping.events}
-    product = [] if kinds == {EventKind.QUERY} else ["product_id"]
-    return [*(["kind"] if None in kinds else []), *product, "time"]
 
 
 def _has(mapping: EventMapping, field: str, present: set[str]) -> bool:

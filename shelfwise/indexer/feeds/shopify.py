@@ -175,17 +175,13 @@ def assemble_shopify(rows: Sequence[Row], _note: DropHandler, _now: datetime) ->
     row["availability"] = best_availability(variants)
     for name in ("Variant SKU", "Variant Barcode"):
         row[name] = unique_texts(*(_code(one, name) for one in sold))
-    row["Image Src"] = unique_texts(*_images(rows), *(variant.image for variant in variants))
+    pictured = [row for row in rows if row.get("Image Src")]
+    pictured.sort(key=lambda row: count_of(row.get("Image Position")) or 0.0)
+    row["Image Src"] = unique_texts(*(each["Image Src"] for each in pictured), *(variant.image for variant in variants))
     row["Tags"] = unique_texts(*str(own.get("Tags", "")).split(","))
     row["attributes"] = option_values(variants)
     is_one = len(variants) == 1 and not variants[0].options
     return row, () if is_one else variants
-
-
-def _images(rows: Sequence[Row]) -> list[object]:
-    """The images of all rows, ordered by position if they have one."""
-    pictured = [row for row in rows if row.get("Image Src")]
-    return [row["Image Src"] for row in sorted(pictured, key=lambda row: count_of(row.get("Image Position")) or 0.0)]
 
 
 def _offer(row: Row) -> VariantPrice | None:

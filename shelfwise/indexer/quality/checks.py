@@ -93,14 +93,12 @@ class Inspector:
             positions: list[int] = failing.tolist()
             if len(positions) < 100:
                 positions.sort(key=lambda row: batch.products[row].id)
-            values = [(row, _value(frame, rule, row)) for row in positions[:MAX_EXAMPLES]]
-            examples = [_example(batch.products[row], locations[row], value) for row, value in values]
+            examples = []
+            for row in positions[:MAX_EXAMPLES]:
+                product, place, value = batch.products[row], locations[row], _value(frame, rule, row)
+                text = "" if value == product.title else shorten(value)
+                examples.append(Example(product.id, shorten(product.title), place.file, place.line, text))
             findings.failures[rule.name] = Failures(len(failing), examples)
-
-
-def _example(product: Product, location: RowLocation, value: str) -> Example:
-    text = "" if value == product.title else shorten(value)
-    return Example(product.id, shorten(product.title), location.file, location.line, text)
 
 
 def _value(frame: pl.DataFrame, rule: QualityRule, row: int) -> str:

@@ -258,12 +258,15 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
         raise SettingError(f"rules {path}: expected only [[rule]] tables, one for each rule")
     if len(entries) > _MAX_RULES:
         raise SettingError(f"rules {path}: has {len(entries)} rules; at most {_MAX_RULES} are allowed")
-    rules = tuple(_read_rule(path, number, entry) for number, entry in enumerate(entries, 1))
+    rules = []
+    for number, entry in enumerate(entries, 1):
+        origin = f"rules {path}: rule {entry.get('name', number) if isinstance(entry, dict) else number!r}"
+        rules.append(convert_document(entry, _RuleTable, origin, lambda message, *_: SettingError(message), _ALLOWED))
     names = [rule.name for rule in rules]
     name, count = max(Counter(names).items(), key=lambda each: each[1], default=("", 0))
     if count > 1:
         raise SettingError(f"rules {path}: rule {name!r} occurs {count} times; give each rule its own name")
-    return rules
+    return tuple(rules)
 
 
 class _RuleTable(QualityRule, frozen=True, forbid_unknown_fields=True):
@@ -332,12 +335,6 @@ class _RuleTable(QualityRule, frozen=True, forbid_unknown_fields=True):
 
 
 _ALLOWED = {"name": "lower-case letters, digits and underscores"}
-
-
-def _read_rule(path: str | Path, number: int, entry: object) -> QualityRule:
-    name = entry.get("name", number) if isinstance(entry, dict) else number
-    origin = f"rules {path}: rule {name!r}"
-    return convert_document(entry, _RuleTable, origin, lambda message, *_: SettingError(message), _ALLOWED)
 
 
 def _fits(value: object, kind: FieldKind) -> bool:

@@ -100,7 +100,8 @@ def split_title(product: Product) -> tuple[frozenset[str], Sequence[str]]:
         return cut(match) if is_size else match[0]
 
     text = _QUANTITY.sub(cut_size, _COUNT.sub(cut, text))
-    options = set(_option_words(product))
+    named = {name: value for name, value in product.attributes.items() if not _OPTIONS.isdisjoint(name.split("_"))}
+    options = {word for value in named.values() if isinstance(value, str) for word in fold(value).split()}
     shared: list[str] = []
     for word in (word.strip(".'&-/") for word in _WORD.findall(text)):
         if word in _COLOURS or _HAN_COLOUR.fullmatch(word):
@@ -112,12 +113,6 @@ def split_title(product: Product) -> tuple[frozenset[str], Sequence[str]]:
         elif word and word not in _SKIPPED:
             shared.append(word)
     return frozenset((*shared, *fold(product.brand).split())), own
-
-
-def _option_words(product: Product) -> Iterator[str]:
-    for name, value in product.attributes.items():
-        if isinstance(value, str) and not _OPTIONS.isdisjoint(name.split("_")):
-            yield from fold(value).split()
 
 
 NO_LEADER = -1

@@ -114,7 +114,9 @@ def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
     vary around the mean (by moments, as for beta-binomial counts). A pair with few clicks about keeps its place in the
     ranking.
     """
-    exposure = _exposure(log, model, query)
+    shown, examined = log.shown, model.conditional_examination(log)
+    squares = log.by_pair(shown, examined**2)
+    exposure = _Exposure(log.by_pair(log.clicks), log.by_pair(shown, examined), squares, _rank(log, query))
     strength = PairPrior.ordinary(exposure.clicks, exposure.looks, 2.0).strength
     mean = np.full(log.count, 0.5)
     level = np.ones(log.count)
@@ -128,13 +130,6 @@ def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
         if abs(strength - before) < _CLOSE * strength:
             break
     return PairPrior(mean, strength)
-
-
-def _exposure(log: ClickLog, model: ClickModel, query: Ints) -> _Exposure:
-    shown, examined = log.shown, model.conditional_examination(log)
-    return _Exposure(
-        log.by_pair(log.clicks), log.by_pair(shown, examined), log.by_pair(shown, examined**2), _rank(log, query)
-    )
 
 
 def _rank(log: ClickLog, query: Ints) -> Floats:

@@ -55,14 +55,21 @@ def session_features(events: pl.DataFrame) -> SessionFeatures:
     """The features of a table of `CLEAN_SCHEMA`, ordered by session and time."""
     sources = _sources(events)
     kept = events.select("session_number", "time", "kind", "query_id", "product_id", "position")
-    kept = _without_opened_pages(kept).with_columns(_next=pl.col("time").shift(-1).over("session_number"))
+    # A click opens a product page: its view is not an act of its own, so it must not end a dwell.
+    kind, product = (pl.col(name).shift(1).over("session_number") for name in ("kind", "product_id"))
+    is_opened = (pl.col("kind") == "consultation") & (kind == "click") & (product == pl.col("product_id"))
+    kept = kept.filter(~is_opened.fill_null(value=False))
+    kept = kept.with_columns(_next=pl.col("time").shift(-1).over("session_number"))
     kept = kept.join(sources, on="session_number", how="left")
     clicks = kept.filter(pl.col("kind") == "click")
     looks = events.filter(pl.col("kind").is_in(_LOOKS)).join(sources, on="session_number")
     looks = looks.select("source", "product_id", unseen=pl.lit(False)).unique()
     bought = events.filter(pl.col("kind") == "purchase").select("session_number", "product_id")
     bought = bought.join(sources, on="session_number").join(looks, on=["source", "product_id"], how="left")
-    around = _browsers(events, looks, bought, sources)
+    # The sources that saw an answer of a search and looked at a product that they did not buy.
+    answered = events.filter(pl.col("query_id") != "").join(sources, on="session_number")["source"]
+    others = looks.join(bought, on=["source", "product_id"], how="anti")["source"]
+    around = answered.filter(answered.is_in(others.unique().implode())).unique()
     direct = pl.col("unseen") | ~pl.col("source").is_in(around.implode())
     bought = bought.with_columns(pl.col("unseen").fill_null(True)).with_columns(direct=direct)
     clicked = clicks.select("source", "product_id").unique()
@@ -74,20 +81,6 @@ def session_features(events: pl.DataFrame) -> SessionFeatures:
     shown = _shown(kept, clicks).join(texts, on="query_id", how="left", maintain_order="left")
     shown = shown.with_columns(pl.col("query").fill_null("")).drop("query_id")
     return SessionFeatures(sessions.sort("session_number"), shown, _steps(clicks), clicked, bought)
-
-
-def _browsers(events: pl.DataFrame, looks: pl.DataFrame, bought: pl.DataFrame, sources: pl.DataFrame) -> pl.Series:
-    """The sources that saw an answer of a search and looked at a product that they did not buy."""
-    answered = events.filter(pl.col("query_id") != "").join(sources, on="session_number")["source"]
-    others = looks.join(bought, on=["source", "product_id"], how="anti")["source"]
-    return answered.filter(answered.is_in(others.unique().implode())).unique()
-
-
-def _without_opened_pages(kept: pl.DataFrame) -> pl.DataFrame:
-    """Removes the product page view that a click opened: it is not an act of its own, so it must not end a dwell."""
-    kind, product = (pl.col(name).shift(1).over("session_number") for name in ("kind", "product_id"))
-    is_opened = (pl.col("kind") == "consultation") & (kind == "click") & (product == pl.col("product_id"))
-    return kept.filter(~is_opened.fill_null(value=False))
 
 
 def _sources(events: pl.DataFrame) -> pl.DataFrame:

@@ -88,7 +88,12 @@ def lone_askers(shown: pl.DataFrame) -> pl.DataFrame:
     by = ["item", "product_id"]
     cells = looks.group_by(*by, "_crowd").agg(clicks=pl.col("clicked").sum(), looks=pl.len())
     both = cells.filter("_crowd").join(cells.filter(~pl.col("_crowd")), on=by).sort(by)
-    ratios = both.with_columns(_ratio=pl.Series(_likelihood_ratios(both), dtype=pl.Float64)).group_by("item")
+    # Twice the log likelihood ratio of two click rates against a common one.
+    columns = ("clicks", "looks", "clicks_right", "looks_right")
+    clicks, seen, others, seen_by_others = (both[name].to_numpy().astype(float) for name in columns)
+    apart = _likelihood(clicks, seen) + _likelihood(others, seen_by_others)
+    ratio = 2 * (apart - _likelihood(clicks + others, seen + seen_by_others))
+    ratios = both.with_columns(_ratio=pl.Series(ratio, dtype=pl.Float64)).group_by("item")
     sums = ratios.agg(pl.col("_ratio").sum(), _chosen=(pl.col("clicks") + pl.col("clicks_right") > 0).sum())
     tail = scipy.stats.chi2.sf(_TEMPER * sums["_ratio"].to_numpy(), np.maximum(sums["_chosen"].to_numpy(), 1))
     judged = counts.join(sums.select("item", _unlike=pl.Series(bans(tail), dtype=pl.Float64)), on="item")
@@ -130,15 +135,6 @@ def _members(pairs: pl.DataFrame, crowds: pl.DataFrame) -> pl.DataFrame:
     """The sources whose only item is one of a crowd: source, item, odds."""
     alone = pairs.filter(pl.len().over("source") == 1)
     return alone.join(crowds.filter(pl.col("odds") > 0), on="item").select("source", "item", "odds")
-
-
-def _likelihood_ratios(both: pl.DataFrame) -> Floats:
-    """(n,): twice the log likelihood ratio of two click rates against a common one."""
-    clicks, looks, clicks_right, looks_right = (
-        both[name].to_numpy().astype(float) for name in ("clicks", "looks", "clicks_right", "looks_right")
-    )
-    whole = _likelihood(clicks + clicks_right, looks + looks_right)
-    return np.asarray(2 * (_likelihood(clicks, looks) + _likelihood(clicks_right, looks_right) - whole))
 
 
 def _likelihood(clicks: Floats, looks: Floats) -> Floats:

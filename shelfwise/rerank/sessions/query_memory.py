@@ -79,7 +79,11 @@ def memory_of(lists: pl.DataFrame, end: datetime, context: Context) -> pl.DataFr
     if not happened.log.size:
         return _EMPTY
     cells, shown = _cells(keyed, happened, end)
-    belongs = _members(context.products, cells["product_id"].unique())
+    ids = cells["product_id"].unique()
+    # The products that were shown, including those that are not in the catalog.
+    alone = pl.DataFrame({"product_id": ids}).with_columns(kind=pl.lit(Kind.PRODUCT.value), member="product_id")
+    known = catalog_members(context.products).filter(pl.col("product_id").is_in(ids.implode()))
+    belongs = pl.concat([alone, known.select(alone.columns)]).unique()
     pairs = _summed(_expected(cells).join(belongs, on="product_id"), ["key", *_MEMBER])
     shown = shown.join(belongs, on="product_id").select("key", *_MEMBER, WHO).unique()
     whole = _with_ratios(_summed(pairs, _MEMBER), None)
@@ -116,13 +120,6 @@ def catalog_members(products: pl.DataFrame | None) -> pl.DataFrame:
         .drop_nulls("member")
         .rename({"_id": "product_id"})
     )
-
-
-def _members(products: pl.DataFrame | None, shown: pl.Series) -> pl.DataFrame:
-    """The members of the products that were shown, including products that are not in the catalog."""
-    alone = pl.DataFrame({"product_id": shown}).with_columns(kind=pl.lit(Kind.PRODUCT.value), member="product_id")
-    known = catalog_members(products).filter(pl.col("product_id").is_in(shown.implode()))
-    return pl.concat([alone, known.select(alone.columns)]).unique()
 
 
 def _cells(lists: pl.DataFrame, happened: Outcomes, end: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:

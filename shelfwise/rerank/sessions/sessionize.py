@@ -132,7 +132,10 @@ def add_needs(events: pl.DataFrame) -> pl.DataFrame:
     short pause separate the needs of a session well (Hagen et al. 2013, From Search Session Detection to Search Mission
     Detection; Hassan et al. 2013, Beyond Clicks). An event without a query has the need of the one before it.
     """
-    searched = events.with_row_index("_row").with_columns(_text=_texts())
+    # The query text of an event, or of the answer on which it happened, or null.
+    own = pl.when(pl.col("query") != "").then(pl.col("query"))
+    of_answer = pl.when(pl.col("query_id") != "").then(own.first(ignore_nulls=True).over("query_id"))
+    searched = events.with_row_index("_row").with_columns(_text=pl.coalesce(own, of_answer))
     searches = _searches(searched)
     starts = _searches_of_new_needs(searches, searched)
     marks = searched.join(starts, on="_row", how="left", maintain_order="left")
@@ -141,12 +144,6 @@ def add_needs(events: pl.DataFrame) -> pl.DataFrame:
     ).fill_null(True)
     need = (begins.cum_sum() - 1).cast(pl.UInt32)
     return _by_search(marks.with_columns(need=need), searches).select(*events.columns, "need")
-
-
-def _texts() -> pl.Expr:
-    """The query text of an event, or of the answer on which it happened, or null."""
-    own = pl.when(pl.col("query") != "").then(pl.col("query"))
-    return pl.coalesce(own, pl.when(pl.col("query_id") != "").then(own.first(ignore_nulls=True).over("query_id")))
 
 
 def _searches(searched: pl.DataFrame) -> pl.DataFrame:
