@@ -261,7 +261,9 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
     rules = []
     for number, entry in enumerate(entries, 1):
         origin = f"rules {path}: rule {entry.get('name', number) if isinstance(entry, dict) else number!r}"
-        rules.append(convert_document(entry, _RuleTable, origin, lambda message, *_: SettingError(message), _ALLOWED))
+        table = convert_document(entry, _RuleTable, origin, lambda message, *_: SettingError(message), _ALLOWED)
+        # Worker processes get the rules: one that is read from a pickle must not be checked as a table again.
+        rules.append(QualityRule(*(getattr(table, key) for key in QualityRule.__struct_fields__)))
     names = [rule.name for rule in rules]
     name, count = max(Counter(names).items(), key=lambda each: each[1], default=("", 0))
     if count > 1:

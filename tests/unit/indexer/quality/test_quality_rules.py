@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,7 @@ def test_the_operands_of_every_check_are_read(tmp_path: Path) -> None:
     rules = load_rules(written(tmp_path, "\n".join([between, inset, compare, value])))
     assert [rule.values for rule in rules] == [(1.0, 2.5), ("red", "blue"), (), (3.0,)]
     assert (rules[2].op, rules[2].fields) == ("<", ("price", "regular_price", "category"))
+    assert pickle.loads(pickle.dumps(rules)) == rules, "Worker processes get the rules of a large catalog"
 
 
 @pytest.mark.parametrize(
