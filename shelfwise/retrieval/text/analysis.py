@@ -241,7 +241,7 @@ def _cuts(model: str) -> Iterator[tuple[str, ...]]:
             yield tuple(word_term("".join(runs[start:end])) for start, end in pairwise(bounds))
 
 
-RULES = "terms-2"
+RULES = "terms-3"
 """Increased whenever a text would give other terms: an index made by other rules must be rebuilt."""
 MAX_TEXT = 200_000
 """The number of characters of a text that are analysed; the rest is not searched."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 # Each unit as it is in terms, with its other spellings. A space in a spelling may be a dot, a hyphen or nothing.
 _SPELLINGS = {
-    "in": "inch, inches, \", '', 英寸",
+    "in": "inch, inches, \", '', 英寸, 寸",
     "ft": "feet, foot, ', 英尺",
     "yd": "yds, yard, yards",
     "mm": "millimeter, millimeters, millimetre, millimetres, 毫米",
     "cm": "centimeter, centimeters, centimetre, centimetres, 厘米",
-    "m": "meter, meters, metre, metres",
+    "m": "meter, meters, metre, metres, 米",
     "km": "kilometer, kilometers, kilometre, kilometres, 公里",
     "sqft": "sq ft, sq feet, sq foot, square feet, square foot, ft2, 平方英尺",
     "sqin": "sq in, sq inch, sq inches, square inch, square inches, in2",
@@ -27,14 +27,14 @@ _SPELLINGS = {
     "oz": "ounce, ounces, 盎司",
     "lb": "lbs, pound, pounds",
     "kg": "kgs, kilo, kilos, kilogram, kilograms, 千克, 公斤",
-    "g": "gram, grams, gramme, grammes",
+    "g": "gram, grams, gramme, grammes, 克",
     "mg": "milligram, milligrams, 毫克",
-    "l": "liter, liters, litre, litres",
+    "l": "liter, liters, litre, litres, 升",
     "ml": "milliliter, milliliters, millilitre, millilitres, 毫升",
     "cl": "centiliter, centiliters, centilitre, centilitres",
-    "v": "volt, volts",
+    "v": "volt, volts, 伏",
     "kv": "kilovolt, kilovolts",
-    "w": "watt, watts",
+    "w": "watt, watts, 瓦",
     "kw": "kilowatt, kilowatts, 千瓦",
     "wh": "watt hour, watt hours",
     "kwh": "kilowatt hour, kilowatt hours, 千瓦时",
@@ -143,6 +143,11 @@ class Quantity:
 def is_measure(term: str) -> bool:
     """Whether a term is a number with a unit ("36in") or dimensions ("2x4")."""
     return _MEASURE_TERM.fullmatch(term) is not None
+
+
+def unit_of(spelling: str) -> str:
+    """The unit of a spelling as it is in terms ("in" of "inches"); empty for any other text."""
+    return _UNIT_OF.get(spelling, "")
 
 
 def in_one(chunk: str) -> str:

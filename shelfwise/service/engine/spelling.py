@@ -23,10 +23,12 @@ from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
 from shelfwise.retrieval.index.keyword import Rows, Selection, Sort, SortKey
 from shelfwise.retrieval.records import Preference
 from shelfwise.retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, identifier_key, word_term
+from shelfwise.retrieval.text.translation import translate
 from shelfwise.retrieval.text.vocabulary import (
     RAW_WORD,
     SHORTEST,
     CatalogWords,
+    Numbers,
     Offsets,
     WordLookup,
     common_words,
@@ -270,7 +272,8 @@ class Corrector:
     """Corrects queries by the words of one catalog.
 
     A word is kept if a searched field of a product has it or a synonym of it, if it is an identifier or has a digit, if
-    shoppers bought something after a query with it, or if the store never corrects it.
+    shoppers bought something after a query with it, or if the store never corrects it. Chinese that no product has is
+    translated.
     """
 
     def __init__(
@@ -386,7 +389,10 @@ class Corrector:
         may_correct = self._is_unknown if is_offer else self._may_correct
         found: dict[int, Correction] = {}
         for at, each in enumerate(typed.words[:end]):
-            if may_correct(each.word) and not self._is_half(typed, at):
+            if contains_chinese(each.word):
+                if translation := self._translation(typed, each):
+                    found[at] = translation
+            elif may_correct(each.word) and not self._is_half(typed, at):
                 correction = self._corrections.correct(each.word, self._companions(typed, at, {}))
                 is_form = is_offer and correction is not None and word_term(correction.text) == word_term(each.word)
                 # Last, since these are requests in a cluster.
@@ -394,6 +400,22 @@ class Corrector:
                 if correction and (is_form or not self._stands(raw)) and self._visible.has_words(correction.text):
                     found[at] = correction
         return found
+
+    def _translation(self, typed: TypedText, run: TypedWord) -> Correction | None:
+        """A run of Chinese in words of the catalog, if no product has any of its own."""
+        before, after = typed.text[: run.start][-1:], typed.text[run.end :][:1]
+        if run.word in self._protected or run.word in self._sold or self._stands(run.word):
+            return None
+        text = translate(run.word, self._texts_with, is_after_number=before.isdigit())
+        if not text or not all(map(self._visible.has_words, text.split())):
+            return None
+        return Correction(f"{' ' * before.isalnum()}{text}{' ' * after.isalnum()}", is_sure=True)
+
+    def _texts_with(self, word: str) -> Numbers:
+        """The texts that have any form of a word, ascending."""
+        postings = self._words.postings
+        places = [place for place in map(postings.position, forms(word)) if place is not None]
+        return np.unique(np.concatenate([np.zeros(0, np.uint32), *map(postings.texts_with, places)]))
 
     def _may_correct(self, word: str) -> bool:
         return word not in self._sold and self._is_unknown(word)

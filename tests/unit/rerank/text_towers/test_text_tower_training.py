@@ -12,10 +12,9 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from shelfwise.rerank.text_towers.batches import ExamplePart, build_part
 from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
 from shelfwise.rerank.text_towers.task import NegativeOptions, TextTowerOptions, TextTowerTask, TrainedTowers
-from shelfwise.rerank.text_towers.text_tower_training import train_towers
+from shelfwise.rerank.text_towers.text_tower_training import ExamplePart, build_part, train_towers
 from shelfwise.rerank.text_towers.tower_loss import LossOptions, TowerLoss
 from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.encoders.torch import prompts

@@ -12,9 +12,9 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from shelfwise.rerank.text_towers.batches import build_pools, draw_negatives, nearest, window
 from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
 from shelfwise.rerank.text_towers.task import NegativeOptions
+from shelfwise.rerank.text_towers.text_tower_training import build_pools, draw_negatives, nearest, window
 from shelfwise.rerank.text_towers.tower_loss import Examples, LossOptions, TowerLoss
 from shelfwise.retrieval.encoders.base import unit_rows
 from shelfwise.retrieval.encoders.weights import ModelSource

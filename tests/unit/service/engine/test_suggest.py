@@ -99,6 +99,11 @@ class TestSuggest:
         page = store.search("无线电占", size=1)
         assert (page.suggestion, page.corrected) == ("", False)
 
+    def test_a_chinese_query_is_translated_if_no_product_has_its_words(self, store: SearchEngine) -> None:
+        assert correction_of(store.search("马克杯")) == ("mug", True)
+        assert correction_of(store.search("Bosch钻机")) == ("", False), "products have 钻"
+        assert correction_of(store.search("马克杯", visible="brand = Bosch")) == ("", False)
+
     @pytest.mark.parametrize(
         "text", ["", " ", "\x00\x1b[31m", "…", "\ud800", "a" * 10_000, "drill " * 1_000, "钻" * 9_999]
     )
