@@ -176,6 +176,8 @@ class PriceBounds:
     high: float | None
     text: str
     """The query without the bounds."""
+    span: tuple[int, int]
+    """Where the bounds are in the query, (start, end)."""
 
 
 def price_bounds(query: str) -> PriceBounds | None:
@@ -191,6 +193,6 @@ def price_bounds(query: str) -> PriceBounds | None:
     if not text or not amounts:
         return None
     if len(amounts) == 2:
-        return PriceBounds(min(amounts), max(amounts), text)
+        return PriceBounds(min(amounts), max(amounts), text, found.span())
     is_low = bool(found["above"] or found["beyond"])
-    return PriceBounds(amounts[0] if is_low else None, None if is_low else amounts[0], text)
+    return PriceBounds(amounts[0] if is_low else None, None if is_low else amounts[0], text, found.span())

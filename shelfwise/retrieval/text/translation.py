@@ -25,7 +25,14 @@ from shelfwise.retrieval.text.vocabulary import Numbers, words_of
 _REMARK = re.compile(r"\([^)]*\)|,.*| of sth$")
 _NOT_A_TRANSLATION = re.compile(rf"surname|variant of|see |abbr|CL:|classifier|used |fig\.|also |[{HAN}]")
 _FUNCTION_WORDS = frozenset(words_of("a an the to of s or for and be is must so sth sb by as how what why with in"))
-_NEGATION = re.compile("(不要|不是|不含|不带|没有|除了)")
+_UNDERSTOOD = {
+    **dict.fromkeys(("不要", "不是", "除了"), "not"),
+    **dict.fromkeys(("不含", "不带", "没有"), "without"),
+    **dict.fromkeys(("最便宜", "最实惠"), "cheapest"),
+    **dict.fromkeys(("便宜", "实惠"), "cheap"),
+}
+"""Phrases that the preferences of a query understand, whether or not products have the words."""
+_PHRASE = re.compile(f"({'|'.join(_UNDERSTOOD)})")
 _MAX_WORDS = 3
 """Maximum number of words of a translation; longer ones explain a word."""
 _MAX_STATES = 8
@@ -64,10 +71,9 @@ def translate(run: str, texts_with: Callable[[str], Numbers], *, is_after_number
         options = list(_options(part))
         if at == 0 and is_after_number and (unit := unit_of(part)):
             states = [_State((unit,))]
-        elif _NEGATION.fullmatch(part):
+        elif part in _UNDERSTOOD:
             # Products are counted that have what stands before it, or what comes after it, not both.
-            word = "without" if part[-1] in "含带有" else "not"
-            states = [_State((*each.words, word), each.weight) for each in states]
+            states = [_State((*each.words, _UNDERSTOOD[part]), each.weight) for each in states]
         elif options := [each for each in options if all(len(texts_with(word)) for word in each.words)]:
             longer = [_extended(state, each, texts_with) for state, each in product(states, options)]
             states = sorted(longer, key=lambda each: -each.score)[:_MAX_STATES]
@@ -86,22 +92,21 @@ def _common(first: Numbers, second: Numbers) -> Numbers:
 
 
 def _parts(run: str) -> Iterator[str]:
-    """The words of a run, each as the longest entries of the dictionary; what has no entry is left out."""
-    entries = _dictionary()
-    pieces = (piece for piece in _NEGATION.split(run) if piece)
-    for word in chain.from_iterable([each] if _NEGATION.match(each) else chinese_words(each) for each in pieces):
-        if _NEGATION.match(word):
-            yield word
-            continue
-        found, begin = [], 0
-        while begin < len(word):
-            end = next((end for end in range(len(word), begin, -1) if word[begin:end] in entries), 0)
-            if end:
-                found.append(word[begin:end])
-            begin = end or begin + 1
-        # Single characters only are those of a name, each of which means something else.
-        if len(word) < 3 or len(found) < len(word):
-            yield from found
+    """The phrases that are understood and the entries of the dictionary in a run; what has no entry is left out."""
+    for piece in filter(None, _PHRASE.split(run)):
+        yield from [piece] if piece in _UNDERSTOOD else chain.from_iterable(map(_entries, chinese_words(piece)))
+
+
+def _entries(word: str) -> list[str]:
+    """A word as the longest entries of the dictionary, from its beginning."""
+    found, start = [], 0
+    while start < len(word):
+        end = next((end for end in range(len(word), start, -1) if word[start:end] in _dictionary()), 0)
+        if end:
+            found.append(word[start:end])
+        start = end or start + 1
+    # Single characters only are those of a name, each of which means something else.
+    return found if len(word) < 3 or len(found) < len(word) else []
 
 
 def _options(part: str) -> Iterator[_Option]:

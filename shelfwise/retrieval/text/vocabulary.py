@@ -10,7 +10,7 @@ import bisect
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -229,6 +229,8 @@ COUNTS_FILE = "counts.msgpack.zst"
 _WORDS_FILE = "words.txt"
 _ARRAYS = ("ends", "starts", "texts", "rows", "letters", "lengths")
 _LONGEST = 255
+_FEW_CHINESE = 0.01
+"""The share of Chinese words up to which a catalog is not Chinese."""
 
 
 class VocabularyEntries(msgspec.Struct, frozen=True):
@@ -282,6 +284,12 @@ class CatalogWords:
 
     def __contains__(self, word: str) -> bool:
         return self.postings.position(word) is not None
+
+    @cached_property
+    def is_chinese(self) -> bool:
+        """Whether a notable share of the words is Chinese: of a store that writes in Chinese, too."""
+        words = (self.postings[place] for place in range(len(self.postings)))
+        return sum(map(contains_chinese, words)) > _FEW_CHINESE * len(self.postings)
 
     def frequency(self, place: int) -> int:
         """The number of texts that contain a word."""

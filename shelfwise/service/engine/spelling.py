@@ -23,6 +23,7 @@ from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
 from shelfwise.retrieval.index.keyword import Rows, Selection, Sort, SortKey
 from shelfwise.retrieval.records import Preference
 from shelfwise.retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, identifier_key, word_term
+from shelfwise.retrieval.text.preferences import price_bounds
 from shelfwise.retrieval.text.translation import translate
 from shelfwise.retrieval.text.vocabulary import (
     RAW_WORD,
@@ -258,7 +259,10 @@ class VisibleCatalog:
         return frozenset(rows[row] for row in self.visible_rows(np.array(list(rows), np.int64)))
 
     def best_match(self, text: str) -> tuple[int, float]:
-        """The most words of a query in any of its best keyword matches, and the highest BM25; 0 without any."""
+        """The most words of a query in any of its best keyword matches, and the highest BM25; 0 without any. A price
+        does not count."""
+        bounds = price_bounds(text)
+        text = bounds.text if bounds else text
         keyword, groups = self._snapshot.keyword, self._snapshot.analyzer.groups(text)
         words = tuple(replace(group, is_enough=True) for group in groups if not group.is_character)
         found = keyword.search(words, _CHECKED, self.where)
@@ -402,14 +406,18 @@ class Corrector:
         return found
 
     def _translation(self, typed: TypedText, run: TypedWord) -> Correction | None:
-        """A run of Chinese in words of the catalog, if no product has any of its own."""
-        before, after = typed.text[: run.start][-1:], typed.text[run.end :][:1]
-        if run.word in self._protected or run.word in self._sold or self._stands(run.word):
+        """A run of Chinese in words of a catalog that is not Chinese, if no product has its own; except a price."""
+        bounds = price_bounds(typed.text)
+        first, end = bounds.span if bounds else (0, 0)
+        start = min(max(run.start, end), run.end) if first <= run.start else run.start
+        kept, word = typed.text[run.start : start], typed.text[start : run.end]
+        before, after = typed.text[:start][-1:], typed.text[run.end :][:1]
+        if not word or self._words.is_chinese or {word} & {*self._protected, *self._sold} or self._stands(word):
             return None
-        text = translate(run.word, self._texts_with, is_after_number=before.isdigit())
+        text = translate(word, self._texts_with, is_after_number=before.isdigit())
         if not text or not all(map(self._visible.has_words, text.split())):
             return None
-        return Correction(f"{' ' * before.isalnum()}{text}{' ' * after.isalnum()}", is_sure=True)
+        return Correction(f"{kept}{' ' * before.isalnum()}{text}{' ' * after.isalnum()}", is_sure=True)
 
     def _texts_with(self, word: str) -> Numbers:
         """The texts that have any form of a word, ascending."""

@@ -12,7 +12,7 @@ from shelfwise.retrieval.text.analysis import Analyzer, Synonyms, fold
 from shelfwise.retrieval.text.compatibility import model_keys, named_models, named_things
 from shelfwise.retrieval.text.highlight import Marks, Matcher, excerpt, marked
 from shelfwise.retrieval.text.named_values import VALUES_FILE, NamedValues, derive_values
-from shelfwise.retrieval.text.preferences import PriceBounds, price_bounds
+from shelfwise.retrieval.text.preferences import price_bounds
 
 
 def product(title: str, brand: str = "", **attributes: AttributeValue) -> Product:
@@ -98,7 +98,9 @@ def test_values_round_trip_and_damage_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_price_bounds_are_removed_from_the_query(query: str, low: float | None, high: float | None, text: str) -> None:
-    assert price_bounds(query) == PriceBounds(low, high, text)
+    bounds = price_bounds(query)
+    assert bounds is not None
+    assert (bounds.low, bounds.high, bounds.text) == (low, high, text)
 
 
 @pytest.mark.parametrize(

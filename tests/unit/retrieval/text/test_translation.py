@@ -38,6 +38,7 @@ def texts_with(word: str) -> Numbers:
         ("吊扇", "ceiling fan"),
         ("不含乳胶的手套", "without latex glove"),
         ("不要乳胶手套", "not latex glove"),
+        ("便宜的吊扇", "cheap ceiling fan"),
         ("茅台", ""),
         ("的", ""),
         ("", ""),

@@ -99,10 +99,16 @@ class TestSuggest:
         page = store.search("无线电占", size=1)
         assert (page.suggestion, page.corrected) == ("", False)
 
-    def test_a_chinese_query_is_translated_if_no_product_has_its_words(self, store: SearchEngine) -> None:
-        assert correction_of(store.search("马克杯")) == ("mug", True)
-        assert correction_of(store.search("Bosch钻机")) == ("", False), "products have 钻"
-        assert correction_of(store.search("马克杯", visible="brand = Bosch")) == ("", False)
+    def test_a_chinese_query_is_translated_if_the_catalog_is_not_chinese(
+        self, build_index: Callable[..., Path], store: SearchEngine
+    ) -> None:
+        english = [each for each in CATALOG if not contains_chinese(each.title)]
+        with SearchEngine.open(build_index(english)) as engine:
+            assert correction_of(engine.search("马克杯")) == ("mug", True)
+            assert correction_of(engine.search("智能马克杯 20元以下")) == ("smart mug 20元以下", True)
+            assert correction_of(engine.search("20元以内的马克杯")) == ("20元以内的 mug", True)
+            assert correction_of(engine.search("马克杯", visible="brand = Bosch")) == ("", False)
+        assert correction_of(store.search("马克杯")) == ("", False)
 
     @pytest.mark.parametrize(
         "text", ["", " ", "\x00\x1b[31m", "…", "\ud800", "a" * 10_000, "drill " * 1_000, "钻" * 9_999]
