@@ -259,9 +259,9 @@ def figures(root: Path = ROOT) -> list[Figure]:
     largest = sorted(((module.lines, where[module.name]) for module in files), reverse=True)
     return [
         Figure("modules", len(files), 297),
-        Figure("lines", sum(module.lines for module in structure.modules.values()), 86_200, _by_folder(structure)),
-        Figure("lines of code", sum(module.code_lines for module in structure.modules.values()), 59_900),
-        Figure("statements", statements, 56_300),
+        Figure("lines", sum(module.lines for module in structure.modules.values()), 85_950, _by_folder(structure)),
+        Figure("lines of code", sum(module.code_lines for module in structure.modules.values()), 59_700),
+        Figure("statements", statements, 56_150),
         Figure("basenames of several modules of a part", len(shared), 0, shared),
         Figure("modules under 60 lines", len(short), 6, short),
         Figure("modules with one importer", len(single), 53, single),

@@ -20,12 +20,10 @@ from shelfwise.retrieval.text.analysis import word_term
 from shelfwise.service.answers.facts import (
     Fact,
     FactMatch,
-    FieldIndex,
     compare,
     contradictions,
     fact_label,
     facts_of,
-    has_count,
     match_fact,
     question_for,
     sentence_coverage,
@@ -38,12 +36,10 @@ from shelfwise.service.answers.questions import (
     Question,
     Superlative,
     Word,
-    concept_terms,
     is_advice,
     is_follow_up,
     is_question,
     named_fields,
-    of_last_word,
     parse_question,
 )
 from shelfwise.service.answers.subjects import (
@@ -122,9 +118,6 @@ class Thresholds:
     """Minimum scores of quotes, chosen on questions about the demo store."""
 
     fact: float = 0.6
-    lacking: float = 0.12
-    """A question counts as being about a field that the product lacks if another field of the catalog scores higher
-    than all of the product's fields by this margin."""
     sentence: float = 0.6
     long_sentence: float = 0.5
     """Minimum for sentences if the question has at least three words."""
@@ -174,9 +167,6 @@ def answer_question(
         quotes = _offered(sources, question, text, named) if named.row is not None else []
     if not quotes and named.row is not None:
         quotes, related = _about_product(sources, question, named.row)
-        if not quotes and not has_content and question.is_whether and named.rest != text:
-            quotes, related = _about_product(sources, of_last_word(question, text), named.row)
-            quotes = [quote for quote in quotes if quote.field.startswith("attributes.")]
     elif not quotes and named.subject.product_type:
         quotes = _about_type(sources, question, named)
     if not quotes and product_id is None and question.is_offer:
@@ -220,43 +210,32 @@ def _validate(text: str, about: QuestionSubject | None) -> None:
 def _about_product(sources: Sources, question: Question, row: int) -> tuple[list[Quote], tuple[str, ...]]:
     product = sources.snapshot.products[row]
     own = _own_terms(sources.snapshot, product, row)
-    comparative = (question.comparative,) if question.comparative else ()
-    words = (*question.words, *comparative) if question.words else ()
+    words = (*question.words, question.comparative) if question.comparative else question.words
     facts = facts_of(product, sources.hidden)
-    if comparative and not words and not _best_facts(question, facts, (), own):
-        words = comparative
     matches = _best_facts(question, facts, words, own)
-    if not (matches and matches[0].score >= THRESHOLDS.fact) and word_term(question.counted) in own:
-        matches = _best_facts(question, facts, _PIECES, own)  # "how many pens": their count
-    lacking = _lacking(sources.faq.fields, words, matches)
     hidden = "description" in sources.hidden
     sentences = () if hidden else sentences_of(product.description)
     quotes: list[Quote] = []
-    if matches and matches[0].score >= THRESHOLDS.fact and not lacking:
+    if matches and matches[0].score >= THRESHOLDS.fact:
         quotes = _fact_quotes(product, matches, sentences)
     if not quotes:
         of_product = sources.faq.entries.find_bound(question, THRESHOLDS.faq, product.id, _type_name(sources, row))
         quotes = _faq_quotes(of_product)
     if not quotes:
-        quotes = _sentence_quotes(product, sentences, question, words, own, lacking=lacking)
+        quotes = _sentence_quotes(product, sentences, words, own)
     if not quotes:
         quotes = _title_quotes(sources, product, row, question)
-    if not quotes and not lacking:
+    if not quotes:
         quotes = _faq_quotes(sources.faq.entries.find(question, THRESHOLDS.faq_of_product))
-    if not quotes and not lacking and question.words:
+    if not quotes and question.words:
         quotes = _near_quotes(sources, product, question, facts)
     requested = {quote.field.removeprefix("attributes.") for quote in quotes}
     return quotes, _related_fields(question, facts, requested, own)
 
 
-_PIECES = (Word("pieces", concept_terms("number of pieces"), is_concept=True),)
-
-
 def _near_quotes(sources: Sources, product: Product, question: Question, facts: Sequence[Fact]) -> list[Quote]:
     """The field whose name, or the sentence that, means the same as a question: "what wood" and "Material: Oak"."""
-    # "How many" asks for a number without a unit.
-    is_count = question.counted and not question.unit
-    labelled = {fact.field.label: fact for fact in facts if not (is_count and fact.quantity)}
+    labelled = {fact.field.label: fact for fact in facts}
     near = sources.faq.near.nearest(question.text, [*labelled])
     if near and near.score >= THRESHOLDS.field_meaning and near.lead >= THRESHOLDS.field_lead:
         fact = [*labelled.values()][near.number]
@@ -297,24 +276,14 @@ def _own_terms(snapshot: Snapshot, product: Product, row: int) -> frozenset[str]
 def _best_facts(
     question: Question, facts: Sequence[Fact], words: Sequence[Word], own: Collection[str]
 ) -> list[FactMatch]:
-    found = (match_fact(question, fact, words, own) for fact in facts)
+    is_of_package = any(word.terms & _OF_PACKAGES for word in words)
+    candidates = (fact for fact in facts if not is_of_package or fact.field.terms & _OF_PACKAGES)
+    found = (match_fact(question, fact, words, own) for fact in candidates)
     return sorted((each for each in found if each), key=lambda each: -each.score)
 
 
-def _lacking(fields: FieldIndex, words: Sequence[Word], matches: Sequence[FactMatch]) -> bool:
-    """Whether a question asks for a field of the catalog that the product lacks."""
-    best = matches[0] if matches else None
-    least = (best.score if best else 0.0) + THRESHOLDS.lacking
-    known = [field.terms for score, field in fields.best(words, THRESHOLDS.fact) if score > least]
-    # A display resolution is a resolution, but the weight of a package is not that of the product.
-    own = best.fact.field.terms if best else frozenset[str]()
-    return bool(known) and not any(terms <= own and not (own - terms) & _OF_PACKAGES for terms in known)
-
-
-_OF_PACKAGES = frozenset(
-    map(word_term, ("package", "packaging", "pallet", "carton", "outer", "inner", "shipping", "case"))
-)
-"""Terms of field names that are about the package instead of the product."""
+_OF_PACKAGES = frozenset(map(word_term, ("package", "packaging", "pallet", "carton", "shipping")))
+"""Terms by which a question asks for a field of the package, which that of the product does not answer."""
 
 
 def _fact_quotes(product: Product, matches: Sequence[FactMatch], sentences: Sequence[str]) -> list[Quote]:
@@ -346,20 +315,13 @@ def _fact_quote(product: Product, match: FactMatch) -> Quote:
 
 
 def _sentence_quotes(
-    product: Product,
-    sentences: Sequence[str],
-    question: Question,
-    words: Sequence[Word],
-    own: Collection[str],
-    *,
-    lacking: bool,
+    product: Product, sentences: Sequence[str], words: Sequence[Word], own: Collection[str]
 ) -> list[Quote]:
     if not sentences or not words:
         return []
-    scores = [1.0 if has_count(each, question) else sentence_coverage(each, words, own) for each in sentences]
+    scores = [sentence_coverage(each, words, own) for each in sentences]
     score, _, best = max((score, -len(each), each) for score, each in zip(scores, sentences, strict=True))
-    least = 1.0 if lacking else THRESHOLDS.sentence
-    if score < least and not (len(words) > 2 and not lacking and score >= THRESHOLDS.long_sentence):
+    if score < (THRESHOLDS.long_sentence if len(words) > 2 else THRESHOLDS.sentence):
         return []
     return [Quote(best, "description", product.id, title=product.title, score=score)]
 

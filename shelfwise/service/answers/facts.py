@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from shelfwise.indexer.cleaning.text import parse_quantity
 from shelfwise.retrieval.encoders.base import Encoder
 from shelfwise.retrieval.errors import EncoderError
-from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.vectors import Background
 from shelfwise.retrieval.records import AttributeValue, Product
 from shelfwise.retrieval.text.analysis import HAN, contains_chinese, fold, word_term
@@ -201,24 +200,6 @@ def question_for(fact: Fact, *, is_chinese: bool) -> str:
     return (f"{label}是多少？" if fact.quantity else f"{label}是什么？") if is_chinese else f"What is the {label}?"
 
 
-class FieldIndex:
-    """The fields of a catalog, indexed by the words of their names."""
-
-    def __init__(self, catalog: FieldCatalog) -> None:
-        self._by_term: dict[str, list[FieldName]] = defaultdict(list)
-        names = (name.removeprefix("attributes.") for name in catalog.fields if name.startswith("attributes."))
-        for name in (*names, *_CORE):
-            read = read_name(name)
-            for term in read.terms:
-                self._by_term[term].append(read)
-
-    def best(self, words: Sequence[Word], least: float) -> list[tuple[float, FieldName]]:
-        """The fields that words ask for, with a score of at least `least`, best first."""
-        found = {field.name: field for word in words for term in word.terms for field in self._by_term.get(term, ())}
-        scored = ((score_name(field, words).score, field) for field in found.values())
-        return sorted(((score, field) for score, field in scored if score >= least), key=lambda each: -each[0])
-
-
 @dataclass(frozen=True, slots=True)
 class NameMatch:
     """Match of a question's words with the name of a field."""
@@ -233,7 +214,7 @@ class NameMatch:
 
 _NO_MATCH = NameMatch(0.0)
 _OWN_WORD = 0.02
-"""Cost of a word of a field's name that only the product's name contains."""
+"""Weight of an unmatched word that the product's name contains, relative to any other."""
 
 
 def score_name(
@@ -251,13 +232,13 @@ def score_name(
     # The length of a cable is its "cable length".
     lacking = field.terms - wanted
     missing = lacking - frozenset(own)
-    precision = len(found) / (len(found) + len(missing)) if field.name not in _CORE else 1.0
-    others = [
-        word for word in words if word not in matched and not word.terms & set(own) and not word.terms & set(values)
-    ]
-    recall = len(matched) / (len(matched) + len(others))
-    score = 2 * precision * recall / (precision + recall)
-    return NameMatch(score - _OWN_WORD * len(lacking - missing), matched, not missing)
+    precision = 1.0
+    if field.name not in _CORE:
+        precision = len(found) / (len(found) + len(missing) + _OWN_WORD * len(lacking - missing))
+    others = [word for word in words if word not in matched and not word.terms & set(values)]
+    of_name = sum(not word.terms.isdisjoint(own) for word in others)
+    recall = len(matched) / (len(matched) + len(others) - of_name + _OWN_WORD * of_name)
+    return NameMatch(2 * precision * recall / (precision + recall), matched, not missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +268,6 @@ def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Colle
     # "yes" does not answer "what cover is it", but it answers "touchscreen?".
     if not question.is_whether and isinstance(fact.value, bool) and score < 1:
         score *= 0.6
-    if fact.field.neutral:
-        score -= 0.01 * len(fact.field.neutral)
-    if comparable:
-        score += 0.05
     holds = _holds(question, fact, match.matched, words, own)
     if isinstance(fact.value, bool) and score >= 1 and question.bound is None:
         holds = fact.value  # "touchscreen?" and "dishwasher safe"
@@ -367,14 +344,9 @@ def sentence_coverage(sentence: str, words: Sequence[Word], own: Collection[str]
     """The share of a question's words that a sentence contains; missing words that refer to the product do not
     count."""
     terms = frozenset(content_terms(sentence)) | concept_terms(sentence)
-    met = [word for word in words if word.terms & terms or is_within(word, sentence)]
+    met = [word for word in words if word.terms & terms]
     others = [word for word in words if word not in met and not word.terms & set(own)]
     return len(met) / (len(met) + len(others)) if met else 0.0
-
-
-def is_within(word: Word, text: str) -> bool:
-    """Whether a text contains a word of Chinese, however either is segmented."""
-    return len(word.text) > 1 and contains_chinese(word.text) and word.text in text
 
 
 _MEASURES = {
@@ -393,7 +365,7 @@ def title_has(title: str, terms: Collection[str], words: Sequence[Word], questio
         return has_count(title, question) or (bool(words) and all(word.terms & values for word in words))
     bound = question.bound
     has_bound = bool(words) if bound is None else (bound.unit, bound.number) in quantities_in(title)
-    return has_bound and all((word.value_terms or word.terms) & set(terms) or is_within(word, title) for word in words)
+    return has_bound and all((word.value_terms or word.terms) & set(terms) for word in words)
 
 
 @dataclass(frozen=True, slots=True)

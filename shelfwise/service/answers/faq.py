@@ -26,7 +26,7 @@ from shelfwise.retrieval.errors import EncoderError, FaqError
 from shelfwise.retrieval.index.vectors import Background
 from shelfwise.retrieval.store.files import file_stamp
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
-from shelfwise.service.answers.facts import FieldIndex, NearTexts, sentence_coverage, sentences_of
+from shelfwise.service.answers.facts import NearTexts, sentence_coverage, sentences_of
 from shelfwise.service.answers.questions import Question, concept_terms, content_terms, split_words
 from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text
 from shelfwise.service.engine.editors import CompiledEditor
@@ -290,7 +290,6 @@ class CompiledFaq:
     """The entries of a store for the questions to one version, and the indexes of its fields and texts."""
 
     entries: FaqIndex
-    fields: FieldIndex
     near: NearTexts
 
     @property
@@ -314,7 +313,7 @@ class EngineFaq(CompiledEditor[FaqEntry, CompiledFaq]):
             encoder, background = snapshot.encoder, snapshot.manifest.background
             stored = vectors.vectors(encoder.identity) if entries else {}
             index = FaqIndex.of(entries, encoder, background, stored)
-            return CompiledFaq(index, FieldIndex(snapshot.catalog), NearTexts(encoder, background))
+            return CompiledFaq(index, NearTexts(encoder, background))
 
         super().__init__(vectors, snapshot, compile_entries, lambda compiled: compiled.notices)
 

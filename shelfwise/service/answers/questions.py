@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -261,13 +261,6 @@ def parse_question(text: str) -> Question:
     )
 
 
-def of_last_word(question: Question, text: str) -> Question:
-    """A question whose words are all in the title asks for the last one: "is the magnetic case magnetic"."""
-    folded = fold(text)
-    words = sorted(parse_question(text).words, key=lambda word: folded.rfind(word.text))
-    return replace(question, words=tuple(words[-1:]))
-
-
 _HALF = re.compile(r"\bhalf (?:an? )?(?=[a-z]+)|\ba half (?=[a-z]+)")
 _ONE = re.compile(r"(?<=[nrto] )an? (?=[a-z]+)")
 _NUMBER_WORDS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7"}
@@ -420,7 +413,7 @@ def _words_of(bare: str) -> Iterator[Word]:
     """The words of a question: concepts first, then the remaining words without stop words."""
     concepts = _read_concepts()
     seen: set[str] = set()
-    rest = bare = _RUNS.sub(r"\1 ", _DURATION.sub(" ", _NEEDLESS.sub(" ", bare)))
+    rest = bare
     for number, found in _concepts(bare):
         names = concepts.terms[number]
         text = found[0]
@@ -442,13 +435,8 @@ def _words_of(bare: str) -> Iterator[Word]:
             yield Word(word, frozenset({term}))
 
 
-_DURATION = re.compile(r"\bhow long (?=do|does|will|did|can)")
-"""Asks for a time, and shares "long" with all questions that do."""
-_NEEDLESS = re.compile(r"\b100 ?%|(?<=[a-z0-9]) (?:compatible|ready|capable|enabled)$")
-"""Words that ask nothing more: "100% cotton" asks for cotton, "bluetooth enabled" for Bluetooth."""
 _ASKING = re.compile(r"(.)不\1|什么|多少|哪[种个款些]|有没有|可以用|能用|[不没]$|吗|呢$")
 """Characters that only ask, which segmentation would join with the words beside them."""
-_RUNS = re.compile(r"\b(it|they|this|these|those) runs?(?: on)?\b")
 _GENDERS = ("男", "女")
 
 
