@@ -245,7 +245,8 @@ _LIMIT = 60
 
 
 def messages(running: Service, event: str) -> list[dict[str, Any]]:
-    lines = (line for line in running.log.read_text("utf-8").splitlines() if line.startswith("{"))
+    # The last line may be half written.
+    lines = (line for line in running.log.read_text("utf-8").split("\n")[:-1] if line.startswith("{"))
     return [found for found in map(json.loads, lines) if found["event"] == event]
 
 
