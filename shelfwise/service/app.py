@@ -286,25 +286,21 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     app.add_middleware(IndexPathMiddleware)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerPart:
-    """Makes a server a worker of a group."""
-
-    group: WorkerGroup
-    listeners: Sequence[socket.socket]
-    """Sockets from which all workers accept connections."""
-    on_start: Callable[[], None]
-    """Called when the worker accepts connections."""
-
-
 def serve(
-    source: SearchEngine | Path, sourced: SourcedSettings, *, notice: float = 0.0, worker: WorkerPart | None = None
+    source: SearchEngine | Path,
+    sourced: SourcedSettings,
+    listeners: Sequence[socket.socket],
+    *,
+    notice: float = 0.0,
+    group: WorkerGroup | None = None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, as one process or as a worker. For `notice` seconds after the signal, the server
-    still answers but reports that it is not ready."""
+    """Serves connections of listening sockets until SIGTERM or SIGINT, as one process or as a worker of a group. For
+    `notice` seconds after the signal, the server still answers but reports that it is not ready. `on_start` is called
+    when it accepts connections."""
     settings = sourced.settings.service
-    group = worker.group if worker else WorkerGroup()
-    configure_logs(group.number if worker else None)
+    group = group or WorkerGroup()
+    configure_logs(group.number if group.count > 1 else None)
     sys.setswitchinterval(_SWITCH_SECONDS)
     app = create_app(source, settings, sourced, group)
     limits = ConnectionLimits(proxies=settings.proxies)
@@ -312,9 +308,10 @@ def serve(
     draining: threading.Event = app.state.draining
     refusals = EarlyRefusals(app.state.shared.threads, draining, cross_origin=bool(settings.origins))
     limiter = ConnectionLimiter(limits, refusals, group)
-    config = server_config(app, settings, limiter)
     prevent_pauses()
-    (DrainingServer if worker is None else partial(WorkerServer, worker, limiter))(config, draining, notice).run()
+    server = DrainingServer(app, settings, limiter, listeners, draining, notice)
+    server.on_start = on_start
+    server.run()
 
 
 def prevent_pauses() -> None:
@@ -327,10 +324,36 @@ def prevent_pauses() -> None:
 class DrainingServer(uvicorn.Server):
     """Reports that it is not ready before it stops listening, so that a load balancer sends requests elsewhere."""
 
-    def __init__(self, config: uvicorn.Config, draining: threading.Event, notice: float) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        settings: ServiceSettings,
+        limiter: ConnectionLimiter,
+        listeners: Sequence[socket.socket],
+        draining: threading.Event,
+        notice: float = 0.0,
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # h11 limits the size of a request's head
+            http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limiter)),
+            ws="none",
+            proxy_headers=bool(settings.proxies),
+            forwarded_allow_ips=list(settings.proxies) or None,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
         super().__init__(config)
+        self.on_start: Callable[[], None] = lambda: None
+        """Called when the server accepts connections."""
+        self._limiter = limiter
+        self._listeners = listeners
         self._draining = draining
         self._notice = notice
+        self._acceptors: list[Acceptor] = []
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops after the notice, or at once on a second signal."""
@@ -342,70 +365,29 @@ class DrainingServer(uvicorn.Server):
         timer.daemon = True
         timer.start()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts the connections that are queued, then stops listening and ends all connections."""
-        for server in self.servers:
-            for listener in server.sockets:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Starts the application, then accepts connections."""
+        await super().startup([])
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        protocol = partial(make, self.config, self.server_state, self.lifespan.state)
+        self._acceptors = [Acceptor(each, protocol, self._limiter) for each in self._listeners]
+        self.on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Accepts the connections that are queued, as other workers do, then ends all connections."""
+        if self._limiter.workers == 1:
+            for listener in self._listeners:
                 refuse_new_connections(listener)
         await asyncio.sleep(_QUEUE_SECONDS)
-        await super().shutdown(sockets)
+        for each in self._acceptors:
+            await each.close()
+        await super().shutdown([])
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:
         self._draining.set()
         super().handle_exit(sig, frame)
         # uvicorn would raise the signal again at its end, and so kill the process before the engine is closed.
         self._captured_signals.clear()
-
-
-class WorkerServer(DrainingServer):
-    """The server of a worker process: it accepts from sockets that stay open for the other workers."""
-
-    def __init__(
-        self,
-        worker: WorkerPart,
-        limiter: ConnectionLimiter,
-        config: uvicorn.Config,
-        draining: threading.Event,
-        notice: float,
-    ) -> None:
-        super().__init__(config, draining, notice)
-        self._worker = worker
-        self._limiter = limiter
-        self._acceptors: list[Acceptor] = []
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Starts the application, then accepts connections."""
-        await super().startup([])
-        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
-        protocol = partial(make, self.config, self.server_state, self.lifespan.state)
-        self._acceptors = [Acceptor(each, protocol, self._limiter) for each in self._worker.listeners]
-        self._worker.on_start()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        """Accepts queued connections, as other workers do, then closes all connections."""
-        await asyncio.sleep(_QUEUE_SECONDS)
-        for each in self._acceptors:
-            await each.close()
-        await uvicorn.Server.shutdown(self, [])
-
-
-def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLimiter) -> uvicorn.Config:
-    """The configuration of uvicorn."""
-    return uvicorn.Config(
-        app,
-        settings.host,
-        settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # h11 limits the size of a request's head
-        http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limiter)),
-        ws="none",
-        proxy_headers=bool(settings.proxies),
-        forwarded_allow_ips=list(settings.proxies) or None,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-    )
 
 
 def raise_file_limit(wanted: int) -> None:

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from shelfwise.retrieval.errors import SettingError, ShelfwiseError, StoreError
 from shelfwise.retrieval.memory import process_memory, usable_memory
 from shelfwise.retrieval.value_texts import size_text
-from shelfwise.service.app import DRAIN_SECONDS, WorkerPart, configure_logs, serve
+from shelfwise.service.app import DRAIN_SECONDS, configure_logs, serve
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.connections import refuse_new_connections
 from shelfwise.service.settings import SourcedSettings
@@ -222,15 +222,15 @@ def serve_workers(
     """
     settings = sourced.settings.service
     configure_logs()
-    with group_folder(settings.workers) as folder, ExitStack() as opened:
-        listeners = [opened.enter_context(each) for each in listen(settings.host, settings.port)]
+    with group_folder(settings.workers) as folder, listen(settings.host, settings.port) as listeners:
         numbers = [each.fileno() for each in listeners]
         start = WorkerStart(index, is_directory, sourced, notice, folder, numbers)
         _Supervisor(start, WorkerGroup(-1, settings.workers, folder), listeners, on_ready).run()
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on all addresses of a host; raises SettingError if it cannot listen on one."""
+@contextmanager
+def listen(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Opens listening sockets on all addresses of a host; raises SettingError if it cannot listen on one."""
     with ExitStack() as opened:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -244,8 +244,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             advice = "; choose another port, such as --port 8081" if error.errno == errno.EADDRINUSE else ""
             message = f"service.host and service.port: {host}:{port} cannot be listened to: {reason}{advice}"
             raise SettingError(message) from error
-        opened.pop_all()
-        return listeners
+        yield listeners
 
 
 def serve_as_worker() -> None:
@@ -266,8 +265,7 @@ def serve_as_worker() -> None:
             # Threads of numerical libraries: the workers share the cores.
             opened.enter_context(threadpool_limits(settings.service.cores_per_worker))
             on_start = partial(group.publish, READY, msgspec.json.encode(served))
-            worker = WorkerPart(group, listeners, on_start)
-            serve(source, start.sourced, notice=start.notice, worker=worker)
+            serve(source, start.sourced, listeners, notice=start.notice, group=group, on_start=on_start)
     except ShelfwiseError as error:
         group.publish(_ERROR, str(error).encode())
         sys.exit(1)

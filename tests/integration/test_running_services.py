@@ -463,5 +463,6 @@ def test_an_index_that_cannot_be_opened_ends_the_service_with_the_error(index: P
 def test_a_port_in_use_is_an_error_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingError, match=f"127.0.0.1:{port} cannot be listened to: Address already in use; "):
-            listen("127.0.0.1", port)
+        message = f"127.0.0.1:{port} cannot be listened to: Address already in use; "
+        with pytest.raises(SettingError, match=message), listen("127.0.0.1", port):
+            pass

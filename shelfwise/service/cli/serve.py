@@ -94,15 +94,14 @@ def serve(
             on_ready=lambda served: _show_served(wanted, admin, names, served.products, served.version, served.notices),
         )
         return
-    for each in listen(wanted.host, wanted.port):  # so that a port in use is reported before the index is loaded
-        each.close()
-    if names:
-        _show_served(wanted, admin, names)
-        run(index, sourced, notice=notice)
-        return
-    with SearchEngine.open(index, settings=sourced.settings) as engine:
-        _show_served(wanted, admin, (), engine.manifest.products, engine.manifest.version, engine.notices)
-        run(engine, sourced, notice=notice)
+    with listen(wanted.host, wanted.port) as listeners:  # before the index is loaded: the port may be in use
+        if names:
+            _show_served(wanted, admin, names)
+            run(index, sourced, listeners, notice=notice)
+            return
+        with SearchEngine.open(index, settings=sourced.settings) as engine:
+            _show_served(wanted, admin, (), engine.manifest.products, engine.manifest.version, engine.notices)
+            run(engine, sourced, listeners, notice=notice)
 
 
 def run_worker() -> None:

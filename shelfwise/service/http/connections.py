@@ -76,6 +76,7 @@ class ConnectionLimiter:
         self._refusals = refusals
         self._by_address = SharedCounts(group, "connections", _MAX_ADDRESSES)
         self._by_address.clear()
+        self.workers = group.count
         self._own = group.number
         self._open = group.array("open", (), np.int64)
         """Number of connections of each worker, shape (workers,)."""

@@ -15,7 +15,7 @@ from http.client import HTTPException, HTTPResponse
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from shelfwise.service.app import DrainingServer, server_config
+from shelfwise.service.app import DrainingServer
 from shelfwise.service.http.connections import ConnectionLimiter, ConnectionLimits
 from shelfwise.service.http.errors import handle_errors
 from shelfwise.service.http.limits import WorkerThreads
@@ -32,12 +32,12 @@ class Served:
         draining = threading.Event()
         self.threads = WorkerThreads(1, 1)
         self.limiter = ConnectionLimiter(bounds, EarlyRefusals(self.threads, draining, cross_origin=False))
-        config = server_config(application(draining), ServiceSettings(port=0), self.limiter)
-        self._server = DrainingServer(config, draining, notice=0.0)
+        listener = socket.create_server(("127.0.0.1", 0), backlog=2_048)
+        self.port: int = listener.getsockname()[1]
+        self._server = DrainingServer(application(draining), ServiceSettings(), self.limiter, [listener], draining)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         assert within(60, lambda: self._server.started)
-        self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
 
     def connected(self, kept: int | None = None) -> socket.socket:
         client = socket.socket()
