@@ -53,7 +53,6 @@ from shelfwise.service.http.middleware import (
     RequestLimits,
     RequestMiddleware,
 )
-from shelfwise.service.http.openapi import DescribedApp
 from shelfwise.service.http.routes import change_routes, curation_routes, feed_routes, search_routes, store_routes
 from shelfwise.service.http.tasks import TaskRunner, command_job
 from shelfwise.service.instantsearch import object_routes
@@ -61,7 +60,7 @@ from shelfwise.service.instantsearch import routes as instantsearch
 from shelfwise.service.instantsearch.protocol_settings import ProtocolStore
 from shelfwise.service.instantsearch.recommend import PurchaseStatistics
 from shelfwise.service.settings import ServiceSettings, SourcedSettings, cache_folder, describe_settings
-from shelfwise.service.web import docs, pages, pictures
+from shelfwise.service.web import pages, pictures
 from shelfwise.service.worker_group import WorkerGroup
 
 QUEUE = 32
@@ -138,7 +137,7 @@ def create_app(
         shared.close()
         app.state.indexes.close()
 
-    app = DescribedApp(
+    app = FastAPI(
         title="Shelfwise",
         summary="Product search for web stores",
         version="1",
@@ -168,7 +167,7 @@ def create_app(
     app.state.settings = describe_settings(sourced)
     news = health.WorkerNews(app)
     app.state.pictures = pictures.Pictures(root / pictures.FOLDER, sourced.settings.store)
-    routers = [*_ROUTERS, docs.router]
+    routers = [*_ROUTERS, pages.docs_router]
     if settings.pages:
         app.state.look = pages.read_look(sourced.settings.store)
         routers.append(pages.router)

@@ -34,7 +34,6 @@ from shelfwise.service.engine.request import (
 )
 from shelfwise.service.http.auth import Scope
 from shelfwise.service.http.errors import ErrorResponse
-from shelfwise.service.http.openapi import error_responses
 
 SelectedProduct = dict[str, Any]
 """The id of a product, and the fields that a request names."""
@@ -373,9 +372,21 @@ TaskBody = Annotated[RebuildBody | RefreshBody | LearnBody | ForgetBody, Field(d
 
 
 _encoder = msgspec.json.Encoder(enc_hook=dict)  # encodes a read-only mapping as a dict
-_ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503, 504)
-RESPONSES = error_responses(ErrorResponse, _ERRORS)
-"""Error responses of every route."""
+RESPONSES: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorResponse, "description": "An error."}}
+"""The error responses of every route."""
+STRUCT_SCHEMAS: dict[str, Any] = {}
+"""JSON schemas, by name, of the msgspec types in responses, which FastAPI does not describe."""
+
+
+def struct_response(*kinds: object, is_batch: bool = False) -> dict[str, Any]:
+    """A response of a msgspec type for `responses` of a route; a batch has `results`, each of one of several types."""
+    schemas, definitions = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    STRUCT_SCHEMAS.update(definitions)
+    schema = schemas[0]
+    if is_batch:
+        results = {"type": "array", "items": {"anyOf": list(schemas)}}
+        schema = {"type": "object", "properties": {"results": results}, "required": ["results"]}
+    return {"description": "Successful Response", "content": {"application/json": {"schema": schema}}}
 
 
 @dataclass(frozen=True, slots=True)

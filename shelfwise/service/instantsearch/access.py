@@ -25,9 +25,8 @@ from shelfwise.service.http.context import (
 )
 from shelfwise.service.http.errors import ProtocolErrorResponse, RequestError
 from shelfwise.service.http.indexes import UnknownIndexError
-from shelfwise.service.http.openapi import error_responses, struct_response
 from shelfwise.service.http.raw_request import PREFIX
-from shelfwise.service.http.schemas import MAX_ID
+from shelfwise.service.http.schemas import MAX_ID, struct_response
 from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from shelfwise.service.instantsearch.protocol_request import (
     FILTERING,
@@ -43,7 +42,7 @@ from shelfwise.service.instantsearch.protocol_settings import ProtocolStore
 _KEY = "x-algolia-api-key"
 _IN_BODY = (Scope.SEARCH, Scope.EVENTS)
 """The scopes of requests whose body may have the key."""
-_RESPONSES = error_responses(ProtocolErrorResponse, (400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 504))
+_RESPONSES: dict[int | str, dict[str, Any]] = {"default": {"model": ProtocolErrorResponse, "description": "An error."}}
 BODY: dict[str, Any] = {
     "requestBody": {
         "description": "JSON with any content type, or a form.",

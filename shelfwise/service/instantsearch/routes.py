@@ -15,8 +15,7 @@ from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch, 
 from shelfwise.service.http.auth import Permit, combine_filters
 from shelfwise.service.http.context import Indexes, RequestIndexes, ServiceContext, SharedParts, counted_address
 from shelfwise.service.http.limits import check_batch_hits, search_cost
-from shelfwise.service.http.openapi import batch_response, struct_response
-from shelfwise.service.http.schemas import json_response
+from shelfwise.service.http.schemas import json_response, struct_response
 from shelfwise.service.http.telemetry import record_ignored, record_search
 from shelfwise.service.instantsearch.access import (
     BODY,
@@ -116,7 +115,7 @@ def _of_indexes(
 @router.post(
     "/indexes/*/queries",
     summary="Several searches",
-    responses={200: batch_response(SearchResult, FacetResult)},
+    responses={200: struct_response(SearchResult, FacetResult, is_batch=True)},
     openapi_extra=BODY,
 )
 async def queries(indexes: Indexes, permit: MaySearchAny, request: Request, payload: Payload) -> Response:
@@ -131,7 +130,7 @@ async def queries(indexes: Indexes, permit: MaySearchAny, request: Request, payl
 @router.post(
     "/indexes/*/recommendations",
     summary="Several recommendations",
-    responses={200: batch_response(RecommendResult)},
+    responses={200: struct_response(RecommendResult, is_batch=True)},
     openapi_extra=BODY,
 )
 async def recommendations(indexes: Indexes, permit: MaySearchAny, request: Request, payload: Payload) -> Response:
@@ -148,7 +147,10 @@ async def recommendations(indexes: Indexes, permit: MaySearchAny, request: Reque
 
 
 @router.post(
-    "/indexes/*/objects", summary="Several records", responses={200: batch_response(Record | None)}, openapi_extra=BODY
+    "/indexes/*/objects",
+    summary="Several records",
+    responses={200: struct_response(Record | None, is_batch=True)},
+    openapi_extra=BODY,
 )
 def records(indexes: Indexes, permit: MaySearchAny, request: Request, payload: Payload) -> BatchResults:
     """Records by their ids, each from its `indexName`; null for an unknown id."""

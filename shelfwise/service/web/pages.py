@@ -1,18 +1,22 @@
-"""Routes of the store page and the admin page. Their files contain no products, so they need no key."""
+"""Routes of the store page, the admin page, and the documentation of the API. Their files contain no products, so they
+need no key."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
 import xxhash
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
@@ -21,10 +25,11 @@ from shelfwise.service.http.context import Contextual, Indexes, RequestIndexes, 
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.indexes import UnknownIndexError
 from shelfwise.service.http.limits import Client
-from shelfwise.service.http.schemas import matches_tag, tagged_response
+from shelfwise.service.http.schemas import STRUCT_SCHEMAS, matches_tag, tagged_response
 from shelfwise.service.settings import PictureSource, StoreSettings
 
 router = APIRouter(include_in_schema=False)
+docs_router = APIRouter(include_in_schema=False)
 
 ASSETS = Path(__file__).parent / "assets"
 _TYPES: Mapping[str, str] = {
@@ -45,11 +50,18 @@ _POLICY = (
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 """Content security policy: only pictures may come from other origins, and no text runs as a script."""
+_DOCS_POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""Policy of the documentation page: Swagger UI needs inline styles."""
 _LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """Policy for a logo that is opened as a document: it runs and loads nothing."""
 _CORE = ("brand", "price", "availability", "rating")
 _SORTS = ("price", "rating", "created")
 _MAX_ATTRIBUTES = 3
+_building = threading.Lock()
+"""Held while the OpenAPI document is built."""
 _COOKIE_SECONDS = 30 * 86_400
 _MIN_SHARE = 0.05
 """Minimum share of products with an attribute for it to be a facet of the store page."""
@@ -134,10 +146,29 @@ async def look(request: Request) -> Response:
 @router.get("/assets/{name}")
 async def asset(request: Request, name: str) -> Response:
     """A style sheet, script or picture of the pages."""
-    file = page_files().get(name)
-    if file is None:
+    return _send_named(request, name, page_files(), _POLICY)
+
+
+@docs_router.get("/v1/openapi.json")
+def document(request: Request) -> Response:
+    """The OpenAPI document, built once, which takes a second."""
+    with _building:
+        described = request.app.openapi()
+        described["components"]["schemas"] |= STRUCT_SCHEMAS
+    return JSONResponse(described)
+
+
+@docs_router.get("/docs")
+@docs_router.get("/docs/{name}")
+async def docs(request: Request, name: str = "docs.html") -> Response:
+    """The documentation page of the API, and its parts: Swagger UI, without files of other servers."""
+    return _send_named(request, name, docs_files(), _DOCS_POLICY)
+
+
+def _send_named(request: Request, name: str, present: Mapping[str, PageFile], policy: str) -> Response:
+    if name not in present:
         raise RequestError(404, f"there is no file {name[:100]!r} here")
-    return send_file(request, file)
+    return send_file(request, present[name], policy)
 
 
 def send_file(request: Request, file: PageFile, policy: str = _POLICY) -> Response:
@@ -162,13 +193,19 @@ class PageFile:
 @cache
 def page_files() -> Mapping[str, PageFile]:
     """All page files by name, read once per process."""
-    found = sorted(path for path in ASSETS.iterdir() if path.suffix in _TYPES)
-    return {path.name: read_page_file(path) for path in found}
+    return _read_files(sorted(path for path in ASSETS.iterdir() if path.suffix in _TYPES))
 
 
-def read_page_file(path: Path) -> PageFile:
-    """Reads a page file; its media type follows from its suffix."""
-    return _file(path.read_bytes(), _TYPES[path.suffix])
+@cache
+def docs_files() -> Mapping[str, PageFile]:
+    """The files of the documentation page by name, read once per process."""
+    swagger = Path(str(files("fastapi_offline"))) / "static"
+    own = (ASSETS / name for name in ("docs.html", "docs.js"))
+    return _read_files([*own, swagger / "swagger-ui-bundle.js", swagger / "swagger-ui.css"])
+
+
+def _read_files(paths: Iterable[Path]) -> Mapping[str, PageFile]:
+    return {path.name: _file(path.read_bytes(), _TYPES[path.suffix]) for path in paths}
 
 
 def _file(content: bytes, type_: str) -> PageFile:

@@ -35,7 +35,6 @@ from shelfwise.service.http.context import (
     WorkerRouter,
 )
 from shelfwise.service.http.errors import RequestError
-from shelfwise.service.http.openapi import struct_response
 from shelfwise.service.http.routes.curation_routes import RevisionResponse
 from shelfwise.service.http.schemas import (
     RESPONSES,
@@ -47,6 +46,7 @@ from shelfwise.service.http.schemas import (
     RollbackBody,
     TaskBody,
     json_response,
+    struct_response,
     tagged_response,
 )
 from shelfwise.service.http.tasks import CANCELLABLE, Task, feed_paths
@@ -117,12 +117,7 @@ def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBo
     return document | ({"passed_over": rollback.passed_over} if models.family is RANKERS else {})
 
 
-@store_router.get(
-    "/reports/events",
-    response_model=None,
-    responses={200: struct_response(EventReport)},
-    summary="Report of shoppers' events",
-)
+@store_router.get("/reports/events", summary="Report of shoppers' events")
 def events_report(context: Contextual, _permit: MayAdminister) -> EventReport:
     """The report on the tables of the last `shelfwise events refresh`."""
     return stored_report(context.engine.root)
