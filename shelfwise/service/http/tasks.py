@@ -14,9 +14,10 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import msgspec
@@ -175,23 +176,9 @@ def _select(cursor: sqlite3.Cursor | None, identity: str) -> Task:
 
 
 def _to_task(row: tuple[Any, ...]) -> Task:
-    identity, kind, arguments, state, created, started, ended, result, error, progress = row
-    return Task(
-        identity,
-        kind,
-        TaskState(state),
-        _moment(created),
-        _moment(started) if started else None,
-        _moment(ended) if ended else None,
-        msgspec.json.decode(result),
-        error,
-        progress,
-        msgspec.json.decode(arguments),
-    )
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    columns = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    decoded = {name: msgspec.json.decode(columns[name]) for name in ("arguments", "result")}
+    return msgspec.convert(columns | decoded, Task, strict=False)  # times are in seconds since 1970
 
 
 FEEDS_OFF = "feeds over HTTP are off; switch them on in the tab Feeds of the admin page, or set service.feeds"
@@ -258,45 +245,31 @@ def run_command(command: Sequence[str], task: RunningTask, folder: Path | None =
 
     If the task is stopped, ends the process and returns None; the next run continues its work.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    output: list[str] = []
-    messages: list[str] = []
-    readers = [
-        threading.Thread(target=lines.extend, args=(pipe or (),), daemon=True)
-        for lines, pipe in ((output, process.stdout), (messages, process.stderr))
-    ]
-    for reader in readers:
-        reader.start()
-    count = 0
+    with NamedTemporaryFile() as output, NamedTemporaryFile() as messages:
 
-    def written() -> str:
-        text = "".join(messages)
-        return re.sub(f"{re.escape(str(folder.resolve()))}/({re.escape(UPLOADS)}/)?", "", text) if folder else text
+        def written() -> str:
+            text = Path(messages.name).read_text("utf-8", "replace")
+            return re.sub(f"{re.escape(str(folder.resolve()))}/({re.escape(UPLOADS)}/)?", "", text) if folder else text
 
-    while any(reader.is_alive() for reader in readers) and not task.is_stopped():
-        if len(messages) > count:
-            count = len(messages)
-            task.report(written()[-_MAX_PROGRESS:])
-        readers[0].join(_POLL_SECONDS)
-    if is_stopped := any(reader.is_alive() for reader in readers):
-        os.killpg(process.pid, signal.SIGTERM)
-    for reader in readers:
-        reader.join()
-    process.wait()
-    if is_stopped:
-        return None
-    if process.returncode:
-        # The lines before it are finished steps.
-        message = f"\n{written()}".rpartition("\nerror: ")[2].strip()
-        raise TaskFailedError(message[-_MAX_ERROR:] or f"exit status {process.returncode}")
-    out = "".join(output)
-    return msgspec.json.decode(out) if out.strip() else None
+        program = [sys.executable, "-c", _PROGRAM, *command]
+        process = subprocess.Popen(program, stdout=output, stderr=messages, start_new_session=True)
+        progress = ""
+        while process.poll() is None:
+            if task.is_stopped():
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+                return None
+            if written() != progress:
+                progress = written()
+                task.report(progress[-_MAX_PROGRESS:])
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_SECONDS)
+        if process.returncode:
+            # The lines before it are finished steps.
+            message = f"\n{written()}".rpartition("\nerror: ")[2].strip()
+            raise TaskFailedError(message[-_MAX_ERROR:] or f"exit status {process.returncode}")
+        result = Path(output.name).read_bytes()
+    return msgspec.json.decode(result) if result.strip() else None
 
 
 Job = Callable[[str, Mapping[str, Any], RunningTask], Any]
