@@ -371,6 +371,13 @@ TaskBody = Annotated[RebuildBody | RefreshBody | LearnBody | ForgetBody, Field(d
 """A task to start."""
 
 
+BINARY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""For `openapi_extra` of a route whose body is a file."""
 _encoder = msgspec.json.Encoder(enc_hook=dict)  # encodes a read-only mapping as a dict
 RESPONSES: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorResponse, "description": "An error."}}
 """The error responses of every route."""
@@ -572,17 +579,16 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(encode(value), status, {"Cache-Control": "no-store"}, "application/json")
 
 
-def tagged_response(request: Request, value: object) -> Response:
-    """A JSON response with an ETag; 304 without a body if the client already has it."""
-    body = encode(value)
-    tag = f'"{xxhash.xxh3_128_hexdigest(body)}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if matches_tag(request, tag):
-        return Response(None, 304, headers)
-    return Response(body, 200, headers, "application/json")
+_PRIVATE = {"Cache-Control": "private, no-cache"}
 
 
-def matches_tag(request: Request, tag: str) -> bool:
-    """Whether a request's If-None-Match contains an ETag."""
+def tagged_response(
+    request: Request, content: bytes, kind: str = "application/json", headers: Mapping[str, str] = _PRIVATE
+) -> Response:
+    """A response with an ETag, a hash of the content; 304 without a body if the client's If-None-Match contains it."""
+    tag = f'"{xxhash.xxh3_128_hexdigest(content)}"'
+    tagged = {"ETag": tag, **headers}
     tags = request.headers.get("if-none-match", "").split(",")
-    return tag in {each.strip().removeprefix("W/") for each in tags}
+    if tag in {each.strip().removeprefix("W/") for each in tags}:
+        return Response(None, 304, tagged)
+    return Response(content, 200, tagged, kind)

@@ -14,7 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
-import xxhash
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -25,7 +24,7 @@ from shelfwise.service.http.context import Contextual, Indexes, RequestIndexes, 
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.indexes import UnknownIndexError
 from shelfwise.service.http.limits import Client
-from shelfwise.service.http.schemas import STRUCT_SCHEMAS, matches_tag, tagged_response
+from shelfwise.service.http.schemas import STRUCT_SCHEMAS, encode, tagged_response
 from shelfwise.service.settings import PictureSource, StoreSettings
 
 router = APIRouter(include_in_schema=False)
@@ -86,7 +85,7 @@ def _list_of_stores(indexes: RequestIndexes) -> PageFile:
     rows = "".join(f"<tr>{cells.format(*each)}</tr>" for each in shown) or "<tr><td>There are none to show.</td></tr>"
     head = page_files()["admin.html"].content.partition(b"<script")[0].replace(b"<title>Admin", b"<title>Stores")
     content = page_files()["stores.html"].content.replace(b"{head}", head).replace(b"{stores}", rows.encode())
-    return _file(content, _TYPES[".html"])
+    return PageFile(content, _TYPES[".html"])
 
 
 @router.get("/admin")
@@ -117,9 +116,8 @@ async def facts(context: Contextual, request: Request) -> Response:
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products, hidden)
     look: StoreLook = request.app.state.look
     key = context.shared.page_key()
-    return tagged_response(
-        request, StoreFacts(key, facets, sorts, look.facts, look.pictures, snapshot.pictures is not None)
-    )
+    shown = StoreFacts(key, facets, sorts, look.facts, look.pictures, snapshot.pictures is not None)
+    return tagged_response(request, encode(shown))
 
 
 def _has_page(shared: SharedParts, *names: str) -> bool:
@@ -173,10 +171,8 @@ def _send_named(request: Request, name: str, present: Mapping[str, PageFile], po
 
 def send_file(request: Request, file: PageFile, policy: str = _POLICY) -> Response:
     """The file, or 304. Browsers revalidate on each use, so that a new program version takes effect immediately."""
-    headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
-    if matches_tag(request, file.tag):
-        return Response(None, 304, headers)
-    return Response(file.content, 200, headers, file.type)
+    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": policy}
+    return tagged_response(request, file.content, file.type, headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +182,6 @@ class PageFile:
     content: bytes
     type: str
     """Media type."""
-    tag: str
-    """ETag: a hash of the content."""
 
 
 @cache
@@ -205,11 +199,7 @@ def docs_files() -> Mapping[str, PageFile]:
 
 
 def _read_files(paths: Iterable[Path]) -> Mapping[str, PageFile]:
-    return {path.name: _file(path.read_bytes(), _TYPES[path.suffix]) for path in paths}
-
-
-def _file(content: bytes, type_: str) -> PageFile:
-    return PageFile(content, type_, f'"{xxhash.xxh3_128_hexdigest(content)}"')
+    return {path.name: PageFile(path.read_bytes(), _TYPES[path.suffix]) for path in paths}
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +234,7 @@ def read_look(settings: StoreSettings) -> StoreLook:
         "zh": {name: text for name in english if (text := chinese[name] or english[name])},
     }
     logo = _read_logo(settings.logo) if settings.logo else None
-    style = _file(look_style(settings.colour).encode(), _TYPES[".css"])
+    style = PageFile(look_style(settings.colour).encode(), _TYPES[".css"])
     return StoreLook(
         LookFacts(texts, settings.language, logo is not None, settings.reasons), logo, style, settings.pictures
     )
@@ -260,7 +250,7 @@ def _read_logo(path: Path) -> PageFile:
         raise SettingError(f"store.logo is {path}, which cannot be read ({error.strerror})") from error
     if len(content) > _LOGO_BYTES:
         raise SettingError(f"store.logo is {path}, of {len(content):,} bytes; the limit is {_LOGO_BYTES:,}")
-    return _file(content, kind)
+    return PageFile(content, kind)
 
 
 _Colour = tuple[float, float, float]

@@ -38,14 +38,15 @@ from shelfwise.service.http.context import Contextual, MaySearch, SentKey, autho
 from shelfwise.service.http.errors import ErrorResponse, RequestError
 from shelfwise.service.http.limits import search_cost
 from shelfwise.service.http.schemas import (
+    BINARY_BODY,
     MAX_ID,
     MAX_RETURNED,
     RESPONSES,
     FieldNames,
     ProductsResponse,
     json_response,
-    matches_tag,
     product_hits,
+    tagged_response,
 )
 from shelfwise.service.settings import PictureSource, StoreSettings
 
@@ -99,20 +100,11 @@ async def picture(
     pictures: Pictures = request.app.state.pictures
     kind = "webp" if "image/webp" in request.headers.get("accept", "") else "jpeg"
     content = await pictures.get(images[number], width, kind, context.engine.root)
-    tag = f'"{xxhash.xxh3_128_hexdigest(content)}"'
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=86400", "Vary": "Accept"}
+    headers = {"Cache-Control": "private, max-age=86400", "Vary": "Accept"}
     headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
-    if matches_tag(request, tag):
-        return Response(None, 304, headers)
-    return Response(content, 200, headers, f"image/{kind}")
+    return tagged_response(request, content, f"image/{kind}", headers)
 
 
-_BINARY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
 _ENCODING_COST = 10
 """Cost of encoding a picture, in searches of the rate limit."""
 
@@ -121,7 +113,7 @@ _ENCODING_COST = 10
     "/search/picture",
     response_model=ProductsResponse,
     responses=RESPONSES,
-    openapi_extra=_BINARY,
+    openapi_extra=BINARY_BODY,
     summary="Search by a picture",
 )
 async def search_by_picture(

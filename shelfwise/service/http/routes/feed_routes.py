@@ -23,7 +23,7 @@ from shelfwise.retrieval.store.files import atomic_file, scratch_path
 from shelfwise.service.http.context import Contextual, MayAdminister, ServiceContext, WorkerRouter
 from shelfwise.service.http.errors import RequestError
 from shelfwise.service.http.limits import BODY_SECONDS
-from shelfwise.service.http.schemas import RESPONSES, CheckBody, PublishBody, json_response
+from shelfwise.service.http.schemas import BINARY_BODY, RESPONSES, CheckBody, PublishBody, json_response
 from shelfwise.service.http.tasks import FEEDS_OFF, UPLOADS, Task, TaskState, feed_paths
 
 router = WorkerRouter(prefix="/v1", tags=["feeds"], responses=RESPONSES)
@@ -31,12 +31,6 @@ router = WorkerRouter(prefix="/v1", tags=["feeds"], responses=RESPONSES)
 UploadName = Annotated[
     str, PathParameter(min_length=1, max_length=200, description="A file name, such as products.csv.")
 ]
-_BINARY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
 FEED_BYTES = 1_000_000_000
 """Maximum size of an uploaded feed."""
 _QUALITY_FILE = "quality.json"
@@ -210,7 +204,11 @@ def feeds(context: Contextual, _permit: MayAdminister) -> FeedsResponse:
 
 
 @router.put(
-    "/feeds/uploads/{name}", status_code=201, response_model=UploadState, openapi_extra=_BINARY, summary="Upload a feed"
+    "/feeds/uploads/{name}",
+    status_code=201,
+    response_model=UploadState,
+    openapi_extra=BINARY_BODY,
+    summary="Upload a feed",
 )
 async def upload(context: Contextual, _permit: MayAdminister, request: Request, name: UploadName) -> Response:
     """Stores a feed in any format of `shelfwise rebuild`, and queues its check. Nothing is published."""

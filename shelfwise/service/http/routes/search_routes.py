@@ -51,6 +51,7 @@ from shelfwise.service.http.schemas import (
     SearchHit,
     SearchParameters,
     SearchResponse,
+    encode,
     json_response,
     product_hits,
     search_hit,
@@ -175,7 +176,7 @@ def product(
     types = context.engine.rules.product_types(product_id)
     siblings = siblings_of(context.engine.snapshot, product_id, combine_filters(permit.filters))
     document = returned.select(context.shown(permit, entry))
-    return tagged_response(request, ProductResponse(document, types, siblings))
+    return tagged_response(request, encode(ProductResponse(document, types, siblings)))
 
 
 def _record(

@@ -45,6 +45,7 @@ from shelfwise.service.http.schemas import (
     RequestBody,
     RollbackBody,
     TaskBody,
+    encode,
     json_response,
     struct_response,
     tagged_response,
@@ -147,7 +148,7 @@ def analytics_report(
 async def settings(request: Request, _permit: MayAdministerService) -> Response:
     """The value, default and source of each setting, as read at start. Secrets are not shown."""
     sections: SettingSections = request.app.state.settings
-    return tagged_response(request, sections)
+    return tagged_response(request, encode(sections))
 
 
 class SwitchBody(RequestBody):
