@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,16 @@ from shelfwise.service.answers.questions import load_questions
 from shelfwise.service.answers.subjects import QuestionSubject
 from shelfwise.service.curation.relevance import without_fields
 from shelfwise.service.http.errors import to_request_error
-from shelfwise.service.http.schemas import Name, ProductId, RecommendBody, RelatedKind, RequestBody, encode
+from shelfwise.service.http.schemas import (
+    Name,
+    ProductId,
+    RecommendBody,
+    RelatedKind,
+    RequestBody,
+    ReturnedFields,
+    SelectedProduct,
+    encode,
+)
 
 if TYPE_CHECKING:
     from shelfwise.service.engine.engine import SearchEngine
@@ -118,23 +127,8 @@ class RecommendArguments(RecommendBody):
     size: int = Field(10, ge=1, le=_MAX_HITS, description="Maximum number of products.")
 
 
-@dataclass(frozen=True, slots=True)
-class ProductSummary:
-    """The fields of a product that distinguish it in a list."""
-
-    id: str
-    title: str
-    brand: str = ""
-    category: tuple[str, ...] = ()
-    price: float | None = None
-    currency: str = ""
-    availability: str | None = None
-    rating: float | None = None
-    rating_count: int | None = None
-
-    @classmethod
-    def of(cls, product: Product) -> ProductSummary:
-        return cls(**{each.name: getattr(product, each.name) for each in fields(cls)})
+_SUMMARY = ReturnedFields(("title", "brand", "category", "price", "currency", "availability", "rating", "rating_count"))
+"""The fields of a product that, besides its id, distinguish it in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +137,8 @@ class ProductList:
 
     total: int
     """Number of hits on all pages."""
-    hits: Sequence[ProductSummary]
-    nearest: Sequence[ProductSummary] = ()
+    hits: Sequence[Product | SelectedProduct]
+    nearest: Sequence[Product | SelectedProduct] = ()
     """Other products close in meaning, if there are no or few hits."""
     searched_for: str = ""
     """The correction that was searched for instead of a misspelled query."""
@@ -242,9 +236,9 @@ class CatalogTools:
             page.degraded,
         )
 
-    def _summaries(self, hits: Sequence[Hit]) -> list[ProductSummary]:
+    def _summaries(self, hits: Sequence[Hit]) -> list[Product | SelectedProduct]:
         hidden = self._engine.relevance.served.hidden
-        return [ProductSummary.of(without_fields(hit.product, hidden)) for hit in hits]
+        return [_SUMMARY.select(without_fields(hit.product, hidden)) for hit in hits]
 
 
 def catalog_server(engine: SearchEngine) -> Server[Any]:
