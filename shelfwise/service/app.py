@@ -22,7 +22,6 @@ from typing import cast
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from shelfwise.retrieval.encoders.registry import LazyEncoder, open_encoder
@@ -47,9 +46,9 @@ from shelfwise.service.http.impressions import ImpressionRecorder
 from shelfwise.service.http.indexes import IndexRegistry
 from shelfwise.service.http.limits import BODY_SECONDS, RateLimiter, WorkerThreads
 from shelfwise.service.http.middleware import (
+    CorsMiddleware,
     EarlyRefusals,
     IndexPathMiddleware,
-    ProtocolCorsMiddleware,
     RequestLimits,
     RequestMiddleware,
 )
@@ -272,16 +271,8 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     limits = RequestLimits(settings.body_bytes, BODY_SECONDS, settings.deadline, all_bodies)
     check_room = app.state.shared.threads.check_room
     app.add_middleware(RequestMiddleware, limits=limits, draining=app.state.draining, check_room=check_room)
-    if settings.origins:
-        # Outermost, so that pages of these origins can read why a request was refused.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.origins),
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["X-Request-ID", "Retry-After", "ETag"],
-        )
-    app.add_middleware(ProtocolCorsMiddleware)
+    # Outside the others, so that pages of other origins can read why a request was refused.
+    app.add_middleware(CorsMiddleware, origins=settings.origins)
     app.add_middleware(IndexPathMiddleware)
 
 

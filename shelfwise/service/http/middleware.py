@@ -2,7 +2,7 @@
 
 `RequestMiddleware` gives each request an id, checks that its address is UTF-8, reads its body within limits and bounds
 the time until the response. It adds the security headers and writes one log line, without query, key or name.
-`ProtocolCorsMiddleware` lets pages of any origin call the InstantSearch paths, `IndexPathMiddleware` selects the index.
+`CorsMiddleware` lets pages of other origins call it, `IndexPathMiddleware` selects the index.
 `EarlyRefusals` runs before all of them.
 """
 
@@ -13,7 +13,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import MutableHeaders
-from starlette.responses import Response
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shelfwise.service.http.errors import RequestError, error_response, to_request_error
@@ -56,16 +56,16 @@ _SEARCHES = re.compile(
 _REQUEST_LINE = re.compile(rb"(GET|POST) ([^ ?]+)\??([^ ]*) HTTP/1\.1")
 _UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers that change how a connection continues."""
-_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-Request-ID, Retry-After"}
+_EXPOSED = ("X-Request-ID", "Retry-After", "ETag")
+_ANY_ORIGIN = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": ", ".join(_EXPOSED),
+    "Vary": "Origin",
+}
+"""Headers of `CorsMiddleware` under the InstantSearch paths."""
 _RAW_HEADERS, _RAW_PROTOCOL_HEADERS = (
     tuple(MutableHeaders(each).raw) for each in (_SECURITY_HEADERS, {**_SECURITY_HEADERS, **_ANY_ORIGIN})
 )
-_PREFLIGHT = {
-    **_ANY_ORIGIN,
-    "Access-Control-Allow-Methods": "*",
-    "Access-Control-Allow-Headers": "*",
-    "Access-Control-Max-Age": "86400",
-}
 
 Hold = Callable[[int], None]
 """Reserves memory for bytes of a request's body."""
@@ -273,27 +273,17 @@ class _ResponseSender:
         await self._send(message)
 
 
-class ProtocolCorsMiddleware:
-    """CORS for the InstantSearch paths: any origin and no cookies, since a key alone authorizes a request."""
+class CorsMiddleware:
+    """CORS: pages of any origin may call the InstantSearch paths, without cookies, since a key alone authorizes a
+    request; pages of `origins` may call the others."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        allow = partial(CORSMiddleware, app, allow_methods=["*"], allow_headers=["*"], expose_headers=_EXPOSED)
+        self._protocol = allow(allow_origins=["*"], max_age=86_400)
+        self._others = allow(allow_origins=origins) if origins else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(_ANY_ORIGIN)
-                # Set for service.cors_origins, whose pages may send cookies to other paths.
-                del headers["Access-Control-Allow-Credentials"]
-            await send(message)
-
-        if not is_protocol_path(scope):
-            await self._app(scope, receive, send)
-        elif scope["method"] == "OPTIONS":
-            await Response(None, 204, _PREFLIGHT)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send_with_headers)
+        await (self._protocol if is_protocol_path(scope) else self._others)(scope, receive, send)
 
 
 class IndexPathMiddleware:

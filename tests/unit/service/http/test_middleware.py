@@ -22,7 +22,7 @@ from shelfwise.service.app import create_app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.errors import JsonRoute, handle_errors
 from shelfwise.service.http.limits import WorkerThreads
-from shelfwise.service.http.middleware import EarlyRefusals, ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
+from shelfwise.service.http.middleware import CorsMiddleware, EarlyRefusals, RequestLimits, RequestMiddleware
 from shelfwise.service.http.raw_request import EXTENSION
 from shelfwise.service.settings import ServiceSettings
 from tests.services import local_client
@@ -174,8 +174,8 @@ def test_early_refusal_is_the_response_of_the_application(full: WorkerThreads, d
     headers = dict(line.lower().split(": ", 1) for line in lines)
     edge = RequestMiddleware(FastAPI(), RequestLimits(1_000, 5.0, 5.0), check_room=full.check_room)
     method, path, _ = data.decode().split(" ", 2)
-    identity = {"X-Request-ID": headers["x-request-id"]}
-    answer = TestClient(ProtocolCorsMiddleware(edge)).request(method, path, headers=identity)
+    sent = {"X-Request-ID": headers["x-request-id"], "Origin": "https://shop.example"}
+    answer = TestClient(CorsMiddleware(edge, ())).request(method, path, headers=sent)
     assert status == "HTTP/1.1 503 Service Unavailable"
     assert (headers, body) == ({name: value.lower() for name, value in answer.headers.items()}, answer.text)
     assert full.refused == 2
