@@ -156,7 +156,7 @@ def create_app(
         settings.page_key if settings.pages else "",
         {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
         group,
-        settings.proxies,
+        settings.trusted_proxies,
         pressed=group.array("pressed", (), bool),
     )
     app.state.shared = shared
@@ -272,7 +272,7 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     check_room = app.state.shared.threads.check_room
     app.add_middleware(RequestMiddleware, limits=limits, draining=app.state.draining, check_room=check_room)
     # Outside the others, so that pages of other origins can read why a request was refused.
-    app.add_middleware(CorsMiddleware, origins=settings.origins)
+    app.add_middleware(CorsMiddleware, origins=settings.cors_origins)
     app.add_middleware(IndexPathMiddleware)
 
 
@@ -293,10 +293,10 @@ def serve(
     configure_logs(group.number if group.count > 1 else None)
     sys.setswitchinterval(_SWITCH_SECONDS)
     app = create_app(source, settings, sourced, group)
-    limits = ConnectionLimits(proxies=settings.proxies)
+    limits = ConnectionLimits(proxies=settings.trusted_proxies)
     raise_file_limit(2 * limits.total + _OTHER_FILES)
     draining: threading.Event = app.state.draining
-    refusals = EarlyRefusals(app.state.shared.threads, draining, cross_origin=bool(settings.origins))
+    refusals = EarlyRefusals(app.state.shared.threads, draining, cross_origin=bool(settings.cors_origins))
     limiter = ConnectionLimiter(limits, refusals, group)
     prevent_pauses()
     server = DrainingServer(app, settings, limiter, listeners, draining, notice)
@@ -331,8 +331,8 @@ class DrainingServer(uvicorn.Server):
             # h11 limits the size of a request's head
             http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limiter)),
             ws="none",
-            proxy_headers=bool(settings.proxies),
-            forwarded_allow_ips=list(settings.proxies) or None,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies) or None,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )

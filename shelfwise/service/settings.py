@@ -13,19 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.errors import SettingError, close_names
 from shelfwise.retrieval.events.privacy import REGIONS, is_region
-from shelfwise.retrieval.updates.validation import decode_toml
+from shelfwise.retrieval.updates.validation import decode_json, decode_toml
 
 FILE = "shelfwise.toml"
 FILE_VARIABLE = "SHELFWISE_SETTINGS"
@@ -39,15 +32,35 @@ class SettingsTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def _without_credentials(addresses: str | tuple[str, ...]) -> str | tuple[str, ...]:
+def _split(given: object) -> object:
+    """The values of one text, which separates them by commas or is a JSON list."""
+    if not isinstance(given, str):
+        return given
+    if given.startswith("["):
+        return decode_json(given)
+    return [each.strip() for each in given.split(",") if each.strip()]
+
+
+def _without_credentials(addresses: tuple[str, ...]) -> tuple[str, ...]:
     """Raises ValueError for an address with a part that may be secret: settings are shown to administrators."""
     if not {"@", "?", "#"}.isdisjoint("".join(addresses)):
         raise ValueError("an address may have no user name, password or query string")
     return addresses
 
 
-Addresses = Annotated[str | tuple[str, ...], AfterValidator(_without_credentials)]
+def _known_regions(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The regions in upper case; raises ValueError for an unknown one."""
+    regions = tuple(map(str.upper, given))
+    for region in regions:
+        if not is_region(region):
+            raise ValueError(f"{region} is not a region; use codes such as US, GB, DE, CN")
+    return regions
+
+
+Addresses = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_without_credentials)]
 """Addresses as a list, or as one text with commas."""
+Regions = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_known_regions)]
+"""Regions (ISO 3166-1) as a list, or as one text with commas."""
 
 
 class ElasticsearchSettings(SettingsTable):
@@ -79,21 +92,12 @@ class EventsSettings(SettingsTable):
 
     keys: Path | None = None
     """file of the pseudonymization keys; the same on all machines that record events of a store"""
-    phone_regions: str | tuple[str, ...] = REGIONS
+    phone_regions: Regions = REGIONS
     """regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix"""
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
     """days after which shelfwise events refresh removes events"""
     minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
     """shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers"""
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """The regions in upper case; raises SettingError for an unknown one."""
-        regions = tuple(map(str.upper, split_list(self.phone_regions)))
-        for region in regions:
-            if not is_region(region):
-                raise SettingError(f"events.phone_regions: {region} is not a region; use codes such as US, GB, DE, CN")
-        return regions
 
 
 class RankerSettings(SettingsTable):
@@ -209,16 +213,6 @@ class ServiceSettings(SettingsTable):
     """secret that WooCommerce signs webhooks with"""
 
     @property
-    def origins(self) -> tuple[str, ...]:
-        """Origins of `cors_origins`, one by one."""
-        return split_list(self.cors_origins)
-
-    @property
-    def proxies(self) -> tuple[str, ...]:
-        """Addresses of `trusted_proxies`, one by one."""
-        return split_list(self.trusted_proxies)
-
-    @property
     def worker_threads(self) -> int:
         """`threads`, by default the cores that each worker process has."""
         return self.threads or self.cores_per_worker
@@ -229,28 +223,13 @@ class ServiceSettings(SettingsTable):
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
 
-def split_list(given: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The values of a setting that is a list, or one text with commas."""
-    named = given.split(",") if isinstance(given, str) else given
-    return tuple(each.strip() for each in named if each.strip())
-
-
 def cache_folder() -> Path:
     """Folder of exported models: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"
 
 
-class Settings(BaseSettings):
+class Settings(SettingsTable):
     """Every setting; returned by `load_settings`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=_PREFIX,
-        env_nested_delimiter=_DELIMITER,
-        extra="forbid",
-        frozen=True,
-        nested_model_default_partial_update=True,
-        use_attribute_docstrings=True,
-    )
 
     backend: Literal["embedded", "elasticsearch"] | None = None
     """keyword index: embedded in the index directory, or elasticsearch; read by shelfwise rebuild"""
@@ -263,25 +242,13 @@ class Settings(BaseSettings):
     sponsored: SponsoredSettings = SponsoredSettings()
     store: StoreSettings = StoreSettings()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the arguments: `load_settings` reads the environment; settings created in code do not."""
-        return (init_settings,)
-
     @property
     def cluster(self) -> ClusterSettings:
         """The settings of the Elasticsearch client; raises SettingError without a URL, or for invalid values."""
         given = self.elasticsearch
         secrets = {"password": given.password.get_secret_value(), "api_key": given.api_key.get_secret_value()}
         fields = {name: getattr(given, name) for name in ElasticsearchSettings.model_fields if name != "url"}
-        return ClusterSettings(urls=split_list(given.url), **{**fields, **secrets})
+        return ClusterSettings(urls=given.url, **{**fields, **secrets})
 
 
 _TABLES = {
@@ -309,31 +276,7 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if it exists; without an
     environment it is that of this process.
     """
-    return validate_settings(read_settings(path, environment))
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class RawSettings:
-    """The tables of the file and the environment before validation. They contain passwords, so there is no repr."""
-
-    path: str
-    file: Mapping[str, Any]
-    environment: Mapping[str, Any]
-
-
-def read_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> RawSettings:
-    """Reads what `load_settings` validates; raises SettingError for a file or variable that cannot be read."""
-    environment = os.environ if environment is None else environment
-    _check_variables(environment)
-    named = environment.get(FILE_VARIABLE, "")
-    path = path or (Path(named) if named else None)
-    table = _read_file(path) if path else _read_file(Path(FILE)) if Path(FILE).is_file() else {}
-    try:
-        source = EnvSettingsSource(Settings)
-        source.env_vars = {name.lower(): value for name, value in environment.items()}
-        return RawSettings(str(path or FILE), table, source())
-    except SettingsError as error:
-        raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
+    return SourcedSettings.read(path, environment).settings
 
 
 def adjacent_settings(index: Path) -> Path | None:
@@ -343,26 +286,23 @@ def adjacent_settings(index: Path) -> Path | None:
     return adjacent if adjacent.is_file() and not has_another else None
 
 
-def validate_settings(raw: RawSettings) -> Settings:
-    """Validates the merged tables; raises SettingError, which names each invalid setting."""
-    try:
-        return Settings(**_merge(raw.file, raw.environment))
-    except ValidationError as error:
-        faults = "; ".join(_describe_fault(raw.path, each["loc"], each["msg"], each["type"]) for each in error.errors())
-        raise SettingError(faults) from None  # pydantic's own text would show values, a password among them
-
-
-def _check_variables(environment: Mapping[str, str]) -> None:
-    """Raises SettingError for a misspelled variable, which would otherwise be ignored."""
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The tables of the environment; raises SettingError for a misspelled variable, which would otherwise be
+    ignored."""
     known = {variable_name(name): name for name in setting_names()}
-    tables = tuple(f"{_PREFIX}{table.upper()}" for table in _TABLES)
-    inside = tuple(f"{table}{_DELIMITER}" for table in tables)
-    for name in map(str.upper, environment):
-        is_read = name in known or name.startswith(inside) or name in (FILE_VARIABLE, *tables)
-        if is_read or not name.startswith(_PREFIX):
+    tables: dict[str, Any] = {}
+    for variable, value in environment.items():
+        name = variable.upper()
+        table, _, key = name.removeprefix(_PREFIX).lower().partition(_DELIMITER)
+        if not name.startswith(_PREFIX) or name == FILE_VARIABLE:
             continue
-        if close := close_names(name, known, lambda variable: variable.removeprefix(_PREFIX)):
-            raise SettingError(f"{name} in the environment is not a setting; did you mean {' or '.join(close)}?")
+        if key and table in _TABLES:
+            tables.setdefault(table, {})[key] = value
+        elif name in known:
+            tables[table] = value
+        elif close := close_names(variable, known, lambda other: other.removeprefix(_PREFIX)):
+            raise SettingError(f"{variable} in the environment is not a setting; did you mean {' or '.join(close)}?")
+    return tables
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -384,7 +324,7 @@ def _merge(table: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, A
 
 
 def _describe_fault(path: str, location: tuple[int | str, ...], message: str, kind: str) -> str:
-    name = ".".join(str(part) for part in location if part not in ("str", "tuple[str, ...]"))
+    name = ".".join(map(str, location))
     if kind != "extra_forbidden":
         return f"the setting {name} (in {path}, or the environment): {message}"
     close = close_names(name, setting_names())
@@ -411,15 +351,27 @@ class SourcedSettings:
     """Source by setting name; settings at their defaults are absent."""
 
     @classmethod
-    def read(cls, path: Path | None = None) -> SourcedSettings:
-        """Like `load_settings`, with the sources; raises SettingError."""
-        raw = read_settings(path)
+    def read(cls, path: Path | None = None, environment: Mapping[str, str] | None = None) -> SourcedSettings:
+        """Like `load_settings`, with the sources; raises SettingError, which names each invalid setting."""
+        environment = os.environ if environment is None else environment
+        overrides = _read_environment(environment)
+        named = environment.get(FILE_VARIABLE, "")
+        path = path or (Path(named) if named else None)
+        file = _read_file(path) if path else _read_file(Path(FILE)) if Path(FILE).is_file() else {}
         sources: dict[str, SettingSource] = {}
-        for tables, source in ((raw.file, SettingSource.FILE), (raw.environment, SettingSource.ENVIRONMENT)):
+        for tables, source in ((file, SettingSource.FILE), (overrides, SettingSource.ENVIRONMENT)):
             for name, value in tables.items():
                 names = [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
                 sources |= dict.fromkeys(names, source)
-        return cls(validate_settings(raw), sources)
+        try:
+            return cls(Settings(**_merge(file, overrides)), sources)
+        except ValidationError as error:
+            faults = (
+                _describe_fault(str(path or FILE), each["loc"], each["msg"], each["type"]) for each in error.errors()
+            )
+            raise SettingError(
+                "; ".join(faults)
+            ) from None  # pydantic's own text would show values, a password among them
 
     @classmethod
     def of_service(cls, service: ServiceSettings) -> SourcedSettings:
@@ -470,8 +422,8 @@ def describe_settings(sourced: SourcedSettings) -> SettingSections:
         is_secret = isinstance(default, SecretStr) or info.json_schema_extra is not None
         is_unset = is_secret and value == default
         sections.setdefault(table or INDEX, {})[key] = SettingDescription(
-            None if is_secret else _to_json(value, default),
-            None if is_secret else _to_json(default, default),
+            None if is_secret else _to_json(value),
+            None if is_secret else _to_json(default),
             SettingSource.DEFAULT if is_unset else sourced.sources.get(name, SettingSource.DEFAULT),
             is_secret,
             variable_name(name),
@@ -480,7 +432,7 @@ def describe_settings(sourced: SourcedSettings) -> SettingSections:
     return sections
 
 
-def _to_json(value: object, default: object) -> SettingValue:
+def _to_json(value: object) -> SettingValue:
     match value:
         case None | bool() | int() | float():
             return value
@@ -488,8 +440,6 @@ def _to_json(value: object, default: object) -> SettingValue:
             return str(value)
         case tuple():
             return list(value)
-        case str() if isinstance(default, tuple):
-            return list(split_list(value))
         case str():
             return value or None
     raise TypeError(f"{type(value).__name__} has no JSON form")

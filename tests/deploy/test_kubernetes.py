@@ -50,7 +50,7 @@ def test_commands_use_existing_options_and_settings(name: str, pod: Document) ->
         own = {each["name"]: each.get("value", "hush") for each in container["env"]}
         settings = check_program(container["args"][0], container["args"][1:], common | own)
         assert settings.cluster.urls, name
-        assert settings.service.proxies, name
+        assert settings.service.trusted_proxies, name
 
 
 @pytest.mark.parametrize(("name", "pod"), pods())

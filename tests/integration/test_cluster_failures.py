@@ -59,7 +59,7 @@ class Served:
     proxy: Proxy
 
     def opened(self, *, deadline: float = PATIENT) -> SearchEngine:
-        reached = ElasticsearchSettings(url=self.proxy.url, alias=self.alias, deadline=deadline)
+        reached = ElasticsearchSettings(url=(self.proxy.url,), alias=self.alias, deadline=deadline)
         return SearchEngine.open(self.index, settings=Settings(backend="elasticsearch", elasticsearch=reached))
 
     def changes(self) -> int:

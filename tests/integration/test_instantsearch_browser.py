@@ -64,7 +64,7 @@ def shop(demo_index: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
     bundle(packages, EXAMPLES / "react/shop.jsx", react / "shop.js")
     with (
         SearchEngine.open(root, settings=Settings(backend="embedded")) as engine,
-        served(engine, ServiceSettings(cors_origins="*")) as address,
+        served(engine, ServiceSettings(cors_origins=("*",))) as address,
         page_server(npm=packages, react=react) as page,
         opened_browser() as browser,
     ):

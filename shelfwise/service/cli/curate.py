@@ -181,7 +181,7 @@ def _read(
 ) -> tuple[Sequence[Any], str]:
     """The documents of a file, and notes about what was read."""
     if kind is DocumentKind.ANSWERS and file.suffix in FAQ_SUFFIXES:
-        faq = read_faq(file, Masker(load_settings(settings).events.regions), products=products)
+        faq = read_faq(file, Masker(load_settings(settings).events.phone_regions), products=products)
         show_notices(f"line {each.line} is rejected: {each.reason}" for each in faq.rejected[:20])
         masking = f"{faq.masked:,} with masked personal data, {faq.named:,} with masked names"
         return faq.entries, f", {masking}; {count_text(len(faq.rejected), 'line')} rejected"

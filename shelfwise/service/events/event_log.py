@@ -83,7 +83,7 @@ class EventLog:
         except BaseException:
             store.close()
             raise
-        intake = EventIntake(pseudonyms, Masker(settings.events.regions), AddressPseudonyms(folder))
+        intake = EventIntake(pseudonyms, Masker(settings.events.phone_regions), AddressPseudonyms(folder))
         return cls(folder, store, intake)
 
     def record(self, events: Iterable[Event]) -> RecordResult:

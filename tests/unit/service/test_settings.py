@@ -28,11 +28,12 @@ URLS = ("http://one.example:9200", "http://two.example:9200")
 
 EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "backend": ('"elasticsearch"', "elasticsearch", "elasticsearch", '"solr"', "solr"),
-    "elasticsearch.url": ('"http://one.example:9200"', "http://one.example:9200", URLS[0], "5", None),
+    "elasticsearch.url": ('"http://one.example:9200"', "http://one.example:9200", URLS[:1], "5", None),
+    "events.phone_regions": ('"de"', "de", ("DE",), '["XX"]', "XX"),
     "elasticsearch.ca_certificate": ('"ca.pem"', "ca.pem", Path("ca.pem"), "5", None),
     "elasticsearch.deadline": ("2.5", "2.5", 2.5, "0", "soon"),
     "service.requests_per_minute_key": ("7", "7", 7, "0", "7" * 400),
-    "service.cors_origins": ('"https://a.example"', "https://a.example", "https://a.example", "5", None),
+    "service.cors_origins": ('"https://a.example"', "https://a.example", ("https://a.example",), "5", None),
     "service.pages": ("false", "no", False, "2", "perhaps"),
     "service.shopify_secret": (f'"{SECRET}"', SECRET, SecretStr(SECRET), "5", None),
     "store.colour": ('"#2b5c8a"', "#2b5c8a", "#2b5c8a", '"blue"', "#2b5c8a; x"),
@@ -142,7 +143,7 @@ class TestUrls:
         ],
     )
     def test_default_port_is_used(self, url: str, params: str) -> None:
-        settings = Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster
+        settings = Settings(elasticsearch=ElasticsearchSettings(url=(url,))).cluster
         assert settings.urls == (url,)
         with closing(Cluster(settings)) as cluster:
             assert [node.base_url for node in cluster._client.transport.node_pool.all()] == [params]

@@ -22,7 +22,7 @@ from shelfwise.rerank.model_store import WEIGHTS_FILE
 from shelfwise.rerank.ranker.network import RankerNetwork, save_network
 from shelfwise.rerank.ranker.spec import ERASURES, RankerSpec, StoredRanker
 from shelfwise.rerank.sessions.tables import DerivedTables
-from shelfwise.retrieval.errors import EventError, QueryError, SettingError, StoreError
+from shelfwise.retrieval.errors import EventError, QueryError, StoreError
 from shelfwise.retrieval.events.sqlite import SqliteEvents
 from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent
 from shelfwise.retrieval.progress import NullProgress
@@ -126,11 +126,6 @@ def test_pseudonym_keys_may_be_in_another_directory(root: Path, tmp_path: Path) 
         log.record([CLICK])
     assert keys.exists()
     assert not list((root / EVENTS_FOLDER).glob("keys*"))
-
-
-def test_unknown_region_is_named(root: Path) -> None:
-    with pytest.raises(SettingError, match="XX is not a region"):
-        EventLog.open(root, Settings(events=EventsSettings(phone_regions="US,XX")))
 
 
 DAY = 20_000
