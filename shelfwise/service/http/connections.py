@@ -148,10 +148,8 @@ class LimitedProtocol(H11Protocol):
         self._limiter = limiter
         self._address = ""
         self._refusals: EarlyRefusals | None = None
-        self._head: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
-        self._ending: asyncio.TimerHandle | None = None
-        self._last: asyncio.TimerHandle | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        """The running timers by the reason for which they close the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's signature
         """Starts the timer of the first head."""
@@ -167,7 +165,7 @@ class LimitedProtocol(H11Protocol):
         if self._limiter.is_overrun:
             transport.abort()
             return
-        self._head = self._close_after(self._limiter.limits.head_seconds, "head")
+        self._close_after(self._limiter.limits.head_seconds, "head")
 
     def data_received(self, data: bytes) -> None:
         """Stops the timer when the head is complete; the middleware has a timer for the body."""
@@ -176,18 +174,17 @@ class LimitedProtocol(H11Protocol):
             if refusal is not None:
                 self._send_refusal(refusal)
                 return
-        if self._head is None and self.conn.their_state is h11.IDLE:
-            self._head = self._close_after(self._limiter.limits.head_seconds, "head")
+        if self.conn.their_state is h11.IDLE:
+            self._close_after(self._limiter.limits.head_seconds, "head")
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE or self.conn.our_state is not h11.IDLE:
-            _cancel(self._head)
-            self._head = None
+            self._cancel("head")
 
     def on_response_complete(self) -> None:
         """Limits the wait for the rest of a body that is not read."""
         super().on_response_complete()
-        if self._ending is None and self._is_answered_early():
-            self._ending = self._close_after(_LINGER_SECONDS, "body", self._is_answered_early)
+        if self._is_answered_early():
+            self._close_after(_LINGER_SECONDS, "body", self._is_answered_early)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's message
         """Refuses an invalid or too long head with an error response of the usual shape."""
@@ -205,19 +202,17 @@ class LimitedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Starts the timer of an unread response."""
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self._close_after(self._limiter.limits.unread_seconds, "unread")
+        self._close_after(self._limiter.limits.unread_seconds, "unread")
 
     def resume_writing(self) -> None:
         """Stops the timer of an unread response."""
         super().resume_writing()
-        _cancel(self._unread)
-        self._unread = None
+        self._cancel("unread")
 
     def shutdown(self) -> None:
         """Closes the connection after the response in progress, or to a request that may be on its way."""
         if self._is_waiting():
-            self._last = self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_if_waiting)
+            self._timers["stop"] = self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_if_waiting)
         else:
             super().shutdown()
 
@@ -225,8 +220,8 @@ class LimitedProtocol(H11Protocol):
         """Stops all timers."""
         super().connection_lost(exc)
         self._limiter.leave(self._address)
-        for timer in (self._head, self._unread, self._ending, self._last):
-            _cancel(timer)
+        for timer in self._timers.values():
+            timer.cancel()
 
     def _is_between_requests(self) -> bool:
         states = {self.conn.our_state, self.conn.their_state}
@@ -235,8 +230,7 @@ class LimitedProtocol(H11Protocol):
     def _send_refusal(self, response: bytes) -> None:
         """Sends a whole response, after which the connection waits for the next request."""
         self._unset_keepalive_if_required()
-        _cancel(self._head)
-        self._head = None
+        self._cancel("head")
         self.transport.write(response)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
@@ -251,16 +245,21 @@ class LimitedProtocol(H11Protocol):
     def _is_answered_early(self) -> bool:
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
-    def _close_after(
-        self, seconds: float, reason: str, is_due: Callable[[], bool] = lambda: True
-    ) -> asyncio.TimerHandle:
+    def _close_after(self, seconds: float, reason: str, is_due: Callable[[], bool] = lambda: True) -> None:
+        """Starts a timer, unless one with this reason runs."""
+
         def close() -> None:
-            self._ending = None
+            del self._timers[reason]
             if is_due():
                 CONNECTIONS_CLOSED.labels(reason).inc()
                 self.transport.abort()
 
-        return self.loop.call_later(seconds, close)
+        if reason not in self._timers:
+            self._timers[reason] = self.loop.call_later(seconds, close)
+
+    def _cancel(self, reason: str) -> None:
+        if timer := self._timers.pop(reason, None):
+            timer.cancel()
 
 
 class _OverCapacity:
@@ -299,7 +298,8 @@ class Acceptor:
 
     async def close(self) -> None:
         """Stops accepting, and completes the connections that were accepted."""
-        _cancel(self._waiting)
+        if self._waiting is not None:
+            self._waiting.cancel()
         self._loop.remove_reader(self._listener)
         await asyncio.gather(*self._opening, return_exceptions=True)
         self._listener.close()
@@ -351,8 +351,3 @@ def refuse_new_connections(listener: socket.socket) -> None:
         listener.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
         )
-
-
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
