@@ -8,7 +8,7 @@ import re
 import reprlib
 import tomllib
 from codecs import BOM_UTF8
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -92,9 +92,9 @@ def read_document(path: Path, error: Callable[..., InputError]) -> object:
 
 
 T = TypeVar("T")
-_RECORDS = (msgspec.inspect.StructType, msgspec.inspect.DataclassType)
+RECORDS = (msgspec.inspect.StructType, msgspec.inspect.DataclassType)
 _LISTS = (msgspec.inspect.ListType, msgspec.inspect.VarTupleType)
-_type_info = cache(msgspec.inspect.type_info)
+type_info = cache(msgspec.inspect.type_info)
 
 
 def convert_document(
@@ -109,7 +109,7 @@ def convert_document(
     if not isinstance(document, Mapping):
         raise error(f"{place}: is {type(document).__name__}, it must be an object with named fields")
     name = str(document.get("id", ""))[:100]
-    info = _type_info(wanted)  # type: ignore[arg-type]
+    info = type_info(wanted)  # type: ignore[arg-type]
     _check_names(document, info, place, lambda inner, fault, field: error(f"{inner}: {fault}", name, field))
     try:
         return msgspec.convert(document, wanted)
@@ -117,7 +117,8 @@ def convert_document(
         reason, _, path = str(problem).partition(" - at `$.")
         if not path and (missing := re.search("missing required field `(.+?)`", reason)):
             path, reason = missing[1], "is missing"
-        field = path.removesuffix("`").partition("[")[0].partition(".")[0]
+        fields = ["", *re.findall(r"(?:^|\.)(\w+)", path)]
+        field = next((each for each in reversed(fields) if each in allowed), fields[-1])
         cure = f"; {field} must be {allowed[field]}" if field in allowed else ""
         message = ": ".join(filter(None, (place, path.removesuffix("`"), reason)))
         raise error(message + cure, name, field) from None
@@ -129,9 +130,17 @@ def _check_names(
     """Raises the error of `fail` for a field that a document, or an object in it, does not have, and for a text that is
     none of the values of its field."""
     if isinstance(kind, msgspec.inspect.UnionType):
-        for each in kind.types:
-            _check_names(value, each, place, fail)
-    elif isinstance(kind, _RECORDS) and isinstance(value, Mapping):
+        structs = [each for each in kind.types if isinstance(each, msgspec.inspect.StructType) and each.tag_field]
+        if structs and isinstance(value, Mapping):
+            mark = str(structs[0].tag_field)
+            by_tag = {str(each.tag): each for each in structs}
+            tag = str(value.get(mark, ""))
+            _check_choice(tag, by_tag, f"{place}: {mark}", fail)
+            _check_names({name: value[name] for name in value if name != mark}, by_tag[tag], place, fail)
+        else:
+            for each in kind.types:
+                _check_names(value, each, place, fail)
+    elif isinstance(kind, RECORDS) and isinstance(value, Mapping):
         known = {each.encode_name: each.type for each in kind.fields}
         for name, inner in value.items():
             if name not in known:
@@ -145,10 +154,15 @@ def _check_names(
         for number, item in enumerate(value):
             _check_names(item, kind.item_type, f"{place}[{number}]", fail)
     elif isinstance(kind, msgspec.inspect.EnumType) and isinstance(value, str):
-        names = [str(each.value) for each in kind.cls]
-        if value not in names:
-            advice = suggest_names(value, names, f"it must be one of {', '.join(names)}")
-            raise fail(place, f"is {value[:100]!r}; {advice}", place.rpartition(": ")[2])
+        _check_choice(value, [str(each.value) for each in kind.cls], place, fail)
+
+
+def _check_choice(
+    value: str, choices: Collection[str], place: str, fail: Callable[[str, str, str], InputError]
+) -> None:
+    if value not in choices:
+        advice = suggest_names(value, choices, f"it must be one of {', '.join(choices)}")
+        raise fail(place, f"is {value[:100]!r}; {advice}", place.rpartition(": ")[2])
 
 
 def _check_integers(value: object) -> None:

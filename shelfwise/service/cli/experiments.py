@@ -25,9 +25,9 @@ from shelfwise.service.cli.output import (
     show_objects,
     show_rows,
 )
-from shelfwise.service.curation.document_store import read_entries
+from shelfwise.service.curation.document_store import plain_document, read_entries
 from shelfwise.service.experiments.analysis import DraftFigures, ExperimentReport, report_document, stored_report
-from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Goal, experiment_document
+from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Goal
 from shelfwise.service.settings import load_settings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def plan(index: Index, file: ExperimentFile, settings: SettingsFile = None) -> N
 
     with TerminalProgress() as progress:
         estimates = plan_experiment(index, load_settings(settings), experiment, progress)
-    document = msgspec.to_builtins(estimates) | {"experiment": experiment_document(experiment)}
+    document = msgspec.to_builtins(estimates) | {"experiment": plain_document(experiment)}
     emit(estimates, _show_plan, document=document)
 
 

@@ -7,7 +7,7 @@ import secrets
 import sqlite3
 import unicodedata
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ import msgspec
 
 from shelfwise.retrieval.errors import DocumentError, InputError, StoreDamagedError, suggest_names
 from shelfwise.retrieval.store.files import file_stamp
-from shelfwise.retrieval.updates.validation import convert_document, read_document
+from shelfwise.retrieval.updates.validation import RECORDS, convert_document, read_document, type_info
 from shelfwise.service.curation.sqlite_file import SqliteFile, from_microseconds, to_microseconds, wall_clock
 
 LONGEST_WHO = 100
@@ -61,10 +61,22 @@ def readable_id(text: str, used: Container[str], fallback: str) -> str:
     return own_id
 
 
-def plain_fields(value: object) -> dict[str, Any]:
-    """The fields of a dataclass as plain values, those that differ from their defaults or have none."""
-    pairs = ((each, getattr(value, each.name)) for each in fields(value))  # type: ignore[arg-type]
-    return {each.name: msgspec.to_builtins(own) for each, own in pairs if own != each.default}
+def plain_document(value: Any) -> Any:  # noqa: ANN401 - of any type
+    """A value as plain values for JSON: of records, the fields that differ from their defaults or have none."""
+    if isinstance(value, tuple):
+        return list(map(plain_document, value))
+    record = type_info(type(value))  # type: ignore[arg-type]  # every type has a hash
+    if not isinstance(record, RECORDS):
+        return msgspec.to_builtins(value)
+    plain: dict[str, Any] = {}
+    if isinstance(record, msgspec.inspect.StructType) and record.tag_field:
+        plain[record.tag_field] = record.tag
+    for each in record.fields:
+        default = each.default if each.default_factory is msgspec.NODEFAULT else each.default_factory()
+        own = getattr(value, each.name)
+        if own != default:
+            plain[each.name] = plain_document(own)
+    return plain
 
 
 # A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may not have
@@ -164,8 +176,6 @@ class DocumentCodec(Generic[Entry]):
     """Descriptions of the values of fields, for errors."""
     to_plain: Callable[[Entry], dict[str, Any]] = msgspec.to_builtins
     """Converts an entry to plain values for JSON."""
-    from_plain: Callable[[object, str], Entry] | None = None
-    """The entry from plain values, by default those of its fields; raises `error`, which begins with the text."""
     from_user: Callable[[Entry], Entry] = lambda entry: entry
     """The entry from that of a user's plain values: without markup, or with an id."""
     label: Callable[[Entry], str] = lambda _: ""
@@ -185,8 +195,6 @@ class DocumentCodec(Generic[Entry]):
             # An id that is no field follows from the fields.
             has_id = "id" in self.entry.__annotations__
             document = {"id": "", **document} if has_id else {each: document[each] for each in document if each != "id"}
-        if self.from_plain:
-            return self.from_plain(document, place)
         return convert_document(document, self.entry, place, self.error, self.allowed)
 
     def accept(self, document: object, place: str) -> Entry:

@@ -6,22 +6,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, get_args
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
-from shelfwise.retrieval.errors import FilterError, RuleError, close_names
+from shelfwise.retrieval.errors import FilterError, RuleError
 from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.text.product_types import MAX_WORDS, type_phrase
-from shelfwise.retrieval.updates.validation import convert_document
 from shelfwise.service.curation.document_store import (
     DocumentCodec,
     DocumentStore,
     check_period,
     check_text,
-    plain_fields,
+    plain_document,
 )
+
+MAX_ACTIONS = 20
+MAX_PINS = 100
+"""Maximum number of products that one rule pins."""
+MAX_NAMED = 1_000
+"""Maximum number of products that one rule hides or classifies by id."""
+LAST_POSITION = 1_000
+"""Maximum position of a pin."""
+STRONGEST = 10.0
+LONGEST_ID = 100
+LONGEST_NAME = 200
+LONGEST_QUERY = 500
+LONGEST_FILTER = 2_000
+LONGEST_PRODUCT = 256
+LONGEST_URL = 2_000
+LONGEST_TYPE = 100
+MAX_CONTEXTS = 20
+LONGEST_CONTEXT = 100
+LONGEST_DATA = 10_000
+"""Maximum size of the JSON in bytes."""
+HIGHEST_PRIORITY = 1_000_000
+_Strength = Annotated[float, Meta(gt=0, le=STRONGEST)]
+_Named = Annotated[tuple[str, ...], Meta(max_length=MAX_NAMED)]
+_Share = Annotated[float, Meta(gt=0, lt=1)]
+"""A share of attention."""
 
 
 class Match(StrEnum):
@@ -48,93 +73,85 @@ class When:
     """Start time with its zone; None for no start."""
     ends: datetime | None = None
     """End time (exclusive) with its zone; None for no end."""
-    contexts: tuple[str, ...] = ()
+    contexts: Annotated[tuple[str, ...], Meta(max_length=MAX_CONTEXTS)] = ()
     """The request must have one of these contexts, such as "mobile"; empty for all requests."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class _TaggedAction(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
+    """An action, whose `kind` in JSON and TOML is the name of its class."""
+
+
+class Pin(_TaggedAction, frozen=True):
     """Pins products to positions: the first at `position`, the others after it."""
 
-    products: tuple[str, ...]
+    products: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_PINS)]
     """Ids of the products."""
-    position: int = 1
+    position: Annotated[int, Meta(ge=1, le=LAST_POSITION)] = 1
     """Position over all pages, from 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Boost:
+class Boost(_TaggedAction, frozen=True):
     """Moves the hits that pass an expression up."""
 
     filters: str
-    strength: float = 1.0
+    strength: _Strength = 1.0
     """Score offset in standard deviations of the scores of the best hits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bury:
+class Bury(_TaggedAction, frozen=True):
     """Moves the hits that pass an expression down."""
 
     filters: str
-    strength: float = 1.0
+    strength: _Strength = 1.0
     """Score offset in standard deviations of the scores of the best hits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hide:
+class Hide(_TaggedAction, frozen=True):
     """Removes products: those with these ids, and those that pass an expression."""
 
-    products: tuple[str, ...] = ()
+    products: _Named = ()
     filters: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Restrict:
+class Restrict(_TaggedAction, frozen=True):
     """Removes products that do not pass an expression, as if the shopper had filtered by it."""
 
     filters: str
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(_TaggedAction, frozen=True):
     """Names a page to show instead; the hits are returned as well."""
 
     url: str
     """A URL with http or https, or a path that begins with one slash."""
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(_TaggedAction, frozen=True):
     """Adds an object of the store's own to the page, such as a banner, for pages to show."""
 
     values: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Classify:
+class Classify(_TaggedAction, frozen=True):
     """Gives a type to products in all searches: to those with these ids, and those that pass an expression."""
 
     type: str
     """Name of the type: "washing machine"."""
-    products: tuple[str, ...] = ()
+    products: _Named = ()
     filters: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Exposure:
+class Exposure(_TaggedAction, frozen=True):
     """Keeps the share of attention that some products get over a day above a floor or below a ceiling."""
 
     filters: str
-    at_least: float | None = None
-    """The floor, 0 to 1."""
-    at_most: float | None = None
-    """The ceiling, 0 to 1."""
+    at_least: _Share | None = None
+    """The floor."""
+    at_most: _Share | None = None
+    """The ceiling."""
 
 
 Action = Pin | Boost | Bury | Hide | Restrict | Redirect | Data | Classify | Exposure
-
-KINDS: Mapping[str, type[Action]] = {each.__name__.lower(): each for each in get_args(Action)}
-"""The actions by their names in JSON and TOML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,84 +161,31 @@ class Rule:
 
     id: str
     """Empty for one derived from the name or the query when the rule is stored."""
-    actions: tuple[Action, ...]
+    actions: Annotated[tuple[Action, ...], Meta(max_length=MAX_ACTIONS)]
     when: When = When()
     name: str = ""
-    priority: int = 0
+    priority: Annotated[int, Meta(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)] = 0
     enabled: bool = True
 
 
-_KIND_OF = {action: kind for kind, action in KINDS.items()}
-
-
-class _PlainRule(msgspec.Struct, frozen=True):
-    """The fields of a rule, with its actions as plain values."""
-
-    actions: tuple[dict[str, Any], ...]
-    id: str = ""
-    when: When = When()
-    name: str = ""
-    priority: int = 0
-    enabled: bool = True
-
-
-def rule_document(rule: Rule) -> dict[str, object]:
-    """A rule as plain values for JSON, without defaults."""
-    made = {"id": rule.id} | plain_fields(rule)
-    if "when" in made:
-        made["when"] = plain_fields(rule.when)
-    made["actions"] = [{"kind": _KIND_OF[type(action)]} | plain_fields(action) for action in rule.actions]
-    return made
-
-
-def _parse(document: object, place: str) -> Rule:
-    plain = convert_document(document, _PlainRule, place, RuleError)
-    actions = tuple(_action(each, f"{place}: actions[{number}]") for number, each in enumerate(plain.actions))
-    return Rule(plain.id, actions, plain.when, plain.name, plain.priority, plain.enabled)
-
-
-def _action(fields: Mapping[str, Any], place: str) -> Action:
-    kind = fields.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        close = close_names(kind, KINDS) if isinstance(kind, str) else ()
-        advice = f"did you mean {' or '.join(close)}?" if close else f"it can be {', '.join(KINDS)}"
-        what = "is missing" if kind is None else f"is {str(kind)[:40]!r}"
-        raise RuleError(f"{place}.kind: {what}; {advice}", field="kind")
-    values = {name: value for name, value in fields.items() if name != "kind"}
-    return convert_document(values, KINDS[kind], place, RuleError)
-
-
-MAX_ACTIONS = 20
-MAX_PINS = 100
-"""Maximum number of products that one rule pins."""
-MAX_NAMED = 1_000
-"""Maximum number of products that one rule hides or classifies by id."""
-LAST_POSITION = 1_000
-"""Maximum position of a pin."""
-STRONGEST = 10.0
-LONGEST_ID = 100
-LONGEST_NAME = 200
-LONGEST_QUERY = 500
-LONGEST_FILTER = 2_000
-LONGEST_PRODUCT = 256
-LONGEST_URL = 2_000
-LONGEST_TYPE = 100
-MAX_CONTEXTS = 20
-LONGEST_CONTEXT = 100
-LONGEST_DATA = 10_000
-"""Maximum size of the JSON in bytes."""
-HIGHEST_PRIORITY = 1_000_000
+_ALLOWED: Mapping[str, str] = {
+    "priority": f"a whole number from -{HIGHEST_PRIORITY:,} to {HIGHEST_PRIORITY:,}",
+    "contexts": f"a list of at most {MAX_CONTEXTS} texts",
+    "products": f"a list of product ids: 1 to {MAX_PINS} to pin, at most {MAX_NAMED:,} to hide or classify",
+    "position": f"a whole number from 1 to {LAST_POSITION:,}",
+    "strength": f"a number above 0, at most {STRONGEST:g}",
+    "at_least": "a number above 0 and below 1",
+    "at_most": "a number above 0 and below 1",
+}
 
 
 def _check(rule: Rule, place: str) -> Rule:
     place = f"{place}: "
     check_text(f"{place}id", rule.id, LONGEST_ID, RuleError, must=bool(rule.id))
     check_text(f"{place}name", rule.name, LONGEST_NAME, RuleError)
-    _check_number(f"{place}priority", rule.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     _check_when(place, rule.when)
     if not rule.actions:
         raise RuleError(f"{place}actions: there is none; add one, such as a pin", field="actions")
-    _check_number(f"{place}actions: their number", len(rule.actions), 1, MAX_ACTIONS)
     for number, action in enumerate(rule.actions):
         _check_action(f"{place}actions[{number}].", action)
     if rule.when != When() and any(isinstance(action, Classify) for action in rule.actions):
@@ -247,7 +211,6 @@ def _check_when(place: str, when: When) -> None:
         if not when.query.strip():
             wrong = f"is {when.match}, and when.query is missing; a rule for every search has match any"
         raise RuleError(f"{place}when.match: {wrong}", field="match")
-    _check_number(f"{place}when.contexts: their number", len(when.contexts), 0, MAX_CONTEXTS)
     for number, context in enumerate(when.contexts):
         check_text(f"{place}when.contexts[{number}]", context, LONGEST_CONTEXT, RuleError, must=True)
     check_period(f"{place}when.", when.starts, when.ends, RuleError)
@@ -255,17 +218,9 @@ def _check_when(place: str, when: When) -> None:
 
 def _check_action(place: str, action: Action) -> None:
     match action:
-        case Pin(products, position):
-            _check_number(f"{place}products: their number", len(products), 1, MAX_PINS)
+        case Pin(products):
             _check_products(place, products)
-            _check_number(f"{place}position", position, 1, LAST_POSITION)
-        case Boost(filters, strength) | Bury(filters, strength):
-            _check_filter(f"{place}filters", filters, must=True)
-            if not 0 < strength <= STRONGEST:
-                message = f"{place}strength: is {strength:g}, it must be above 0 and at most {STRONGEST:g}"
-                raise RuleError(message, field="strength")
         case Hide(products=products, filters=filters) | Classify(products=products, filters=filters):
-            _check_number(f"{place}products: their number", len(products), 0, MAX_NAMED)
             _check_products(place, products)
             _check_filter(f"{place}filters", filters, must=not products)
             if isinstance(action, Classify):
@@ -273,11 +228,14 @@ def _check_action(place: str, action: Action) -> None:
                 if not type_phrase(action.type):
                     right = f"it must name one type of product by at most {MAX_WORDS} words, such as washing machine"
                     raise RuleError(f"{place}type: is {action.type[:60]!r}; {right}", field="type")
-        case Restrict(filters):
+        case Boost(filters) | Bury(filters) | Restrict(filters):
             _check_filter(f"{place}filters", filters, must=True)
         case Exposure(filters, at_least, at_most):
             _check_filter(f"{place}filters", filters, must=True)
-            _check_share(place, at_least, at_most)
+            if (at_least is None) == (at_most is None):
+                right = "give one of them, the share of attention from 0 to 1, such as at_least = 0.04"
+                wrong = "both are missing" if at_least is None else "both are given"
+                raise RuleError(f"{place}at_least, at_most: {wrong}; {right}", field="at_least")
         case Redirect(url):
             _check_url(f"{place}url", url)
         case Data(values):
@@ -295,16 +253,6 @@ def _check_filter(place: str, filters: str, *, must: bool = False) -> None:
         parse_filter(filters)
     except FilterError as error:
         raise RuleError(f"{place}: {error}", field="filters") from error
-
-
-def _check_share(place: str, at_least: float | None, at_most: float | None) -> None:
-    if (at_least is None) == (at_most is None):
-        right = "give one of them, the share of attention from 0 to 1, such as at_least = 0.04"
-        wrong = "both are missing" if at_least is None else "both are given"
-        raise RuleError(f"{place}at_least, at_most: {wrong}; {right}", field="at_least")
-    for name, share in (("at_least", at_least), ("at_most", at_most)):
-        if share is not None and not 0 < share < 1:
-            raise RuleError(f"{place}{name}: is {share:g}, it must be above 0 and below 1", field=name)
 
 
 def _check_url(place: str, url: str) -> None:
@@ -339,7 +287,7 @@ class RuleStore(DocumentStore[Rule]):
         application=0x53575255,
         error=RuleError,
         check=_check,
-        to_plain=rule_document,
-        from_plain=_parse,
-        label=lambda rule: rule.name or rule.when.query or rule.when.filters or _KIND_OF[type(rule.actions[0])],
+        allowed=_ALLOWED,
+        to_plain=plain_document,
+        label=lambda rule: rule.name or rule.when.query or rule.when.filters or type(rule.actions[0]).__name__.lower(),
     )

@@ -25,15 +25,16 @@ from shelfwise.rerank.evaluation.statistics import (
 )
 from shelfwise.rerank.sessions.query_tables import attribute_to_answers, normalise_queries
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
+from shelfwise.service.curation.document_store import plain_document
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.report_inputs import ReportInputs, read_inputs
 from shelfwise.service.experiments.assignment import ExplorationMark, SplitMark, read_marks
-from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Goal, Mode, Unit, experiment_document
+from shelfwise.service.experiments.experiment import Experiment, ExperimentStore, Goal, Mode, Unit
 
 
 def report_document(report: ExperimentReport) -> dict[str, Any]:
     """The JSON document of a report, with the experiment as it was added."""
-    return {**msgspec.to_builtins(report), "experiment": experiment_document(report.experiment)}
+    return {**msgspec.to_builtins(report), "experiment": plain_document(report.experiment)}
 
 
 OVER = {

@@ -7,14 +7,15 @@ so it is private.
 from __future__ import annotations
 
 import hmac
-import math
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from shelfwise.rerank.model_store import DEFAULT_MODEL, OFF
 from shelfwise.rerank.ranker.spec import RANKERS, ranker_store
@@ -28,7 +29,7 @@ from shelfwise.service.curation.document_store import (
     add_key,
     check_period,
     check_text,
-    plain_fields,
+    plain_document,
     read_key,
 )
 from shelfwise.service.curation.sqlite_file import wall_clock
@@ -36,6 +37,17 @@ from shelfwise.service.engine.editors import DocumentEditor
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.engine.versions import stored_encoding
 from shelfwise.service.events.hot_reload import ReloadedFile
+
+MAX_AT_ONCE = 4
+MAX_VARIANTS = 8
+LONGEST_NAME = 200
+LONGEST_RANKER = 40
+_LAST_STAGE = frozenset({"stage", "ranker"})
+"""Two options that both set the last stage of a search."""
+_YEARS = range(2000, 2200)
+_SALT_BYTES = 16
+_RELOAD_SECONDS = 0.25
+_Share = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Mode(StrEnum):
@@ -70,8 +82,7 @@ class Goal(StrEnum):
 class VariantOptions:
     """Options of a variant's searches; None keeps the default of a search."""
 
-    stage: str | None = None
-    """"merged" or "ranked"."""
+    stage: Literal["merged", "ranked"] | None = None
     merge: str | None = None
     """One of `shelfwise.retrieval.index.fusion.METHODS`."""
     rules: bool | None = None
@@ -97,9 +108,9 @@ class VariantOptions:
 class Variant:
     """One arm of an experiment; the first one is the baseline of the others."""
 
-    name: str
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,15}\Z")]
     options: VariantOptions = VariantOptions()
-    weight: float = 1.0
+    weight: Annotated[float, Meta(gt=0, le=1_000_000)] = 1.0
     """Assignment weight, relative to the other variants."""
 
 
@@ -107,12 +118,12 @@ class Variant:
 class Experiment:
     """Variants, who takes part, and the deciding measure."""
 
-    id: str
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
     variants: tuple[Variant, ...]
     name: str = ""
     mode: Mode = Mode.SPLIT
     unit: Unit = Unit.SHOPPER
-    share: float = 1.0
+    share: _Share = 1.0
     """Share of all units that take part."""
     starts: datetime | None = None
     """Start time with its zone; the store sets it to the time when the experiment is enabled, if that is later."""
@@ -122,9 +133,9 @@ class Experiment:
     """Whether shoppers take part; otherwise it is a draft, which can be changed."""
     goal: Goal = Goal.CLICK_THROUGH
     """The goal of a split; interleaving compares clicks."""
-    planned: int = 10_000
+    planned: Annotated[int, Meta(ge=100, le=1_000_000_000)] = 10_000
     """Expected number of shoppers, at which the anytime-valid interval is narrowest."""
-    least_effect: float = 0.02
+    least_effect: _Share = 0.02
     """The smallest relevant difference, as a share of the first variant's measure; for interleaving, of the share of
     wins above one half."""
     aa_test: bool = False
@@ -152,41 +163,19 @@ class Experiment:
         return "running" if self.runs(now) else "ended"
 
 
-def experiment_document(experiment: Experiment) -> dict[str, object]:
-    """An experiment as plain values for JSON, without defaults."""
-    made = plain_fields(experiment)
-    made["variants"] = [
-        plain_fields(replace(each, options=VariantOptions()))
-        | ({"options": each.options.given} if each.options.given else {})
-        for each in experiment.variants
-    ]
-    return made
-
-
-MAX_AT_ONCE = 4
-MAX_VARIANTS = 8
-LONGEST_ID = 32
-LONGEST_VARIANT = 16
-LONGEST_NAME = 200
-HEAVIEST = 1_000_000
-MAX_PLANNED = 1_000_000_000
-LONGEST_RANKER = 40
-STAGES = ("merged", "ranked")
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9-]*")
-_LAST_STAGE = frozenset({"stage", "ranker"})
-"""Two options that both set the last stage of a search."""
-_YEARS = range(2000, 2200)
-_SALT_BYTES = 16
-_RELOAD_SECONDS = 0.25
+_ALLOWED: Mapping[str, str] = {
+    "id": "1 to 32 of a-z, 0-9 and -, not beginning with -",
+    "name": "1 to 16 of a-z, 0-9 and -, not beginning with -",
+    "stage": "merged or ranked",
+    "weight": "a number above 0, at most 1,000,000",
+    "share": "a number above 0, at most 1",
+    "planned": "100 to 1,000,000,000 shoppers",
+    "least_effect": "a number above 0, at most 1",
+}
 
 
 def _check(experiment: Experiment, place: str) -> Experiment:
-    _check_plain(experiment.id, "id", LONGEST_ID, place)
     check_text(f"{place}: name", experiment.name, LONGEST_NAME, ExperimentError)
-    _check_number(place, "share", experiment.share, 1.0)
-    _check_number(place, "least_effect", experiment.least_effect, 1.0)
-    if not 100 <= experiment.planned <= MAX_PLANNED:
-        raise _wrong(place, "planned", f"is {experiment.planned:,}, it can be 100 to {MAX_PLANNED:,} shoppers")
     check_period(f"{place}: ", experiment.starts, experiment.ends, ExperimentError)
     for name, moment in (("starts", experiment.starts), ("ends", experiment.ends)):
         if moment is not None and moment.year not in _YEARS:
@@ -223,7 +212,7 @@ def _check_variants(place: str, experiment: Experiment) -> None:
         right = "interleaving needs 2" if interleaves else f"it can be 2 to {MAX_VARIANTS}"
         raise _wrong(place, "variants", f"there are {len(variants)}; {right}")
     for number, variant in enumerate(variants):
-        _check_variant(f"{place}: variants[{number}]", variant)
+        _check_options(f"{place}: variants[{number}].options", variant.options)
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names):
         raise _wrong(place, "variants", "two of them have the same name; give each its own")
@@ -242,13 +231,9 @@ def _check_variants(place: str, experiment: Experiment) -> None:
         raise _wrong(f"{place}: variants[{twins}]", "options", message)
 
 
-def _check_variant(place: str, variant: Variant) -> None:
-    _check_plain(variant.name, "name", LONGEST_VARIANT, place)
-    _check_number(place, "weight", variant.weight, HEAVIEST)
-    options, place = variant.options, f"{place}.options"
-    for name, given, right in (("stage", options.stage, STAGES), ("merge", options.merge, METHODS)):
-        if given is not None and given not in right:
-            raise _wrong(place, name, f"is {given[:40]!r}, it can be {', '.join(right)}")
+def _check_options(place: str, options: VariantOptions) -> None:
+    if options.merge is not None and options.merge not in METHODS:
+        raise _wrong(place, "merge", f"is {options.merge[:40]!r}, it can be {', '.join(METHODS)}")
     if (ranker := options.ranker) is None:
         return
     is_name = len(ranker) <= LONGEST_RANKER and RANKERS.is_name(ranker)
@@ -257,17 +242,6 @@ def _check_variant(place: str, variant: Variant) -> None:
         raise _wrong(place, "ranker", f"is {ranker[: LONGEST_RANKER + 1]!r}; it can be {names}")
     if options.stage == "merged":
         raise _wrong(place, "ranker", 'no ranker reorders the stage "merged"; leave one of the two out')
-
-
-def _check_plain(text: str, field: str, longest: int, place: str) -> None:
-    if not _PLAIN.fullmatch(text) or len(text) > longest:
-        right = f"it must be 1 to {longest} of a-z, 0-9 and -, and not begin with -"
-        raise _wrong(place, field, f"is {text[: longest + 1]!r}; {right}")
-
-
-def _check_number(place: str, field: str, number: float, most: float) -> None:
-    if not (math.isfinite(number) and 0 < number <= most):
-        raise _wrong(place, field, f"is {number:g}, it must be above 0 and at most {most:g}")
 
 
 def _wrong(place: str, field: str, message: str) -> ExperimentError:
@@ -336,7 +310,8 @@ class ExperimentStore(DocumentStore[Experiment]):
         application=0x53574558,
         error=ExperimentError,
         check=_check,
-        to_plain=experiment_document,
+        allowed=_ALLOWED,
+        to_plain=plain_document,
         more_tables=KEY_TABLE,
         private=True,
     )

@@ -16,16 +16,17 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 WITHOUT_EFFECT = frozenset(
     """
     advancedSyntaxFeatures allowCompressionOfIntegerArray allowTyposOnNumericTokens alternativesAsExact analyticsTags
-    aroundLatLngViaIP attributeCriteriaComputedBy attributeCriteriaComputedByMinProximity attributesForFaceting
-    attributesToTransliterate camelCaseAttributes customNormalization customRanking decompoundQuery
-    decompoundedAttributes disableExactOnAttributes disablePrefixOnAttributes disableTypoToleranceOnAttributes
-    disableTypoToleranceOnWords enableABTest enablePersonalization enableReRanking exactOnSingleWordQuery explain
-    facetingAfterDistinct ignorePlurals indexLanguages keepDiacriticsOnCharacters minProximity minWordSizefor1Typo
-    minWordSizefor2Typos minimumAroundRadius mode naturalLanguages numericAttributesForFiltering optionalWords
-    paginationLimitedTo percentileComputation personalizationImpact queryLanguages ranking reRankingApplyFilter
-    relevancyStrictness removeStopWords removeWordsIfNoResults renderingContent replaceSynonymsInHighlight replicas
-    responseFields restrictHighlightAndSnippetArrays searchableAttributes semanticSearch separatorsToIndex
-    similarQuery sortFacetValuesBy sumOrFiltersScores synonyms unretrievableAttributes userData
+    aroundLatLngViaIP aroundPrecision attributeCriteriaComputedBy attributeCriteriaComputedByMinProximity
+    attributesForFaceting attributesToTransliterate camelCaseAttributes customNormalization customRanking
+    decompoundQuery decompoundedAttributes disableExactOnAttributes disablePrefixOnAttributes
+    disableTypoToleranceOnAttributes disableTypoToleranceOnWords enableABTest enablePersonalization enableReRanking
+    exactOnSingleWordQuery explain facetingAfterDistinct ignorePlurals indexLanguages keepDiacriticsOnCharacters
+    minProximity minWordSizefor1Typo minWordSizefor2Typos minimumAroundRadius mode naturalLanguages
+    numericAttributesForFiltering optionalWords paginationLimitedTo percentileComputation personalizationImpact
+    queryLanguages ranking reRankingApplyFilter relevancyStrictness removeStopWords removeWordsIfNoResults
+    renderingContent replaceSynonymsInHighlight replicas responseFields restrictHighlightAndSnippetArrays
+    searchableAttributes semanticSearch separatorsToIndex similarQuery sortFacetValuesBy sumOrFiltersScores synonyms
+    unretrievableAttributes userData
     """.split()  # noqa: SIM905 - with a line for each name it would be a page
 )
 """Parameters and settings of the protocol without effect, which are counted by name."""

@@ -25,6 +25,7 @@ from shelfwise.service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_PE
 from shelfwise.service.engine.suggest import Suggestions
 from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch
 from shelfwise.service.http.raw_request import describe_undecodable, find_undecodable
+from shelfwise.service.http.telemetry import record_ignored
 
 JsonObject = Mapping[str, object]
 """A decoded JSON object whose values are not validated."""
@@ -46,7 +47,7 @@ DEFAULTABLE = frozenset(
 """Search parameters that are settings as well."""
 COUNTING = DEFAULTABLE.union(
     """
-    analytics aroundLatLng aroundPrecision aroundRadius clickAnalytics facetFilters facets filters getRankingInfo
+    analytics aroundLatLng aroundRadius clickAnalytics facetFilters facets filters getRankingInfo
     insideBoundingBox insidePolygon length numericFilters offset optionalFilters page query restrictSearchableAttributes
     ruleContexts tagFilters userToken
     """.split()  # noqa: SIM905
@@ -59,6 +60,8 @@ _MAX_TEXT = 10_000
 _MAX_TAG = 100
 _MAX_TOKEN = 200
 _MAX_IGNORED = 20
+_GEO_PRECISION = 10
+"""Metres by which distances are divided for `geoDistance`, the protocol's default."""
 _QUERY_TYPES = ("prefixLast", "prefixAll", "prefixNone")
 """Query types, in all of which words before the last are whole."""
 _PLAIN = Marks()
@@ -120,8 +123,6 @@ class Hooks:
     """Completes typed text, with at most the given number of queries."""
     on_page: Callable[[Page], None]
     """Called with each page that the engine returned."""
-    on_ignored: Callable[[Sequence[str]], None]
-    """Called with the parameters of a search that have no effect."""
     run_experiments: Callable[[ShopperSearch], MarkedPage] | None
     """Searches with the variant of the running experiments; None if none runs."""
     record_impressions: Callable[[str, str, Page, str], None]
@@ -306,8 +307,6 @@ class Around:
     """The place to which the nearest records come first."""
 
     place: Place
-    precisions: tuple[tuple[float, float], ...]
-    """Ascending distances with the metres by which greater distances are divided, for `geoDistance`."""
 
     @property
     def sort(self) -> str:
@@ -320,11 +319,10 @@ class Around:
             return {}
         metres = distances(self.place, *coordinates(places))
         nearest, distance = places[int(metres.argmin())], float(metres.min())
-        precision = next(width for start, width in reversed(self.precisions) if start <= distance or not start)
         matched = {"lat": nearest.lat, "lng": nearest.lng, "distance": round(distance)}
         return {
-            "geoDistance": int(distance // precision),
-            "geoPrecision": int(precision),
+            "geoDistance": int(distance // _GEO_PRECISION),
+            "geoPrecision": _GEO_PRECISION,
             "matchedGeoLocation": matched,
         }
 
@@ -465,16 +463,7 @@ def _parse_around(payload: JsonObject) -> Around | None:
     if len(pair) != 2 or (problem := place_problem(*pair)):
         problem = problem if len(pair) == 2 else "it must have two numbers"
         raise QueryError(f"aroundLatLng is {_repr_value(centre)}, it must be like '52.5, 13.4': {problem}")
-    return Around(Place(*pair), _parse_precisions(payload))
-
-
-def _parse_precisions(payload: JsonObject) -> tuple[tuple[float, float], ...]:
-    value = _decode_list(payload, "aroundPrecision")
-    if not isinstance(value, list):
-        return ((0.0, float(integer(payload, "aroundPrecision", 10, 1, 10**8))),)
-    bands = objects({"aroundPrecision": value}, "aroundPrecision", MAX_NAMES)
-    pairs = [(number(each, "from", 0, 0, 10**8), number(each, "value", 10, 1, 10**8)) for each in bands]
-    return tuple(sorted({0.0: 10.0, **dict(pairs)}.items()))
+    return Around(Place(*pair))
 
 
 def _coordinate_lists(payload: JsonObject, name: str) -> list[tuple[float, ...]]:
@@ -500,11 +489,11 @@ def _coordinates(name: str, values: Sequence[object]) -> tuple[float, ...]:
     return numbers
 
 
-def named_as_ignored(hooks: Hooks, payload: JsonObject) -> list[str] | UnsetType:
-    """The names of parameters that have no effect, at most 20 of them, for the response and the metric."""
+def count_ignored(payload: JsonObject) -> list[str] | UnsetType:
+    """The names of parameters that have no effect, at most 20 of them, for the response; the metric counts them."""
     unknown = (name[:MAX_NAME] for name, value in payload.items() if value is not None)
     ignored = sorted(name for name in unknown if name not in COUNTING and name not in _ADDRESSING)[:_MAX_IGNORED]
-    hooks.on_ignored(ignored)
+    record_ignored(ignored)
     return ignored or UNSET
 
 

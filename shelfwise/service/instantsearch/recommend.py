@@ -33,8 +33,8 @@ from shelfwise.service.instantsearch.protocol_request import (
     Hooks,
     JsonObject,
     ProtocolSearch,
+    count_ignored,
     integer,
-    named_as_ignored,
     names,
     number,
     parse_search,
@@ -147,7 +147,7 @@ class Recommender:
             number(payload, "threshold", 0.0, 0.0, 100.0),
             parameters,
             _all(trees),
-            named_as_ignored(self._hooks, {**more, "fallbackParameters": payload.get("fallbackParameters") or None}),
+            count_ignored({**more, "fallbackParameters": payload.get("fallbackParameters") or None}),
             language,
         )
 

@@ -135,14 +135,6 @@ class FacetRange(Struct, frozen=True):
     max: float
 
 
-class ExhaustiveCounts(Struct, frozen=True, rename="camel"):
-    """Whether counts are exact, which they always are."""
-
-    nb_hits: bool = True
-    facets_count: bool = True
-    typo: bool = True
-
-
 class SearchResult(Struct, frozen=True, rename="camel"):
     """Result of one search."""
 
@@ -158,10 +150,8 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     facets_stats: Mapping[str, FacetRange] = field(name="facets_stats")
     rendering_content: Mapping[str, Any]
     processing_time_ms: int = field(name="processingTimeMS")
-    exhaustive: ExhaustiveCounts = ExhaustiveCounts()
     exhaustive_nb_hits: bool = True
     exhaustive_facets_count: bool = True
-    exhaustive_typo: bool = True
     query_id: str | UnsetType = field(default=UNSET, name="queryID")
     """Id to be sent with the events of these hits; only if requested."""
     message: str | UnsetType = UNSET

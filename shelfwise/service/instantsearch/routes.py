@@ -1,22 +1,29 @@
-"""Routes of the InstantSearch protocol: batches of searches, facet values, records, recommendations and events."""
+"""Routes of the InstantSearch protocol: batches of searches, facet values, records, recommendations and events, which
+are translated to those of the store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from itertools import repeat
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from fastapi import Request, Response
+from msgspec import Meta
 
-from shelfwise.retrieval.errors import QueryError, UnknownProductError
-from shelfwise.retrieval.records import Page
+from shelfwise.retrieval.errors import EventError, QueryError, UnknownProductError
+from shelfwise.retrieval.records import Event, EventKind, Page
+from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
 from shelfwise.service.engine.request import MAX_SIZE
 from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
 from shelfwise.service.http.auth import Permit, combine_filters
 from shelfwise.service.http.context import Indexes, RequestIndexes, ServiceContext, SharedParts, counted_address
 from shelfwise.service.http.limits import check_batch_hits, search_cost
 from shelfwise.service.http.schemas import json_response, struct_response
-from shelfwise.service.http.telemetry import record_ignored, record_search
+from shelfwise.service.http.telemetry import record_search
 from shelfwise.service.instantsearch.access import (
     BODY,
     Contextual,
@@ -31,7 +38,6 @@ from shelfwise.service.instantsearch.access import (
     indexes_by_name,
     narrowed,
 )
-from shelfwise.service.instantsearch.protocol_events import MAX_EVENTS, parse_events
 from shelfwise.service.instantsearch.protocol_request import (
     MAX_NAME,
     Hooks,
@@ -57,6 +63,11 @@ from shelfwise.service.instantsearch.search_batch import SearchBatch, hit_window
 
 _MAX_SEARCHES = 50
 _MAX_OBJECTS = 1_000
+_MAX_EVENTS = 1_000
+_WIDGETS_VIEW = "Hits Viewed"
+"""Name of the views that the libraries send automatically; the search already recorded their impressions."""
+_TELEMETRY = "instantsearch"
+_EVENT_TYPES = ("click", "view", "conversion")
 T = TypeVar("T", SearchResult | FacetResult, RecommendResult)
 A = TypeVar("A")
 
@@ -85,7 +96,6 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str
         narrow=lambda filters: combine_filters((*permit.filters, filters)),
         suggest=lambda typed, size: context.suggest(permit, typed, size),
         on_page=record_search,
-        on_ignored=record_ignored,
         run_experiments=run_experiments if (running.documents or explores) and not is_private else None,
         record_impressions=record_impressions,
         show=partial(context.shown, permit),
@@ -202,17 +212,118 @@ async def events(indexes: Indexes, permit: MayRecordAny, request: Request, paylo
     groups: dict[str, list[JsonObject]] = {}
     token = (permit.parameters or {}).get("userToken")
     tokens = {"userToken": token, "authenticatedUserToken": None} if token else {}
-    for each in objects(payload, "events", MAX_EVENTS):
+    for each in objects(payload, "events", _MAX_EVENTS):
         groups.setdefault(text(each, "index", most=MAX_NAME), []).append({**each, **tokens})
     contexts = indexes_by_name(indexes, permit, groups)
     batches = [
-        (contexts[name], parse_events({"events": group}, is_private=_is_private(request), is_public=permit.is_public))
+        (contexts[name], parse_events(group, is_private=_is_private(request), is_public=permit.is_public))
         for name, group in groups.items()
     ]
     for context, batch in batches:
         if batch:
             await indexes.shared.threads.run(partial(context.record, narrowed(context, permit), batch))
     return json_response(EventsAcknowledgement())
+
+
+Token = Annotated[str, Meta(max_length=MAX_ID_BYTES)] | int
+"""An id of a query or a shopper, which may be a customer number."""
+
+
+class ObjectData(msgspec.Struct, frozen=True):
+    """The part of an event about one of its products."""
+
+    query_id: Token | None = msgspec.field(name="queryID", default=None)
+    quantity: Any = None
+    """Counts if it is a whole number."""
+
+
+class ProtocolEvent(msgspec.Struct, frozen=True, rename="camel"):
+    """An event as the libraries send it. Of `positions` and `object_data`, each has one entry for each product."""
+
+    event_type: str
+    event_subtype: str | None = None
+    event_name: Any = None
+    object_ids: Annotated[tuple[str, ...], Meta(max_length=100)] | None = msgspec.field(name="objectIDs", default=None)
+    object_data: tuple[ObjectData, ...] | None = None
+    positions: tuple[int, ...] | None = None
+    query_id: Token | None = msgspec.field(name="queryID", default=None)
+    user_token: Token | None = None
+    authenticated_user_token: Token | None = None
+    timestamp: float | None = None
+    """Milliseconds since 1970."""
+
+    @property
+    def is_viewed_list(self) -> bool:
+        """Whether it is the view of a list whose impressions the search has recorded."""
+        is_list = len(self.object_ids or ()) != 1 or self.event_name == _WIDGETS_VIEW
+        return self.event_type == "view" and not self.query_id and is_list
+
+    @property
+    def time(self) -> datetime | None:
+        """The time of `timestamp`; raises EventError."""
+        if self.timestamp is None:
+            return None
+        try:
+            return datetime.fromtimestamp(self.timestamp / 1_000, UTC)
+        except (OverflowError, OSError, ValueError):
+            message = f"{self.timestamp:g} is not a time in milliseconds since 1970"
+            raise EventError("bad timestamp", message) from None
+
+    def kind(self, query_id: str) -> EventKind:
+        """The kind of the event in the store; a conversion without a subtype is a cart."""
+        if self.event_type == "conversion":
+            return EventKind.PURCHASE if self.event_subtype == "purchase" else EventKind.CART
+        if self.event_type == "click":
+            return EventKind.CLICK
+        return EventKind.IMPRESSION if query_id else EventKind.CONSULTATION
+
+
+def parse_events(payloads: Iterable[JsonObject], *, is_private: bool, is_public: bool) -> list[Event]:
+    """The store's events of those of a request; raises EventError for an invalid one.
+
+    Events of filters, of lists that were only viewed, and of the libraries themselves are ignored; of a public sender
+    also impressions, since the search has recorded them. Private events are stored without shopper and session.
+    """
+    events = [event for each in payloads if each.get("eventType") != _TELEMETRY for event in _parse_event(each)]
+    if is_public:
+        events = [each for each in events if each.kind is not EventKind.IMPRESSION]
+    if not is_private:
+        return events
+    return [replace(event, shopper="", session="") for event in events if event.query_id]
+
+
+def _parse_event(payload: JsonObject) -> Iterator[Event]:
+    """One event for each product."""
+    try:
+        event = msgspec.convert(payload, ProtocolEvent)
+    except msgspec.ValidationError as error:
+        raise EventError("invalid event", str(error)) from None
+    if event.event_type not in _EVENT_TYPES:
+        message = f"eventType is {event.event_type[:40]!r}, it can be {', '.join(_EVENT_TYPES)}"
+        raise EventError("unknown event type", message)
+    products = event.object_ids or ()
+    if event.is_viewed_list:
+        return
+    for name, values in (("positions", event.positions), ("objectData", event.object_data)):
+        if products and values is not None and len(values) != len(products):
+            raise EventError(f"bad {name}", f"{name} must have one entry for each of objectIDs")
+    parts = zip(products, event.positions or repeat(None), event.object_data or repeat(ObjectData()), strict=False)
+    for product_id, position, data in parts:
+        query_id = _first_id(data.query_id, event.query_id)
+        yield Event(
+            event.kind(query_id),
+            product_id,
+            query_id=query_id,
+            shopper=_first_id(event.authenticated_user_token, event.user_token),
+            position=position,
+            time=event.time,
+            quantity=data.quantity if event.event_type == "conversion" and type(data.quantity) is int else None,
+        )
+
+
+def _first_id(*tokens: Token | None) -> str:
+    """The first id that is given, as a text; else an empty one."""
+    return next((str(each) for each in tokens if each not in (None, "")), "")
 
 
 def _charge(shared: SharedParts, permit: Permit, *payloads: JsonObject) -> None:

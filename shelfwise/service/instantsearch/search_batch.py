@@ -40,10 +40,10 @@ from shelfwise.service.instantsearch.protocol_request import (
     Hooks,
     JsonObject,
     ProtocolSearch,
+    count_ignored,
     integer,
     is_suggestions_index,
     merge_params,
-    named_as_ignored,
     names,
     parse_search,
     parse_sort,
@@ -166,7 +166,7 @@ class SearchBatch:
         if search.wants_query_id and search.is_recorded and search.shopper and request.size:
             self._hooks.record_impressions(query_id, search.query, page, search.shopper)
         result = _result(payload, index, search, page, records, facets, started)
-        result = structs.replace(result, ignored_parameters=named_as_ignored(self._hooks, payload))
+        result = structs.replace(result, ignored_parameters=count_ignored(payload))
         if page.nearest:
             result = structs.replace(result, nearest=self._records(page.nearest, page, search))
         if page.sponsored:
@@ -183,7 +183,7 @@ class SearchBatch:
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         request = self._request(search, facets, size=0)
         hits = facets.hits(self._page(request).facets, typed, most, search.view.marks)
-        return FacetResult(hits, elapsed_ms(started), ignored_parameters=named_as_ignored(self._hooks, payload))
+        return FacetResult(hits, elapsed_ms(started), ignored_parameters=count_ignored(payload))
 
     def record(self, product_id: str, attributes: tuple[str, ...]) -> Record:
         """One record; raises UnknownProductError if it does not exist or is not visible to the key."""
@@ -224,7 +224,7 @@ class SearchBatch:
             _encode_parameters(cursor.parameters),
             elapsed_ms(started),
             rest.text if has_more else UNSET,
-            named_as_ignored(self._hooks, cursor.parameters),
+            count_ignored(cursor.parameters),
         )
 
     def _browsed_record(self, product_id: str, attributes: tuple[str, ...]) -> Record | None:

@@ -13,7 +13,14 @@ import msgspec
 from msgspec import Meta
 
 from shelfwise.retrieval.errors import CampaignError
-from shelfwise.service.curation.document_store import KEY_TABLE, DocumentCodec, DocumentStore, check_period, check_text
+from shelfwise.service.curation.document_store import (
+    KEY_TABLE,
+    DocumentCodec,
+    DocumentStore,
+    check_period,
+    check_text,
+    plain_document,
+)
 
 MICROS = 1_000_000
 """Millionths in one unit of the store's currency: amounts are whole numbers of these, so that sums are exact."""
@@ -116,16 +123,6 @@ _ALLOWED: Mapping[str, str] = {
 }
 
 
-def campaign_document(campaign: Campaign) -> dict[str, object]:
-    """A campaign as plain values for JSON, without defaults."""
-    given: dict[str, object] = msgspec.to_builtins(campaign)
-    plain: dict[str, object] = msgspec.to_builtins(Campaign("a", "a", ("a",), 1.0))
-    return {name: value for name, value in given.items() if name in ("id", *_REQUIRED) or value != plain[name]}
-
-
-_REQUIRED = ("advertiser", "products", "bid")
-
-
 def _check(campaign: Campaign, place: str) -> Campaign:
     def wrong(field: str, problem: str) -> CampaignError:
         return CampaignError(f"{place}: {field}: {problem}", campaign.id, field)
@@ -163,7 +160,7 @@ class CampaignStore(DocumentStore[Campaign]):
         error=CampaignError,
         check=_check,
         allowed=_ALLOWED,
-        to_plain=campaign_document,
+        to_plain=plain_document,
         label=lambda each: each.name or next(iter((*each.queries, *each.types, each.advertiser))),
         more_tables=KEY_TABLE,
         private=True,

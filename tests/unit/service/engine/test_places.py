@@ -125,16 +125,13 @@ def test_narrowed_key_sees_products_in_its_area_over_http(
 
 
 def test_protocol_searches_by_place(store: SearchEngine, placed: dict[str, Product]) -> None:
-    recorder = HookRecorder()
-    batch = SearchBatch(store, recorder.hooks)
+    batch = SearchBatch(store, HookRecorder().hooks)
     nearest = sorted(near(placed, list(placed)), key=lambda each: metres(placed[each]))
-    found = batch.search(
-        {**AROUND, "hitsPerPage": 100, "getRankingInfo": True, "aroundPrecision": 1_000, "minimumAroundRadius": 5}, "a"
-    )
+    found = batch.search({**AROUND, "hitsPerPage": 100, "getRankingInfo": True, "minimumAroundRadius": 5}, "a")
     assert [hit["objectID"] for hit in found.hits] == nearest
-    assert (found.nb_hits, recorder.ignored) == (len(nearest), ["minimumAroundRadius"])
+    assert (found.nb_hits, found.ignored_parameters) == (len(nearest), ["minimumAroundRadius"])
     info, product = found.hits[0]["_rankingInfo"], placed[nearest[0]]
-    assert info["geoDistance"] == metres(product) // 1_000
+    assert info["geoDistance"] == metres(product) // 10
     assert info["matchedGeoLocation"]["distance"] == round(metres(product))
     assert found.hits[0]["_geoloc"] == {"lat": product.places[0].lat, "lng": product.places[0].lng}
     everything = batch.search({**AROUND, "aroundRadius": "all", "hitsPerPage": 100}, "a")

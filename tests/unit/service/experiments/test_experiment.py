@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from shelfwise.retrieval.errors import ExperimentError
+from shelfwise.service.curation.document_store import plain_document
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.experiments.analysis import (
     ExperimentReport,
@@ -34,7 +35,6 @@ from shelfwise.service.experiments.experiment import (
     Variant,
     VariantOptions,
     check_overlaps,
-    experiment_document,
 )
 from tests.reports import WINDOW, Event, answer, event, event_frame, inputs, session_frame
 
@@ -64,9 +64,9 @@ def parse_experiment(document: object) -> Experiment:
 
 def test_experiment_round_trips() -> None:
     for experiment in (FULL, parse_experiment(PLAIN)):
-        line = msgspec.json.encode(experiment_document(experiment))
+        line = msgspec.json.encode(plain_document(experiment))
         assert parse_experiment(msgspec.json.decode(line)) == experiment
-    assert experiment_document(parse_experiment(PLAIN)) == PLAIN
+    assert plain_document(parse_experiment(PLAIN)) == PLAIN
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_experiment_round_trips() -> None:
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"merge": "best"}}]}, "merge"),
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"stage": "dense"}}]}, "stage"),
         *(({"variants": [{"name": "a"}, {"name": "b", "options": {"ranker": name}}]}, "ranker") for name in NO_RANKERS),
-        ({"variants": [{"name": "a"}, {"name": "b", "options": {"rules": "no"}}]}, "variants"),
+        ({"variants": [{"name": "a"}, {"name": "b", "options": {"rules": "no"}}]}, "rules"),
         ({"variants": "ab"}, "variants"),
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}, "variants"),
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b", "weight": 2}]}, "weight"),

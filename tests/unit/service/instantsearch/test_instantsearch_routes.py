@@ -39,7 +39,7 @@ def test_search_response_has_every_field_of_the_libraries(client: TestClient, st
     assert found["facets"]["brand"] == {str(each.value): each.count for each in page.facets["brand"].counts}
     assert found["facets_stats"]["price"] == {"min": page.facets["price"].minimum, "max": page.facets["price"].maximum}
     assert found["renderingContent"]["facetOrdering"]["facets"]["order"] == ["brand", "price"]
-    assert found["exhaustive"] == {"nbHits": True, "facetsCount": True, "typo": True}
+    assert found["exhaustiveNbHits"] is found["exhaustiveFacetsCount"] is True
     assert (found["index"], found["query"]) == ("products", "cordless drill")
     assert found["processingTimeMS"] >= 1
     assert "queryID" not in found
@@ -153,6 +153,11 @@ class TestKeys:
         assert (refused.status_code, set(refused.json())) == (401, {"message", "status"})
         # A search key cannot record events.
         assert guarded.post("/1/events", json={"events": []}, params={"x-algolia-api-key": key}).status_code == 403
+
+    @pytest.mark.parametrize("events", ["x", [{}] * 1_001])
+    def test_list_of_events_is_checked(self, guarded: TestClient, keys: KeyFile, events: object) -> None:
+        key = {"x-algolia-api-key": add_key(keys, Scope.EVENTS)}
+        assert guarded.post("/1/events", json={"events": events}, params=key).status_code == 400
 
     def test_narrowed_key_is_filtered(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
         product = store.search("lamp").hits[0].product

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shelfwise.retrieval.errors import EventError, QueryError
+from shelfwise.retrieval.errors import EventError
 from shelfwise.retrieval.records import Event, EventKind
-from shelfwise.service.instantsearch.protocol_events import parse_events
 from shelfwise.service.instantsearch.protocol_request import JsonObject
+from shelfwise.service.instantsearch.routes import parse_events
 
 AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CLICK: JsonObject = {
@@ -25,7 +25,7 @@ CLICK: JsonObject = {
 
 
 def made(*payload: JsonObject, is_private: bool = False, is_public: bool = False) -> list[Event]:
-    return parse_events({"events": list(payload)}, is_private=is_private, is_public=is_public)
+    return parse_events(payload, is_private=is_private, is_public=is_public)
 
 
 def test_click_has_the_position_of_each_hit() -> None:
@@ -108,10 +108,3 @@ def test_privacy_request_stores_the_event_without_a_shopper() -> None:
 def test_invalid_events_are_refused(payload: JsonObject) -> None:
     with pytest.raises(EventError):
         made({**CLICK, **payload})
-
-
-def test_request_size_is_limited() -> None:
-    with pytest.raises(QueryError):
-        made(*[CLICK] * 1_001)
-    with pytest.raises(QueryError):
-        parse_events({"events": "x"}, is_private=False, is_public=False)

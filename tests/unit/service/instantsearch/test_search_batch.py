@@ -41,12 +41,10 @@ class HookRecorder:
     def __init__(self, narrowed_by: str = "", tried: Callable[[ShopperSearch], MarkedPage] | None = None) -> None:
         self.pages: list[Page] = []
         self.shown: list[tuple[str, str, int, str]] = []
-        self.ignored: list[str] = []
         self.hooks = Hooks(
             lambda given: combine_filters((narrowed_by, given)),
             lambda _typed, _size: Suggestions(),
             self.pages.append,
-            self.ignored.extend,
             tried,
             lambda query_id, query, page, shopper: self.shown.append((query_id, query, len(page.hits), shopper)),
         )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from shelfwise.retrieval.errors import CampaignError
+from shelfwise.service.curation.document_store import plain_document
 from shelfwise.service.sponsored.auction import (
     BUCKETS,
     EXAMINATION,
@@ -23,7 +24,7 @@ from shelfwise.service.sponsored.auction import (
     award_places,
     bucket_of,
 )
-from shelfwise.service.sponsored.campaign import MICROS, Campaign, CampaignStore, Pacing, campaign_document
+from shelfwise.service.sponsored.campaign import MICROS, Campaign, CampaignStore, Pacing
 
 NOW = datetime(2026, 11, 30, 6, tzinfo=UTC)
 """A time at which a quarter of a day is over."""
@@ -60,7 +61,7 @@ def changed(**values: Any) -> Campaign:  # noqa: ANN401
 )
 def test_an_error_names_the_field_and_what_is_right(values: dict[str, object], field: str, message: str) -> None:
     with pytest.raises(CampaignError, match="campaign '") as raised:
-        CampaignStore.kind.validate(CampaignStore.kind.accept({**campaign_document(DRILLS), **values}, "it"))
+        CampaignStore.kind.validate(CampaignStore.kind.accept({**plain_document(DRILLS), **values}, "it"))
     assert raised.value.field == field
     assert message in str(raised.value)
 
