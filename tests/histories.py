@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shelfwise.indexer.cleaning.cleaner import Cleaner
+from shelfwise.indexer.cleaning.cleaner import clean_products
 from shelfwise.indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer, brand_key, level_key
 from shelfwise.retrieval.records import Availability, Product
 from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert, apply_change
@@ -108,7 +108,7 @@ class Expected:
         self._apply(self._changes[taken:])
 
     def rebuild(self, feed: Sequence[Product], version: str) -> None:
-        rows = {each.id: each for each in Cleaner().clean(feed).products}
+        rows = {each.id: each for each in clean_products(feed).products}
         census = SpellingCensus()
         for each in rows.values():
             census.add(each)

@@ -18,10 +18,10 @@ from shelfwise.retrieval.records import Product
 NOW = datetime(2025, 1, 6, 12, tzinfo=UTC)
 
 
-def detect_by_word(titles: Sequence[str]) -> list[str]:
-    """Languages of titles: German with "mit", English with "with", else none."""
-    words = [title.split() for title in titles]
-    return ["de" if "mit" in each else "en" if "with" in each else "" for each in words]
+def detect_by_word(title: str) -> str:
+    """The language of a title: German with "mit", English with "with", else none."""
+    words = title.split()
+    return "de" if "mit" in words else "en" if "with" in words else ""
 
 
 def rule(field: str, check: QualityCheck, **operands: object) -> QualityRule:

@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 import xxhash
 
-from shelfwise.indexer.cleaning.cleaner import Cleaner
+from shelfwise.indexer.cleaning.cleaner import clean_products
 from shelfwise.indexer.cleaning.language import detect
 from shelfwise.indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
 from shelfwise.indexer.embedding_cache import text_key
@@ -430,7 +430,7 @@ class FirstPass:
         for note in raw.notes:
             batch.notes.add_note(note)
         rows = list(self._read(raw.records, batch))
-        result = Cleaner().clean([product for _, product, _ in rows])
+        result = clean_products(product for _, product, _ in rows)
         for (record, product, key), cleaned in zip(rows, result.products, strict=True):
             is_clean = product is cleaned or product == replace(cleaned, language=product.language)
             batch.entries.append(

@@ -4,16 +4,15 @@ event logs are masked: they show no personal data."""
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import IO, Self
 
 import msgspec
 
@@ -22,14 +21,12 @@ from shelfwise.retrieval.errors import EventError, RowError, StoreError
 from shelfwise.retrieval.events.privacy import Masker, Pseudonyms
 from shelfwise.retrieval.events.stored import MAX_QUERY
 from shelfwise.retrieval.records import Event
-from shelfwise.retrieval.store.files import open_scratch, scratch_path, sync
+from shelfwise.retrieval.store.files import atomic_file, scratch_path
 from shelfwise.retrieval.updates.journal import lock_folder
 
 REJECTED_FILE = "rejected.jsonl"
 EXAMPLES = 10
 """The most rows that a report shows for one reason."""
-_WAIT_SECONDS = 10.0
-_WHAT = "the files of rejected rows"
 
 
 class RejectExample(msgspec.Struct, frozen=True):
@@ -81,8 +78,8 @@ class RejectLog:
     rows, and after an error the old file stays. With `is_partial`, as for events, whose import is stored in batches, a
     log without rows leaves no file (an old one is removed), and after an error the rows so far are kept.
 
-    The temporary file is locked, so that `remove_unfinished` recognises those of killed runs. Raises StoreError if the
-    file cannot be written, or another run is writing it.
+    Rows are collected in a file without a name, so a killed run leaves none. Raises StoreError if the file cannot be
+    written.
     """
 
     def __init__(self, path: Path, *, is_partial: bool = False) -> None:
@@ -91,13 +88,12 @@ class RejectLog:
         self._is_partial = is_partial
         self._target = path.resolve()
         self._is_file = path.is_file() or not path.exists()  # not a terminal, pipe or /dev/null
-        self._is_scratch = False
-        self._file: BinaryIO | None = None
         with _write_errors(path):
             if is_partial:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            else:
-                self._open()
+            self._rows: IO[bytes] = (
+                TemporaryFile(dir=self._target.parent) if self._is_file else path.open("wb")  # noqa: SIM115
+            )
 
     def reject(self, rows: Iterable[RejectedRow]) -> None:
         """Adds rows of a feed."""
@@ -110,39 +106,31 @@ class RejectLog:
         """Adds a row as the JSON of its line, counted under a reason."""
         self.reasons.add(reason, example)
         with _write_errors(self.path):
-            (self._file or self._open()).write(msgspec.json.encode(row) + b"\n")
+            self._rows.write(msgspec.json.encode(row) + b"\n")
 
     def take_over(self, path: Path) -> None:
         """Adds the rows of the finished log at `path`, without counting them."""
         with _write_errors(self.path), path.open("rb") as rows:
-            shutil.copyfileobj(rows, self._file or self._open())
-
-    def _open(self) -> BinaryIO:
-        if self._is_file:
-            self._file = _open_locked(self._target)
-            self._is_scratch = True
-        else:
-            self._file = self.path.open("wb")
-        return self._file
+            shutil.copyfileobj(rows, self._rows)
 
     def flush(self) -> None:
         """Makes all rows so far visible in the file."""
         with _write_errors(self.path):
-            if self._file is None:
+            if not self._is_file:
+                self._rows.flush()
+            elif self._is_partial and not self._rows.tell():
                 self._target.unlink(missing_ok=True)
-                return
-            self._file.flush()
-            if self._is_scratch:
-                os.fsync(self._file.fileno())
-                scratch_path(self._target).replace(self._target)
-                sync(self._target.parent)
-                self._is_scratch = False
+            else:
+                # Another process may remove temporary files: see `remove_unfinished`.
+                folder = self._target.parent
+                with lock_folder(folder, None) if self._is_partial else nullcontext():
+                    self._rows.seek(0)
+                    with atomic_file(self._target) as file:
+                        shutil.copyfileobj(self._rows, file)
 
     def close(self) -> None:
-        self.flush()
-        # The temporary file gets its final name before its lock ends.
-        if self._file is not None:
-            self._file.close()
+        with self._rows:
+            self.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -152,54 +140,24 @@ class RejectLog:
     ) -> None:
         if error is None or self._is_partial:
             self.close()
-        elif self._file is not None:
-            if self._is_scratch:
-                scratch_path(self._target).unlink()
-            self._file.close()
+        else:
+            self._rows.close()
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes the temporary files of killed runs in a folder; those of running ones stay.
+    """Removes what runs that were killed while they put a file in place have left in a folder.
 
-    Raises StoreError if one cannot be removed.
+    Raises StoreError if it cannot be removed.
     """
-    if not folder.is_dir():
-        return
-    with _write_errors(folder), lock_folder(folder, _WAIT_SECONDS, _WHAT):
-        for scratch in folder.glob(scratch_path(folder / "*").name):
-            with suppress(FileNotFoundError), scratch.open("rb") as file:
-                if _try_lock(file):
-                    scratch.unlink()
+    if folder.is_dir():
+        with _write_errors(folder), lock_folder(folder, None):
+            for scratch in folder.glob(scratch_path(folder / "*").name):
+                scratch.unlink()
 
 
 def printable(name: str) -> str:
     """A file name, which is bytes and need not be UTF-8, in a form that UTF-8 can encode."""
     return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _open_locked(path: Path) -> BinaryIO:
-    """An empty temporary file for a path, locked until it is closed. Raises StoreError if another run has it."""
-    scratch = scratch_path(path)
-    # Under the folder's lock: another process could remove the temporary file before it is locked itself.
-    with lock_folder(path.parent, _WAIT_SECONDS, _WHAT):
-        file: BinaryIO
-        try:
-            file = scratch.open("ab")  # "wb" would empty the file of another run
-        except OSError:
-            file = open_scratch(scratch)
-        if _try_lock(file):
-            file.truncate(0)
-            return file
-        file.close()
-    raise StoreError(f"{path} is being written by another import; wait for its end, or use another file")
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

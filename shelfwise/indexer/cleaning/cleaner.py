@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, dropwhile
@@ -13,10 +13,10 @@ from typing import Any
 
 from shelfwise.indexer.cleaning.language import detect
 from shelfwise.indexer.cleaning.text import (
-    all_plain,
     clean_text,
     drop_invisible,
     is_placeholder,
+    is_plain,
     join_lines,
     parse_quantity,
 )
@@ -24,32 +24,7 @@ from shelfwise.retrieval.filters.schema import fold_value
 from shelfwise.retrieval.records import AttributeValue, Product, Variant
 from shelfwise.retrieval.updates.validation import is_address_name, is_web_address
 
-_TEXTUAL = frozenset({str, tuple})
 Identifiers = Mapping[str, tuple[str, ...]]
-
-
-def texts_are_plain(product: Product) -> bool:
-    """Whether no text rule would change the product; cheap, and correct for nearly every product."""
-    one_liners = [product.title, *product.category]
-    if product.brand:
-        one_liners.append(product.brand)
-    for codes in product.identifiers.values():
-        one_liners.extend(codes)
-    others = _attribute_texts(product.attributes)
-    if product.description:
-        others.append(product.description)
-    for variant in product.variants:
-        others.extend(variant.options.values())
-        for codes in variant.identifiers.values():
-            one_liners.extend(codes)
-    return all_plain(one_liners, others)
-
-
-def _attribute_texts(attributes: Mapping[str, AttributeValue]) -> list[str]:
-    texts: list[Any] = [value for value in attributes.values() if type(value) in _TEXTUAL]
-    if tuple in map(type, texts):
-        return [text for value in texts for text in (value if isinstance(value, tuple) else (value,))]
-    return texts
 
 
 def clean_texts(product: Product, counts: Counter[str]) -> Product:
@@ -79,7 +54,7 @@ class _TextCleaner:
 
     def cleaned(self, text: str, *, lines: bool = False, keep: bool = False) -> str:
         """The cleaned text; with `keep`, a text that would become empty stays as it was."""
-        if not text or (all_plain((), (text,)) if lines else all_plain((text,))):
+        if not text or is_plain(text, lines=lines):
             return text
         changed: set[str] = set()
         after = clean_text(text, changed, lines=lines)
@@ -97,8 +72,6 @@ class _TextCleaner:
         return {kind: values for kind, values in cleaned.items() if values}
 
     def attributes(self, attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
-        if all_plain((), _attribute_texts(attributes)):
-            return attributes
         cleaned = {name: self._attribute(value) for name, value in attributes.items()}
         return {name: value for name, value in cleaned.items() if value not in ("", ())}
 
@@ -255,43 +228,30 @@ class CleaningResult:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-class Cleaner:
-    """Applies the cleaning rules (the table in docs/cleaning.md) to products.
+def clean_products(products: Iterable[Product]) -> CleaningResult:
+    """The products after all cleaning rules (the table in docs/cleaning.md), and the counts of rules that changed
+    something, ordered by name.
 
-    The result depends only on the product itself, and cleaning it again changes nothing. A product that needs no
+    Each result depends only on the product itself, and cleaning it again changes nothing. A product that needs no
     cleaning is returned as the same object.
     """
-
-    def clean(self, products: Sequence[Product]) -> CleaningResult:
-        """The cleaned products; `counts` has the rules that changed something, ordered by name."""
-        counts: Counter[str] = Counter()
-        cleaned = [clean_product(product, counts) for product in products]
-        return CleaningResult(_add_languages(cleaned, counts), dict(sorted(counts.items())))
+    counts: Counter[str] = Counter()
+    cleaned = [_clean_product(product, counts) for product in products]
+    return CleaningResult(cleaned, dict(sorted(counts.items())))
 
 
-def clean_product(product: Product, counts: Counter[str]) -> Product:
-    """One product after all rules except the language rule."""
-    if not texts_are_plain(product):
-        product = clean_texts(product, counts)
+def _clean_product(product: Product, counts: Counter[str]) -> Product:
+    product = clean_texts(product, counts)
     changes: dict[str, object] = {}
     for name, rule in _FIELD_RULES:
         before = getattr(product, name)
         if before and (after := rule(before, counts)) is not before:
             changes[name] = after
+    description = str(changes.get("description", product.description))
+    if not product.language and (language := detect(product.title) or detect(description)):
+        changes["language"] = language
+        counts["language-detected"] += 1
     return replace(product, **changes) if changes else product  # type: ignore[arg-type]
-
-
-def _add_languages(products: list[Product], counts: Counter[str]) -> list[Product]:
-    """The products; those without a language get the detected one of the title, or else of the description's start."""
-    unknown = [index for index, product in enumerate(products) if not product.language]
-    languages = dict(zip(unknown, detect([products[index].title for index in unknown]), strict=True))
-    described = [index for index in unknown if not languages[index] and products[index].description]
-    languages.update(zip(described, detect([products[index].description for index in described]), strict=True))
-    for index, language in languages.items():
-        if language:
-            products[index] = replace(products[index], language=language)
-            counts["language-detected"] += 1
-    return products
 
 
 def _unless_placeholder(text: str, counts: Counter[str]) -> str:

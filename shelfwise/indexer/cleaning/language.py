@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -107,15 +107,8 @@ _PLAIN_WORD = re.compile(r"(?<![\w./-])[^\W\d_]{3,}(?![\w./])")
 _BETWEEN = str.maketrans(dict.fromkeys(",;:()[]{}!?\"'’“”„«»+&|", " "))
 
 
-def detect(titles: Sequence[str]) -> list[str]:
-    """The language of each title as ISO 639-1, "" if it is not certain.
-
-    The result for a title depends only on that title.
-    """
-    return [_language(title) for title in titles]
-
-
-def _language(title: str) -> str:
+def detect(title: str) -> str:
+    """The language of a title as ISO 639-1, "" if it is not certain."""
     text = title[:_MAX_LETTERS]
     if not text.isascii():
         by_script = script_language(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import lru_cache
 
 from shelfwise.retrieval.filters.schema import fold_value
@@ -184,25 +184,21 @@ def _steps(spaces: Callable[[str], str]) -> Steps:
 _ONE_LINE, _LINES = _steps(join_lines), _steps(tidy_lines)
 
 
-def all_plain(one_liners: Collection[str], others: Collection[str] = ()) -> bool:
-    """Whether no rule would change any of these texts: a fast check, correct for nearly all.
+def is_plain(text: str, *, lines: bool = False) -> bool:
+    """Whether no rule would change a text, which may have several lines only with `lines`: a fast check.
 
     True is certain; False requires a closer look. An empty text is not plain.
     """
-    # Joined by blanks, so that a blank or nothing at the edge of a text makes two blanks.
-    joined = f" {' '.join(one_liners)} " if one_liners else " "
-    return _is_plain(f"{joined}{' '.join(others)} " if others else joined) or (
-        bool(others)
-        and _is_plain(joined)
-        and all(text != "" and all(_is_plain(f" {line} ") for line in text.split("\n")) for text in others)
-    )
+    return all(map(_is_plain_line, text.split("\n"))) if lines else _is_plain_line(text)
 
 
-def _is_plain(padded: str) -> bool:
-    """Whether one line, with a blank before and after it, needs no change.
+def _is_plain_line(line: str) -> bool:
+    """Whether one line needs no change.
 
     Python's non-printable characters include all that a rule drops or treats as white space, and a few more.
     """
+    # A blank or nothing at an edge of the line makes two blanks.
+    padded = f" {line} "
     if "  " in padded or "<" in padded or not padded.isprintable():
         return False
     if "&" in padded and ";" in padded:
@@ -223,7 +219,7 @@ def clean_text(text: str, changed: set[str], *, lines: bool = False) -> str:
             if after != text:
                 changed.add(name)
                 text = after
-        if text == before or (all_plain((), (text,)) if lines else all_plain((text,))):
+        if text == before or is_plain(text, lines=lines):
             return text
     # Deeply nested markup is not a description, so its marks are removed instead of being parsed forever.
     return clean_text(_MARKS.sub(" ", text), changed, lines=lines)

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shelfwise.indexer.quality.derived import Detect, ProductBatch, make_batch
+from shelfwise.indexer.quality.derived import Detect, InspectedProduct
 from shelfwise.indexer.quality.duplicates import Signatures, signatures
 from shelfwise.indexer.quality.findings import (
     AGES,
@@ -26,7 +27,7 @@ from shelfwise.indexer.quality.findings import (
     RowLocation,
     shorten,
 )
-from shelfwise.indexer.quality.norms import Norms
+from shelfwise.indexer.quality.norms import Norm, Norms
 from shelfwise.indexer.quality.rules import (
     ACROSS_ROWS,
     DAY,
@@ -71,17 +72,22 @@ class Inspector:
 
         Raises SettingError for a rule that cannot be evaluated.
         """
-        guessed = [location.has_detected_language for location in locations]
-        batch = make_batch(products, guessed, self._norms, self._now, self._detect)
+        norm_of = cache(self._norms.of)
+        batch = [
+            InspectedProduct(
+                product, norm_of(product.category), location.has_detected_language, self._now, self._detect
+            )
+            for product, location in zip(products, locations, strict=True)
+        ]
         base = base_frame(batch, self._rules, COMPLETENESS_FIELDS)
         findings = _counts(base, self._now)
         if products:
-            self._check_rules(batch, rule_frame(base, self._rules), locations, rows, findings)
+            self._check_rules(products, rule_frame(base, self._rules), locations, rows, findings)
         return InspectionResult(findings, signatures(batch, self._across, rows))
 
     def _check_rules(
         self,
-        batch: ProductBatch,
+        products: Sequence[Product],
         frame: pl.DataFrame,
         locations: Sequence[RowLocation],
         rows: NDArray[np.int64],
@@ -92,10 +98,10 @@ class Inspector:
             # The products with the smallest ids, which need not come first in a batch of a test.
             positions: list[int] = failing.tolist()
             if len(positions) < 100:
-                positions.sort(key=lambda row: batch.products[row].id)
+                positions.sort(key=lambda row: products[row].id)
             examples = []
             for row in positions[:MAX_EXAMPLES]:
-                product, place, value = batch.products[row], locations[row], _value(frame, rule, row)
+                product, place, value = products[row], locations[row], _value(frame, rule, row)
                 text = "" if value == product.title else shorten(value)
                 examples.append(Example(product.id, shorten(product.title), place.file, place.line, text))
             findings.failures[rule.name] = Failures(len(failing), examples)
@@ -177,7 +183,7 @@ def column(field: str) -> str:
 
 def count_products(products: Sequence[Product], now: datetime) -> Findings:
     """The counts of products, without failures."""
-    batch = make_batch(products, [False] * len(products), Norms({}), now, lambda titles: [""] * len(titles))
+    batch = [InspectedProduct(product, Norm(), False, now, lambda _title: "") for product in products]
     return _counts(base_frame(batch, (), COMPLETENESS_FIELDS), now)
 
 

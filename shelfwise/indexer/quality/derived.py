@@ -1,37 +1,26 @@
-"""Fields of the quality rules that are computed from a product, or from a batch of products with its norms."""
+"""Fields of the quality rules that are computed from a product, or from a product and its norm."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import TypeVar
 
-from shelfwise.indexer.quality.norms import Norm, Norms, UsualValue
+from shelfwise.indexer.quality.norms import Norm, UsualValue
 from shelfwise.retrieval.records import AttributeValue, Product, Variant
-
-TradeNumber = tuple[int, str, str]
-"""The index of its product in a batch, the kind, and the number as in the feed."""
 
 KINDS = ("ean", "gtin", "upc", "isbn")
 _LENGTHS = frozenset({8, 12, 13, 14})
 _MARKS = str.maketrans("", "", " -")
 
 
-def trade_numbers(products: Sequence[Product]) -> list[TradeNumber]:
-    """Every trade number of all products."""
-    return [
-        (index, kind, number)
-        for index, product in enumerate(products)
-        if product.identifiers
-        for kind in KINDS
-        if kind in product.identifiers
-        for number in product.identifiers[kind]
-    ]
+def trade_numbers(product: Product) -> list[tuple[str, str]]:
+    """The kind of each trade number, and the number as in the feed."""
+    return [(kind, number) for kind in KINDS for number in product.identifiers.get(kind, ())]
 
 
 def is_broken_number(kind: str, number: str) -> bool:
@@ -55,10 +44,8 @@ def _isbn10_is_broken(digits: str) -> bool:
 
 
 T = TypeVar("T")
-Values = Sequence[object]
-"""One value per product, None if it has none."""
-Detect = Callable[[Sequence[str]], Sequence[str]]
-"""Maps titles to ISO 639-1 codes, empty if unsure."""
+Detect = Callable[[str], str]
+"""Returns the ISO 639-1 code of a title, empty if unsure."""
 
 _IDENTIFYING = ("ean", "gtin", "upc", "isbn", "mpn", "asin", "model")
 _STOCK_NAMES = ("stock", "stock_quantity", "stock_level", "quantity", "qty", "inventory", "inventory_quantity")
@@ -71,30 +58,16 @@ _VARIANT_FACTOR = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class ProductBatch:
-    """Products with the norm of the category of each, and whether its language was detected rather than declared. Made
-    by `make_batch`.
-    """
+class InspectedProduct:
+    """A product with what the fields of rules depend on."""
 
-    products: Sequence[Product]
-    has_detected_language: Sequence[bool]
-    norms: Sequence[Norm]
+    product: Product
+    norm: Norm
+    """The norm of its category."""
+    has_detected_language: bool
+    """Whether its language was detected rather than declared."""
     now: datetime
     detect: Detect
-    numbers: Sequence[TradeNumber] = ()
-    """All trade numbers of the products, in order."""
-
-    def pairs(self) -> Iterator[tuple[Product, Norm]]:
-        return zip(self.products, self.norms, strict=True)
-
-
-def make_batch(
-    products: Sequence[Product], guessed: Sequence[bool], norms: Norms, now: datetime, detect: Detect
-) -> ProductBatch:
-    """The batch of some products; values that several fields need are computed once."""
-    norm_of = cache(norms.of)
-    each = [norm_of(product.category) for product in products]
-    return ProductBatch(products, guessed, each, now, detect, trade_numbers(products))
 
 
 def number(value: AttributeValue | None) -> float | None:
@@ -115,21 +88,15 @@ def identifier(product: Product) -> str | None:
     return next((values[0] for kind in _IDENTIFYING if (values := product.identifiers.get(kind))), None)
 
 
-def trade_number(batch: ProductBatch) -> Values:
-    """The first EAN, GTIN, UPC or ISBN of each product."""
-    values: list[str | None] = [None] * len(batch.products)
-    for index, _, number in reversed(batch.numbers):
-        values[index] = number
-    return values
+def trade_number(product: Product) -> str | None:
+    """The first EAN, GTIN, UPC or ISBN."""
+    return next((number for _, number in trade_numbers(product)), None)
 
 
-def broken_gtin(batch: ProductBatch) -> Values:
+def broken_gtin(product: Product) -> str | None:
     """The first trade number that is invalid, with its kind."""
-    values: list[str | None] = [None] * len(batch.products)
-    for index, kind, number in reversed(batch.numbers):
-        if is_broken_number(kind, number):
-            values[index] = f"{kind} {number}"
-    return values
+    broken = (f"{kind} {number}" for kind, number in trade_numbers(product) if is_broken_number(kind, number))
+    return next(broken, None)
 
 
 def variant_fault(product: Product) -> str | None:
@@ -167,33 +134,26 @@ def _price_fault(product: Product, variants: Sequence[Variant]) -> str | None:
     return None
 
 
-def odd_price(batch: ProductBatch) -> Values:
-    """Prices outside the bounds of their category, with its median."""
-    return [_odd_price(product, norm) if product.price and norm.prices else None for product, norm in batch.pairs()]
-
-
-def _odd_price(product: Product, norm: Norm) -> str | None:
-    prices = norm.prices.get(product.currency)
-    price = product.price or 0.0
-    if prices is None or not prices.is_outlier(price):
+def odd_price(inspected: InspectedProduct) -> str | None:
+    """A price outside the bounds of its category, with the median."""
+    price = inspected.product.price
+    prices = inspected.norm.prices.get(inspected.product.currency)
+    if not price or prices is None or not prices.is_outlier(price):
         return None
     return f"{price:,.2f}; the median of {prices.category} is {prices.median:,.2f}"
 
 
-def odd_currency(batch: ProductBatch) -> Values:
-    """Currencies that differ from that of their category."""
-    return [_odd(product.currency, norm.currency) for product, norm in batch.pairs()]
+def odd_currency(inspected: InspectedProduct) -> str | None:
+    """A currency that differs from that of its category."""
+    return _odd(inspected.product.currency, inspected.norm.currency)
 
 
-def odd_language(batch: ProductBatch) -> Values:
-    """Languages that differ from that of their category; a detected one counts only if the title confirms it."""
-    values = [_odd(product.language, norm.language) for product, norm in batch.pairs()]
-    unsure = [index for index, odd in enumerate(values) if odd and batch.has_detected_language[index]]
-    languages = [batch.products[index].language for index in unsure]
-    for index, is_confirmed in zip(unsure, _confirm_languages(batch, unsure, languages), strict=True):
-        if not is_confirmed:
-            values[index] = None
-    return values
+def odd_language(inspected: InspectedProduct) -> str | None:
+    """A language that differs from that of its category; a detected one counts only if the title confirms it."""
+    odd = _odd(inspected.product.language, inspected.norm.language)
+    if odd and inspected.has_detected_language and not _is_confirmed(inspected, inspected.product.language):
+        return None
+    return odd
 
 
 def _odd(value: str, usual: UsualValue | None) -> str | None:
@@ -202,29 +162,20 @@ def _odd(value: str, usual: UsualValue | None) -> str | None:
     return f"{value}; in {usual.category} {usual.value} is usual"
 
 
-def other_language(batch: ProductBatch) -> Values:
-    """The languages of titles that differ from the declared ones; a title without a clear language passes."""
-    declared = [
-        index
-        for index, (product, guessed) in enumerate(zip(batch.products, batch.has_detected_language, strict=True))
-        if product.language and not guessed
-    ]
-    values: list[str | None] = [None] * len(batch.products)
-    detected = dict(zip(declared, batch.detect([batch.products[index].title for index in declared]), strict=True))
-    others = {index: one for index, one in detected.items() if one and one != batch.products[index].language}
-    confirmed = _confirm_languages(batch, list(others), list(others.values()))
-    for (index, language), is_confirmed in zip(others.items(), confirmed, strict=True):
-        if is_confirmed:
-            values[index] = f"{language}, declared {batch.products[index].language}"
-    return values
+def other_language(inspected: InspectedProduct) -> str | None:
+    """The language of a title that differs from the declared one; a title without a clear language passes."""
+    declared = inspected.product.language
+    if not declared or inspected.has_detected_language:
+        return None
+    language = inspected.detect(inspected.product.title)
+    is_other = language not in ("", declared) and _is_confirmed(inspected, language)
+    return f"{language}, declared {declared}" if is_other else None
 
 
-def _confirm_languages(batch: ProductBatch, indices: Sequence[int], languages: Sequence[str]) -> list[bool]:
-    """Whether both halves of each title are in the language. Invented brands look like some language once in a thousand
+def _is_confirmed(inspected: InspectedProduct, language: str) -> bool:
+    """Whether both halves of the title are in the language. Invented brands look like some language once in a thousand
     titles, but hardly ever in both halves.
     """
-    titles = [batch.products[index].title for index in indices]
-    cuts = [max(title.find(" ", len(title) // 2), 0) or len(title) // 2 for title in titles]  # Chinese has no blanks
-    first = batch.detect([title[:cut] for title, cut in zip(titles, cuts, strict=True)])
-    second = batch.detect([title[cut:] for title, cut in zip(titles, cuts, strict=True)])
-    return [one == other == language for one, other, language in zip(first, second, languages, strict=True)]
+    title = inspected.product.title
+    cut = max(title.find(" ", len(title) // 2), 0) or len(title) // 2  # Chinese has no blanks
+    return inspected.detect(title[:cut]) == inspected.detect(title[cut:]) == language

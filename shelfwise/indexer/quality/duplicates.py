@@ -24,7 +24,7 @@ import rensa
 import xxhash
 from numpy.typing import NDArray
 
-from shelfwise.indexer.quality.derived import KINDS, ProductBatch
+from shelfwise.indexer.quality.derived import KINDS, InspectedProduct
 from shelfwise.indexer.quality.findings import MAX_EXAMPLES, DuplicateFindings, Example, Failures, RowLocation, shorten
 from shelfwise.indexer.quality.rules import QualityCheck, QualityRule, all_values
 from shelfwise.indexer.quality.siblings import KnownLeaders, group_products, jaccard, variant_hashes, variant_leaders
@@ -428,20 +428,21 @@ class Signatures:
     """(n, 2): see `shelfwise.indexer.quality.siblings.variant_hashes`."""
 
 
-def signatures(batch: ProductBatch, rules: Sequence[QualityRule], rows: NDArray[np.int64]) -> Signatures:
+def signatures(batch: Sequence[InspectedProduct], rules: Sequence[QualityRule], rows: NDArray[np.int64]) -> Signatures:
     """The hashes for the rules that compare rows; `rows` (n,) are those of the batch."""
+    products = [each.product for each in batch]
     meetings = {}
     if any(rule.check is not QualityCheck.UNIQUE for rule in rules):
-        hashes = band_hashes(batch.products)
+        hashes = band_hashes(products)
         meetings[COPIES] = row_hashes(hashes.ravel(), np.repeat(rows, hashes.shape[1]))
     for rule in rules:
         if rule.check is QualityCheck.UNIQUE:
             meetings[rule.name] = _values(rule.field, batch, rows)
-    return Signatures(rows, meetings, _claims(batch), variant_hashes(batch.products))
+    return Signatures(rows, meetings, _claims(batch), variant_hashes(products))
 
 
-def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
-    claims = np.zeros((len(batch.products), 2), dtype=np.uint32)
+def _claims(batch: Sequence[InspectedProduct]) -> NDArray[np.uint32]:
+    claims = np.zeros((len(batch), 2), dtype=np.uint32)
     indices, numbers = all_values("gtin", batch)
     makers, models = all_values("identifiers.mpn", batch)
     for column, (rows, values) in enumerate(((indices, numbers), (makers, models))):
@@ -451,7 +452,7 @@ def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
     return claims
 
 
-def _values(field: str, batch: ProductBatch, rows_of: NDArray[np.int64]) -> NDArray[np.void]:
+def _values(field: str, batch: Sequence[InspectedProduct], rows_of: NDArray[np.int64]) -> NDArray[np.void]:
     """Hashes of a field's values; equal for two spellings of one value."""
     indices, values = all_values(field, batch)
     text = _same_for_spellings(values, of_identifiers=field == "gtin" or field.startswith("identifiers."))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -20,7 +20,7 @@ import msgspec
 import polars as pl
 
 from shelfwise.indexer.quality import derived
-from shelfwise.indexer.quality.derived import ProductBatch, Values
+from shelfwise.indexer.quality.derived import InspectedProduct
 from shelfwise.retrieval.errors import SettingError, suggest_names
 from shelfwise.retrieval.records import AttributeValue, Product
 from shelfwise.retrieval.updates.validation import convert_document, read_document
@@ -117,19 +117,19 @@ class FieldKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleField:
-    """A known field: its kind, and how its values are read from a batch (None: no value)."""
+    """A known field: its kind, and how its value is read (None: no value)."""
 
     kind: FieldKind
-    values: Callable[[ProductBatch], Values]
+    read: Callable[[InspectedProduct], object]
 
 
 def _each(kind: FieldKind, read: Callable[[Product], object]) -> RuleField:
     """A field whose value depends only on the product."""
-    return RuleField(kind, lambda batch: [read(product) for product in batch.products])
+    return RuleField(kind, lambda inspected: read(inspected.product))
 
 
 def _days_from_now(days: int) -> RuleField:
-    return RuleField(FieldKind.TIME, lambda batch: [batch.now.timestamp() + days * DAY] * len(batch.products))
+    return RuleField(FieldKind.TIME, lambda inspected: inspected.now.timestamp() + days * DAY)
 
 
 def _timestamp(name: str) -> Callable[[Product], float | None]:
@@ -160,8 +160,8 @@ FIELDS: Mapping[str, RuleField] = {
     "regular_price": _each(FieldKind.NUMBER, lambda product: derived.number(product.attributes.get("regular_price"))),
     "stock": _each(FieldKind.NUMBER, derived.stock),
     "identifier": _each(FieldKind.TEXT, derived.identifier),
-    "gtin": RuleField(FieldKind.TEXT, derived.trade_number),
-    "broken_gtin": RuleField(FieldKind.TEXT, derived.broken_gtin),
+    "gtin": _each(FieldKind.TEXT, derived.trade_number),
+    "broken_gtin": _each(FieldKind.TEXT, derived.broken_gtin),
     "variant_fault": _each(FieldKind.TEXT, derived.variant_fault),
     "odd_price": RuleField(FieldKind.TEXT, derived.odd_price),
     "odd_currency": RuleField(FieldKind.TEXT, derived.odd_currency),
@@ -180,30 +180,33 @@ def kind_of(name: str, check: QualityCheck, *, number: bool = True) -> FieldKind
     return FieldKind.NUMBER if name.startswith("attributes.") and check in _NUMERIC and number else FieldKind.TEXT
 
 
-def read_field(name: str, kind: FieldKind, batch: ProductBatch) -> Values:
-    """The values of a field over a batch, None if a product has none."""
+def read_field(name: str, kind: FieldKind, inspected: InspectedProduct) -> object:
+    """The value of a field, None if the product has none."""
     if name in FIELDS:
-        return FIELDS[name].values(batch)
+        return FIELDS[name].read(inspected)
     container, _, key = name.partition(".")
     if container == "identifiers":
-        return [next(iter(product.identifiers.get(key, ())), None) for product in batch.products]
+        return next(iter(inspected.product.identifiers.get(key, ())), None)
     read = derived.number if kind is FieldKind.NUMBER else _spelled
-    return [read(product.attributes.get(key)) for product in batch.products]
+    return read(inspected.product.attributes.get(key))
 
 
-def all_values(name: str, batch: ProductBatch) -> tuple[list[int], list[str]]:
+def all_values(name: str, batch: Sequence[InspectedProduct]) -> tuple[list[int], list[str]]:
     """All texts that the products have in a field, for uniqueness (a product may have several identifiers), preceded by
     the index of each one's product in the batch.
     """
+    pairs = [(index, value) for index, each in enumerate(batch) for value in _values(name, each)]
+    return [index for index, _ in pairs], [value for _, value in pairs]
+
+
+def _values(name: str, inspected: InspectedProduct) -> Iterable[str]:
     container, _, key = name.partition(".")
     if name == "gtin":
-        pairs = [(index, number) for index, _, number in batch.numbers]
-    elif container == "identifiers":
-        pairs = [(index, one) for index, each in enumerate(batch.products) for one in each.identifiers.get(key, ())]
-    else:
-        values = read_field(name, FieldKind.TEXT, batch)
-        pairs = [(index, str(value)) for index, value in enumerate(values) if value is not None]
-    return [index for index, _ in pairs], [value for _, value in pairs]
+        return [number for _, number in derived.trade_numbers(inspected.product)]
+    if container == "identifiers":
+        return inspected.product.identifiers.get(key, ())
+    value = read_field(name, FieldKind.TEXT, inspected)
+    return () if value is None else (str(value),)
 
 
 def _spelled(value: AttributeValue | None) -> str | None:
@@ -350,7 +353,7 @@ _STAND_IN = {FieldKind.TEXT: pl.lit("-"), FieldKind.NUMBER: pl.lit(0.0), FieldKi
 """The value that not_null sees if its rule does not apply."""
 
 
-def base_frame(batch: ProductBatch, rules: Sequence[QualityRule], fields: Sequence[str]) -> pl.DataFrame:
+def base_frame(batch: Sequence[InspectedProduct], rules: Sequence[QualityRule], fields: Sequence[str]) -> pl.DataFrame:
     """A column for each field that a rule reads or that `fields` names, named by `column_of`."""
     wanted = {column_of(name, FIELDS[name].kind): (name, FIELDS[name].kind) for name in fields}
     for rule in rules:
@@ -359,7 +362,7 @@ def base_frame(batch: ProductBatch, rules: Sequence[QualityRule], fields: Sequen
             wanted.setdefault(column_of(name, kind), (name, kind))
     return pl.DataFrame(
         [
-            pl.Series(column, read_field(name, kind, batch), dtype=_TYPES[kind], strict=False)
+            pl.Series(column, [read_field(name, kind, each) for each in batch], dtype=_TYPES[kind], strict=False)
             for column, (name, kind) in wanted.items()
         ]
     )

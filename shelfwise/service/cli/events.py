@@ -15,7 +15,6 @@ from typer import Argument, Option
 
 from shelfwise.indexer.events.event_mapping import EventMapping, load_event_mapping
 from shelfwise.indexer.events.importer import ImportOptions, ImportReport, import_events
-from shelfwise.indexer.rejects import remove_unfinished
 from shelfwise.rerank.sessions.cleaning import RejectReason
 from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.retrieval.errors import FeedError, SettingError
@@ -37,7 +36,6 @@ from shelfwise.service.cli.output import (
     show_rows,
 )
 from shelfwise.service.events.event_log import (
-    REJECTS_FOLDER,
     EventLog,
     MoveResult,
     is_in_cluster,
@@ -74,7 +72,6 @@ def import_logs(
     fields = load_event_mapping(mapping) if mapping else EventMapping()
     options = ImportOptions(fields, log_format, workers=workers)
     with EventLog.open(index, load_settings(settings), make=True) as log, TerminalProgress() as progress:
-        remove_unfinished(log.folder / REJECTS_FOLDER)
         rejects = rejects_path(log.folder, utc_now())
         report = import_events(logs, log.store, log.intake, options, rejected=rejects, progress=progress)
     emit(report, _show_import, rejects)

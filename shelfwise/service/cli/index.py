@@ -270,9 +270,9 @@ def _change(
 
 def _upserts(products: list[Product], _: Callable[[str, str], None]) -> list[Change]:
     """Upserts of products, cleaned as in a rebuild, so that the next one finds the feed's products equal to them."""
-    from shelfwise.indexer.cleaning.cleaner import Cleaner
+    from shelfwise.indexer.cleaning.cleaner import clean_products
 
-    return [Upsert(product) for product in Cleaner().clean(products).products]
+    return [Upsert(product) for product in clean_products(products).products]
 
 
 def _patches(engine: SearchEngine, products: list[Product], reject: Callable[[str, str], None]) -> list[Change]:

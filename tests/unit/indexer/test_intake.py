@@ -252,8 +252,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def open_rejects(folder: Path, name: str = "a.jsonl") -> RejectLog:
-    return RejectLog(folder / "rejected" / name, is_partial=True)
+def open_rejects(folder: Path) -> RejectLog:
+    return RejectLog(folder / "rejected" / "a.jsonl", is_partial=True)
 
 
 def add(log: RejectLog, line: int) -> None:
@@ -281,30 +281,22 @@ def test_failed_import_keeps_rejected_rows_and_no_empty_file(tmp_path: Path) -> 
     assert line_of(tmp_path) == 7
 
 
-def test_only_files_of_killed_imports_are_removed(tmp_path: Path) -> None:
-    with open_rejects(tmp_path, "earlier.jsonl") as log:
-        add(log, 1)
+def test_a_killed_import_leaves_no_rows(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=Path(__file__).parents[4], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert names(tmp_path) == [".a.jsonl.new", "earlier.jsonl"]
-    with open_rejects(tmp_path, "later.jsonl") as log:
-        add(log, 1)
-        remove_unfinished(tmp_path / "rejected")
-        assert names(tmp_path) == [".later.jsonl.new", "earlier.jsonl"]
-        add(log, 2)
-    assert names(tmp_path) == ["earlier.jsonl", "later.jsonl"]
-    assert len((tmp_path / "rejected" / "later.jsonl").read_bytes().splitlines()) == 2
-    remove_unfinished(tmp_path / "never made")
-    assert not (tmp_path / "never made").exists()
+    assert names(tmp_path) == []
 
 
-def test_concurrent_imports_cannot_share_a_file(tmp_path: Path) -> None:
+def test_only_unfinished_files_are_removed(tmp_path: Path) -> None:
     with open_rejects(tmp_path) as log:
         add(log, 1)
-        other = open_rejects(tmp_path)
-        with pytest.raises(StoreError, match="is being written by another import"):
-            add(other, 2)
-    assert line_of(tmp_path) == 1
+        (tmp_path / "rejected" / ".earlier.jsonl.new").touch()
+        remove_unfinished(tmp_path / "rejected")
+        add(log, 2)
+    assert names(tmp_path) == ["a.jsonl"]
+    assert len((tmp_path / "rejected" / "a.jsonl").read_bytes().splitlines()) == 2
+    remove_unfinished(tmp_path / "never made")
+    assert not (tmp_path / "never made").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to this user")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.indexer.cleaning import cleaner
-from shelfwise.indexer.cleaning.cleaner import Cleaner, clean_identifier, clean_image, digits_only, is_broken
+from shelfwise.indexer.cleaning.cleaner import clean_identifier, clean_image, clean_products, digits_only, is_broken
 from shelfwise.indexer.cleaning.text import is_placeholder, parse_quantity
 from shelfwise.retrieval.records import Product, Variant
 from shelfwise.retrieval.store.products import product_to_json
@@ -54,13 +54,13 @@ dirty_products = st.lists(
 
 
 def cleaned(product: Product) -> Product:
-    return Cleaner().clean([product]).products[0]
+    return clean_products([product]).products[0]
 
 
 @given(made=dirty_products)
 def test_cleaning_is_idempotent(made: list[Product]) -> None:
-    once = Cleaner().clean(made)
-    twice = Cleaner().clean(once.products)
+    once = clean_products(made)
+    twice = clean_products(once.products)
     assert twice.products == once.products
     assert twice.counts == {}
     assert all(after is before for before, after in zip(once.products, twice.products, strict=True))
@@ -79,7 +79,7 @@ def test_attributes_that_become_empty_are_removed() -> None:
 
 def test_each_value_counts_once_for_each_rule_that_changed_it() -> None:
     product = Product("1", "<b>a</b>  <i>b</i>", description="<p>x</p>", language="en")
-    assert Cleaner().clean([product]).counts == {"markup": 2, "spaces": 2}
+    assert clean_products([product]).counts == {"markup": 2, "spaces": 2}
 
 
 def test_ids_and_names_are_never_changed() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.indexer.cleaning.cleaner import Cleaner
+from shelfwise.indexer.cleaning.cleaner import clean_products
 from shelfwise.indexer.cleaning.language import detect
 from shelfwise.indexer.cleaning.spelling import (
     SpellingCensus,
@@ -84,7 +84,7 @@ def shown(rule: CleaningRule, product: Product) -> str:
     "rule", [rule for rule in CLEANING_RULES.values() if rule.name not in SPELLING_RULES], ids=lambda rule: rule.name
 )
 def test_cleaning_rule_matches_its_documented_example(rule: CleaningRule) -> None:
-    cleaned = Cleaner().clean([example(rule)])
+    cleaned = clean_products([example(rule)])
     assert shown(rule, cleaned.products[0]) == rule.after
     assert cleaned.counts[rule.name] == 1
 
@@ -104,7 +104,7 @@ def test_counts_use_documented_rules_only() -> None:
     assert len(CLEANING_RULES) == 19
     counted: Counter[str] = Counter()
     for rule in CLEANING_RULES.values():
-        counted.update(Cleaner().clean([example(rule)]).counts)
+        counted.update(clean_products([example(rule)]).counts)
     assert counted.keys() <= CLEANING_RULES.keys()
 
 
@@ -135,7 +135,7 @@ def test_counts_use_documented_rules_only() -> None:
     ],
 )
 def test_language_of_a_title_is_detected(title: str, language: str) -> None:
-    assert detect([title]) == [language]
+    assert detect(title) == language
 
 
 WITHOUT_LANGUAGE = (
@@ -147,13 +147,7 @@ WITHOUT_LANGUAGE = (
 
 @pytest.mark.parametrize("title", WITHOUT_LANGUAGE.split("|"))
 def test_language_of_ambiguous_titles_is_unknown(title: str) -> None:
-    assert detect([title]) == [""]
-
-
-def test_detection_does_not_depend_on_other_titles() -> None:
-    titles = ["Damen Winterjacke", "Cordless drill", "GSR 12V", "电钻", "Silla plegable para camping"] * 3
-    assert detect(titles) == [detect([title])[0] for title in titles]
-    assert detect([]) == []
+    assert detect(title) == ""
 
 
 _BRAND_LIST = "Bosch|BOSCH|Bosch GmbH|bosch|Böhm|Bohm|Max Pro|MaxPro||3M|牧田|牧田有限公司"

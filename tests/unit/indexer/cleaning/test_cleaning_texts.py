@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.indexer.cleaning.text import (
-    all_plain,
     clean_text,
     compose,
     decode_entities,
     drop_invisible,
     fix_mojibake,
+    is_plain,
     join_lines,
     strip_markup,
     tidy_lines,
@@ -108,18 +108,17 @@ def test_a_clean_text_is_composed_tidy_and_writable(text: str) -> None:
     cleaned.encode()
 
 
-@given(one_liners=st.lists(texts, max_size=3), others=st.lists(texts, max_size=3))
-def test_plain_text_is_changed_by_no_rule(one_liners: list[str], others: list[str]) -> None:
-    if all_plain(one_liners, others):
-        assert [clean_text(text, set()) for text in one_liners] == one_liners
-        assert [clean_text(text, set(), lines=True) for text in others] == others
+@given(text=texts, lines=st.booleans())
+def test_plain_text_is_changed_by_no_rule(text: str, lines: bool) -> None:
+    if is_plain(text, lines=lines):
+        assert clean_text(text, set(), lines=lines) == text
 
 
 def test_multiline_text_is_plain_where_lines_are_allowed() -> None:
-    assert all_plain(["title"], ["one\ntwo"])
-    assert not all_plain(["one\ntwo"])
-    assert not all_plain([], ["one\n\ntwo"])
-    assert not all_plain([], [""])
+    assert is_plain("one\ntwo", lines=True)
+    assert not is_plain("one\ntwo")
+    assert not is_plain("one\n\ntwo", lines=True)
+    assert not is_plain("", lines=True)
 
 
 def test_deeply_nested_markup_is_removed() -> None:

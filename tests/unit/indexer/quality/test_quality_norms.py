@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shelfwise.indexer.quality import norms as module
-from shelfwise.indexer.quality.derived import make_batch, odd_currency, odd_language, odd_price
+from shelfwise.indexer.quality.derived import InspectedProduct, odd_currency, odd_language, odd_price
 from shelfwise.indexer.quality.norms import MIN_PRODUCTS, CategoryCensus, Norms
 from shelfwise.retrieval.records import Product
 from tests.quality_rows import NOW, detect_by_word
@@ -33,7 +33,7 @@ DRILLS = [sold(40.0 + place, "Tools", "Drills") for place in range(40)]
 
 def odd(values: str, product: Product, norms: Norms, *, guessed: bool = False) -> object:
     read = {"price": odd_price, "currency": odd_currency, "language": odd_language}[values]
-    return read(make_batch([product], [guessed], norms, NOW, detect_by_word))[0]
+    return read(InspectedProduct(product, norms.of(product.category), guessed, NOW, detect_by_word))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.indexer.quality.derived import identifier, is_broken_number, make_batch, stock, variant_fault
-from shelfwise.indexer.quality.norms import Norms
+from shelfwise.indexer.quality.derived import InspectedProduct, identifier, is_broken_number, stock, variant_fault
+from shelfwise.indexer.quality.norms import Norm
 from shelfwise.indexer.quality.rules import (
     BUILT_IN,
     FIELDS,
@@ -262,9 +262,8 @@ def test_first_invalid_identifier_is_shown_with_its_kind() -> None:
     assert read("gtin", product) == "4006381333931"
 
 
-def read(field: str, product: Product) -> object:
-    batch = make_batch([product], [False], Norms({}), NOW, detect_by_word)
-    return read_field(field, FIELDS[field].kind, batch)[0]
+def read(field: str, product: Product, *, guessed: bool = False) -> object:
+    return read_field(field, FIELDS[field].kind, InspectedProduct(product, Norm(), guessed, NOW, detect_by_word))
 
 
 @pytest.mark.parametrize("name", ["stock", "Stock", "quantity", "Variant Inventory Qty", "stock_quantity"])
@@ -320,8 +319,7 @@ def test_title_in_undeclared_language_is_found(product: Product, expected: str |
 
 
 def test_detected_language_is_not_compared_with_itself() -> None:
-    batch = make_batch([titled("Pfanne mit Deckel mit Griff", "en")], [True], Norms({}), NOW, detect_by_word)
-    assert list(read_field("other_language", FIELDS["other_language"].kind, batch)) == [None]
+    assert read("other_language", titled("Pfanne mit Deckel mit Griff", "en"), guessed=True) is None
 
 
 def test_a_chinese_character_counts_as_three_letters() -> None:
