@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -84,28 +85,6 @@ class ProductTokens:
         return cls(np.empty((count, 0), np.int32), np.empty((count, 0, dimension), np.int8))
 
 
-class TokenStates(Protocol):
-    """The token states of a snapshot's products, by row: read-only and thread-safe."""
-
-    @property
-    def encoder(self) -> str:
-        """Identity of the encoder that computed them."""
-
-    @property
-    def dimension(self) -> int:
-        """The number of columns of the states."""
-
-    @property
-    def idf(self) -> NDArray[np.float32]:
-        """The inverse document frequency of each token (vocabulary,), see `inverse_frequency`."""
-
-    def narrow_query(self, query: Tokens) -> Tokens:
-        """A query's tokens, reduced to the columns of the products' states."""
-
-    def gather(self, rows: Rows) -> ProductTokens:
-        """The tokens of the products at `rows` (c,), in their order."""
-
-
 @dataclass(frozen=True, slots=True)
 class TokenRuns:
     """The tokens of m texts, each as one run of two long arrays."""
@@ -155,7 +134,10 @@ def _quantised(states: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 class StoredStates:
-    """The opened token states of a version."""
+    """The opened token states of a version, with changes applied over them. Read-only and thread-safe.
+
+    A product without states, such as one whose text could not be encoded, has no tokens.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Raises StoreDamagedError with the file that is missing, cannot be read, or does not match the others."""
@@ -178,13 +160,39 @@ class StoredStates:
             facts.shared,
         )
         self.idf: NDArray[np.float32] = _array(folder / IDF_FILE, (facts.vocabulary,), np.float32)
+        """The inverse document frequency of each token (vocabulary,), see `inverse_frequency`."""
         self.encoder, self.dimension, self.size = facts.encoder, facts.dimension, facts.products
+        self._changes: Mapping[int, TokenRuns | None] = {}
+        """Tokens of one text by row; None for a product without states or a deleted one."""
+
+    def with_changes(self, changes: Mapping[int, TokenRuns | None]) -> StoredStates:
+        """These states with more changes, of which later ones win."""
+        newer = copy(self)
+        newer._changes = {**self._changes, **changes}
+        return newer
 
     def narrow_query(self, query: Tokens) -> Tokens:
+        """A query's tokens, reduced to the columns of the products' states."""
         return query.narrowed(self.dimension)
 
     def gather(self, rows: Rows) -> ProductTokens:
-        return self.runs.gather(rows)
+        """The tokens of the products at `rows` (c,), in their order."""
+        is_stored = np.array([row < self.size and row not in self._changes for row in rows.tolist()], bool)
+        if is_stored.all():
+            return self.runs.gather(rows)
+        stored = self.runs.gather(rows[is_stored])
+        changes = [self._changes.get(row) for row in rows[~is_stored].tolist()]
+        longest = max(stored.ids.shape[1], *(len(each.ids) if each else 0 for each in changes))
+        ids = np.full((len(rows), longest), PADDING, np.int32)
+        states = np.zeros((len(rows), longest, self.dimension), np.int8)
+        width = stored.ids.shape[1]
+        ids[is_stored, :width] = stored.ids
+        states[is_stored, :width] = stored.states
+        for index, tokens in zip(np.flatnonzero(~is_stored).tolist(), changes, strict=True):
+            if tokens:
+                ids[index, : len(tokens.ids)] = tokens.ids
+                states[index, : len(tokens.states)] = tokens.states
+        return ProductTokens(ids, states)
 
 
 def _facts(path: Path) -> TokenStatesInfo:
@@ -266,52 +274,3 @@ def inverse_frequency(frequency: NDArray[np.int64], products: int) -> NDArray[np
     """ln((n + 1) / (df + 1)) + 1 for tokens that df (v,) of n products have (Spärck Jones 1972, smoothed): above 1, and
     finite for a token that no product has."""
     return (np.log((products + 1) / (frequency + 1)) + 1).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedStates:
-    """The token states of a version of `size` products with changes applied over them. A product without states, such
-    as one whose text could not be encoded, has no tokens."""
-
-    base: TokenStates
-    size: int
-    overlay: Mapping[int, TokenRuns | None] = field(default_factory=dict)
-    """Tokens of one text by row; None for a product without states or a deleted one."""
-
-    @property
-    def encoder(self) -> str:
-        return self.base.encoder
-
-    @property
-    def dimension(self) -> int:
-        return self.base.dimension
-
-    @property
-    def idf(self) -> NDArray[np.float32]:
-        return self.base.idf
-
-    def narrow_query(self, query: Tokens) -> Tokens:
-        """See `TokenStates`."""
-        return self.base.narrow_query(query)
-
-    def with_changes(self, overlay: Mapping[int, TokenRuns | None]) -> ChangedStates:
-        """These states with more changes, of which later ones win."""
-        return replace(self, overlay={**self.overlay, **overlay})
-
-    def gather(self, rows: Rows) -> ProductTokens:
-        is_stored = np.array([row < self.size and row not in self.overlay for row in rows.tolist()], bool)
-        if is_stored.all():
-            return self.base.gather(rows)
-        stored = self.base.gather(rows[is_stored])
-        overlay = [self.overlay.get(row) for row in rows[~is_stored].tolist()]
-        longest = max(stored.ids.shape[1], *(len(each.ids) if each else 0 for each in overlay))
-        ids = np.full((len(rows), longest), PADDING, np.int32)
-        states = np.zeros((len(rows), longest, self.dimension), np.int8)
-        width = stored.ids.shape[1]
-        ids[is_stored, :width] = stored.ids
-        states[is_stored, :width] = stored.states
-        for index, tokens in zip(np.flatnonzero(~is_stored).tolist(), overlay, strict=True):
-            if tokens:
-                ids[index, : len(tokens.ids)] = tokens.ids
-                states[index, : len(tokens.ids)] = tokens.states
-        return ProductTokens(ids, states)

@@ -55,7 +55,7 @@ from shelfwise.retrieval.index.keyword import (
     make_facet,
     sort_rows,
 )
-from shelfwise.retrieval.index.token_states import StoredStates, TokenStates
+from shelfwise.retrieval.index.token_states import StoredStates
 from shelfwise.retrieval.index.vectors import NearestRows, VectorIndex, Vectors, measure_background
 from shelfwise.retrieval.records import Facet, Product
 from shelfwise.retrieval.store.files import load_array
@@ -71,7 +71,7 @@ from shelfwise.retrieval.store.manifest import (
     read_fields,
 )
 from shelfwise.retrieval.store.products import ProductStore, searched_fields
-from shelfwise.retrieval.store.signals import COLUMNS, ProductSignals, StoredSignals
+from shelfwise.retrieval.store.signals import COLUMNS, StoredSignals
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.analysis import Analyzer, Expansions, Synonyms, TermGroup
 from shelfwise.retrieval.text.named_values import NamedValues
@@ -267,9 +267,9 @@ class Snapshot:
     keyword: KeywordIndex
     vectors: VectorIndex
     encoder: Encoder
-    states: TokenStates | None
+    states: StoredStates | None
     """Token states of the products; None if the encoder computes none."""
-    signals: ProductSignals
+    signals: StoredSignals
     types: ProductTypes
     values: NamedValues
     groups: ProductGroups
