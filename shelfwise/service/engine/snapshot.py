@@ -48,7 +48,6 @@ from shelfwise.retrieval.index.keyword import (
     Rows,
     SearchedField,
     Selection,
-    SequentialQueries,
     Sort,
     SortedRows,
     SortKey,
@@ -155,7 +154,7 @@ class Products(Protocol):
         """The row of a product id; None if there is no such product."""
 
 
-class NullKeywordIndex(SequentialQueries):
+class NullKeywordIndex(KeywordIndex):
     """A keyword index whose cluster does not respond: it finds no words, and filters the products that vectors find by
     their stored records. A selection contains only the rows that it names."""
 
