@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 
 from shelfwise.retrieval.encoders.base import Tokens, unit_rows
 from shelfwise.retrieval.errors import StoreDamagedError
-from shelfwise.retrieval.store.files import GrowingArray, load_array
+from shelfwise.retrieval.store.files import GrowingArray, format_json, load_array, load_json
 
 STATES_FILE = "states.npy"
 IDS_FILE = "ids.npy"
@@ -143,23 +142,24 @@ class StoredStates:
         """Raises StoreDamagedError with the file that is missing, cannot be read, or does not match the others."""
         self.info = _facts(folder / FACTS_FILE)
         facts = self.info
-        offsets = _array(folder / OFFSETS_FILE, (facts.products + 1,), np.int64)
+        offsets = load_array(folder / OFFSETS_FILE, mapped=True, dtype=np.int64, shape=(facts.products + 1,))
         lengths = np.diff(offsets)
         if offsets[0] != 0 or offsets[-1] != facts.tokens or lengths.min(initial=0) < 0:
             raise StoreDamagedError(f"{folder / OFFSETS_FILE} does not match {STATES_FILE}; rebuild the index")
         if lengths.max(initial=0) > facts.most:
             message = f"{folder / OFFSETS_FILE} has a product of more than {facts.most} tokens; rebuild the index"
             raise StoreDamagedError(message)
+        shape = (facts.vocabulary if facts.shared else facts.tokens, facts.dimension)
         self.runs = TokenRuns(
-            _array(folder / IDS_FILE, (facts.tokens,), np.int32),
-            _array(
-                folder / STATES_FILE, (facts.vocabulary if facts.shared else facts.tokens, facts.dimension), np.int8
-            ),
+            load_array(folder / IDS_FILE, mapped=True, dtype=np.int32, shape=(facts.tokens,)),
+            load_array(folder / STATES_FILE, mapped=True, dtype=np.int8, shape=shape),
             offsets[:-1],
             lengths.astype(np.int32),
             facts.shared,
         )
-        self.idf: NDArray[np.float32] = _array(folder / IDF_FILE, (facts.vocabulary,), np.float32)
+        self.idf: NDArray[np.float32] = load_array(
+            folder / IDF_FILE, mapped=True, dtype=np.float32, shape=(facts.vocabulary,)
+        )
         """The inverse document frequency of each token (vocabulary,), see `inverse_frequency`."""
         self.encoder, self.dimension, self.size = facts.encoder, facts.dimension, facts.products
         self._changes: Mapping[int, TokenRuns | None] = {}
@@ -196,27 +196,13 @@ class StoredStates:
 
 
 def _facts(path: Path) -> TokenStatesInfo:
-    try:
-        facts = msgspec.json.decode(path.read_bytes(), type=TokenStatesInfo)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    facts = load_json(path, TokenStatesInfo)
     if facts.format != FORMAT:
         message = f"{path} has format {facts.format}, but this program reads {FORMAT}; rebuild the index"
         raise StoreDamagedError(message)
     if min(facts.products, facts.tokens, facts.vocabulary, facts.most) < 0 or facts.dimension < 1:
         raise StoreDamagedError(f"{path} has impossible values; rebuild the index")
     return facts
-
-
-def _array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
-    """The mapped array of a file; raises StoreDamagedError for another shape or type."""
-    found = load_array(path, mapped=True)
-    if found.shape != shape or found.dtype != kind:
-        message = (
-            f"{path} has {found.dtype}{found.shape}, but {FACTS_FILE} says {np.dtype(kind)}{shape}; rebuild the index"
-        )
-        raise StoreDamagedError(message)
-    return found
 
 
 class StatesWriter:
@@ -266,7 +252,7 @@ class StatesWriter:
         np.save(self._folder / OFFSETS_FILE, np.frombuffer(self._offsets, np.int64))
         np.save(self._folder / IDF_FILE, inverse_frequency(self._frequency, products))
         facts = msgspec.structs.replace(self._facts, products=products, tokens=tokens)
-        (self._folder / FACTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
+        (self._folder / FACTS_FILE).write_bytes(format_json(facts))
         return facts
 
 

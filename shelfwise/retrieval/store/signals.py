@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.records import Availability, Product
 from shelfwise.retrieval.store.files import GrowingArray, load_array
 
@@ -81,11 +80,8 @@ class StoredSignals:
     def __init__(self, folder: Path, products: int) -> None:
         """Raises StoreDamagedError if the file does not have this number of products."""
         path, shape = folder / SIGNALS_FILE, (products, len(COLUMNS))
-        self.table: Floats = load_array(path, mapped=True)
+        self.table: Floats = load_array(path, mapped=True, dtype=np.float32, shape=shape)
         """All signals (n, 5), without changes."""
-        if self.table.shape != shape or self.table.dtype != np.float32:
-            message = f"{path} has {self.table.dtype}{self.table.shape}, not float32{shape}; rebuild the index"
-            raise StoreDamagedError(message)
         self._changes: Mapping[int, Floats] = {}
         """Values by row (5,)."""
 

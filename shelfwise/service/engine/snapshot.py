@@ -57,7 +57,7 @@ from shelfwise.retrieval.index.keyword import (
 from shelfwise.retrieval.index.token_states import StoredStates
 from shelfwise.retrieval.index.vectors import NearestRows, VectorIndex, Vectors, measure_background
 from shelfwise.retrieval.records import Facet, Product
-from shelfwise.retrieval.store.files import load_array
+from shelfwise.retrieval.store.files import load_array, load_json
 from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -67,7 +67,6 @@ from shelfwise.retrieval.store.manifest import (
     TYPES_FOLDER,
     VECTORS_FOLDER,
     Manifest,
-    read_fields,
 )
 from shelfwise.retrieval.store.products import ProductStore, searched_fields
 from shelfwise.retrieval.store.signals import COLUMNS, StoredSignals
@@ -366,7 +365,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
         else:
             encoder = load(store.encoders / manifest.encoder)
     analyzer = check_analyzer(folder, manifest)
-    catalog = read_fields(folder / FIELDS_FILE)
+    catalog = load_json(folder / FIELDS_FILE, FieldCatalog)
     keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
     signals = StoredSignals(folder, manifest.products)
     pictures, trouble = (None, "")
