@@ -31,7 +31,7 @@ from shelfwise.retrieval.index.keyword_documents import LINES_FILE
 from shelfwise.retrieval.index.token_states import MAX_TOKENS, STATES_FILES, StoredStates
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, Rows
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.files import load_array, read_seal, sealed_problem
+from shelfwise.retrieval.store.files import load_array, load_json, read_seal, sealed_problem
 from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -39,7 +39,6 @@ from shelfwise.retrieval.store.manifest import (
     STATES_FOLDER,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
-    read_fields,
 )
 from shelfwise.retrieval.store.products import RECIPE, FieldWeights, ProductStore, product_from_json, product_to_json
 from shelfwise.retrieval.store.signals import Floats, StoredSignals
@@ -60,7 +59,7 @@ class PreviousVersion:
         """Whether no damaged version was skipped to find it."""
         self.folder = store.version_folder(self.manifest.version)
         self.products = ProductStore(self.folder)
-        self.catalog = read_fields(self.folder / FIELDS_FILE)
+        self.catalog = load_json(self.folder / FIELDS_FILE, FieldCatalog)
 
     @cached_property
     def text_keys(self) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from shelfwise.retrieval.encoders.registry import store_encoder
 from shelfwise.retrieval.encoders.weights import resolve_model_name
 from shelfwise.retrieval.errors import PublishRefusedError, SettingError, StoreError
 from shelfwise.retrieval.extras import optional_imports
+from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.faiss import EXACT_BELOW, VectorIndexKind, build_index, choose_kind, vector_bytes
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
@@ -29,7 +30,7 @@ from shelfwise.retrieval.index.token_states import TokenStatesInfo
 from shelfwise.retrieval.index.vectors import VECTORS_FILE, measure_background
 from shelfwise.retrieval.memory import usable_memory
 from shelfwise.retrieval.progress import Progress
-from shelfwise.retrieval.store.files import SEAL_FILE, load_array, seal_folder
+from shelfwise.retrieval.store.files import SEAL_FILE, load_array, load_json, seal_folder
 from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -40,7 +41,6 @@ from shelfwise.retrieval.store.manifest import (
     ClusterLocation,
     Manifest,
     VersionChanges,
-    read_fields,
 )
 from shelfwise.retrieval.store.products import RECIPE, ProductStore
 from shelfwise.retrieval.store.versions import Store
@@ -315,7 +315,7 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
     progress.begin("copy", None, "")
     copy_files(folder, building, {KEYWORD_FOLDER})
     # The keyword index is made again from its lines.
-    builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
+    builder = target.builder(building / KEYWORD_FOLDER, load_json(folder / FIELDS_FILE, FieldCatalog))
     for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
         builder.add_line(row, line)
     builder.finish()

@@ -14,7 +14,7 @@ from torch import Tensor
 from shelfwise.rerank.ranker.features import HAS_STATES, MERGED, Candidates, History, pad_batch
 from shelfwise.rerank.ranker.network import Inputs
 from shelfwise.retrieval.encoders.base import Tokens
-from shelfwise.retrieval.index.token_states import ProductTokens, TokenStates
+from shelfwise.retrieval.index.token_states import ProductTokens, StoredStates
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -117,7 +117,7 @@ class ListData:
     lists: CandidateLists
     queries: Sequence[Tokens]
     """One entry per query, with the token dimension of the products."""
-    states: TokenStates
+    states: StoredStates
     targets: NDArray[np.float32]
     """(m,): target score of each candidate; or (m, 3), one for each kind of event."""
     weights: NDArray[np.float32] | None = None

@@ -26,7 +26,7 @@ from shelfwise.retrieval.encoders.base import (
     token_spans,
 )
 from shelfwise.retrieval.errors import EncoderUnavailableError
-from shelfwise.retrieval.store.files import atomic_folder
+from shelfwise.retrieval.store.files import atomic_folder, format_json
 
 Vectors = NDArray[np.float32]
 ProgressCallback = Callable[[int], None] | None
@@ -174,7 +174,7 @@ def read_spec(folder: Path) -> EncoderSpec:
 
 def write_spec(spec: EncoderSpec, folder: Path) -> None:
     """Writes encoder.json."""
-    (folder / SPEC_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
+    (folder / SPEC_FILE).write_bytes(format_json(spec))
 
 
 def describe_damage(path: Path, error: Exception) -> str:

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.retrieval.filters.ast import Filter, In, Value, format_filter
-from shelfwise.retrieval.filters.parser import parse_filter
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR, attribute_kinds, fold_value, normalize_space
-from shelfwise.retrieval.index.ranges import conditions, quantile_bounds, range_count
+from shelfwise.retrieval.index.ranges import conditions, quantile_bounds, range_filter
 from shelfwise.retrieval.records import Choice, ChoiceValue, Facet, FacetCount, Product
 
 CONSIDERED = 60
@@ -155,10 +154,9 @@ def _ranges(name: str, numbers: Mapping[float, Sequence[int]], count: int) -> li
     found = []
     for within in conditions(name, quantile_bounds(facet)):
         places = [place for value, some in numbers.items() if within.low <= value < within.high for place in some]
-        made = range_count(within, 0)
-        tree = parse_filter(made.filter)
-        if tree and places:
-            found.append(_Option(tree, _mask(places, count), None, made.low, made.high))
+        low, high = (bound if math.isfinite(bound) else None for bound in (within.low, within.high))
+        if places and (low is not None or high is not None):
+            found.append(_Option(range_filter(within), _mask(places, count), None, low, high))
     return found
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.filters.ast import Value, value_text
 from shelfwise.retrieval.filters.schema import FieldKind, field_values, fold_value
 from shelfwise.retrieval.index.keyword import NO_ROWS, Rows
@@ -45,11 +44,7 @@ class StoredGroups:
 
     @cached_property
     def _variants(self) -> NDArray[np.int32]:
-        stored = load_array(self._path, mapped=True)
-        if stored.shape != (self._count,) or stored.dtype != np.int32:
-            message = f"{self._path} has {stored.dtype}{stored.shape}, not int32({self._count},); rebuild the index"
-            raise StoreDamagedError(message)
-        return stored
+        return load_array(self._path, mapped=True, dtype=np.int32, shape=(self._count,))
 
     def variants(self, rows: Rows) -> Rows:
         """The first row in the group of each row (n,); a row that is not in the version is its own group.

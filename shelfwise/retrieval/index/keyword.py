@@ -160,7 +160,7 @@ class CandidateDetails:
 
 
 class KeywordIndex(Protocol):
-    """An opened keyword index: read-only and thread-safe."""
+    """An opened keyword index: read-only and thread-safe. Composed queries are executed part by part by default."""
 
     def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> KeywordIndex:
         """This index with some rows replaced, added or removed.
@@ -184,10 +184,17 @@ class KeywordIndex(Protocol):
     def retrieve(
         self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
     ) -> Retrieval:
-        """`search` with the filter and without it, and `find_identifier`, in one round trip."""
+        """`search` with the filter and without it, and `find_identifier`, in a cluster in one round trip."""
+        best = self.search(groups, limit)
+        matches = best if where is None else self.search(groups, limit, where)
+        return Retrieval(matches, best, self.find_identifier(identifier))
 
     def fetch_details(self, wanted: DetailsRequest) -> CandidateDetails:
-        """`score`, `facets` and `sort` for known candidates, in one round trip."""
+        """`score`, `facets` and `sort` for known candidates, in a cluster in one round trip."""
+        selection = Selection(wanted.groups, np.sort(wanted.rows), wanted.where)
+        candidates = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
+        facets = self.facets(selection, wanted.facets, wanted.facet_size) if wanted.facets else {}
+        return CandidateDetails(candidates, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
 
     def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
         """The `limit` best matches by BM25 (Robertson & Zaragoza 2009, section 3.2; k1 = 1.2, b = 0.75)."""
@@ -203,6 +210,7 @@ class KeywordIndex(Protocol):
 
     def count(self, selections: Sequence[Selection]) -> list[int]:
         """The number of products of each selection."""
+        return [len(self.select(each)) for each in selections]
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         """The `size` most frequent values of each field in the selection; for a numeric field also its range."""
@@ -213,26 +221,6 @@ class KeywordIndex(Protocol):
 
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 NO_MATCHES = Matches(NO_ROWS, np.empty(0, dtype=np.float32), 0)
-
-
-class SequentialQueries:
-    """Composed queries of a local keyword index, executed part by part."""
-
-    def retrieve(
-        self: KeywordIndex, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
-    ) -> Retrieval:
-        best = self.search(groups, limit)
-        matches = best if where is None else self.search(groups, limit, where)
-        return Retrieval(matches, best, self.find_identifier(identifier))
-
-    def fetch_details(self: KeywordIndex, wanted: DetailsRequest) -> CandidateDetails:
-        selection = Selection(wanted.groups, np.sort(wanted.rows), wanted.where)
-        candidates = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
-        facets = self.facets(selection, wanted.facets, wanted.facet_size) if wanted.facets else {}
-        return CandidateDetails(candidates, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
-
-    def count(self: KeywordIndex, selections: Sequence[Selection]) -> list[int]:
-        return [len(self.select(each)) for each in selections]
 
 
 _STEPS = np.float32(1 << 14)

@@ -28,7 +28,6 @@ PLACES_FILE = "places.npy"
 NUMBERS_FILE = "numbers.npy"
 _LEVEL = 1
 _LENGTH_BYTES = 4
-_BLOCK_BYTES = 1 << 17
 
 
 class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
@@ -130,9 +129,12 @@ class LineWriter:
         self._packed: BinaryIO = zstandard.ZstdCompressor(_LEVEL).stream_writer(self._file, closefd=False)
 
     def write(self, line: bytes) -> None:
+        """Writes a line, which must not be empty."""
         self._packed.write(len(line).to_bytes(_LENGTH_BYTES, "little") + line)
 
     def close(self) -> None:
+        """Writes an end mark, a line of length 0, and closes the file."""
+        self._packed.write(bytes(_LENGTH_BYTES))
         self._packed.close()
         self._file.close()
 
@@ -146,36 +148,19 @@ class LineWriter:
 def read_lines(folder: Path) -> Iterator[bytes]:
     """The encoded lines of a version's keyword index, ordered by row; raises StoreDamagedError."""
     path = folder / LINES_FILE
-    rest = b""
     try:
-        with path.open("rb") as file:
-            for chunk in _unpacked(file):
-                unread = rest + chunk
-                start = 0
-                while line := _line_at(unread, start):
-                    yield line
-                    start += _LENGTH_BYTES + len(line)
-                rest = unread[start:]
+        with zstandard.open(path, "rb") as file:
+            while length := int.from_bytes(_read(file, _LENGTH_BYTES), "little"):
+                yield _read(file, length)
     except (OSError, EOFError, zstandard.ZstdError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
-    if rest:
-        raise StoreDamagedError(f"{path} is truncated; rebuild the index")
 
 
-def _unpacked(file: BinaryIO) -> Iterator[bytes]:
-    # Not zstandard's stream reader, which accepts a truncated file as complete.
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    while block := file.read(_BLOCK_BYTES):
-        yield frame.decompress(block)
-    if not frame.eof or frame.unused_data:
-        raise EOFError("the compressed data does not end with its end mark")
-
-
-def _line_at(unread: bytes, start: int) -> bytes:
-    """The line at `start`, or an empty one while it is incomplete; no line is empty."""
-    begin = start + _LENGTH_BYTES
-    end = begin + int.from_bytes(unread[start:begin], "little")
-    return unread[begin:end] if end <= len(unread) else b""
+def _read(file: BinaryIO, length: int) -> bytes:
+    content = file.read(length)
+    if len(content) < length:
+        raise EOFError("it is truncated")
+    return content
 
 
 encode_line = msgspec.msgpack.Encoder().encode
@@ -197,11 +182,7 @@ class PlaceColumns:
     @classmethod
     def load(cls, folder: Path) -> PlaceColumns:
         """The columns in an index's folder; raises StoreDamagedError."""
-        table = load_array(folder / PLACES_FILE, mapped=True)
-        if table.ndim != 2 or table.shape[1] != 3 or table.dtype != np.float64:
-            message = f"{folder / PLACES_FILE} has {table.dtype}{table.shape}, not places; rebuild the index"
-            raise StoreDamagedError(message)
-        return cls(table)
+        return cls(load_array(folder / PLACES_FILE, mapped=True, dtype=np.float64, shape=(None, 3)))
 
     def save(self, folder: Path) -> None:
         np.save(folder / PLACES_FILE, self.table)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from shelfwise.retrieval.errors import QueryError, UnknownFieldError
-from shelfwise.retrieval.filters.ast import And, Comparison, format_filter
+from shelfwise.retrieval.filters.ast import And, Comparison, Filter, format_filter
 from shelfwise.retrieval.filters.conditions import NumberWithin
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldKind
 from shelfwise.retrieval.records import Facet, RangeCount
@@ -93,9 +93,14 @@ def conditions(field: str, bounds: Sequence[float]) -> Iterator[NumberWithin]:
         yield NumberWithin(field, low, high, include_high=high == math.inf)
 
 
+def range_filter(within: NumberWithin) -> Filter:
+    """The filter for the products of a range, which has at least one end."""
+    ends = [Comparison(within.field, ">=", within.low)] if math.isfinite(within.low) else []
+    ends += [Comparison(within.field, "<", within.high)] if math.isfinite(within.high) else []
+    return ends[0] if len(ends) == 1 else And(tuple(ends))
+
+
 def range_count(within: NumberWithin, count: int) -> RangeCount:
     """A range with its number of hits."""
     low, high = (bound if math.isfinite(bound) else None for bound in (within.low, within.high))
-    ends = [Comparison(within.field, ">=", low)] if low is not None else []
-    ends += [Comparison(within.field, "<", high)] if high is not None else []
-    return RangeCount(low, high, count, format_filter(ends[0] if len(ends) == 1 else And(tuple(ends))))
+    return RangeCount(low, high, count, format_filter(range_filter(within)))

@@ -48,11 +48,11 @@ from shelfwise.retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
     DocumentChange,
+    KeywordIndex,
     Matches,
     Rows,
     Scores,
     Selection,
-    SequentialQueries,
     Sort,
     SortedRows,
     SortKey,
@@ -214,7 +214,7 @@ def _written(folder: Path) -> Iterator[None]:
         raise StoreError(f"{folder} cannot be written to ({error}); check the disk and try again") from error
 
 
-class TantivyIndex(SequentialQueries):
+class TantivyIndex(KeywordIndex):
     """An opened keyword index: read-only, thread-safe."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:

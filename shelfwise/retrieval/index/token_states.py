@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from shelfwise.retrieval.encoders.base import Tokens, unit_rows
 from shelfwise.retrieval.errors import StoreDamagedError
-from shelfwise.retrieval.store.files import GrowingArray, load_array
+from shelfwise.retrieval.store.files import GrowingArray, format_json, load_array, load_json
 
 STATES_FILE = "states.npy"
 IDS_FILE = "ids.npy"
@@ -84,28 +84,6 @@ class ProductTokens:
         return cls(np.empty((count, 0), np.int32), np.empty((count, 0, dimension), np.int8))
 
 
-class TokenStates(Protocol):
-    """The token states of a snapshot's products, by row: read-only and thread-safe."""
-
-    @property
-    def encoder(self) -> str:
-        """Identity of the encoder that computed them."""
-
-    @property
-    def dimension(self) -> int:
-        """The number of columns of the states."""
-
-    @property
-    def idf(self) -> NDArray[np.float32]:
-        """The inverse document frequency of each token (vocabulary,), see `inverse_frequency`."""
-
-    def narrow_query(self, query: Tokens) -> Tokens:
-        """A query's tokens, reduced to the columns of the products' states."""
-
-    def gather(self, rows: Rows) -> ProductTokens:
-        """The tokens of the products at `rows` (c,), in their order."""
-
-
 @dataclass(frozen=True, slots=True)
 class TokenRuns:
     """The tokens of m texts, each as one run of two long arrays."""
@@ -155,60 +133,76 @@ def _quantised(states: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 class StoredStates:
-    """The opened token states of a version."""
+    """The opened token states of a version, with changes applied over them. Read-only and thread-safe.
+
+    A product without states, such as one whose text could not be encoded, has no tokens.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Raises StoreDamagedError with the file that is missing, cannot be read, or does not match the others."""
         self.info = _facts(folder / FACTS_FILE)
         facts = self.info
-        offsets = _array(folder / OFFSETS_FILE, (facts.products + 1,), np.int64)
+        offsets = load_array(folder / OFFSETS_FILE, mapped=True, dtype=np.int64, shape=(facts.products + 1,))
         lengths = np.diff(offsets)
         if offsets[0] != 0 or offsets[-1] != facts.tokens or lengths.min(initial=0) < 0:
             raise StoreDamagedError(f"{folder / OFFSETS_FILE} does not match {STATES_FILE}; rebuild the index")
         if lengths.max(initial=0) > facts.most:
             message = f"{folder / OFFSETS_FILE} has a product of more than {facts.most} tokens; rebuild the index"
             raise StoreDamagedError(message)
+        shape = (facts.vocabulary if facts.shared else facts.tokens, facts.dimension)
         self.runs = TokenRuns(
-            _array(folder / IDS_FILE, (facts.tokens,), np.int32),
-            _array(
-                folder / STATES_FILE, (facts.vocabulary if facts.shared else facts.tokens, facts.dimension), np.int8
-            ),
+            load_array(folder / IDS_FILE, mapped=True, dtype=np.int32, shape=(facts.tokens,)),
+            load_array(folder / STATES_FILE, mapped=True, dtype=np.int8, shape=shape),
             offsets[:-1],
             lengths.astype(np.int32),
             facts.shared,
         )
-        self.idf: NDArray[np.float32] = _array(folder / IDF_FILE, (facts.vocabulary,), np.float32)
+        self.idf: NDArray[np.float32] = load_array(
+            folder / IDF_FILE, mapped=True, dtype=np.float32, shape=(facts.vocabulary,)
+        )
+        """The inverse document frequency of each token (vocabulary,), see `inverse_frequency`."""
         self.encoder, self.dimension, self.size = facts.encoder, facts.dimension, facts.products
+        self._changes: Mapping[int, TokenRuns | None] = {}
+        """Tokens of one text by row; None for a product without states or a deleted one."""
+
+    def with_changes(self, changes: Mapping[int, TokenRuns | None]) -> StoredStates:
+        """These states with more changes, of which later ones win."""
+        newer = copy(self)
+        newer._changes = {**self._changes, **changes}
+        return newer
 
     def narrow_query(self, query: Tokens) -> Tokens:
+        """A query's tokens, reduced to the columns of the products' states."""
         return query.narrowed(self.dimension)
 
     def gather(self, rows: Rows) -> ProductTokens:
-        return self.runs.gather(rows)
+        """The tokens of the products at `rows` (c,), in their order."""
+        is_stored = np.array([row < self.size and row not in self._changes for row in rows.tolist()], bool)
+        if is_stored.all():
+            return self.runs.gather(rows)
+        stored = self.runs.gather(rows[is_stored])
+        changes = [self._changes.get(row) for row in rows[~is_stored].tolist()]
+        longest = max(stored.ids.shape[1], *(len(each.ids) if each else 0 for each in changes))
+        ids = np.full((len(rows), longest), PADDING, np.int32)
+        states = np.zeros((len(rows), longest, self.dimension), np.int8)
+        width = stored.ids.shape[1]
+        ids[is_stored, :width] = stored.ids
+        states[is_stored, :width] = stored.states
+        for index, tokens in zip(np.flatnonzero(~is_stored).tolist(), changes, strict=True):
+            if tokens:
+                ids[index, : len(tokens.ids)] = tokens.ids
+                states[index, : len(tokens.states)] = tokens.states
+        return ProductTokens(ids, states)
 
 
 def _facts(path: Path) -> TokenStatesInfo:
-    try:
-        facts = msgspec.json.decode(path.read_bytes(), type=TokenStatesInfo)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    facts = load_json(path, TokenStatesInfo)
     if facts.format != FORMAT:
         message = f"{path} has format {facts.format}, but this program reads {FORMAT}; rebuild the index"
         raise StoreDamagedError(message)
     if min(facts.products, facts.tokens, facts.vocabulary, facts.most) < 0 or facts.dimension < 1:
         raise StoreDamagedError(f"{path} has impossible values; rebuild the index")
     return facts
-
-
-def _array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
-    """The mapped array of a file; raises StoreDamagedError for another shape or type."""
-    found = load_array(path, mapped=True)
-    if found.shape != shape or found.dtype != kind:
-        message = (
-            f"{path} has {found.dtype}{found.shape}, but {FACTS_FILE} says {np.dtype(kind)}{shape}; rebuild the index"
-        )
-        raise StoreDamagedError(message)
-    return found
 
 
 class StatesWriter:
@@ -258,7 +252,7 @@ class StatesWriter:
         np.save(self._folder / OFFSETS_FILE, np.frombuffer(self._offsets, np.int64))
         np.save(self._folder / IDF_FILE, inverse_frequency(self._frequency, products))
         facts = msgspec.structs.replace(self._facts, products=products, tokens=tokens)
-        (self._folder / FACTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
+        (self._folder / FACTS_FILE).write_bytes(format_json(facts))
         return facts
 
 
@@ -266,52 +260,3 @@ def inverse_frequency(frequency: NDArray[np.int64], products: int) -> NDArray[np
     """ln((n + 1) / (df + 1)) + 1 for tokens that df (v,) of n products have (Spärck Jones 1972, smoothed): above 1, and
     finite for a token that no product has."""
     return (np.log((products + 1) / (frequency + 1)) + 1).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedStates:
-    """The token states of a version of `size` products with changes applied over them. A product without states, such
-    as one whose text could not be encoded, has no tokens."""
-
-    base: TokenStates
-    size: int
-    overlay: Mapping[int, TokenRuns | None] = field(default_factory=dict)
-    """Tokens of one text by row; None for a product without states or a deleted one."""
-
-    @property
-    def encoder(self) -> str:
-        return self.base.encoder
-
-    @property
-    def dimension(self) -> int:
-        return self.base.dimension
-
-    @property
-    def idf(self) -> NDArray[np.float32]:
-        return self.base.idf
-
-    def narrow_query(self, query: Tokens) -> Tokens:
-        """See `TokenStates`."""
-        return self.base.narrow_query(query)
-
-    def with_changes(self, overlay: Mapping[int, TokenRuns | None]) -> ChangedStates:
-        """These states with more changes, of which later ones win."""
-        return replace(self, overlay={**self.overlay, **overlay})
-
-    def gather(self, rows: Rows) -> ProductTokens:
-        is_stored = np.array([row < self.size and row not in self.overlay for row in rows.tolist()], bool)
-        if is_stored.all():
-            return self.base.gather(rows)
-        stored = self.base.gather(rows[is_stored])
-        overlay = [self.overlay.get(row) for row in rows[~is_stored].tolist()]
-        longest = max(stored.ids.shape[1], *(len(each.ids) if each else 0 for each in overlay))
-        ids = np.full((len(rows), longest), PADDING, np.int32)
-        states = np.zeros((len(rows), longest, self.dimension), np.int8)
-        width = stored.ids.shape[1]
-        ids[is_stored, :width] = stored.ids
-        states[is_stored, :width] = stored.states
-        for index, tokens in zip(np.flatnonzero(~is_stored).tolist(), overlay, strict=True):
-            if tokens:
-                ids[index, : len(tokens.ids)] = tokens.ids
-                states[index, : len(tokens.ids)] = tokens.states
-        return ProductTokens(ids, states)

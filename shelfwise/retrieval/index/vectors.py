@@ -1,11 +1,11 @@
-"""The vector index protocol, and exact search over a version's memory-mapped vectors."""
+"""Exact search over a version's memory-mapped vectors, with live changes applied over them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,30 +75,6 @@ def measure_background(vectors: StoredArray, pairs: int = 20_000, seed: int = 0)
     apart = one != other
     cosines = np.einsum("ij,ij->i", whole_floats(vectors[one[apart]]), whole_floats(vectors[other[apart]]))
     return Background(float(cosines.mean()), max(float(cosines.std()), 1e-3))
-
-
-class VectorIndex(Protocol):
-    """An opened vector index over unit vectors: read-only, thread-safe."""
-
-    @property
-    def size(self) -> int:
-        """The number of vectors."""
-
-    @property
-    def dimension(self) -> int:
-        """The length of each vector."""
-
-    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
-        """The `limit` nearest rows to `query` (dimension,), among `allowed` (ascending, distinct) if it is given."""
-
-    def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
-        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
-
-    def vector(self, row: int) -> Vectors:
-        """The stored vector of one row, (dimension,)."""
-
-    def gather(self, rows: Rows) -> Vectors:
-        """The stored vectors of `rows` (n, dimension), in their order."""
 
 
 def rows_now(rows_before: Rows, count: int) -> Rows:
@@ -174,16 +150,18 @@ def whole_floats(vectors: StoredArray) -> Vectors:
 
 
 class StoredVectors:
-    """Exact search by a scan.
+    """An opened index of `size` unit vectors of a `dimension`: read-only, thread-safe. Exact search by a scan.
 
     Faster indexes derive from it and propose rows in `_propose`. Raises StoreDamagedError for unreadable vectors.
     """
 
     def __init__(self, folder: Path) -> None:
         self._vectors = map_vectors(folder)
-        self.size, self.dimension = self._vectors.shape
+        self.size = len(self._vectors)
+        self.dimension: int = self._vectors.shape[1]
 
     def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
+        """The `limit` nearest rows to `query` (dimension,), among `allowed` (ascending, distinct) if it is given."""
         limit = min(limit, self.size if allowed is None else len(allowed))
         if limit < 1:
             return NearestRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
@@ -193,14 +171,17 @@ class StoredVectors:
         return nearest_of(proposed, self.similarity(query, proposed), limit)
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
+        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
         # Not BLAS: there, a row's last digit depends on the number of rows computed with it, so equal products would
         # not tie. np.take, since indexing by rows takes a third longer.
         return np.asarray(np.einsum("ij,j->i", whole_floats(np.take(self._vectors, rows, 0)), query), dtype=np.float32)
 
     def vector(self, row: int) -> Vectors:
+        """The stored vector of one row, (dimension,)."""
         return np.array(self._vectors[row], dtype=np.float32)
 
     def gather(self, rows: Rows) -> Vectors:
+        """The stored vectors of `rows` (n, dimension), in their order."""
         return np.array(self._vectors[rows], dtype=np.float32)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:  # noqa: ARG002 (for others)
@@ -295,3 +276,6 @@ class ChangedVectors:
         """The positions of `rows` among the changed vectors, and whether each is there."""
         at = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
         return at, self._rows[at] == rows
+
+
+VectorIndex = StoredVectors | ChangedVectors

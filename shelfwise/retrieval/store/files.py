@@ -301,6 +301,14 @@ def read_json(path: Path, kind: type[T], most_bytes: int) -> T:
     raise ValueError(f"has more than {most_bytes:,} bytes")
 
 
+def load_json(path: Path, kind: type[T]) -> T:
+    """The content of a JSON file of a version; raises StoreDamagedError for any other file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+
+
 def _read_bounded(path: Path, most_bytes: int, *, mapped: bool = False) -> bytes | mmap.mmap | None:
     """The whole content of a file, read or mapped; None if it is longer."""
     with path.open("rb") as file:
@@ -428,13 +436,26 @@ class SealedArrays:
             raise StoreDamagedError(f"{path} cannot be read ({error}); {self._file.cure}") from error
 
 
-def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
-    """The array saved by numpy at `path`, read or mapped; raises StoreDamagedError for other contents."""
+def load_array(
+    path: Path,
+    *,
+    mapped: bool = False,
+    dtype: type[np.generic] | None = None,
+    shape: tuple[int | None, ...] | None = None,
+) -> NDArray[Any]:
+    """The array saved by numpy at `path`, read or mapped; raises StoreDamagedError for other contents, and for another
+    type or shape if these are given. A length of None may be any."""
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError) as error:
         # numpy parses the header as Python source and does not catch that parser's errors.
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    if shape is not None:
+        pairs = zip(shape, array.shape, strict=False)
+        has_shape = array.ndim == len(shape) and all(wanted in (None, there) for wanted, there in pairs)
+        if not has_shape or array.dtype != dtype:
+            found = f"{array.dtype}{array.shape}"
+            raise StoreDamagedError(f"{path} has {found}, not {np.dtype(dtype)}{shape}; rebuild the index")
     # A plain view of the mapped file: numpy's own memmap class makes every access slower.
     return np.asarray(array)
 

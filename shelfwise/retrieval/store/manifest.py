@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.token_states import TokenStatesInfo
 from shelfwise.retrieval.index.vectors import DEFAULT_BACKGROUND, NO_CUTOFF, Background, Cutoff
@@ -161,11 +160,3 @@ TEXT_KEYS_FILE = "text_keys.npy"
 def write_fields(catalog: FieldCatalog, path: Path) -> None:
     """Writes a catalog's fields as readable JSON."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(catalog, order="sorted"), indent=1))
-
-
-def read_fields(path: Path) -> FieldCatalog:
-    """Reads the file of `write_fields`; raises StoreDamagedError for other contents."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=FieldCatalog)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error

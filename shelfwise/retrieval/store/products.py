@@ -67,8 +67,8 @@ class ProductStore:
     def __init__(self, folder: Path) -> None:
         self._records = _mapped(folder / PRODUCTS_FILE)
         self._ids = _mapped(folder / IDS_FILE)
-        offsets = _offsets(folder / OFFSETS_FILE)
-        if offsets[0][-1] != len(self._records) or offsets[1][-1] != len(self._ids):
+        offsets = load_array(folder / OFFSETS_FILE, mapped=True, dtype=np.int64, shape=(2, None))
+        if not offsets.size or offsets[0][-1] != len(self._records) or offsets[1][-1] != len(self._ids):
             raise StoreDamagedError(f"{folder}: {OFFSETS_FILE} does not match {PRODUCTS_FILE}; rebuild the index")
         self._product_ends, self._id_ends = offsets
 
@@ -122,13 +122,6 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
             return b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
-
-
-def _offsets(path: Path) -> NDArray[np.int64]:
-    offsets = load_array(path, mapped=True)
-    if offsets.ndim != 2 or len(offsets) != 2 or not offsets.size or offsets.dtype != np.int64:
-        raise StoreDamagedError(f"{path} is not an offsets table; rebuild the index")
-    return np.asarray(offsets)
 
 
 def _member(field: dataclasses.Field[Any]) -> tuple[str, Any, Any]:

@@ -6,16 +6,15 @@ A keyword index has these too, but for filters: it returns them for all matches 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.records import Availability, Product
 from shelfwise.retrieval.store.files import GrowingArray, load_array
 
@@ -40,13 +39,6 @@ class SignalColumns:
     """Days since 1970."""
     availability: Floats
     """1 if a shopper can have it now, -1 if not."""
-
-
-class ProductSignals(Protocol):
-    """The signals of a snapshot's products. Read-only and thread-safe."""
-
-    def at(self, rows: Rows) -> SignalColumns:
-        """The signals of the products at `rows` (c,), in order."""
 
 
 def signal_row(product: Product) -> Floats:
@@ -79,24 +71,36 @@ class SignalsWriter:
         self._file.close()
 
 
+_UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
+
+
 class StoredSignals:
-    """The signals of a version, memory-mapped."""
+    """The signals of a version, memory-mapped, with changes applied over them. Read-only and thread-safe."""
 
     def __init__(self, folder: Path, products: int) -> None:
         """Raises StoreDamagedError if the file does not have this number of products."""
         path, shape = folder / SIGNALS_FILE, (products, len(COLUMNS))
-        self._table: Floats = load_array(path, mapped=True)
-        if self._table.shape != shape or self._table.dtype != np.float32:
-            message = f"{path} has {self._table.dtype}{self._table.shape}, not float32{shape}; rebuild the index"
-            raise StoreDamagedError(message)
+        self.table: Floats = load_array(path, mapped=True, dtype=np.float32, shape=shape)
+        """All signals (n, 5), without changes."""
+        self._changes: Mapping[int, Floats] = {}
+        """Values by row (5,)."""
+
+    def with_changes(self, products: Mapping[int, Product | None]) -> StoredSignals:
+        """These signals with those of more products, unknown for deleted ones."""
+        changes = {row: _UNKNOWN if product is None else signal_row(product) for row, product in products.items()}
+        newer = copy(self)
+        newer._changes = {**self._changes, **changes}
+        return newer
 
     def at(self, rows: Rows) -> SignalColumns:
-        return columns_of(self._table[rows])
-
-    @property
-    def table(self) -> Floats:
-        """All signals (n, 5)."""
-        return self._table
+        """The signals of the products at `rows` (c,), in order."""
+        if not self._changes:
+            return columns_of(self.table[rows])
+        values = [self._changes.get(row, _UNKNOWN) for row in rows.tolist()]
+        found = np.array(values, np.float32).reshape(-1, len(COLUMNS))
+        is_stored = np.array([row < len(self.table) and row not in self._changes for row in rows.tolist()], bool)
+        found[is_stored] = self.table[rows[is_stored]]
+        return columns_of(found)
 
 
 class _Signals(msgspec.Struct, frozen=True):
@@ -132,30 +136,3 @@ def _days(time: datetime | None) -> float | None:
     if time is None:
         return None
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() / _SECONDS_A_DAY
-
-
-_UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedSignals:
-    """The signals of a version of `size` products with changes applied over them."""
-
-    base: ProductSignals
-    size: int
-    overlay: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
-    """Values by row (5,)."""
-
-    def with_changes(self, products: Mapping[int, Product | None]) -> ChangedSignals:
-        """These signals with those of more products, unknown for deleted ones."""
-        overlay = {row: _UNKNOWN if product is None else signal_row(product) for row, product in products.items()}
-        return replace(self, overlay={**self.overlay, **overlay})
-
-    def at(self, rows: Rows) -> SignalColumns:
-        values = [self.overlay.get(row, _UNKNOWN) for row in rows.tolist()]
-        table = np.array(values, np.float32).reshape(-1, len(COLUMNS))
-        is_stored = np.array([row < self.size and row not in self.overlay for row in rows.tolist()], bool)
-        stored = self.base.at(rows[is_stored])
-        for column, name in enumerate(COLUMNS):
-            table[is_stored, column] = getattr(stored, name)
-        return columns_of(table)

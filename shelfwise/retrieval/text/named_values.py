@@ -13,15 +13,13 @@ from typing import Protocol, TypeVar
 import msgspec
 import zstandard
 
-from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.filters.ast import value_text
 from shelfwise.retrieval.filters.schema import FieldKind, attribute_kinds
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.files import format_json, read_json
+from shelfwise.retrieval.store.files import format_json, load_json
 from shelfwise.retrieval.text.analysis import HAN, contains_chinese, fold
 
 VALUES_FILE = "values.json"
-_MAX_BYTES = 64 << 20
 
 _COLOUR_FIELD = re.compile(r"attributes\.(?:.*[_ ])?colou?rs?(?:_name)?|attributes\..*颜色")
 _SIZE_FIELD = re.compile(r"attributes\.(?:.*[_ ])?sizes?|attributes\..*(?:尺码|尺寸)")
@@ -62,10 +60,7 @@ class NamedValues:
     @classmethod
     def open(cls, folder: Path) -> NamedValues:
         """Reads the values of a version; raises StoreDamagedError if they cannot be read."""
-        try:
-            return cls(read_json(folder / VALUES_FILE, dict[str, dict[str, list[str]]], _MAX_BYTES))
-        except ValueError as error:
-            raise StoreDamagedError(f"{folder / VALUES_FILE} {error}; rebuild the index") from error
+        return cls(load_json(folder / VALUES_FILE, dict[str, dict[str, list[str]]]))
 
     def write(self, folder: Path) -> None:
         """Writes the values of a version."""

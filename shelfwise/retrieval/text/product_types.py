@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.files import format_json, load_array, read_json
+from shelfwise.retrieval.store.files import format_json, load_array, load_json
 from shelfwise.retrieval.text import units
 from shelfwise.retrieval.text.analysis import (
     HAN,
@@ -36,7 +36,6 @@ from shelfwise.retrieval.text.analysis import (
 PHRASES_FILE = "phrases.json"
 ROWS_FILE = "rows.npy"
 """(2, n) int32: the type of each product by its title and by its category."""
-_MAX_BYTES = 256 << 20
 
 MAX_WORDS = 3
 """The most words of a phrase that name a type: with more, every product would be its own type."""
@@ -200,10 +199,7 @@ class ProductTypes:
         """Reads the types of a version of n products; `ratings` (n,) are their numbers of ratings: more means better
         known. Raises StoreDamagedError if the number of products differs."""
         products = len(ratings)
-        try:
-            phrases = read_json(folder / PHRASES_FILE, list[str], _MAX_BYTES)
-        except ValueError as error:
-            raise StoreDamagedError(f"{folder / PHRASES_FILE} {error}; rebuild the index") from error
+        phrases = load_json(folder / PHRASES_FILE, list[str])
         by_row = load_array(folder / ROWS_FILE, mapped=True)
         if by_row.shape != (2, products) or by_row.max(initial=-1) >= len(phrases):
             raise StoreDamagedError(

@@ -22,7 +22,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from shelfwise.retrieval.errors import StoreDamagedError
-from shelfwise.retrieval.store.files import load_array
+from shelfwise.retrieval.store.files import load_array, load_json
 from shelfwise.retrieval.text.analysis import HAN, contains_chinese, fold
 
 Numbers = NDArray[np.uint32]
@@ -269,10 +269,10 @@ class CatalogWords:
     @classmethod
     def open(cls, folder: Path) -> CatalogWords:
         """Opens the files of `write_words`; raises StoreDamagedError for other contents."""
+        entries = load_json(folder / ENTRIES_FILE, VocabularyEntries)
         try:
-            entries = msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=VocabularyEntries)
             words = (folder / _WORDS_FILE).read_bytes()
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise StoreDamagedError(f"{folder} cannot be read ({error}); rebuild the index") from error
         arrays = {name: load_array(folder / f"{name}.npy", mapped=True) for name in _ARRAYS}
         size = entries.bounds[-1]

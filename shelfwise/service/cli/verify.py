@@ -46,6 +46,7 @@ from shelfwise.retrieval.store.files import (
     file_entry,
     folder_problems,
     load_array,
+    load_json,
     read_json,
     read_seal,
     sealed_problem,
@@ -69,7 +70,6 @@ from shelfwise.retrieval.store.manifest import (
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
     Manifest,
-    read_fields,
 )
 from shelfwise.retrieval.store.products import (
     IDS_FILE,
@@ -179,7 +179,7 @@ class _Version:
 
     @cached_property
     def catalog(self) -> FieldCatalog:
-        return read_fields(self.folder / FIELDS_FILE)
+        return load_json(self.folder / FIELDS_FILE, FieldCatalog)
 
     @cached_property
     def analyzer(self) -> Analyzer:

@@ -27,13 +27,12 @@ from shelfwise.retrieval.errors import (
 from shelfwise.retrieval.filters.conditions import Condition, fields_of, matches
 from shelfwise.retrieval.filters.schema import FieldCatalog, extend_catalog, product_columns
 from shelfwise.retrieval.index.keyword import DocumentChange
-from shelfwise.retrieval.index.token_states import ChangedStates, TokenRuns, quantise_tokens
+from shelfwise.retrieval.index.token_states import TokenRuns, quantise_tokens
 from shelfwise.retrieval.index.vectors import ChangedVectors, Vectors
 from shelfwise.retrieval.records import Product, images_of
 from shelfwise.retrieval.store.files import file_stamp
 from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.retrieval.store.products import encoder_text, keyword_document, product_to_json
-from shelfwise.retrieval.store.signals import ChangedSignals
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.changes import Change, Upsert, apply_change, same_product
 from shelfwise.retrieval.updates.journal import Journal, JournalEntry, OutrunError
@@ -120,8 +119,8 @@ class LiveSnapshot:
         """Number of the last entry in the snapshot."""
         self._products = ChangedProducts(base.products)
         self._vectors = ChangedVectors.over(base.vectors)
-        self._states = ChangedStates(base.states, base.manifest.products) if base.states else None
-        self._signals = ChangedSignals(base.signals, base.manifest.products)
+        self._states = base.states
+        self._signals = base.signals
         self._types = base.types
         self._groups = base.groups
         self._pictures = base.pictures

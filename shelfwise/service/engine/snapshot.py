@@ -48,17 +48,16 @@ from shelfwise.retrieval.index.keyword import (
     Rows,
     SearchedField,
     Selection,
-    SequentialQueries,
     Sort,
     SortedRows,
     SortKey,
     make_facet,
     sort_rows,
 )
-from shelfwise.retrieval.index.token_states import StoredStates, TokenStates
+from shelfwise.retrieval.index.token_states import StoredStates
 from shelfwise.retrieval.index.vectors import NearestRows, VectorIndex, Vectors, measure_background
 from shelfwise.retrieval.records import Facet, Product
-from shelfwise.retrieval.store.files import load_array
+from shelfwise.retrieval.store.files import load_array, load_json
 from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -68,10 +67,9 @@ from shelfwise.retrieval.store.manifest import (
     TYPES_FOLDER,
     VECTORS_FOLDER,
     Manifest,
-    read_fields,
 )
 from shelfwise.retrieval.store.products import ProductStore, searched_fields
-from shelfwise.retrieval.store.signals import COLUMNS, ProductSignals, StoredSignals
+from shelfwise.retrieval.store.signals import COLUMNS, StoredSignals
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.analysis import Analyzer, Expansions, Synonyms, TermGroup
 from shelfwise.retrieval.text.named_values import NamedValues
@@ -155,7 +153,7 @@ class Products(Protocol):
         """The row of a product id; None if there is no such product."""
 
 
-class NullKeywordIndex(SequentialQueries):
+class NullKeywordIndex(KeywordIndex):
     """A keyword index whose cluster does not respond: it finds no words, and filters the products that vectors find by
     their stored records. A selection contains only the rows that it names."""
 
@@ -267,9 +265,9 @@ class Snapshot:
     keyword: KeywordIndex
     vectors: VectorIndex
     encoder: Encoder
-    states: TokenStates | None
+    states: StoredStates | None
     """Token states of the products; None if the encoder computes none."""
-    signals: ProductSignals
+    signals: StoredSignals
     types: ProductTypes
     values: NamedValues
     groups: ProductGroups
@@ -367,7 +365,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
         else:
             encoder = load(store.encoders / manifest.encoder)
     analyzer = check_analyzer(folder, manifest)
-    catalog = read_fields(folder / FIELDS_FILE)
+    catalog = load_json(folder / FIELDS_FILE, FieldCatalog)
     keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
     signals = StoredSignals(folder, manifest.products)
     pictures, trouble = (None, "")

@@ -24,7 +24,7 @@ from shelfwise.rerank.training.query_generation import synthetic_queries
 from shelfwise.retrieval.encoders.base import TokenEncoder, as_token_encoder
 from shelfwise.retrieval.errors import EncoderError, TrainingError
 from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, Merge
-from shelfwise.retrieval.index.token_states import TokenStates
+from shelfwise.retrieval.index.token_states import StoredStates
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.service.engine.candidates import EncodedQuery, Encodings, Stages
@@ -257,7 +257,7 @@ def pairs_of(snapshot: Snapshot, lists: CandidateLists) -> tuple[list[str], list
     return queries, [texts[at] for at in place.tolist()]
 
 
-def _token_encoder(snapshot: Snapshot) -> tuple[TokenEncoder, TokenStates]:
+def _token_encoder(snapshot: Snapshot) -> tuple[TokenEncoder, StoredStates]:
     encoder = as_token_encoder(snapshot.encoder)
     if encoder is None or snapshot.states is None:
         raise TrainingError(

@@ -23,9 +23,11 @@ from shelfwise.indexer.quality.findings import Findings
 from shelfwise.indexer.quality.norms import Norm, Norms, PriceNorm
 from shelfwise.indexer.rejects import REJECTED_FILE
 from shelfwise.retrieval.errors import EmptyCatalogError, InputError
+from shelfwise.retrieval.filters.schema import FieldCatalog
 from shelfwise.retrieval.index.vectors import VECTORS_FILE
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.files import load_json
 from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     PENDING_UPDATES_FILE,
@@ -33,7 +35,6 @@ from shelfwise.retrieval.store.manifest import (
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
-    read_fields,
 )
 from shelfwise.retrieval.store.products import PRODUCTS_FILE, product_from_json, product_to_json
 from shelfwise.retrieval.updates.changes import Delete, Patch, PendingUpdate, Upsert
@@ -76,7 +77,7 @@ def full_rebuild(index: Shop, feed: Sequence[Product], expected: Expected) -> No
 
 
 def held(index: Shop) -> dict[str, Any]:
-    folder, catalog = index.folder, read_fields(index.folder / FIELDS_FILE)
+    folder, catalog = index.folder, load_json(index.folder / FIELDS_FILE, FieldCatalog)
     place = str(index.root.parent).encode()  # each index reads its feed from its own folder
     report = msgspec.json.decode((index.root / QUALITY_FILE).read_bytes().replace(place, b""))
     return {

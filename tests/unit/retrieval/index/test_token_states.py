@@ -282,7 +282,7 @@ def test_truncated_file_is_damaged(tmp_path: Path) -> None:
     """Regression: a frame without its end was read as complete if it was cut between two lines."""
     path = written(tmp_path, LINES) / LINES_FILE
     whole = path.read_bytes()
-    for content in (*(whole[:length] for length in range(len(whole))), whole + b"more"):
-        path.write_bytes(content)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
         with pytest.raises(StoreDamagedError, match=r"lines\.zst cannot be read .*rebuild the index"):
             list(read_lines(tmp_path))

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shelfwise.retrieval.filters.schema import FieldInfo
+from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
 from shelfwise.retrieval.index.faiss import ROWS_FILE, VectorIndexKind
 from shelfwise.retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
 from shelfwise.retrieval.index.tantivy import TantivyBuilder
 from shelfwise.retrieval.index.vectors import VECTORS_FILE
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.files import SEAL_FILE, seal_folder
+from shelfwise.retrieval.store.files import SEAL_FILE, load_json, seal_folder
 from shelfwise.retrieval.store.manifest import (
     CURRENT,
     FIELDS_FILE,
@@ -34,7 +34,6 @@ from shelfwise.retrieval.store.manifest import (
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
     Manifest,
-    read_fields,
     write_fields,
 )
 from shelfwise.retrieval.store.products import IDS_FILE, OFFSETS_FILE, PRODUCTS_FILE, RECIPE, keyword_document
@@ -116,7 +115,7 @@ class TestIntactVersion:
 
 def index_again(folder: Path, products: list[Product]) -> None:
     shutil.rmtree(folder / KEYWORD_FOLDER)
-    catalog = read_fields(folder / FIELDS_FILE)
+    catalog = load_json(folder / FIELDS_FILE, FieldCatalog)
     builder = TantivyBuilder(folder / KEYWORD_FOLDER, catalog)
     builder.add(keyword_document(row, product, Analyzer(), catalog) for row, product in enumerate(products))
     builder.finish()
@@ -205,7 +204,7 @@ def cut_off(folder: Path) -> None:
 
 
 def edit_fields(folder: Path, **changes: FieldInfo) -> None:
-    catalog = read_fields(folder / FIELDS_FILE)
+    catalog = load_json(folder / FIELDS_FILE, FieldCatalog)
     write_fields(replace(catalog, fields={**catalog.fields, **changes}), folder / FIELDS_FILE)
 
 
@@ -214,7 +213,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 
 def share_place(folder: Path) -> None:
-    fields = read_fields(folder / FIELDS_FILE).fields
+    fields = load_json(folder / FIELDS_FILE, FieldCatalog).fields
     # Two numeric fields without values, so that no line can show the difference.
     edit_fields(folder, rating=replace(fields["rating"], slot=fields["rating_count"].slot))
 
@@ -250,7 +249,7 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
         },
     ),
     (lose_terms, {KEYWORD_FOLDER: "it holds 60 products, the manifest has 61", LINES: "missing: 1 product (p060)"}),
-    (cut_off, {LINES: "cannot be read (the compressed data does not end with its end mark); rebuild the index"}),
+    (cut_off, {LINES: "cannot be read (it is truncated); rebuild the index"}),
     (share_place, {FIELDS_FILE: "two fields share a slot of the keyword index"}),
     (
         lambda folder: rewrite_lines(folder, lambda lines: [*lines, lines[0]]),

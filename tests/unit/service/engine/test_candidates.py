@@ -24,7 +24,6 @@ from shelfwise.retrieval.index.vectors import Cutoff
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.single_flight import SingleFlight
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights, searched_fields
-from shelfwise.retrieval.store.signals import ChangedSignals
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.verify import verify_version
 from shelfwise.service.curation.relevance import Relevance, RelevanceStore, Signal, TypoTolerance
@@ -186,7 +185,7 @@ def test_a_live_change_counts_at_once(engine: SearchEngine, executor: ThreadPool
     ranking = ranked(engine, executor, "steel pan")
     row = int(ranking.rows[3])
     changed = dataclasses.replace(engine.snapshot.products[row], price=None, availability=None)
-    signals = ChangedSignals(engine.snapshot.signals, engine.manifest.products).with_changes({row: changed})
+    signals = engine.snapshot.signals.with_changes({row: changed})
     table = features(dataclasses.replace(engine.snapshot, signals=signals), ranking, 10)
     assert (column(table, "has_price")[3], column(table, "availability")[3]) == (0, 0)
 
