@@ -36,7 +36,6 @@ from threadpoolctl import threadpool_limits
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Flags, Floats, Ints, outcomes, shown_places, sums
 from shelfwise.rerank.click_models.models import (
     Cells,
-    FitOptions,
     PairPrior,
     PositionBased,
     last_click,
@@ -333,7 +332,7 @@ class _Counts:
         product that was never in them counts like the query's least attractive one."""
         searches = self.searches
         log = searches.log.rows(searches.evaluated)
-        prior = rank_prior(log, PositionBased.fit(log, FitOptions(iterations=0)), searches.query)
+        prior = rank_prior(log, PositionBased.fit(log, iterations=0), searches.query)
         mean = prior.mean
         # The worst product that a query shows is a bound for those that it never shows.
         of_query, known = searches.query[self.was_shown], mean[self.was_shown]
