@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,10 +12,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encoding
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encoding, ModelStore
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker
+from shelfwise.rerank.ranker.spec import RANKERS, AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker
 from shelfwise.retrieval.store.files import seal_folder
 from tests.versions import DIMENSION
 
@@ -38,6 +39,11 @@ REPORT = RankerReport(
     measures={"nDCG@10": 0.43, "MRR": 0.5},
     against="merged order",
 )
+
+
+def few_rankers(root: Path, keep: int) -> RankerStore:
+    """The rankers of an index directory of which so many are kept."""
+    return ModelStore(root, replace(RANKERS, keep=keep))
 
 
 def linear_graph(seed: int = 0, features: int = len(FEATURES)) -> onnx.ModelProto:

@@ -28,7 +28,6 @@ import msgspec
 from shelfwise.rerank.graph_checks import check_graph, check_weights
 from shelfwise.rerank.model_card import ModelReport, ModelUse, write_card
 from shelfwise.retrieval.errors import (
-    InputError,
     ModelDamagedError,
     ModelError,
     ModelMismatchError,
@@ -292,11 +291,7 @@ Judge = Callable[[StoredModel[Spec, Report]], StoredModel[Spec, Report]]
 class ModelStore(Generic[Spec, Report]):
     """The models of one family in one index directory. Nothing is written before a model is added."""
 
-    def __init__(self, root: Path, family: ModelFamily[Spec, Report], keep: int | None = None) -> None:
-        """`keep` replaces the family's retention. Raises InputError if it is less than 1."""
-        self.keep = family.keep if keep is None else keep
-        if self.keep < 1:
-            raise InputError(f"keep is {keep}: at least 1 {family.noun} must be kept")
+    def __init__(self, root: Path, family: ModelFamily[Spec, Report]) -> None:
         self.root = root
         self.family = family
         self.folder = root / family.folder
@@ -438,14 +433,6 @@ class ModelStore(Generic[Spec, Report]):
             write_pointer(self._pointer, OFF)
         return previous
 
-    def prune(self) -> tuple[str, ...]:
-        """Removes all models except the serving one, the newest `keep` that can serve, and as many that cannot.
-
-        Returns the removed names, oldest first. Raises like `add`.
-        """
-        with self._locked("prune"):
-            return self._prune()
-
     @contextmanager
     def _locked(self, purpose: str, patience: float = 0.0) -> Iterator[None]:
         from shelfwise.retrieval.store.lock import hold_lock
@@ -462,11 +449,13 @@ class ModelStore(Generic[Spec, Report]):
             raise StoreError(message) from error
 
     def _prune(self) -> tuple[str, ...]:
-        names = self.names()
+        """Removes all models except the serving one, the newest `ModelFamily.keep` that can serve, and as many that
+        cannot. Returns the removed names, oldest first."""
+        names, keep = self.names(), self.family.keep
         able = [name for name in names if self._can_serve(name)]
         others = [name for name in names if name not in able]
         # One of the able ones may have to replace the serving one; the others are for inspection.
-        stay = {self._readable(), *able[-self.keep :], *others[-self.keep :]}
+        stay = {self._readable(), *able[-keep:], *others[-keep:]}
         removed = tuple(name for name in names if name not in stay)
         self._generations.remove(removed)
         return removed

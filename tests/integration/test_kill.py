@@ -22,7 +22,6 @@ import pytest
 import shelfwise.indexer.checkpoint
 import shelfwise.indexer.embedding
 from shelfwise.indexer.build import RebuildOptions, rebuild
-from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.retrieval.errors import StoreError
 from shelfwise.retrieval.index.token_states import STATES_FILES
 from shelfwise.retrieval.index.vectors import VECTORS_FILE
@@ -43,7 +42,7 @@ from shelfwise.service.settings import RankerSettings, ServiceSettings, Settings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.machine import die_at, fork_context, killed_writers
-from tests.rankers import ENCODING, add_ranker
+from tests.rankers import ENCODING, add_ranker, few_rankers
 from tests.services import TLS, add_key, local_client, service
 from tests.versions import publish_products
 
@@ -228,11 +227,11 @@ KEEP = 2
 def run_publish(root: Path, fatal_step: int) -> None:
     """Publishes a third ranker, which removes the first one; kills its process at the given step."""
     die_at(fatal_step, opens=True)
-    add_ranker(ranker_store(root, KEEP), 3)
+    add_ranker(few_rankers(root, KEEP), 3)
 
 
 def _whole(root: Path) -> tuple[str, list[str]]:
-    registry = ranker_store(root, KEEP)
+    registry = few_rankers(root, KEEP)
     for name in registry.names():
         registry.open(name)
     found = registry.serving(ENCODING)
@@ -247,7 +246,7 @@ def test_publish_after_a_kill_leaves_no_leftovers(tmp_path: Path) -> None:
     before = tmp_path / "before"
     publish_products(before, [Product("1", "cordless drill")])
     for number in (1, 2):
-        add_ranker(ranker_store(before, KEEP), number)
+        add_ranker(few_rankers(before, KEEP), number)
 
     states = []
     for step in range(1, 100):
@@ -259,7 +258,7 @@ def test_publish_after_a_kill_leaves_no_leftovers(tmp_path: Path) -> None:
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL
-        name = add_ranker(ranker_store(root, KEEP), 4).model.name
+        name = add_ranker(few_rankers(root, KEEP), 4).model.name
         assert _whole(root)[0] == name
         kept = {path.name for path in (root / "rankers").iterdir()} - {HOLDER}
         assert kept == {CURRENT, LOCK, *_whole(root)[1]}

@@ -15,6 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from shelfwise.rerank.evaluation.promotion import NDCG
 from shelfwise.rerank.model_store import WEIGHTS_FILE
 from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.rerank.text_towers.model import read_towers
@@ -48,7 +49,7 @@ from shelfwise.service.training.learn import (
 from shelfwise.service.training.text_towers import TextTowersRequest
 from shelfwise.service.training.text_towers_promotion import judging
 from shelfwise.service.training.training_session import TRAINING_FOLDER
-from shelfwise.service.training.user_tower import NEAR, TOWER
+from shelfwise.service.training.user_tower import NEAR
 from tests.learning_stores import QUICK, SETTINGS, SMALL, record_visits, with_events
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_index
 from tests.unit.rerank.user_tower.small_stores import TINY
@@ -90,8 +91,8 @@ class TestReport:
         assert found.serves == (registry.current() == found.name) == (not report.rejection_reasons)
         assert found.rejection_reasons == report.rejection_reasons
         assert found.is_new
-        assert [way.name for way in report.methods[:2]] == [TOWER, NEAR]
-        assert [number for number, _ in report.curve] == [0, 1, 2]
+        assert report.against == NEAR
+        assert report.measures[NDCG] == report.comparisons[0].challenger
 
     def test_report_has_the_events_and_the_promotion_decision_of_the_ranker(self, learned: Path) -> None:
         report, registry = report_of(learned), ranker_store(learned)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from shelfwise.rerank.evaluation.promotion import NDCG
 from shelfwise.rerank.model_store import ModelStore, ServingModel
 from shelfwise.rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, user_tower_store
 from shelfwise.rerank.user_tower.held_out_acts import split_by_time
@@ -24,11 +25,11 @@ from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import EventsSettings, Settings
 from shelfwise.service.training.training_session import TRAINING_FOLDER
 from shelfwise.service.training.user_tower import (
+    HIT_RATE,
     NEAR,
     POPULAR,
     POPULAR_THERE,
     SERVING,
-    TOWER,
     TowerGate,
     shopper_acts,
     train_users,
@@ -52,12 +53,13 @@ def test_user_tower_is_trained_evaluated_and_stored(root: Path) -> None:
     assert done.exit_code == 0, done.output
     text = msgspec.json.decode(done.stdout)
     report = msgspec.convert(text["report"], UserTowerReport)
-    assert [way.name for way in report.methods] == [TOWER, NEAR, POPULAR_THERE, POPULAR]
-    assert report.shoppers >= 50
-    assert report.difference is not None
-    assert text["serves"] == (report.difference.low > 0) == (not report.rejection_reasons)
-    assert {"shoppers of 1 act", "chosen 1 to 10 times"} <= {*report.slices}
-    assert report.curve[0][0] == 0
+    methods = ("", *(f" of {name}" for name in (NEAR, POPULAR_THERE, POPULAR)))
+    assert [*report.measures] == [f"{measure}{name}" for name in methods for measure in (NDCG, HIT_RATE)]
+    whole, *slices = report.comparisons
+    assert whole.queries >= 50
+    assert whole.difference is not None
+    assert text["serves"] == (whole.difference.low > 0) == (not report.rejection_reasons)
+    assert {"shoppers of 1 act", "chosen 1 to 10 times"} <= {each.slice for each in slices}
     assert not list((root / TRAINING_FOLDER).glob("users-*"))
     with SearchEngine.open(root, follow=False) as engine:
         assert engine.recommender.user_tower == (text["tower"] if text["serves"] else "")
@@ -152,6 +154,7 @@ def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
         return -gate.popular_there(histories)
 
     report = gate.report(rarely_correct, never)
-    assert report.difference is not None
-    assert (report.against, report.difference.low > 0) == (SERVING, True)
+    difference = report.comparisons[0].difference
+    assert difference is not None
+    assert (report.against, difference.low > 0) == (SERVING, True)
     assert report.rejection_reasons[0].startswith(f"no better than {POPULAR_THERE}: nDCG@10 -")

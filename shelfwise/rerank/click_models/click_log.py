@@ -19,7 +19,7 @@ Ints = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
 
-def sums(places: npt.NDArray[np.integer], values: Floats, count: int) -> Floats:
+def sums(places: npt.NDArray[np.integer], values: Floats | Flags, count: int) -> Floats:
     """(count,): the sum of the values at each index in `places`."""
     return np.asarray(np.bincount(places, values, count), np.float64)
 
@@ -42,16 +42,12 @@ class ClickLog:
     """(n, depth): never true where nothing was shown."""
     count: int
     """The number of pairs; a part of a log keeps the numbering of the whole."""
-    weights: npt.NDArray[np.float32] | None = None
-    """(n,): the number of sessions of each row; 1 by default."""
 
     def __post_init__(self) -> None:
         if self.pairs.ndim != 2 or self.pairs.shape != self.clicks.shape:
             raise InputError(
                 f"a click log has pairs {self.pairs.shape} and clicks {self.clicks.shape}: both must be (n, depth)"
             )
-        if self.weights is not None and self.weights.shape != self.pairs.shape[:1]:
-            raise InputError(f"a click log has {len(self.pairs):,} rows and weights {self.weights.shape}: one a row")
         if self.pairs.size and not NOTHING <= self.pairs.min() <= self.pairs.max() < self.count:
             highest = int(self.pairs.max())
             raise InputError(f"a click log counts {self.count:,} pairs and has number {highest:,}: count from 0")
@@ -71,25 +67,13 @@ class ClickLog:
         """(n, depth): whether a product was shown."""
         return np.asarray(self.pairs != NOTHING)
 
-    @property
-    def row_weights(self) -> Floats:
-        """(n,): the weights; ones if there are none."""
-        return np.ones(self.size) if self.weights is None else self.weights.astype(np.float64)
-
-    @property
-    def place_weights(self) -> Floats:
-        """(n, depth): the weight of the row at each place."""
-        return np.broadcast_to(self.row_weights[:, None], self.pairs.shape)
-
     def by_pair(self, chosen: Flags, values: Floats | None = None) -> Floats:
-        """(pairs,): weighted sums of `values` (n, depth), or weighted counts, over the chosen places (n, depth)."""
-        weights = self.place_weights[chosen]
-        return sums(self.pairs[chosen], weights if values is None else values[chosen] * weights, self.count)
+        """(pairs,): sums of `values` (n, depth), or counts, over the chosen places (n, depth)."""
+        return sums(self.pairs[chosen], chosen[chosen] if values is None else values[chosen], self.count)
 
     def rows(self, chosen: slice | Flags) -> ClickLog:
         """The chosen lists; pairs keep their numbers."""
-        weights = None if self.weights is None else self.weights[chosen]
-        return ClickLog(self.pairs[chosen], self.clicks[chosen], self.count, weights)
+        return ClickLog(self.pairs[chosen], self.clicks[chosen], self.count)
 
 
 def query_texts(events: pl.DataFrame) -> pl.DataFrame:

@@ -46,8 +46,7 @@ class ClickLikelihood:
     @classmethod
     def fit(cls, earlier: ClickLog) -> Self:
         """Fits examination and rates to earlier sessions."""
-        weights = earlier.row_weights
-        rates = (weights @ earlier.clicks + 1.0) / (weights @ earlier.shown + 2.0)
+        rates = (earlier.clicks.sum(axis=0) + 1.0) / (earlier.shown.sum(axis=0) + 2.0)
         return cls(PositionBased.fit(earlier).examination, rates)
 
     def calibration(self, earlier: ClickLog, scores: Floats) -> Calibration:
@@ -58,11 +57,10 @@ class ClickLikelihood:
         """
         examined, shown = self._examined(earlier, scores), earlier.shown
         values, clicks = scores[shown].astype(np.float64), earlier.clicks[shown]
-        weights = np.broadcast_to(earlier.row_weights[:, None], shown.shape)[shown]
         if not len(values):
             return 0.0, 0.0
         mean, deviation = float(values.mean()), float(values.std()) or 1.0
-        fitted = _fitted((values - mean) / deviation, clicks, examined[shown], weights)
+        fitted = _fitted((values - mean) / deviation, clicks, examined[shown])
         return fitted[0] / deviation, fitted[1] - fitted[0] * mean / deviation
 
     def of(self, log: ClickLog, scores: Floats, calibration: Calibration) -> Floats:
@@ -87,15 +85,15 @@ class ClickLikelihood:
         return np.broadcast_to(self.examination[: log.depth], scores.shape)
 
 
-def _fitted(values: Floats, clicks: Flags, examined: Floats, weights: Floats) -> tuple[float, float]:
+def _fitted(values: Floats, clicks: Flags, examined: Floats) -> tuple[float, float]:
     """Slope and intercept for standardised scores (m,)."""
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         fits = expit(parameters[0] * values + parameters[1])
         clicked = np.clip(examined * fits, _MIN_PROBABILITY, 1.0 - _MIN_PROBABILITY)
         likelihood = np.where(clicks, np.log(clicked), np.log1p(-clicked))
-        slope = weights * np.where(clicks, 1.0 - fits, -clicked * (1.0 - fits) / (1.0 - clicked))
-        total = parameters[0] ** 2 / 2 - float(weights @ likelihood)
+        slope = np.where(clicks, 1.0 - fits, -clicked * (1.0 - fits) / (1.0 - clicked))
+        total = parameters[0] ** 2 / 2 - float(likelihood.sum())
         return total, np.array([parameters[0] - float(slope @ values), -float(slope.sum())])
 
     start = np.array([0.5, -1.0])

@@ -9,14 +9,7 @@ import polars as pl
 import scipy  # loads each submodule at its first use: a service starts without them
 
 from shelfwise.rerank.click_models.click_log import ClickLog, Floats, Ints, Outcomes, outcomes
-from shelfwise.rerank.click_models.models import (
-    ClickModel,
-    FitOptions,
-    PairPrior,
-    UserBrowsing,
-    prior_strength,
-    rank_prior,
-)
+from shelfwise.rerank.click_models.models import ClickModel, PairPrior, UserBrowsing, prior_strength, rank_prior
 
 SIGNALS = ("attractiveness", "cart rate", "purchase rate")
 """The columns of the signals, each a probability for a product that is examined."""
@@ -114,7 +107,7 @@ def click_labels(events: pl.DataFrame) -> ClickLabels:
 
 def fit_twice(log: ClickLog, happened: Outcomes) -> UserBrowsing:
     """The user browsing model, fitted again with the prior from its first fit and the ranking."""
-    return UserBrowsing.fit(log, FitOptions(rank_prior(log, UserBrowsing.fit(log), happened.query)))
+    return UserBrowsing.fit(log, rank_prior(log, UserBrowsing.fit(log), happened.query))
 
 
 def _later(happened: Outcomes) -> LaterPurchases:

@@ -37,16 +37,10 @@ class PairPrior:
         return np.asarray((hits + self.strength * self.mean) / (trials + self.strength))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FitOptions:
-    """Options of fitting click models."""
-
-    prior: PairPrior | None = None
-    """The prior of attractiveness; None means the ordinary one."""
-    strength: float = 2.0
-    """The weight of the ordinary prior, in examinations."""
-    iterations: int = 200
-    """The most iterations; a log needs a third of them."""
+MAX_ITERATIONS = 200
+"""The most iterations of a fit; a log needs a third of them."""
+_STRENGTH = 2.0
+"""The weight of the ordinary prior, in examinations."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +111,7 @@ def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
     shown, examined = log.shown, model.conditional_examination(log)
     squares = log.by_pair(shown, examined**2)
     exposure = _Exposure(log.by_pair(log.clicks), log.by_pair(shown, examined), squares, _rank(log, query))
-    strength = PairPrior.ordinary(exposure.clicks, exposure.looks, 2.0).strength
+    strength = _STRENGTH
     mean = np.full(log.count, 0.5)
     level = np.ones(log.count)
     if not exposure.looks.any():
@@ -234,18 +228,10 @@ def fold(log: ClickLog, slots: npt.NDArray[np.integer], count: int) -> Cells:
     shown = log.shown
     key = log.pairs[shown].astype(np.int64) * count + slots[shown]
     clicked = log.clicks[shown]
-    weights = log.place_weights[shown]
-    order = np.argsort(key, kind="stable")
-    key, clicked, weights = key[order], clicked[order], weights[order]
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
-    total = _runs(weights, starts)
-    clicks = _runs(np.where(clicked, weights, 0.0), starts)
-    pair, slot = np.divmod(key[starts], max(count, 1))
+    cells, cell, total = np.unique(key, return_inverse=True, return_counts=True)
+    clicks = sums(cell, clicked, len(cells))
+    pair, slot = np.divmod(cells, max(count, 1))
     return Cells(pair, slot, clicks, total - clicks, log.count, count)
-
-
-def _runs(values: Floats, starts: npt.NDArray[np.int64]) -> Floats:
-    return np.add.reduceat(values, starts) if len(starts) else np.zeros(0)
 
 
 def slot_examination(cells: Cells) -> Floats:
@@ -314,10 +300,10 @@ class PositionBased:
     """(depth,)"""
 
     @classmethod
-    def fit(cls, log: ClickLog, options: FitOptions = FitOptions()) -> Self:
+    def fit(cls, log: ClickLog, prior: PairPrior | None = None, iterations: int = MAX_ITERATIONS) -> Self:
         """Fits to counts by pair and position: examination first, then attractiveness by expectation maximisation."""
         positions = np.broadcast_to(np.arange(log.depth), log.pairs.shape)
-        return cls(*_fit_cells(fold(log, positions, log.depth), options))
+        return cls(*_fit_cells(fold(log, positions, log.depth), prior, iterations))
 
     def conditional_examination(self, log: ClickLog) -> Floats:
         """(n, depth): the examination of each position, whatever was clicked above it."""
@@ -339,11 +325,11 @@ class UserBrowsing:
     0; 0 for c > r."""
 
     @classmethod
-    def fit(cls, log: ClickLog, options: FitOptions = FitOptions()) -> Self:
+    def fit(cls, log: ClickLog, prior: PairPrior | None = None, iterations: int = MAX_ITERATIONS) -> Self:
         """Fits to counts by pair, position and last click: examination first, then attractiveness by EM."""
         depth = log.depth
         cells = fold(log, np.arange(depth) * depth + last_click(log), depth * depth)
-        estimates, examined = _fit_cells(cells, options)
+        estimates, examined = _fit_cells(cells, prior, iterations)
         gamma = np.tril(examined.reshape(depth, depth))
         shown = cells.by_slot(cells.impressions).reshape(depth, depth)
         # A position that was never shown counts as one without a click above.
@@ -370,7 +356,7 @@ _TOLERANCE = 1e-5
 """Iteration ends when no estimate changes by more, averaged over its observations."""
 
 
-def _fit_cells(cells: Cells, options: FitOptions) -> tuple[PairEstimates, Floats]:
+def _fit_cells(cells: Cells, prior: PairPrior | None, iterations: int) -> tuple[PairEstimates, Floats]:
     """The pairs' estimates and the examination of each slot (slots,), by expectation maximisation.
 
     The missing data are the examinations of impressions that were not clicked. Unlike in Chuklin et al. 2015, section
@@ -380,9 +366,9 @@ def _fit_cells(cells: Cells, options: FitOptions) -> tuple[PairEstimates, Floats
     examination = slot_examination(cells)
     clicked = cells.by_pair(cells.clicks)
     exposure = cells.by_pair(cells.impressions * examination[cells.slot])
-    prior = options.prior or PairPrior.ordinary(clicked, exposure, options.strength)
+    prior = prior or PairPrior.ordinary(clicked, exposure, _STRENGTH)
     attractiveness = prior.posterior(clicked, exposure)
-    for _ in range(options.iterations):
+    for _ in range(iterations):
         examined = cells.by_pair(cells.clicks + cells.misses * _unclicked(cells, attractiveness, examination))
         better = prior.posterior(clicked, examined)
         change = float(np.abs(better - attractiveness) @ examined) / max(float(examined.sum()), 1.0)

@@ -36,7 +36,6 @@ from threadpoolctl import threadpool_limits
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Flags, Floats, Ints, outcomes, shown_places, sums
 from shelfwise.rerank.click_models.models import (
     Cells,
-    FitOptions,
     PairPrior,
     PositionBased,
     last_click,
@@ -44,7 +43,6 @@ from shelfwise.rerank.click_models.models import (
     slot_examination,
 )
 from shelfwise.rerank.evaluation.statistics import ALPHA
-from shelfwise.retrieval.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,15 +75,6 @@ class LoggedSearches:
     evaluated: Flags
     """(n,): the lists that are evaluated; the others are used only to estimate examination. Lists on which a ranking
     was trained must not be among them."""
-
-    def __post_init__(self) -> None:
-        shapes = self.acts.shape, self.query.shape, self.shopper.shape, self.evaluated.shape
-        size = self.log.size
-        if shapes != ((*self.log.pairs.shape, len(OUTCOMES)), (self.log.count,), (size,), (size,)):
-            raise InputError(
-                f"a log of {size:,} lists and {self.log.count:,} pairs has acts, queries, shoppers and evaluated lists "
-                f"of the shapes {shapes}"
-            )
 
 
 def logged_searches(
@@ -189,11 +178,9 @@ def evaluate_rankings(
 ) -> tuple[OffPolicyEstimate, ...]:
     """Estimates of rankings (queries, K): the pairs that each query would show, best first, -1 if there is none.
 
-    The first K positions count. The reference is `base`, a ranking of the same shape, or what the evaluated lists
-    showed. Raises InputError for rankings of other queries or more positions than the log has.
+    The first K positions count, at most as many as the log has. The reference is `base`, a ranking of the same shape,
+    or what the evaluated lists showed.
     """
-    for each in (*rankings, *([] if base is None else [base])):
-        _check(searches, each)
     if not searches.evaluated.any():
         return tuple(OffPolicyEstimate(0, 0, each.shape[1], 0.0, refusal=_NO_SEARCH) for each in rankings)
     counts, random = _Counts(searches), np.random.default_rng(seed)
@@ -209,20 +196,6 @@ def evaluate_rankings(
             drawn[:, number] = [policy.bounds(evidence) for policy in policies]
         parts = zip(policies, simpler, drawn, strict=True)
         return tuple(_estimate(counts, *each) for each in parts)
-
-
-def _check(searches: LoggedSearches, ranking: Ints) -> None:
-    queries = int(searches.query.max(initial=-1)) + 1
-    if ranking.ndim != 2 or len(ranking) < queries or not 0 < ranking.shape[1] <= searches.log.depth:
-        raise InputError(
-            f"a ranking has the shape {ranking.shape}: {queries:,} queries and 1 to {searches.log.depth} positions"
-        )
-    placed = ranking != NOTHING
-    numbers, rows = ranking[placed], np.nonzero(placed)[0]
-    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < searches.log.count):
-        raise InputError(f"a ranking has pair {int(numbers.max()):,} of {searches.log.count:,}: use the same numbering")
-    if (searches.query[numbers] != rows).any():
-        raise InputError("a ranking has a pair of another query in its row")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -333,7 +306,7 @@ class _Counts:
         product that was never in them counts like the query's least attractive one."""
         searches = self.searches
         log = searches.log.rows(searches.evaluated)
-        prior = rank_prior(log, PositionBased.fit(log, FitOptions(iterations=0)), searches.query)
+        prior = rank_prior(log, PositionBased.fit(log, iterations=0), searches.query)
         mean = prior.mean
         # The worst product that a query shows is a bound for those that it never shows.
         of_query, known = searches.query[self.was_shown], mean[self.was_shown]

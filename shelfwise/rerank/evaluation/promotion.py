@@ -15,7 +15,6 @@ import numpy as np
 
 from shelfwise.rerank.click_models.click_log import Flags, Floats
 from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
-from shelfwise.retrieval.errors import InputError
 
 NDCG, MRR, LIKELIHOOD = "nDCG@10", "MRR", "click likelihood"
 ALL_QUERIES = "all queries"
@@ -164,19 +163,13 @@ def decide(
     """Applies the rule for click rankers to two rankers' measures on the same n held-out queries.
 
     `served` is what serves now: another ranker, or the merged order if there is none. `traffic` (n,) weights the
-    queries; without it, all weigh the same. Raises InputError if arrays differ in length.
+    queries; without it, all weigh the same.
     """
     count = len(challenger.ndcg)
     everything = Slice(ALL_QUERIES, np.ones(count, np.bool_))
     weights = np.ones(count) if traffic is None else traffic
     old = served.by_name()
     pairs = {name: (new, old[name]) for name, new in challenger.by_name().items()}
-    for part in (everything, *slices):
-        lengths = {len(part.rows), len(weights), *(len(array) for pair in pairs.values() for array in pair)}
-        if len(lengths) > 1:
-            counts = ", ".join(map(str, sorted(lengths)))
-            message = f"measures, traffic and {part.name} count {counts} queries: one entry for each in all of them"
-            raise InputError(message)
     overall = {name: _compare(name, pair, weights, everything) for name, pair in pairs.items()}
     sliced = [_compare(name, pairs[name], weights, part) for part in slices for name in SLICE_GUARDS]
     comparisons = (*overall.values(), *sliced)

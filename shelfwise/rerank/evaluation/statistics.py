@@ -34,76 +34,61 @@ class Difference:
 
 
 def paired_bootstrap(
-    challenger: Floats,
-    served: Floats,
-    weights: Floats | None = None,
-    *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    challenger: Floats, served: Floats, weights: Floats | None = None, *, resamples: int = 10_000, seed: int = 0
 ) -> Difference:
-    """The mean difference of two rankers' measures, (n,) each by query, with its percentile interval; if they are (s,
-    n), the difference of the means over s trainings.
+    """The mean difference of two rankers' measures, (n,) each by query, with its 95% percentile interval.
 
     Queries are resampled with replacement, each with both its measures (Efron & Tibshirani 1993, An Introduction to the
     Bootstrap, sections 13.3 and 16; for rankings: Sakai 2006, Evaluating evaluation metrics based on the bootstrap,
     section 3). Sessions of one query depend on each other, so queries are resampled, and `weights` (n,) is the number
     of sessions of each: all means are weighted, including those of resamples. Queries of weight 0, or with NaN in
     either measure, are left out. More than 10,000 queries are resampled as that many random groups: the mean varies by
-    as much, and a hundred thousand take no longer. Several trainings are resampled, too, independently of the queries,
-    so that the interval covers both.
+    as much, and a hundred thousand take no longer.
 
     Raises InputError for arrays of different lengths, infinite measures, negative weights, or if no query is left.
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise InputError(f"{resamples} resamples at confidence {confidence}: at least 1, and between 0 and 1")
     difference, weights = _measured(challenger, served, weights)
     random = np.random.default_rng(seed)
     means = _resampled_means(*_units(difference * weights, weights, random), resamples, random)
-    tail = (1.0 - confidence) / 2
-    low, high = np.quantile(means, (tail, 1.0 - tail))
+    low, high = np.quantile(means, (ALPHA / 2, 1.0 - ALPHA / 2))
     better = float((means > 0).mean() + (means == 0).mean() / 2)
-    mean = float(np.average(difference.mean(axis=0), weights=weights))
-    return Difference(mean, float(low), float(high), better, len(weights))
+    return Difference(float(np.average(difference, weights=weights)), float(low), float(high), better, len(weights))
 
 
 def _measured(challenger: Floats, served: Floats, weights: Floats | None) -> tuple[Floats, Floats]:
-    """Differences (s, m) and weights (m,) of the queries that count."""
-    weights = np.ones(challenger.shape[-1:]) if weights is None else weights
-    fits = challenger.shape == served.shape and challenger.shape[-1:] == weights.shape
-    if not fits or challenger.ndim not in (1, 2) or challenger.shape[:-1] == (0,):
+    """Differences (m,) and weights (m,) of the queries that count."""
+    weights = np.ones(challenger.shape) if weights is None else weights
+    if not challenger.shape == served.shape == weights.shape:
         shapes = f"{challenger.shape}, {served.shape} and {weights.shape}"
         raise InputError(f"measures and weights have the shapes {shapes}: they need one entry per query")
-    if not (weights >= 0).all():
-        raise InputError("a query has a negative weight: weights count sessions")
-    difference = np.atleast_2d(challenger - served)
-    if np.isinf(difference).any() or not np.isfinite(weights).all():
-        raise InputError("a measure or a weight is infinite: its mean is undefined")
-    counts = ~np.isnan(difference).any(axis=0) & (weights > 0)
+    difference = challenger - served
+    if np.isinf(difference).any() or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise InputError("a measure is infinite, or a weight infinite or negative: their mean is undefined")
+    counts = ~np.isnan(difference) & (weights > 0)
     if not counts.any():
         raise InputError("no query has both measures and a weight: there is nothing to compare")
-    return difference[:, counts], weights[counts].astype(np.float64)
+    return difference[counts], weights[counts].astype(np.float64)
 
 
 def _units(weighted: Floats, weights: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:
-    """The resampled units: weighted sums (s, m) and weights (m,) of queries, or of groups of them if they are many."""
+    """The resampled units: weighted differences (m,) and weights (m,) of queries, or of groups of them if they are
+    many."""
     count = len(weights)
     if count <= _MAX_UNITS:
         return weighted, weights
     group = random.permutation(count) % _MAX_UNITS
-    return np.stack([sums(group, each, _MAX_UNITS) for each in weighted]), sums(group, weights, _MAX_UNITS)
+    return sums(group, weighted, _MAX_UNITS), sums(group, weights, _MAX_UNITS)
 
 
 def _resampled_means(weighted: Floats, weights: Floats, resamples: int, random: np.random.Generator) -> Floats:
-    """(resamples,): weighted means of units (m,) drawn with replacement, over trainings (s,) drawn likewise."""
-    trainings, count = weighted.shape
-    means = np.empty((trainings, resamples))
-    step = max(_CHUNK_DRAWS // (trainings * count), 1)
+    """(resamples,): weighted means of units (m,) drawn with replacement."""
+    count = len(weighted)
+    means = np.empty(resamples)
+    step = max(_CHUNK_DRAWS // count, 1)
     for start in range(0, resamples, step):
         drawn = random.integers(count, size=(min(step, resamples - start), count), dtype=np.int32)
-        means[:, start : start + step] = weighted[:, drawn].sum(axis=2) / weights[drawn].sum(axis=1)
-    again = random.integers(trainings, size=means.shape)
-    return np.asarray(np.take_along_axis(means, again, axis=0).mean(axis=0))
+        means[start : start + step] = weighted[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
+    return means
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,6 @@ RankerStore = ModelStore[RankerSpec, RankerReport]
 AddedRanker = AddResult[RankerSpec, RankerReport]
 
 
-def ranker_store(root: Path, keep: int = KEEP) -> RankerStore:
+def ranker_store(root: Path) -> RankerStore:
     """The rankers of an index directory."""
-    return ModelStore(root, RANKERS, keep)
+    return ModelStore(root, RANKERS)

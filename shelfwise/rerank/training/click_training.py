@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -132,7 +131,7 @@ class Validation:
         if not len(self.numbers):
             raise TrainingError("there are no clicks in the validation period: import more events")
 
-    def of(self, network: RankerNetwork) -> float:
+    def __call__(self, network: RankerNetwork) -> float:
         """Mean nDCG@10 of the network's click scores."""
         return float(self.ndcg(scores_of(network, full_batches(self.data, self.numbers))).mean())
 
@@ -145,21 +144,12 @@ class Validation:
         return self.data.lists.places(self.numbers)
 
 
-class NetworkJudge(Protocol):
-    """Validates a network, to choose an epoch."""
-
-    def of(self, network: RankerNetwork) -> float:
-        """Higher is better."""
-        ...
-
-
 def train_on_clicks(
-    start: RankerNetwork, data: ClickData, validation: NetworkJudge, options: ClickOptions, run: Run
+    start: RankerNetwork, data: ClickData, validate: Callable[[RankerNetwork], float], options: ClickOptions, run: Run
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
-    """Trains a copy of `start`; returns it with the weights of the best validation, and the curve. Raises
-    TrainingError for a non-finite loss."""
+    """Trains a copy of `start`; returns it with the weights of the best validation (higher is better), and the curve.
+    Raises TrainingError for a non-finite loss."""
     ranker = copy.deepcopy(start)
-
     usable = data.clicks.usable
 
     def batches(epoch: int) -> Iterator[ListBatch]:
@@ -168,23 +158,10 @@ def train_on_clicks(
 
     steps = -(-len(usable) // options.lists)
     training: Training[RankerNetwork, ListBatch] = Training(
-        batches,
-        steps,
-        lambda network, batch: labelled_loss(network(*batch.inputs), batch, options.tasks),
-        validation.of,
+        batches, steps, lambda network, batch: labelled_loss(network(*batch.inputs), batch, options.tasks), validate
     )
     curve = train(ranker, training, options.loop, run)
     return ranker.eval(), curve
-
-
-class _Newest:
-    """A judge that prefers the last epoch."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(0.0)
-
-    def of(self, network: RankerNetwork) -> float:  # noqa: ARG002 - it does not depend on the network
-        return next(self._numbers)
 
 
 def train_federated(
@@ -213,14 +190,17 @@ def train_federated(
         return changed.eval()
 
     def judge(network: RankerNetwork, number: int, loss: float | None) -> Epoch:
-        return Epoch(number, loss, average_validation(validation.of(network), federation))
+        return Epoch(number, loss, average_validation(validation(network), federation))
 
+    # A store's own round keeps its last weights.
+    numbers = itertools.count(0.0)
     best = network = averaged(_with_common_scale(start, federation, lists))
     curve = [judge(network, 0, None)]
     for number in range(1, federation.rounds + 1):
         local = replace(options, loop=loop, seed=options.seed * 1_000 + number)
         with TemporaryDirectory() as folder:
-            network, (_, epoch) = train_on_clicks(network, data, _Newest(), local, Run(Path(folder), run.advance))
+            to = Run(Path(folder), run.advance)
+            network, (_, epoch) = train_on_clicks(network, data, lambda _: next(numbers), local, to)
         network = averaged(network)
         curve.append(judge(network, number, epoch.loss))
         run.judged(curve[-1])
@@ -344,7 +324,7 @@ def train_privately(
         return float(losses.mean())
 
     training: Training[RankerNetwork, tuple[Tensor, Tensor]] = Training(
-        batches, steps, lambda _, batch: torch.zeros(len(batch)), validation.of, backward
+        batches, steps, lambda _, batch: torch.zeros(len(batch)), validation, backward
     )
     whole = replace(options.loop, epochs=private.epochs, patience=private.epochs, learning_rate=private.learning_rate)
     curve = train(ranker, training, whole, run)

@@ -19,7 +19,7 @@ from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
 from shelfwise.rerank.ranker.features import MAX_ACTS
 from shelfwise.rerank.ranker.network import HistoryAttention
 from shelfwise.rerank.training.click_training import single_displays_loss
-from shelfwise.rerank.training.trainer import Epoch, LoopOptions, Run, Training, train
+from shelfwise.rerank.training.trainer import LoopOptions, Run, Training, train
 
 Numbers = NDArray[np.int64]
 
@@ -251,11 +251,9 @@ class HistoryTraining:
         return (self.data.batch(order[start : start + size]) for start in range(0, len(order), size))
 
 
-def train_history(
-    start: HistoryAttention, training: HistoryTraining, run: Run
-) -> tuple[HistoryAttention, tuple[Epoch, ...]]:
-    """Trains a copy of `start`; returns it with the weights of the best validation, and its curve. Raises
-    TrainingError for a non-finite loss."""
+def train_history(start: HistoryAttention, training: HistoryTraining, run: Run) -> HistoryAttention:
+    """Trains a copy of `start`; returns it with the weights of the best validation. Raises TrainingError for a
+    non-finite loss."""
     attention, judges = copy.deepcopy(start), training.judges
     chances = torch.from_numpy(judges.chances).float()
 
@@ -263,5 +261,5 @@ def train_history(
         return single_displays_loss(batch.scores(trained), batch.is_candidate, batch.acts, chances, training.tasks)
 
     what = Training(training.batches, training.steps, loss, judges.validate)
-    curve = train(attention, what, training.options.loop, run)
-    return attention.eval(), curve
+    train(attention, what, training.options.loop, run)
+    return attention.eval()

@@ -11,7 +11,7 @@ seal.json               length and XXH3 checksum of each file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,8 +23,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
 
-from shelfwise.rerank.evaluation.promotion import ALL_QUERIES, NDCG, MeasureComparison
-from shelfwise.rerank.evaluation.statistics import Difference
 from shelfwise.rerank.model_card import ModelReport, model_use
 from shelfwise.rerank.model_store import (
     FORMAT,
@@ -77,48 +75,11 @@ class UserTowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Data, seed, date: informational."""
 
 
-class MethodResult(msgspec.Struct, frozen=True):
-    """Held-out measures of one recommender."""
-
-    name: str
-    hit_rate: float
-    """Share of shoppers whose next product was in the top ten."""
-    ndcg: float
-    """nDCG@10."""
-
-
 class UserTowerReport(ModelReport, frozen=True, kw_only=True):
     """The content of report.json: measures on held-out acts."""
 
-    shoppers: int = 0
-    """Number of evaluated shoppers."""
     fallback: FallbackMethod = "near"
     """Best fallback method."""
-    methods: tuple[MethodResult, ...] = ()
-    """The tower, the serving method, and other baselines."""
-    difference: Difference | None = None
-    """Difference in nDCG@10 from the serving method, with its interval."""
-    slices: Mapping[str, tuple[MethodResult, ...]] = {}
-    """The same by history length and by popularity of the next product."""
-    curve: tuple[tuple[int, float], ...] = ()
-    """Epochs with their validation."""
-
-    @property
-    def comparisons(self) -> Sequence[MeasureComparison]:
-        """nDCG@10 of the new tower and of the serving method, over all shoppers and on slices of them."""
-        parts = {ALL_QUERIES: self.methods, **self.slices}
-        return [
-            MeasureComparison(
-                NDCG,
-                part,
-                self.shoppers if part == ALL_QUERIES else 0,
-                methods[0].ndcg,
-                next((each.ndcg for each in methods if each.name == self.against), None),
-                self.difference if part == ALL_QUERIES else None,
-            )
-            for part, methods in parts.items()
-            if methods
-        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

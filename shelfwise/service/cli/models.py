@@ -160,8 +160,7 @@ def _row(entry: ModelEntry[Any, Any]) -> tuple[str | float | Text | None, ...]:
     report = entry.report
     if report is None:
         return mark, entry.name, "", None, Text("unusable", style="red"), size
-    scores = (each.challenger for each in report.comparisons if each.measure == NDCG)
-    ndcg = report.measures.get(NDCG) or next(scores, None)
+    ndcg = report.measures.get(NDCG)
     decision = Text("rejected", style="yellow") if entry.is_rejected else "published"
     return mark, entry.name, time_text(report.created), ndcg, decision, size
 

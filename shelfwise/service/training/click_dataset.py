@@ -227,7 +227,6 @@ class HistoryResult:
     attention: HistoryAttention | None = None
     gain: Difference | None = None
     """Gain of the mean reciprocal rank of clicks with a history over without, by shopper."""
-    curve: Sequence[Epoch] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

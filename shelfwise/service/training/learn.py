@@ -70,9 +70,10 @@ def train_shoppers(
         steps.begin("decision", None, "")
         report = done.tower.report
         decision = "serves" if done.serves else f"is rejected: {'; '.join(report.rejection_reasons)}"
-        measures = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in report.methods)
+        measures = "; ".join(f"{name} {value:.4f}" for name, value in report.measures.items())
+        shoppers = report.comparisons[0].queries
         earlier = "" if done.is_new else ", trained on the same acts in an earlier run,"
-        steps.end(f"{done.tower.name}{earlier} {decision}. Of {report.shoppers:,} shoppers: {measures}")
+        steps.end(f"{done.tower.name}{earlier} {decision}. Of {shoppers:,} shoppers: {measures}")
         return LearnedModel(done.tower.name, done.serves, report.rejection_reasons, done.is_new)
     return None
 

@@ -191,13 +191,13 @@ def train_history_phase(
     start = start or new_attention(encoding_of(made.snapshot).vector_dimension, training.seed)
     folder = run / f"{HISTORIES}-{_digest(training)}"
     to = Run(folder, progress.advance, tensorboard_curve(run, HISTORIES))
-    attention, curve = train_history(start, training, to)
+    attention = train_history(start, training, to)
     gain = training.judges.gain(attention)
     is_better = gain.low > 0
     interval = f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
     summary = f"{found}; {MRR} {interval}: {'kept' if is_better else 'no significant gain, left out'}"
     progress.end(summary)
-    return HistoryResult(summary, attention if is_better else None, gain, curve)
+    return HistoryResult(summary, attention if is_better else None, gain)
 
 
 def history_training(

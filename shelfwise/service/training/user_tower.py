@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -15,19 +15,22 @@ from numpy.typing import NDArray
 
 from shelfwise.rerank.click_models.click_log import Flags
 from shelfwise.rerank.evaluation.promotion import (
+    ALL_QUERIES,
     MIN_JUDGED,
+    NDCG,
     POPULARITY_GAIN,
     TOWER_GAIN,
     USER_TOWER_GATE,
+    Decision,
+    MeasureComparison,
     rejection_reasons,
 )
-from shelfwise.rerank.evaluation.statistics import paired_bootstrap
+from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
 from shelfwise.rerank.model_card import option_values
 from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.training.trainer import Epoch, Run, best_of, run_digest, run_folder
 from shelfwise.rerank.user_tower.files import (
     USER_TOWERS,
-    MethodResult,
     StoredUserTower,
     UserTowerReport,
     UserTowerSpec,
@@ -191,7 +194,7 @@ class _UserTowerTraining:
         """A digest of everything that determines the result; an interrupted run is resumed if it is equal."""
         return run_digest(f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}")
 
-    def _fitted(self, catalog: UserTowerCatalog, learning: Histories, run: Path) -> tuple[UserTower, list[Epoch]]:
+    def _fitted(self, catalog: UserTowerCatalog, learning: Histories, run: Path) -> UserTower:
         curve: list[Epoch] = []
 
         def judged(epoch: Epoch) -> None:
@@ -203,18 +206,13 @@ class _UserTowerTraining:
         tower = fit(catalog.vectors, learning, self._options, categories=catalog.categories, work=to)
         best = best_of(curve)
         self._progress.end(f"nDCG@10 {best.validation:.4f} after {best.number} epochs, on the validation acts")
-        return tower, curve
+        return tower
 
     def _judged(
-        self,
-        catalog: UserTowerCatalog,
-        learning: Histories,
-        held: HeldOutActs,
-        fitted: tuple[UserTower, Sequence[Epoch]],
-        digest: str,
+        self, catalog: UserTowerCatalog, learning: Histories, held: HeldOutActs, tower: UserTower, digest: str
     ) -> StoredUserTower:
         """Evaluates what is published: the graph as it will serve."""
-        (tower, curve), options, manifest = fitted, self._options, self._snapshot.manifest
+        options, manifest = self._options, self._snapshot.manifest
         last = learning.times.max(initial=-np.inf)
         spec = UserTowerSpec(
             encoder=manifest.encoder,
@@ -242,12 +240,8 @@ class _UserTowerTraining:
             scores = catalog.tower(OnnxEncoder(challenger.folder / MODEL_FILE), tower.learned).scores
             report = gate.report(scores, self._serving(catalog))
             self._progress.end("; ".join(report.rejection_reasons) or "it may serve")
-            report = msgspec.structs.replace(
-                report,
-                curve=tuple((epoch.number, epoch.validation) for epoch in curve),
-                options=option_values(options),
-                measured_on=f"the newest {HELD_OUT:.0%} of the acts",
-            )
+            measured_on = f"the newest {HELD_OUT:.0%} of the acts"
+            report = msgspec.structs.replace(report, options=option_values(options), measured_on=measured_on)
             return replace(challenger, report=report)
 
         build = partial(write_model, tower=tower, id_of=self._snapshot.products.id_of)
@@ -315,6 +309,8 @@ class UserTowerCatalog:
 
 TOWER, SERVING, NEAR = "the new tower", "the tower that serves", "near to the last products"
 POPULAR, POPULAR_THERE = "popularity", POPULARITY_GAIN
+HIT_RATE = "HR@10"
+"""The share of shoppers whose next product was in the top ten."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -346,23 +342,25 @@ class TowerGate:
         difference = paired_bootstrap(gains[TOWER], gains[old], seed=7)
         above = paired_bootstrap(gains[TOWER], gains[POPULAR_THERE], seed=7)
 
-        def results(of: Flags) -> tuple[MethodResult, ...]:
-            return tuple(
-                MethodResult(name, float(hit_rate(found[of]).mean()), float(gains[name][of].mean()))
-                for name, found in ranks.items()
-            )
+        def compared(part: str, of: Flags, difference: Difference | None) -> MeasureComparison:
+            reached, reference = (float(gains[name][of].mean()) for name in (TOWER, old))
+            return MeasureComparison(NDCG, part, int(of.sum()), reached, reference, difference)
 
-        shoppers = len(self.held.targets)
+        whole = compared(ALL_QUERIES, np.ones(len(self.held.targets), np.bool_), difference)
+        slices = (compared(name, of, None) for name, of in self.slices().items() if of.any())
+        reasons = rejection_reasons(USER_TOWER_GATE, {TOWER_GAIN: difference, POPULARITY_GAIN: above}, "shoppers", old)
+        measures = {NDCG: float(gains[TOWER].mean()), HIT_RATE: float(hit_rate(ranks.pop(TOWER)).mean())}
+        for name, found in ranks.items():
+            measures |= {
+                f"{NDCG} of {name}": float(gains[name].mean()),
+                f"{HIT_RATE} of {name}": float(hit_rate(found).mean()),
+            }
         return UserTowerReport(
-            shoppers=shoppers,
             against=old,
             fallback="near" if is_near else "in-categories",
-            methods=results(np.ones(shoppers, np.bool_)),
-            difference=difference,
-            slices={name: results(of) for name, of in self.slices().items() if of.any()},
-            rejection_reasons=rejection_reasons(
-                USER_TOWER_GATE, {TOWER_GAIN: difference, POPULARITY_GAIN: above}, "shoppers", old
-            ),
+            measures=measures,
+            decision=Decision(not reasons, reasons or (f"better: {whole}",), (whole, *slices)),
+            rejection_reasons=reasons,
         )
 
     def near(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:

@@ -33,16 +33,15 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.lock import hold_lock
 from shelfwise.retrieval.store.manifest import CURRENT
 from tests.machine import full_disk
-from tests.rankers import ENCODING, REPORT, SPEC, add_ranker, building, rewrite
+from tests.rankers import ENCODING, REPORT, SPEC, add_ranker, building, few_rankers, rewrite
 from tests.versions import publish_products
 
 NAMES = [f"ranker-{number:04d}" for number in range(1, 9)]
 OTHER = dataclasses.replace(ENCODING, encoder="encoder-2")
 PUBLISHER = """
 import sys, pathlib
-from shelfwise.rerank.ranker.spec import ranker_store
-from tests.rankers import add_ranker
-registry = ranker_store(pathlib.Path(sys.argv[1]), keep=100)
+from tests.rankers import add_ranker, few_rankers
+registry = few_rankers(pathlib.Path(sys.argv[1]), 100)
 sys.stdin.read()
 for number in range(3):
     print(add_ranker(registry, number).model.name, flush=True)
@@ -120,7 +119,7 @@ class TestRetention:
         assert registry.names() == [f"ranker-{number:04d}" for number in range(2, 12)]
 
     def test_serving_ranker_and_fallbacks_are_kept(self, registry: RankerStore) -> None:
-        few = ranker_store(registry.root, keep=2)
+        few = few_rankers(registry.root, 2)
         publish(few, 3)
         few.rollback("ranker-0002", ENCODING)
         assert [add_rejected(few).removed for _ in range(3)] == [(), (), ("ranker-0004",)]
@@ -128,15 +127,11 @@ class TestRetention:
         assert few.serving(ENCODING).model == few.open("ranker-0002")
 
     def test_damaged_rankers_do_not_count_for_retention(self, registry: RankerStore) -> None:
-        few = ranker_store(registry.root, keep=1)
+        few = few_rankers(registry.root, 1)
         publish(few)
         for _ in range(3):
             damage(few, add_rejected(few).model.name)
         assert few.names() == ["ranker-0001", "ranker-0004"]
-        assert few.prune() == ()
-
-        with pytest.raises(InputError, match="keep is 0"):
-            ranker_store(registry.root, keep=0)
 
 
 class TestServing:
@@ -289,7 +284,7 @@ class TestDisk:
         (registry.folder / "ranker-0003").symlink_to("ranker-0001")
         with pytest.raises(ModelDamagedError, match=r"ranker-0002/seal\.json cannot be read"):
             registry.open("ranker-0002")
-        few = ranker_store(registry.root, keep=1)
+        few = few_rankers(registry.root, 1)
         publish(few)
         assert few.serving(ENCODING).model == few.open("ranker-0004")
         assert (registry.folder / "ranker-0004" / MODEL_FILE).exists()

@@ -21,14 +21,7 @@ from shelfwise.rerank.click_models.labels import (
     click_labels,
     fit_weights,
 )
-from shelfwise.rerank.click_models.models import (
-    FitOptions,
-    PositionBased,
-    UserBrowsing,
-    falling_curve,
-    prior_strength,
-    rank_prior,
-)
+from shelfwise.rerank.click_models.models import PositionBased, UserBrowsing, falling_curve, prior_strength, rank_prior
 from tests.unit.rerank.click_models.click_simulation import (
     falling_examination,
     graded_store,
@@ -99,7 +92,7 @@ class TestRankPrior:
         log = ClickLog(np.array([[0, 1]] * 9, np.int32), np.zeros((9, 2), np.bool_), 3)
         for each in (log, log.rows(slice(0, 0))):
             prior = rank_prior(each, model.fit(each), np.zeros(3, np.int32))
-            made = model.fit(each, FitOptions(prior=prior)).estimates
+            made = model.fit(each, prior).estimates
             assert np.all((made.attractiveness > 0) & (made.attractiveness < 1))
 
 

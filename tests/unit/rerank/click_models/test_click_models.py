@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, click_log, query_texts
 from shelfwise.rerank.click_models.evaluation import ClickLikelihood
-from shelfwise.rerank.click_models.models import FitOptions, PairPrior, PositionBased, UserBrowsing
+from shelfwise.rerank.click_models.models import PairPrior, PositionBased, UserBrowsing
 from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.click_models.click_simulation import falling_gamma
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
@@ -47,15 +47,6 @@ class TestContract:
         assert np.all((fitted.examination > 0) & (fitted.examination <= 1))
         assert fitted.conditional_examination(log).shape == log.pairs.shape
 
-    def test_a_weight_counts_as_so_many_sessions(self, model: Model) -> None:
-        log = simulated("pbm").log.rows(slice(0, 300))
-        times = np.random.default_rng(0).integers(1, 4, log.size)
-        weighted = ClickLog(log.pairs, log.clicks, log.count, times.astype(np.float32))
-        repeated = ClickLog(np.repeat(log.pairs, times, 0), np.repeat(log.clicks, times, 0), log.count)
-        one, other = model.fit(weighted), model.fit(repeated)
-        assert one.estimates.attractiveness == pytest.approx(other.estimates.attractiveness, abs=1e-4)
-        assert one.examination == pytest.approx(other.examination, abs=1e-4)
-
     def test_empty_log_is_fitted(self, model: Model) -> None:
         log = ClickLog(np.zeros((0, 3), np.int32), np.zeros((0, 3), np.bool_), 2)
         fitted = model.fit(log)
@@ -71,7 +62,7 @@ class TestContract:
 
     def test_unshown_products_have_the_prior(self, model: Model) -> None:
         prior = PairPrior(np.array([0.1, 0.2, 0.3]), 10.0)
-        made = model.fit(one_list([0, 1, 2], [1, 0, 0]).rows(slice(0, 0)), FitOptions(prior)).estimates
+        made = model.fit(one_list([0, 1, 2], [1, 0, 0]).rows(slice(0, 0)), prior).estimates
         assert made.attractiveness == pytest.approx(prior.mean)
         assert made.strength == 10.0
 
@@ -201,8 +192,6 @@ class TestRefusals:
     ) -> None:
         with pytest.raises(InputError, match=message):
             ClickLog(np.array(pairs, np.int32), np.array(clicks), count)
-        with pytest.raises(InputError, match="one a row"):
-            ClickLog(np.zeros((2, 1), np.int32), np.zeros((2, 1), np.bool_), 1, np.ones(3, np.float32))
 
 
 RowOfAnswerWords = tuple[str, str, int]

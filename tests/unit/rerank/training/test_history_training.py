@@ -24,7 +24,7 @@ from shelfwise.rerank.training.history_training import (
     train_history,
 )
 from shelfwise.rerank.training.list_scores import scores_of
-from shelfwise.rerank.training.trainer import Run
+from shelfwise.rerank.training.trainer import Epoch, Run
 from shelfwise.retrieval.encoders.base import unit_rows
 from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 
@@ -94,7 +94,8 @@ def start() -> HistoryAttention:
 class TestLearning:
     def test_preference_is_learned(self, preferences: Preferences, tmp_path: Path) -> None:
         training = preferences.training()
-        attention, curve = train_history(start(), training, Run(tmp_path))
+        curve: list[Epoch] = []
+        attention = train_history(start(), training, Run(tmp_path, judged=curve.append))
         gain = training.judges.gain(attention)
         assert gain.low > 0.01
         assert max(epoch.validation for epoch in curve) > curve[0].validation + 0.03
