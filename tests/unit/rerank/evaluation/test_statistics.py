@@ -33,7 +33,6 @@ from shelfwise.rerank.evaluation.statistics import (
     ratio_difference,
     sequence_margin,
 )
-from shelfwise.retrieval.errors import InputError
 from tests.logged_searches import DEPTH, QUERIES, clicks, clicks_of, ordered, searches_of, simulated_searches
 
 
@@ -75,30 +74,6 @@ def test_bootstrap_draws_trainings_and_queries() -> None:
     assert alone.high - alone.low < 0.95 * (found.high - found.low)
     difference[0, :3] = np.nan
     assert paired_bootstrap(difference, np.zeros(difference.shape)).queries == 397
-
-
-@pytest.mark.parametrize(
-    ("challenger", "served", "weights", "words"),
-    [
-        ([1.0, 2.0], [1.0], None, "one entry per query"),
-        ([[[1.0]]], [[[1.0]]], None, "one entry per query"),
-        (np.ones((0, 2)), np.ones((0, 2)), None, "one entry per query"),
-        ([1.0], [1.0], [-1.0], "negative weight"),
-        ([1.0], [1.0], [0.0], "nothing to compare"),
-        ([], [], None, "nothing to compare"),
-        ([np.nan], [1.0], None, "nothing to compare"),
-        ([np.inf], [1.0], None, "infinite"),
-        ([1.0], [1.0], [np.inf], "infinite"),
-        ([1.0], [1.0], [np.nan], "weight"),
-    ],
-)
-def test_mismatched_measures_are_refused(
-    challenger: list[float], served: list[float], weights: list[float] | None, words: str
-) -> None:
-    with pytest.raises(InputError, match=words):
-        paired_bootstrap(np.array(challenger), np.array(served), None if weights is None else np.array(weights))
-    with pytest.raises(InputError, match=r"0 resamples at confidence 1\.0"):
-        paired_bootstrap(np.ones(3), np.ones(3), resamples=0, confidence=1.0)
 
 
 DAYS = 30
@@ -267,16 +242,6 @@ def test_queries_are_weighted_by_traffic() -> None:
     assert decide(one, other, traffic).reasons[0].startswith("worse: nDCG@10")
 
 
-def test_arrays_of_different_lengths_are_refused() -> None:
-    three, two = (QueryMeasures(*np.zeros((3, count))) for count in (3, 2))
-    with pytest.raises(InputError, match="all queries count 2, 3 queries"):
-        decide(three, two)
-    with pytest.raises(InputError, match="count 2, 3 queries"):
-        decide(three, three, np.ones(2))
-    with pytest.raises(InputError, match="language zh count 3, 200 queries"):
-        decide(three, three, slices=(SLICE,))
-
-
 def test_false_promotion_rate_is_at_most_five_percent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shelfwise.rerank.evaluation.promotion.RESAMPLES", 400)
 
@@ -398,19 +363,6 @@ def test_few_clicks_are_refused(simulated: tuple[LoggedSearches, Floats]) -> Non
     nothing = replace(searches, evaluated=np.zeros(searches.log.size, np.bool_))
     (found,) = evaluate_rankings(nothing, [ordered(searches, attractiveness)])
     assert found.refusal == "there is no search to evaluate it on"
-
-
-def test_rankings_must_fit_the_log(simulated: tuple[LoggedSearches, Floats]) -> None:
-    searches, attractiveness = simulated
-    ranking = ordered(searches, attractiveness)
-    with pytest.raises(InputError, match="30 queries and 1 to 5 positions"):
-        evaluate_rankings(searches, [ranking[:3]])
-    with pytest.raises(InputError, match="has pair 240 of 240"):
-        evaluate_rankings(searches, [np.full_like(ranking, searches.log.count)])
-    with pytest.raises(InputError, match="a pair of another query"):
-        evaluate_rankings(searches, [ranking[::-1].copy()])
-    with pytest.raises(InputError, match="has acts, queries, shoppers"):
-        replace(searches, shopper=searches.shopper[1:])
 
 
 def test_events_become_a_log_with_the_pairs_of_rankings() -> None:

@@ -59,13 +59,11 @@ def test_operators_are_read_with_advanced_syntax(client: TestClient, store: Sear
     [
         ({"size": "many"}, "size"),
         ({"size": 1_001}, "size"),
-        ({"page": 0}, "page"),
         ({"q": "x" * 10_001}, "q"),
         ({"colour": "red"}, "colour"),
         ({"filters": "price <"}, "filters"),
         ({"filters": "(" * 1_000 + "price<1" + ")" * 1_000}, "filters"),
         ({"facets": "nosuch"}, "nosuch"),
-        ({"search_fields": "nosuch"}, "nosuch"),
         ({"sort": "price,nosuch"}, "nosuch"),
         ({"fields": "title,nosuch"}, "nosuch"),
         ({"ranges": "nosuch:1,2"}, "nosuch"),
