@@ -33,7 +33,6 @@ from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
-from tests.progress import StoppedProgress
 from tests.unit.indexer.conftest import Shop, damage, replaced
 
 _TITLE_LIST = (
@@ -45,16 +44,6 @@ CATALOG = tuple(Product(f"p{place:02d}", title, price=10.0 + place) for place, t
 
 
 class TestFirstBuild:
-    def test_first_build_publishes_every_product_and_a_report(self, fresh: Shop) -> None:
-        report = fresh.rebuild(CATALOG[:3])
-        assert (report.version, report.published, report.products, report.read) == ("v000001", True, 3, 3)
-        assert (report.encoded, report.reused, report.rejected) == (3, 0, {})
-        assert (report.encoder, report.encoder_reason) == (ENCODER, "as requested")
-        assert set(report.seconds) == {"read", "index", "report", "encode", "vectors", "types", "publish"}
-        manifest, notices = fresh.store.serving()
-        assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
-        assert report.bytes == fresh.store.size("v000001") + fresh.store.encoders_size()
-
     def test_rows_are_ordered_by_id_in_any_feed_order(self, fresh: Shop) -> None:
         ids = ["é", "a9", "Z", "中", "a10"]
         made = [Product(each, title, language="en") for each, title in zip(ids, TITLES, strict=False)]
@@ -138,24 +127,6 @@ class TestBadInput:
     def test_concurrent_rebuild_is_refused(self, built: Shop) -> None:
         with built.store.lock(), pytest.raises(StoreLockedError):
             built.rebuild(CATALOG)
-
-
-def stop_after(texts: int) -> StoppedProgress:
-    return StoppedProgress(texts + 1, of="encode")
-
-
-class TestInterruption:
-    @pytest.fixture(autouse=True)
-    def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 4)
-
-    def test_unchanged_rebuild_removes_leftovers(self, built: Shop) -> None:
-        with pytest.raises(KeyboardInterrupt):
-            built.rebuild(replaced(CATALOG, 0, title="saw"), progress=stop_after(0))
-        assert list((built.root / "versions").glob(".v*"))
-        assert not built.rebuild(CATALOG).published
-        assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
-        assert not built.store.staging.exists()
 
 
 class TestRepair:

@@ -100,13 +100,10 @@ def test_bad_row_is_rejected_and_the_next_imported(log: Log, change: dict[str, A
     ("bad", "reason"),
     [
         (b"{", "not JSON"),
-        (b"not JSON", "not JSON"),
         (b"[1]", "not an object"),
-        (b'"text"', "not an object"),
         (b'{"kind": "\xff"}', "not UTF-8"),
         (b'{"kind": "\\ud800"}', "not JSON"),
         (b"\x00\x01\x02", "not JSON"),
-        (b"kind,product_id,time", "not JSON"),
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "not JSON"),
         (b'{"a": "' + b"x" * MAX_LINE + b'"}', "over 1 MB"),
     ],

@@ -350,13 +350,6 @@ def test_projection_is_orthonormal_and_ordered_by_variance() -> None:
     assert principal_directions([states[:100, :16]]).shape == (16, 16), "a small model keeps all its columns"
 
 
-def test_projection_sample_is_bilingual() -> None:
-    texts = sample_texts()
-    assert len(texts) >= 500
-    assert 50 < len(CHINESE) < len(texts) // 2
-    assert all(text.strip() for text in texts)
-
-
 WORDS = ("Bosch cordless drill 18V with case", "café press 1/2 in", "garden  hose", "无线电钻 18V 红色", "drill " * 300)
 WEIGHTS = "model.safetensors"
 RUNTIMES = ("static-fp32", "static-int8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from shelfwise.retrieval.errors import (
 from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
 from shelfwise.service.curation import sqlite_file
 from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
-from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore
+from shelfwise.service.curation.relevance import RelevanceStore
 from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleStore, When
 from shelfwise.service.curation.sqlite_file import SqliteFile, content_problem
 from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
@@ -252,11 +251,3 @@ def test_error_names_the_field_and_allowed_values(document: object, field: str, 
     with pytest.raises(RelevanceError, match=message) as refusal:
         RelevanceStore.kind.validate(RelevanceStore.kind.accept(document, "settings"))
     assert refusal.value.field == field
-
-
-def test_python_values_are_validated() -> None:
-    with pytest.raises(RelevanceError, match="cutoff"):
-        RelevanceStore.kind.validate(Relevance(cutoff=math.nan))
-    with pytest.raises(RelevanceError, match="must be of the class Relevance, not dict"):
-        RelevanceStore.kind.validate({})  # type: ignore[arg-type]
-    assert RelevanceStore.kind.validate(DEFAULT_RELEVANCE) == DEFAULT_RELEVANCE

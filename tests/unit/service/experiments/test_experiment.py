@@ -20,7 +20,6 @@ from shelfwise.service.experiments.analysis import (
     Outcome,
     draft_outcomes,
     experiment_report,
-    sample_ratio_mismatch,
     split_outcomes,
 )
 from shelfwise.service.experiments.assignment import DraftMark, SplitMark, sign_query_id
@@ -444,13 +443,6 @@ def test_sample_ratio_mismatch_gives_a_warning() -> None:
     assert report.analysis.mismatch_p is not None
     assert report.analysis.mismatch_p < 0.001
     assert "do not trust differences" in report.analysis.warnings[0]
-
-
-def test_sample_ratio_test_is_chi_square() -> None:
-    assert sample_ratio_mismatch([25, 75], [1, 3]) == pytest.approx(1.0)
-    # (30 - 50)^2 / 50 + (70 - 50)^2 / 50 = 16, with one degree of freedom.
-    assert sample_ratio_mismatch([30, 70], [1, 1]) == pytest.approx(6.334e-05, rel=1e-3)
-    assert sample_ratio_mismatch([0, 0], [1, 1]) is None
 
 
 def test_interleaving_finds_the_preferred_list() -> None:

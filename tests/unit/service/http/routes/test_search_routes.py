@@ -258,13 +258,6 @@ def test_settings_named_like_secrets_are_masked() -> None:
             assert each.is_secret == bool(re.search("password|secret|token|(api|page)_key$", name)), (table, name)
 
 
-def test_settings_route_is_read_only(calling: TestClient) -> None:
-    for method in ("PUT", "PATCH", "POST", "DELETE"):
-        answer = calling.request(method, "/v1/settings", json={"service": {"port": 1}})
-        code = answer.json()["error"]["code"]
-        assert (answer.status_code, code, answer.headers["Allow"]) == (405, "method_not_allowed", "GET")
-
-
 @pytest.fixture
 def own(live: SearchEngine, tmp_path: Path) -> Iterator[TestClient]:
     (tmp_path / "feeds").mkdir()
