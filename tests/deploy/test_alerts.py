@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -15,17 +14,7 @@ import yaml
 from shelfwise.service.app import create_app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import ServiceSettings, Settings
-from tests.deploy.documents import (
-    ALERTS,
-    DASHBOARD,
-    ROOT,
-    alerts,
-    documents,
-    expressions,
-    filled_in,
-    named_metrics,
-    panels,
-)
+from tests.deploy.documents import ALERTS, ROOT, alerts, documents, expressions, filled_in, named_metrics
 from tests.servers.skips import program_or_skip
 from tests.services import local_client
 
@@ -94,15 +83,3 @@ def test_every_expression_of_the_dashboard_can_be_parsed(tmp_path: Path) -> None
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
     promtool("check", "rules", str(file))
-
-
-def test_dashboard_uses_its_variables_and_data_source() -> None:
-    dashboard = json.loads(DASHBOARD.read_text("utf-8"))
-    variables = {each["name"]: each for each in dashboard["templating"]["list"]}
-    assert variables["datasource"]["type"] == "datasource"
-    used = set(re.findall(r"\$\{?([a-z]+)\b", DASHBOARD.read_text("utf-8")))
-    assert used <= set(variables), used - set(variables)
-    for panel in panels():
-        if panel["type"] != "row":
-            assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
-            assert panel["targets"], panel["title"]

@@ -131,16 +131,6 @@ def test_scrape_configuration_is_valid_for_prometheus(tmp_path: Path) -> None:
     promtool("check", "config", "--syntax-only", str(file))
 
 
-def test_images_and_secrets_are_the_same_everywhere() -> None:
-    images = {container["image"] for _, pod in pods() for container in pod["spec"]["containers"]}
-    (image,) = _KUSTOMIZATION["images"]
-    assert images == {f"{image['name']}:{image['newTag']}"}
-    secrets = {
-        volume["secret"]["secretName"] for _, pod in pods() for volume in pod["spec"]["volumes"] if "secret" in volume
-    }
-    assert secrets == {"shelfwise-secrets"}
-
-
 (COMPOSE,) = documents(ROOT / "compose.yaml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)

@@ -17,7 +17,7 @@ from shelfwise.retrieval.elasticsearch.documents import remove
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.errors import ClusterRefusedError, ClusterUnavailableError
 from shelfwise.retrieval.events.elasticsearch import ElasticsearchEvents
-from shelfwise.retrieval.events.store import AppendResult, event_table
+from shelfwise.retrieval.events.store import AppendResult
 from shelfwise.retrieval.events.stored import StoredEvent
 from tests.event_stores import Alias, aliased, at, event
 from tests.machine import within
@@ -95,14 +95,6 @@ class TestIndexLayout:
             "event_attributes": {"object": {"object_id": "B0042"}, "position": {"ordinal": 3}},
         }
         assert searches == common | {"timestamp": "2026-12-01T00:00:00.000+00:00", "query_attributes": {"results": 120}}
-
-    def test_shards_and_replicas_follow_settings(self, server: Server) -> None:
-        with aliased(server.url, shards=2, replicas=0) as place, closing(place.open()) as store:
-            store.append([CLICK, SEARCH])
-            (index,) = indexes(server, place).values()
-            settings = index["settings"]["index"]
-            assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("2", "0")
-            assert [table.rows() for table in store.read(-EVER, EVER)] == [event_table([SEARCH, CLICK]).rows()]
 
 
 class TestErase:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -32,12 +31,9 @@ from shelfwise.retrieval.elasticsearch.cluster_versions import index_name
 from shelfwise.retrieval.encoders.registry import open_encoder
 from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
 from shelfwise.retrieval.index.keyword import Selection
-from shelfwise.retrieval.index.token_states import STATES_FILES
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
-from shelfwise.retrieval.store.manifest import STATES_FOLDER
 from shelfwise.retrieval.store.products import ProductStore
-from shelfwise.retrieval.store.signals import SIGNALS_FILE
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.service.cli.main import app
@@ -441,19 +437,6 @@ class TestKilledLoad:
         assert shop.move().published
         assert shop.indexes() == shop.named() == [shop.index(V2)]
 
-    def test_unchanged_rebuild_removes_leftovers(
-        self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        served.publish(products)
-        held = served.indexes()
-        spared = killed_while_loading(monkeypatch)
-        with pytest.raises(Killed):
-            served.publish([dataclasses.replace(products[0], title="another title"), *products[1:]])
-        assert len(served.indexes()) == len(held) + 1
-        spared()
-        assert not served.publish(products).published
-        assert served.indexes() == held
-
 
 def changed_before(engine: SearchEngine, products: list[Product]) -> None:
     engine.upsert([KETTLE])
@@ -516,46 +499,18 @@ class TestMoving:
             assert everything(other)[products[5].id].price == 1.25
             assert everything(other)[products[6].id].price == 6.5
 
-    def test_store_returns_to_a_cluster_without_its_versions(self, served: Shop) -> None:
-        served.move(embedded=True, keep=1)
-        assert served.store.versions() == [V3]
-        assert served.move(keep=1).published
-        assert served.indexes() == served.named() == [served.index("v000004")]
 
-
-class TestStates:
-    """Token states and signals stay in the version's files."""
-
-    @staticmethod
-    def contents(shop: Shop) -> list[bytes]:
-        folder = shop.store.version_folder(shop.store.current())
-        names = [*(f"{STATES_FOLDER}/{name}" for name in STATES_FILES), SIGNALS_FILE]
-        return [(folder / name).read_bytes() for name in names]
-
-    def test_rebuild_into_a_cluster_has_states_of_products_and_live_changes(
-        self, empty: Shop, shop: Shop, products: list[Product]
-    ) -> None:
-        empty.publish(products)
-        assert self.contents(empty) == self.contents(shop)
-        with empty.open() as engine:
-            engine.upsert([KETTLE, dataclasses.replace(products[1], price=1.5)])
-            states, row = engine.snapshot.states, engine.snapshot.products.row_of(KETTLE.id)
-            assert states is not None
-            assert row == COUNT
-            assert (states.gather(np.array([row, 1])).ids >= 0).any(axis=1).all()
-            assert engine.snapshot.signals.at(np.array([row, 1])).price.tolist() == [49, 1.5]
-
-    def test_other_encoder_reencodes_a_cluster_index(self, served: Shop, cache: Path) -> None:
-        encoder = open_encoder(ENCODER, "onnx-fp32", cache)
-        with served.open() as engine:
-            engine.upsert([KETTLE])
-            report = reencode(served.root, encoder, ENCODER, NullProgress(), cluster=served.settings.cluster)
-            assert (report.version, report.published) == (V3, True)
-        with served.open() as engine:
-            assert engine.manifest.cluster is not None
-            assert engine.manifest.encoder == encoder.identity
-            assert ids(engine, QUERIES[0], "dense")
-            assert ids(engine, "zweeble", "bm25") == [KETTLE.id]
+def test_other_encoder_reencodes_a_cluster_index(served: Shop, cache: Path) -> None:
+    encoder = open_encoder(ENCODER, "onnx-fp32", cache)
+    with served.open() as engine:
+        engine.upsert([KETTLE])
+        report = reencode(served.root, encoder, ENCODER, NullProgress(), cluster=served.settings.cluster)
+        assert (report.version, report.published) == (V3, True)
+    with served.open() as engine:
+        assert engine.manifest.cluster is not None
+        assert engine.manifest.encoder == encoder.identity
+        assert ids(engine, QUERIES[0], "dense")
+        assert ids(engine, "zweeble", "bm25") == [KETTLE.id]
 
 
 class TestCommands:
@@ -630,7 +585,11 @@ class TestManyEngines:
         command = [sys.executable, "-c", WORKER, str(served.root), *changed]
         with (
             subprocess.Popen(  # noqa: S603
-                command, env=_with_path(environment(served)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                command,
+                env={**os.environ, **environment(served), "PYTHONPATH": str(Path(__file__).parents[2])},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             ) as process,
             served.open() as one,
             served.open() as other,
@@ -668,10 +627,6 @@ class TestManyEngines:
         }
         with shop.open() as later:
             assert everything(later) == found
-
-
-def _with_path(given: dict[str, str]) -> dict[str, str]:
-    return {**os.environ, **given, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import httpx2
@@ -115,12 +115,6 @@ def _assert_tidy(index: Path) -> None:
     assert len(list((index / "versions").iterdir())) == len(list((index / "encoders").iterdir())) == 1
 
 
-def _start(forks: ForkServerContext, *arguments: object) -> ForkServerProcess:
-    process = forks.Process(target=run_rebuild, args=arguments)
-    process.start()
-    return process
-
-
 @pytest.mark.parametrize("stride", [40, pytest.param(1, marks=pytest.mark.slow)])
 def test_run_after_a_kill_leaves_no_leftovers(
     forks: ForkServerContext, tmp_path: Path, cache: Path, stride: int
@@ -132,7 +126,8 @@ def test_run_after_a_kill_leaves_no_leftovers(
     served = []
     for step in range(1, 100, stride):
         index = Path(shutil.copytree(catalogs[0].index, tmp_path / f"index-{step}", copy_function=os.link))
-        process = _start(forks, index, catalogs[1].feed, cache, step)
+        process = forks.Process(target=run_rebuild, args=(index, catalogs[1].feed, cache, step))
+        process.start()
         process.join()
         served.append(_assert_whole(index, catalogs))
         if process.exitcode == 0:

@@ -36,16 +36,7 @@ from shelfwise.service.reports.training import (
     Stage,
     StageOutcome,
 )
-from shelfwise.service.training.learn import (
-    REPORT_FILE,
-    LearnOptions,
-    last_days,
-    learn,
-    new_events,
-    report_path,
-    stored_days,
-    train_encoder,
-)
+from shelfwise.service.training.learn import REPORT_FILE, LearnOptions, last_days, learn, report_path, train_encoder
 from shelfwise.service.training.text_towers import TextTowersRequest
 from shelfwise.service.training.text_towers_promotion import judging
 from shelfwise.service.training.training_session import TRAINING_FOLDER
@@ -117,12 +108,6 @@ class TestReport:
         for each in examples:
             assert each.before != each.after
             assert max(len(each.before), len(each.after)) <= 3
-
-    def test_training_days_are_recorded(self, learned: Path) -> None:
-        now = stored_days(learned, SETTINGS)
-        assert last_days(learned) == now
-        assert sum(now.values()) > 5_000
-        assert new_events(now, last_days(learned)) == 0
 
 
 class TestNotEnoughEvents:

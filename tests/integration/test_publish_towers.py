@@ -19,13 +19,7 @@ from shelfwise.rerank.text_towers.dataset import JUDGING_SHARE, is_validation_qu
 from shelfwise.rerank.text_towers.task import TextTowerOptions
 from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.encoders.registry import open_encoder
-from shelfwise.retrieval.errors import (
-    EncoderUnavailableError,
-    JudgmentsError,
-    SettingError,
-    StoreLockedError,
-    TrainingError,
-)
+from shelfwise.retrieval.errors import EncoderUnavailableError, JudgmentsError, SettingError, TrainingError
 from shelfwise.retrieval.index.vectors import VECTORS_FILE
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
@@ -209,7 +203,6 @@ def test_missing_serving_model_is_named(root: Path, cache: Path) -> None:
         ("--judgments {root}/nothing.tsv", JudgmentsError, "cannot be read"),
         ("--encoder {root}/no-such-model", EncoderUnavailableError, ""),
         ("--judgments {root}/bad.tsv", TrainingError, "all judgments have the grade 0"),
-        ("--ranks 500-101", SettingError, "--ranks: .* is not a range of ranks"),
         ("--lora 8 --fgm 0.5", SettingError, "train all weights with it"),
         ("--matryoshka 512", SettingError, "--matryoshka has 512 columns"),
         ("--runtime onnx", SettingError, "runtime 'onnx' does not exist"),
@@ -243,10 +236,6 @@ class TestReencoding:
         assert 0.9 < (one * other).sum(axis=1).min() < 1
         with SearchEngine.open(root / "index") as engine:
             assert engine.search("new lamp").hits[0].product.id == "new"
-
-    def test_reencoding_holds_the_writer_lock(self, root: Path, cache: Path) -> None:
-        with Store(root / "index").lock(), pytest.raises(StoreLockedError):
-            self.again(root, root / "tiny", cache)
 
     def test_command_accepts_an_encoder_without_a_feed(self, root: Path) -> None:
         command = ("rebuild", root / "index", "--encoder", root / "tiny", "--runtime", "onnx-fp32")

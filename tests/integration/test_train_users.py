@@ -18,7 +18,7 @@ from shelfwise.rerank.model_store import ModelStore, ServingModel
 from shelfwise.rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, user_tower_store
 from shelfwise.rerank.user_tower.held_out_acts import split_by_time
 from shelfwise.rerank.user_tower.histories import Histories
-from shelfwise.retrieval.errors import ModelDamagedError, TrainingError
+from shelfwise.retrieval.errors import ModelDamagedError
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.service.cli.main import app
 from shelfwise.service.engine.engine import SearchEngine
@@ -34,7 +34,6 @@ from shelfwise.service.training.user_tower import (
     shopper_acts,
     train_users,
 )
-from tests.learning_stores import with_events
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,13 +62,6 @@ def test_user_tower_is_trained_evaluated_and_stored(root: Path) -> None:
     assert not list((root / TRAINING_FOLDER).glob("users-*"))
     with SearchEngine.open(root, follow=False) as engine:
         assert engine.recommender.user_tower == (text["tower"] if text["serves"] else "")
-
-
-def test_too_few_shoppers_are_refused(demo_index: Path, tmp_path: Path) -> None:
-    few = with_events(demo_index, tmp_path, sessions=20)
-    with pytest.raises(TrainingError, match="50 are needed"):
-        train_users(few, SETTINGS, OPTIONS, NullProgress())
-    assert not (few / "user-towers").exists()
 
 
 def test_acts_on_removed_products_are_ignored_and_views_merged() -> None:

@@ -25,7 +25,7 @@ def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
     except ServerUnavailableError as error:
         missing = str(error)
     # Outside of the except clause, or pytest would print the reason twice.
-    if options.version == VERSION_8 and _required():
+    if options.version == VERSION_8 and (os.environ.get("CI") or os.environ.get(REQUIRE) == "1"):
         pytest.fail(f"{missing} (CI or {REQUIRE} is set, so this is no reason to skip)", pytrace=False)
     pytest.skip(f"{_SKIPPED}{missing}")
 
@@ -41,7 +41,3 @@ def skip_for(missing: str) -> NoReturn:
     if os.environ.get(REQUIRE) == "1":
         pytest.fail(f"{missing} ({REQUIRE} is set, so this is no reason to skip)", pytrace=False)
     pytest.skip(f"{_SKIPPED}{missing}")
-
-
-def _required() -> bool:
-    return bool(os.environ.get("CI")) or os.environ.get(REQUIRE) == "1"

@@ -15,7 +15,7 @@ from ir_measures import RR, P, Qrel, R, ScoredDoc, nDCG
 from shelfwise.benchmarks import quality
 from shelfwise.benchmarks.commands import show_http
 from shelfwise.benchmarks.load import measure_http, serve_index
-from shelfwise.retrieval.errors import JudgmentsError, SettingError, StoreError
+from shelfwise.retrieval.errors import SettingError, StoreError
 from shelfwise.retrieval.judgments import Judgments, read_judgments
 from shelfwise.service.engine.engine import SearchEngine
 
@@ -93,12 +93,6 @@ class TestMeasure:
         assert measured["P@10"] == pytest.approx((1 / 10 + 1 / 10) / 2)
         assert measured["R@10"] == pytest.approx((1 / 2 + 1 / 1) / 2)
 
-    def test_f1_is_the_harmonic_mean_of_precision_and_recall(self) -> None:
-        judgments = judgments_of({"q": {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 0.0}})
-        measured = quality.measure({"q": ["a", "b", "e"]}, judgments)
-        assert (measured["P@10"], measured["R@10"]) == (2 / 10, 2 / 4)
-        assert measured["F1@10"] == pytest.approx(2 / (1 / (2 / 10) + 1 / (2 / 4)))
-
 
 class TestWriteRun:
     def test_run_numbers_distinct_queries_from_1(self, tmp_path: Path) -> None:
@@ -148,30 +142,6 @@ def cases(folder: Path, *lines: str) -> Path:
     path = folder / "cases.tsv"
     path.write_text("\n".join(["\t".join(quality.HEADER), *lines]), "utf-8")
     return path
-
-
-@pytest.mark.parametrize(
-    ("lines", "problem"),
-    [
-        ([], "has no case"),
-        (["drill\tdrill\tbit\t"], "line 2: expected query, good, accessory, filter, part"),
-        (["", "drill\t\tbit\t\tchoose"], "line 3: expected"),
-        (["drill\t(\tbit\t\tchoose"], "line 2: not a regular expression"),
-        (["drill\tdrill\tbit\t\ttest"], "line 2: the part is 'test', but must be choose or report"),
-    ],
-)
-def test_errors_name_the_line(tmp_path: Path, lines: list[str], problem: str) -> None:
-    with pytest.raises(JudgmentsError, match=problem):
-        quality.read_intent_cases(cases(tmp_path, *lines))
-
-
-def test_a_file_without_the_header_or_of_another_part_is_refused(tmp_path: Path) -> None:
-    path = cases(tmp_path, "drill\tdrill\t\t\tchoose")
-    with pytest.raises(JudgmentsError, match="no case of the part 'report'"):
-        quality.read_intent_cases(path, "report")
-    path.write_text("query\tgood\n", "utf-8")
-    with pytest.raises(JudgmentsError, match="line 1: the header must be"):
-        quality.read_intent_cases(path)
 
 
 def test_precision_is_limited_by_the_number_of_products_of_the_kind(engine: SearchEngine, tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
-from tests.progress import StoppedProgress
 from tests.unit.indexer.conftest import Shop, damage, replaced
 
 _TITLE_LIST = (
@@ -45,16 +44,6 @@ CATALOG = tuple(Product(f"p{place:02d}", title, price=10.0 + place) for place, t
 
 
 class TestFirstBuild:
-    def test_first_build_publishes_every_product_and_a_report(self, fresh: Shop) -> None:
-        report = fresh.rebuild(CATALOG[:3])
-        assert (report.version, report.published, report.products, report.read) == ("v000001", True, 3, 3)
-        assert (report.encoded, report.reused, report.rejected) == (3, 0, {})
-        assert (report.encoder, report.encoder_reason) == (ENCODER, "as requested")
-        assert set(report.seconds) == {"read", "index", "report", "encode", "vectors", "types", "publish"}
-        manifest, notices = fresh.store.serving()
-        assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
-        assert report.bytes == fresh.store.size("v000001") + fresh.store.encoders_size()
-
     def test_rows_are_ordered_by_id_in_any_feed_order(self, fresh: Shop) -> None:
         ids = ["é", "a9", "Z", "中", "a10"]
         made = [Product(each, title, language="en") for each, title in zip(ids, TITLES, strict=False)]
@@ -138,24 +127,6 @@ class TestBadInput:
     def test_concurrent_rebuild_is_refused(self, built: Shop) -> None:
         with built.store.lock(), pytest.raises(StoreLockedError):
             built.rebuild(CATALOG)
-
-
-def stop_after(texts: int) -> StoppedProgress:
-    return StoppedProgress(texts + 1, of="encode")
-
-
-class TestInterruption:
-    @pytest.fixture(autouse=True)
-    def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 4)
-
-    def test_unchanged_rebuild_removes_leftovers(self, built: Shop) -> None:
-        with pytest.raises(KeyboardInterrupt):
-            built.rebuild(replaced(CATALOG, 0, title="saw"), progress=stop_after(0))
-        assert list((built.root / "versions").glob(".v*"))
-        assert not built.rebuild(CATALOG).published
-        assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
-        assert not built.store.staging.exists()
 
 
 class TestRepair:
@@ -255,9 +226,7 @@ class TestEncoderChoice:
     ("read", "rejected", "products", "served", "message"),
     [
         (100, 6, 94, None, r"6 of 100 rows \(6\.0%\) were rejected, more than 5%"),
-        (1_000_000, 50_001, 949_999, None, r"50,001 of 1,000,000 rows \(5\.0%\) were rejected, more than 5%"),
         (79, 0, 79, 100, r"has 79 products, but the serving version has 100: 21\.0% would be lost, more than 20%"),
-        (239_999, 0, 239_999, 300_000, r"has 239,999 products, but the serving version has 300,000: 20\.0% would"),
     ],
 )
 def test_publish_guard_error_has_both_counts_and_the_remedy(

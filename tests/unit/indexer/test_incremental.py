@@ -148,40 +148,6 @@ CHEAP = replaced(DRILL, price=79.0)
 
 
 class TestMerge:
-    @pytest.mark.parametrize(
-        ("live", "feed", "expected", "stands"),
-        [
-            (CHEAP, DRILL, CHEAP, True),
-            (CHEAP, replaced(DRILL, price=89.0), replaced(DRILL, price=89.0), False),
-            (CHEAP, CHEAP, CHEAP, False),
-            (CHEAP, replaced(DRILL, title="drill, wired"), replaced(CHEAP, title="drill, wired"), True),
-            (CHEAP, None, None, False),
-            (None, DRILL, None, True),
-            (None, replaced(DRILL, price=89.0), replaced(DRILL, price=89.0), False),
-            (None, None, None, False),
-        ],
-    )
-    def test_live_change_is_kept_until_the_feed_value_changes(
-        self, live: Product | None, feed: Product | None, expected: Product | None, stands: bool
-    ) -> None:
-        assert folded(PendingUpdate("1", DRILL, live), feed) == (expected, stands)
-
-    @pytest.mark.parametrize(
-        ("feed", "expected", "stands"), [(None, DRILL, True), (HOSE, HOSE, False), (DRILL, DRILL, False)]
-    )
-    def test_live_product_is_kept_until_a_feed_has_it(
-        self, feed: Product | None, expected: Product, stands: bool
-    ) -> None:
-        known = replaced(feed, id="1") if feed else None
-        assert folded(PendingUpdate("1", None, DRILL), known) == (replaced(expected, id="1"), stands)
-
-    def test_product_without_pending_update_is_the_line_of_the_feed(self) -> None:
-        line = product_to_json(replaced(DRILL, brand="BOSCH"))
-        folding = UpdateMerge({"1": PendingUpdate("1", DRILL, DRILL)}, 1)
-        folding = folding.use_spelling(SpellingNormalizer({"BOSCH": "Bosch"}, {}))
-        assert folding.merge(b"1", line) is line
-        assert not folding.pending
-
     def test_normalised_spelling_is_not_a_feed_change(self) -> None:
         settler = SpellingNormalizer({"BOSCH": "Bosch"}, {"tools": "Tools"})
         respelled = replaced(DRILL, brand="BOSCH", category=("tools", "Drills"))

@@ -138,17 +138,6 @@ def test_batch_size_and_workers_do_not_change_the_result(
     assert take_in(feeds, tmp_path / "work", workers) == usual
 
 
-def test_first_of_equal_ids_is_kept_across_feeds(tmp_path: Path) -> None:
-    made = [Product("1", "from the first"), Product("1", "from the second")]
-    paths = [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
-    for path, product in zip(paths, made, strict=True):
-        path.write_bytes(product_to_json(product))
-    taken = take_in(paths, tmp_path / "work")
-    assert [product_from_json(line).title for line in taken.products] == ["from the first"]
-    (row,) = map(msgspec.json.decode, taken.rejected.splitlines())
-    assert (row["file"], row["line"], row["reason"], row["detail"]) == (str(paths[1]), 1, "duplicate id", "'1'")
-
-
 CHECKED = datetime(2024, 6, 15, tzinfo=UTC)
 
 

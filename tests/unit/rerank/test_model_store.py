@@ -75,15 +75,6 @@ def damage(registry: RankerStore, name: str) -> None:
 
 
 class TestAdding:
-    def test_published_ranker_serves(self, registry: RankerStore) -> None:
-        first = add_ranker(registry, 1)
-        second = add_ranker(registry, 2)
-        assert [first.model.name, second.model.name] == ["ranker-0001", "ranker-0002"]
-        assert second == AddedRanker(second.model, serves=True)
-        found = registry.serving(ENCODING)
-        assert found.model == second.model == registry.open("ranker-0002")
-        assert found.notices == ()
-
     def test_rejected_ranker_does_not_serve_and_has_a_reason(self, registry: RankerStore) -> None:
         publish(registry)
         kept = add_rejected(registry)
@@ -155,13 +146,6 @@ class TestServing:
         assert notice in found.notices[0]
         assert found.notices[0].endswith("; ranker-0001 serves in its place")
 
-    def test_merged_order_serves_with_a_notice_if_all_are_damaged(self, registry: RankerStore) -> None:
-        publish(registry)
-        damage(registry, "ranker-0001")
-        found = registry.serving(ENCODING)
-        assert found.model is None
-        assert found.notices[0].endswith("; results keep the merged order")
-
     def test_other_encoder_uses_the_newest_matching_ranker_or_none(self, registry: RankerStore) -> None:
         publish(registry)
         add_ranker(registry, spec=msgspec.structs.replace(SPEC, encoder="encoder-2"))
@@ -194,12 +178,6 @@ class TestRollback:
         assert (done.previous, done.model.name) == ("ranker-0004", "ranker-0001")
         assert "ranker-0002/model.onnx" in done.passed_over[0]
         assert registry.serving(ENCODING).model == done.model
-
-    def test_rollback_by_name_works_forwards(self, registry: RankerStore) -> None:
-        publish(registry, 2)
-        registry.rollback(encoding=ENCODING)
-        assert registry.rollback("ranker-0002", ENCODING).previous == "ranker-0001"
-        assert registry.current() == "ranker-0002"
 
     def test_rollback_to_unusable_ranker_is_refused(self, registry: RankerStore) -> None:
         publish(registry)
@@ -272,12 +250,6 @@ class TestDisk:
         assert registry.names() == ["ranker-0001"]
         publish(registry)
 
-    def test_file_in_place_of_the_folder_is_refused(self, registry: RankerStore) -> None:
-        registry.folder.write_text("")
-        assert registry.serving(ENCODING).model is None
-        with pytest.raises(StoreError, match=r"rankers cannot be written .*the permissions of that folder"):
-            publish(registry)
-
     def test_files_in_place_of_ranker_folders_are_damaged(self, registry: RankerStore) -> None:
         publish(registry)
         (registry.folder / "ranker-0002").write_text("")
@@ -299,11 +271,6 @@ class Loop:
 class Options:
     loop: Loop = field(default_factory=Loop)
     seed: int = 3
-
-
-def test_options_are_named_by_dots() -> None:
-    assert option_values(Options()) == {"loop.epochs": "8", "seed": "3"}
-    assert option_values({"loss": {"teacher": "none"}}) == {"loss.teacher": "none"}
 
 
 def test_training_writes_a_sealed_card(tmp_path: Path) -> None:

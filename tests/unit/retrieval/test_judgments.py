@@ -62,15 +62,11 @@ def test_query_may_contain_unicode_line_separators(path: Path, mark: str) -> Non
     [
         ("", r"line 1: the header must be query<tab>product_id<tab>grade, but is empty"),
         ("query,product_id,grade\nq,a,1\n", r"line 1: the header must be .*, but is 'query,product_id,grade'"),
-        ("q\ta\t1\n", r"line 1: the header must be .*, but is 'q\\ta\\t1'"),
         (HEADER, r"has a header but no judgments"),
         (HEADER + "q\ta\t1\nq\tb\n", r"line 3: expected query, product_id and grade separated by tabs"),
-        (HEADER + "q\ta\t1\tmore\n", r"line 2: expected query, product_id and grade"),
         (HEADER + "\ta\t1\n", r"line 2: expected query"),
-        (HEADER + "\nq\t \t1\n", r"line 3: expected query"),
         (HEADER + "q\ta\t1\nq\tb\tgood\n", r"line 3: the grade 'good' is not a number"),
         (HEADER + "q\ta\tnan\n", r"line 2: the grade 'nan' is not a number"),
-        (HEADER + "q\ta\tinf\n", r"line 2: the grade 'inf' is not a number"),
     ],
 )
 def test_invalid_line_is_named_with_its_number(path: Path, content: str, message: str) -> None:

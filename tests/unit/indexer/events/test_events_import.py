@@ -100,13 +100,10 @@ def test_bad_row_is_rejected_and_the_next_imported(log: Log, change: dict[str, A
     ("bad", "reason"),
     [
         (b"{", "not JSON"),
-        (b"not JSON", "not JSON"),
         (b"[1]", "not an object"),
-        (b'"text"', "not an object"),
         (b'{"kind": "\xff"}', "not UTF-8"),
         (b'{"kind": "\\ud800"}', "not JSON"),
         (b"\x00\x01\x02", "not JSON"),
-        (b"kind,product_id,time", "not JSON"),
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "not JSON"),
         (b'{"a": "' + b"x" * MAX_LINE + b'"}', "over 1 MB"),
     ],
@@ -173,8 +170,6 @@ def test_row_with_wrong_number_of_cells_is_rejected(log: Log) -> None:
     [
         ("kind,time,session,product", "no column is the product_id (known: product_id: product_id, object_id"),
         ("kind,session,product_id", "no column is the time (known: time: time, timestamp)"),
-        ("time,session,product_id", "no column is the kind"),
-        ("kind,time,product_id", "no column is the session"),
         ("a,b", "no column is the kind or the product_id or the time or the session"),
         (",a", "its columns are column 1, a; name it"),
     ],

@@ -29,7 +29,6 @@ from shelfwise.indexer.feeds.mapping import (
 )
 from shelfwise.indexer.feeds.proposals import propose_columns
 from shelfwise.retrieval.errors import FeedError
-from shelfwise.retrieval.records import Product
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
 HEAD = b"id,title,price\n"
@@ -89,7 +88,6 @@ def test_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
         (b"2,b,3,4", 3, "wrong number of cells"),
         (b"2,\xff,3", 3, "not UTF-8"),
         (b"2,b\rc,3", 3, "not a row"),
-        (b"2," + b"x" * 200_000 + b",3", 3, "over 1 MB"),
         (b"2," + b"x" * (MAX_LINE + 10) + b",3", 3, "over 1 MB"),
         (b"2," + b"x," * 600_000 + b",3", 3, "over 1 MB"),
         (b",b,3", 3, "no id"),
@@ -126,7 +124,6 @@ def test_quotes_inside_cells_are_doubled_or_escaped(tmp_path: Path, escape: str)
     [
         *((name, "Säge für Bäume") for name in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")),
         ("cp1252", "Säge für Bäume – größte Auswahl weiße Blüten süß"),
-        ("cp1252", "Taladro eléctrico inalámbrico pequeño"),
         ("cp1252", "Preis 5 € – „neu“"),
         ("cp1252", "HP® LaserJet"),  # in cp932 a letter of Japanese
         ("cp1252", "Memory card 5 €"),  # in cp1251 a letter of Serbian
@@ -179,7 +176,6 @@ def test_json_array_of_any_size_is_read(tmp_path: Path, indent: int | None) -> N
         ('[{"id":"1","title":"a"}', [], [], "cannot be read after line 0: the array is not closed"),
         ('[{"id":"1","title":"a"},\n{"id":', ["1"], [], "cannot be read after line 0: the array is not closed"),
         ('[{"id":"1","title":"a"}]\n x', ["1"], [], "line 2: text after the end of the JSON array"),
-        ('[{"id":"1","title":"a"}]\n[]', ["1"], [], "line 2: text after the end"),
         ('[\n{"id":"1","title":"a\n"},\n{"id":"2","title":"b"}]', ["2"], [(2, "not JSON")], ""),
         ('[\n[1],\n"x",\nnull,\n{"id":"2","title":"b"}]', ["2"], [(n, "not an object") for n in (2, 3, 4)], ""),
         ('[\n{"id":"1","title":"a\\\n"},\n{"id":"2","title":"b"}]', ["2"], [(2, "not JSON")], ""),
@@ -244,15 +240,12 @@ def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path
     ("flag", "message"),
     [
         ("title", "--map title: expected FIELD=NAME, such as title=product_name"),
-        ("=x", "expected FIELD=NAME"),
         ("title=", "expected FIELD=NAME"),
         ("titel=x", "a product has no field 'titel'; did you mean title?"),
         ("zzz=x", "a product has no field 'zzz'; the fields are id, title, description"),
         ("identifiers.=x", "a product has no field 'identifiers.'"),
-        ("price={field = 3}", "price: field: Expected `str"),
         ("price={field = 'cost', unit = 'pence'}", "unit: Invalid enum value 'pence'"),
         ("price={unit = 'cents'}", "expected a field, a value"),
-        ("price={value = 2024-01-31}", "price: value: Expected `bool | int | float | str"),
         ("price={from = 'cost'}", "price: no field 'from'; the fields are field, unit, value"),
         ("price={", "is not a TOML value"),
         ("price=[3]", "price: expected a name, a list of names, or a table of field, unit and value"),
@@ -351,7 +344,6 @@ def test_columns_are_proposed(rows: list[Row], flags: tuple[str, ...], expected:
     "values",
     [
         ["7", "8", "9"],
-        ["4.5", "3.9", "4.1"],
         ["1.25 kg", "2.50 kg", "3.75 kg"],
         ["2026-11-01", "2026-11-02", "2026-11-03"],
         ["red", "blue", "12.50"],
@@ -415,12 +407,6 @@ def test_compressed_and_piped_files_are_read(tmp_path: Path, monkeypatch: pytest
     assert read_bytes(tmp_path, gzip.compress(CONTENT)).ids == ["0", "1", "2", "3", "4"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CONTENT)))
     assert read("-").ids == ["0", "1", "2", "3", "4"]
-
-
-def test_file_without_an_id_suggests_a_mapping(tmp_path: Path) -> None:
-    content = packed({"code": "1", "title": "a"})
-    assert "no column is the id" in read_bytes(tmp_path, content).error
-    assert read_bytes(tmp_path, content, ["id=code"]).products["1"] == Product("1", "a")
 
 
 def test_truncated_file_raises(tmp_path: Path) -> None:

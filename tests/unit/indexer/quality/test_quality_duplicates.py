@@ -255,10 +255,3 @@ def test_duplicates_join_the_groups_of_variants(tmp_path: Path) -> None:
         0,
         3,
     ]
-
-
-def test_groups_do_not_depend_on_batches(tmp_path: Path) -> None:
-    products = [Product(f"{at:03d}", f"Torvane Garden Hose {at % 7} {at} ft") for at in range(40)]
-    checks = [rule("product", QualityCheck.NO_COPIES)]
-    whole, parts = (judged(products, checks, tmp_path / str(size), batch=size)[1].siblings for size in (100, 7))
-    assert whole.tolist() == parts.tolist() == [at % 7 for at in range(40)]

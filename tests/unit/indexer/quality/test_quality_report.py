@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shelfwise.indexer.quality.findings import Example
 from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, html, make_report
 from shelfwise.indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
 from shelfwise.retrieval.records import Product
-from tests.catalogs import products as catalogs
 from tests.quality_rows import NOW, judged, rule
 
 HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\u202egnp.exe {{ 7*7 }} $x^2$'
@@ -30,15 +25,6 @@ def report_of(
 ) -> QualityReport:
     findings, duplicates = judged(products, rules, folder, batch=batch)
     return make_report(FeedSummary(NOW, ("feed.jsonl",), len(products)), findings, duplicates, rules)
-
-
-@given(catalogs(maximum=30), st.integers(1, 30))
-def test_batch_size_does_not_change_the_report(products: list[Product], batch: int) -> None:
-    twice = [*products, *(replace(product, id=f"{product.id}+") for product in products)]
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        whole = report_of(twice, built_in_rules(), Path(one))
-        parts = report_of(twice, built_in_rules(), Path(other), batch)
-    assert parts.to_json() == whole.to_json()
 
 
 def test_scores_match_manual_calculation(tmp_path: Path) -> None:

@@ -137,11 +137,6 @@ class TestLabels:
         assert (table["lower"] <= table["attractiveness"]).all()
         assert (table["attractiveness"] <= table["upper"]).all()
 
-    def test_weights_are_fitted_to_later_purchases(self) -> None:
-        made = labels()
-        assert made.weights.fitted
-        assert made.weights.values[2] > made.weights.values[0]
-
     def test_purchased_products_have_higher_labels_than_clicked_ones(self) -> None:
         table = labels().table.join(shop()[1], on=["query", "product_id"]).filter(pl.col("grade") == 3)
         mean = dict(table.group_by("bought").agg(pl.col("label").mean()).rows())
@@ -164,9 +159,6 @@ class TestLabels:
         assert not made.weights.fitted
         assert made.weights.purchases == 0
         assert made.table["label"].max() == 1.0
-
-    def test_log_without_events_has_no_labels(self) -> None:
-        assert click_labels(shop()[0].clear()).table.is_empty()
 
 
 def test_outcomes_count_once_per_list_for_shown_products() -> None:

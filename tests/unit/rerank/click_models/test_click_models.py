@@ -15,7 +15,6 @@ from scipy.special import expit
 from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, click_log, query_texts
 from shelfwise.rerank.click_models.evaluation import ClickLikelihood
 from shelfwise.rerank.click_models.models import PairPrior, PositionBased, UserBrowsing
-from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.click_models.click_simulation import falling_gamma
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
 
@@ -33,20 +32,6 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 class TestContract:
-    def test_shapes_and_ranges(self, model: Model) -> None:
-        log = simulated("ubm").log
-        fitted = model.fit(log)
-        made = fitted.estimates
-        lower, upper = made.interval()
-        for each in (made.attractiveness, made.impressions, made.clicks, made.examinations, made.effective):
-            assert each.shape == (log.count,)
-        assert np.all((lower > 0) & (lower < made.attractiveness) & (made.attractiveness < upper) & (upper < 1))
-        assert np.all((made.clicks <= made.examinations + 1e-6) & (made.examinations <= made.impressions + 1e-6))
-        assert np.all((made.effective >= 0) & (made.effective <= made.examinations))
-        assert fitted.examination.shape == (DEPTH,)
-        assert np.all((fitted.examination > 0) & (fitted.examination <= 1))
-        assert fitted.conditional_examination(log).shape == log.pairs.shape
-
     def test_empty_log_is_fitted(self, model: Model) -> None:
         log = ClickLog(np.zeros((0, 3), np.int32), np.zeros((0, 3), np.bool_), 2)
         fitted = model.fit(log)
@@ -178,22 +163,6 @@ class TestClickLog:
         assert sorted(zip(shown(log, pairs), log.clicks.tolist(), strict=True)) == expected
 
 
-class TestRefusals:
-    @pytest.mark.parametrize(
-        ("pairs", "clicks", "count", "message"),
-        [
-            ([[0, 1]], [[False]], 2, "both"),
-            ([[0, 2]], [[False, False]], 2, "has number 2"),
-            ([[0, -1]], [[False, True]], 2, "where nothing was shown"),
-        ],
-    )
-    def test_mismatched_matrices_are_refused(
-        self, pairs: list[list[int]], clicks: list[list[bool]], count: int, message: str
-    ) -> None:
-        with pytest.raises(InputError, match=message):
-            ClickLog(np.array(pairs, np.int32), np.array(clicks), count)
-
-
 RowOfAnswerWords = tuple[str, str, int]
 
 
@@ -258,11 +227,3 @@ def test_constant_labels_and_scores_give_finite_results(clicks: int) -> None:
         found = made.calibration(session, scores)
         assert np.isfinite(found).all()
         assert np.isfinite(made.of(session, scores, found)).all()
-
-
-def test_empty_log_gives_nothing() -> None:
-    nothing = ClickLog(np.empty((0, DEPTH), np.int32), np.empty((0, DEPTH), np.bool_), 0)
-    made = ClickLikelihood.fit(nothing)
-    scores = np.empty((0, DEPTH))
-    assert made.calibration(nothing, scores) == (0.0, 0.0)
-    assert made.of(nothing, scores, (0.0, 0.0)).shape == (0,)

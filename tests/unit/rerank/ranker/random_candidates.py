@@ -53,14 +53,6 @@ def candidates(count: int, words: int = 4, tokens: int = 5, events: int = 0, see
     )
 
 
-def some_of(whole: Candidates, places: list[int]) -> Candidates:
-    ids, states = whole.products.ids[places], whole.products.states[places]
-    longest = int((ids >= 0).sum(axis=1).max(initial=0))
-    products = ProductTokens(ids[:, :longest], states[:, :longest])
-    features, vectors = whole.features[places], whole.vectors[places]
-    return Candidates(whole.query, whole.query_idf, products, features, vectors, whole.history)
-
-
 def tensors(*lists: Candidates) -> Inputs:
     return Inputs(*(torch.from_numpy(array) for array in pad_batch(lists, DIMENSION).arrays().values()))
 

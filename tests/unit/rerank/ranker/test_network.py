@@ -32,7 +32,6 @@ from tests.unit.rerank.ranker.random_candidates import (
     network,
     scored,
     shape,
-    some_of,
     tensors,
 )
 from tests.versions import DIMENSION
@@ -253,15 +252,6 @@ def test_graph_and_network_give_the_same_scores(exported: Exported, shapes: list
     ranker = opened_export(exported.folder)
     for found, expected in zip(ranker.score(lists), scored(exported.network, *lists), strict=True):
         assert near(found, expected[:, 0])
-
-
-def test_graph_score_does_not_depend_on_other_candidates(exported: Exported) -> None:
-    ranker, whole = opened_export(exported.folder), candidates(30, words=4, tokens=12, events=3)
-    (expected,) = ranker.score([whole])
-    assert expected.std() > 0.05
-    others = [candidates(50, words=9, tokens=20, events=8, seed=1), candidates(1)]
-    assert near(ranker.score([others[0], whole, others[1]])[1], expected)
-    assert near(ranker.score([some_of(whole, [29, 3, 7])])[0], expected[[29, 3, 7]])
 
 
 def test_graph_inputs_equal_network_inputs(exported: Exported) -> None:

@@ -41,14 +41,10 @@ def source_of(acts: SessionFeatures, shopper: str) -> int:
     return int(acts.sessions.filter(pl.col("shopper") == shopper)["source"][0])
 
 
-def usual_of(acts: SessionFeatures) -> BotBaseline:
-    return fit_baseline(acts, NOBODY)
-
-
 def test_baseline_is_fitted_to_shoppers() -> None:
     shop = Shop(seed=3)
     shop.honest(300)
-    found = usual_of(session_features(shop.cleaned()))
+    found = fit_baseline(session_features(shop.cleaned()), NOBODY)
     rates = [0.4 * place**-0.9 for place in PAGE]
     assert found.rates[1 : RESULTS + 1] == pytest.approx(rates, abs=0.05)
     assert len(found.rates) == LAST_POSITION + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 import polars as pl
@@ -20,7 +19,6 @@ from shelfwise.rerank.sessions.cleaning import (
     find_faults,
 )
 from shelfwise.rerank.sessions.sessionize import add_needs, same_need, sessionize
-from shelfwise.retrieval.events.store import EVENT_SCHEMA
 from shelfwise.retrieval.events.stored import SPONSORED_MARK
 from shelfwise.retrieval.records import EventKind
 from tests.unit.rerank.sessions.session_logs import at, event, in_order, log, shown
@@ -285,21 +283,6 @@ def test_session_longer_than_a_day_is_split_at_midnight() -> None:
     times = range(0, 30 * HOUR, 20 * MINUTE)  # from 9:00, so 15 hours are on the first day
     found = sessions_of(*(event(time, shopper="bot") for time in times))
     assert [found.count(0), found.count(1)] == [15 * 3, 15 * 3]
-
-
-event_rows = st.lists(st.tuples(st.integers(0, 5 * HOUR), ids, ids, ids), max_size=25)
-
-
-@given(event_rows, st.randoms(use_true_random=False))
-def test_every_event_has_one_session_in_any_order(drawn: list[tuple[int, str, str, str]], random: Random) -> None:
-    events = [event(time, session=s, shopper=u, query_id=q) for time, s, u, q in drawn]
-    table = log(events)
-    found = sessionize(table)
-    order = list(range(len(events)))
-    random.shuffle(order)
-    assert sorted(found["key"]) == sorted(table["key"])
-    assert found.schema == pl.Schema([*EVENT_SCHEMA.items(), ("session_number", pl.UInt32())])
-    assert found.equals(sessionize(table[order]) if events else found)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5 * HOUR), st.sampled_from("ab")), max_size=25))

@@ -154,27 +154,6 @@ def test_category_of_too_few_shoppers_is_left_out(tmp_path: Path) -> None:
 BEGUN = NOW - timedelta(days=3)
 
 
-def shopping(sessions: int) -> list[StoredEvent]:
-    """Lists in two orders, on all of which `good` is clicked; one shopper in three also buys it."""
-    events: list[StoredEvent] = []
-    for number in range(sessions):
-        shown = ["good", "bad"] if number % 2 else ["bad", "good"]
-        acts = [("click", "good"), *([("cart", "good"), ("purchase", "good")] if number % 3 == 0 else [])]
-        at = BEGUN + timedelta(minutes=5 * number)
-        events += search(f"u{number}", at, " Red  LAMP" if number % 2 else "red lamp", shown, *acts)
-    return events
-
-
-def test_product_clicked_at_every_position_has_the_higher_label(tmp_path: Path) -> None:
-    table = derived(tmp_path, LABELS, shopping(40))
-    assert table.select("query", "product_id", "impressions", "clicks", "carts", "purchases").rows() == [
-        ("red lamp", "bad", 40, 0, 0, 0),
-        ("red lamp", "good", 40, 40, 14, 14),
-    ]
-    bad, good = table["label"]
-    assert 0 <= bad < good == 1
-
-
 def test_repeated_query_ids_of_different_days_are_separate(tmp_path: Path) -> None:
     events: list[StoredEvent] = []
     for day, (query, product) in enumerate((("lamp", "a"), ("saw", "b"))):

@@ -166,15 +166,6 @@ def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:
     assert {name for name in report.tables if not open_derived(tmp_path).table(name).is_empty()} == {"label_weights"}
 
 
-def test_refresh_with_real_scorer_and_store(tmp_path: Path) -> None:
-    store = SqliteEvents(tmp_path / "events")
-    store.append(some_days())
-    refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
-    again = refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
-    store.close()
-    assert (again.days_made, again.sessions, again.sessions_scored) == (0, 10 * DAYS, 0)
-
-
 def test_interrupted_refresh_keeps_the_old_tables(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     refreshed(tmp_path, store)

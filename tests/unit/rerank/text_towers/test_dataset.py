@@ -52,14 +52,6 @@ class TestSplits:
         assert gains[5] == pytest.approx(0.9)
 
 
-class TestRemovedProducts:
-    def test_removed_products_are_counted(self) -> None:
-        with_gone = [JudgedQuery(each.query, {**each.opinions, "p900": Opinion(1.0)}) for each in judged()]
-        made = build_dataset(TowerSources(with_gone), row_of)
-        assert made.dropped.gone == len(with_gone)
-        assert made.rows.max() < 120
-
-
 @pytest.mark.parametrize(
     ("asked_for", "message"),
     [
@@ -73,11 +65,6 @@ class TestRemovedProducts:
 def test_insufficient_data_is_refused(asked_for: list[JudgedQuery], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         build_dataset(TowerSources(asked_for), row_of)
-
-
-def test_judgments_without_relevant_products_are_refused() -> None:
-    with pytest.raises(TrainingError, match="all judgments have the grade 0"):
-        from_judgments(Judgments({"lamp": {"p000": 0.0}, "tap": {"p001": 0.0}}, -1.0))
 
 
 def test_grades_become_shares_of_the_highest_gain() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
 
 from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
 from shelfwise.rerank.text_towers.task import NegativeOptions
@@ -142,13 +141,10 @@ def test_cached_gradients_equal_full_batch_gradients(tower: TextTower, name: Any
     for options in (replace(PLAIN, name=name, cached=False), replace(PLAIN, name=name, chunk=3)):
         tower.model.zero_grad()
         _loss(tower, options, examples()).backward()  # type: ignore[no-untyped-call]
-        found.append(_gradients(tower.model))
+        gradients = [weight.grad.reshape(-1) for weight in tower.model.parameters() if weight.grad is not None]
+        found.append(torch.cat(gradients))
     assert found[0].abs().max() > 0
     assert torch.allclose(found[0], found[1], atol=1e-5)
-
-
-def _gradients(model: SentenceTransformer) -> torch.Tensor:
-    return torch.cat([weight.grad.reshape(-1) for weight in model.parameters() if weight.grad is not None])
 
 
 def test_a_window_counts_ranks_from_1_and_takes_the_lower_half_of_a_short_list() -> None:

@@ -180,13 +180,6 @@ def test_separable_labels_give_a_steep_finite_curve() -> None:
     assert expit(slope * np.array([2.0, 2.5, 3.0]) + intercept) == pytest.approx([0, 0.5, 1], abs=0.01)
 
 
-def test_decreasing_labels_give_the_mean() -> None:
-    probabilities = expit(-SCORES)
-    slope, intercept = fit_calibration(SCORES, probabilities)
-    assert slope == 0
-    assert expit(intercept) == pytest.approx(probabilities.mean())
-
-
 @pytest.mark.parametrize(
     ("scores", "probabilities", "mean"),
     [

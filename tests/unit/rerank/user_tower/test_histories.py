@@ -25,8 +25,8 @@ from shelfwise.rerank.user_tower.item_neighbours import (
 )
 from shelfwise.rerank.user_tower.tower import UserTower
 from shelfwise.rerank.user_tower.transformer import HistoryWindowBatches, NegativeSampler
-from shelfwise.rerank.user_tower.user_tower_training import UserTowerOptions, choose_prior, fit
-from shelfwise.retrieval.errors import InputError, TrainingError
+from shelfwise.rerank.user_tower.user_tower_training import choose_prior, fit
+from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
@@ -41,22 +41,6 @@ def test_gaps_are_until_the_next_act_and_until_now() -> None:
     day = 86_400.0
     windows = Histories.of([[1, 2]], times=[[0.0, 2 * day]]).newest(np.array([2 * day + 30]), width=2)
     assert windows.gaps.tolist() == [gap_classes(np.array([2 * day, 30.0])).tolist()]
-
-
-@pytest.mark.parametrize(
-    ("products", "kinds", "times", "message"),
-    [
-        ([[1]], [[]], None, "kinds are not as many"),
-        ([[1]], None, [[1.0, 2.0]], "times are not as many"),
-        ([[1]], [[9]], None, "a kind of act must be an index"),
-        ([[-1]], None, None, "rows count from 0"),
-    ],
-)
-def test_invalid_history_is_refused(
-    products: list[list[int]], kinds: list[list[int]] | None, times: list[list[float]] | None, message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        Histories.of(products, kinds, times)
 
 
 def test_a_basket_is_shuffled_within_itself() -> None:
@@ -417,6 +401,11 @@ def test_network_reads_the_newest_fifty_acts_and_neighbours_all_that_are_counted
     assert np.abs(counted[1] - counted[0]).max() > 1
 
 
+def _given() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], Histories]:
+    torch.manual_seed(99)
+    return catalog()[0], shoppers()
+
+
 @pytest.mark.slow
 def test_killed_run_gives_the_same_result(tmp_path: Path) -> None:
     vectors, histories = _given()
@@ -472,17 +461,3 @@ def test_non_finite_loss_stops_training() -> None:
 def test_too_little_data_is_refused(histories: Histories, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         fit(catalog()[0], histories, TINY)
-
-
-def test_non_finite_vectors_and_mismatched_sizes_are_refused() -> None:
-    vectors, histories = _given()
-    with pytest.raises(ValueError, match="width of 15"):
-        fit(vectors, histories, UserTowerOptions(width=15))
-    vectors[3, 3] = np.nan
-    with pytest.raises(TrainingError, match="not finite"):
-        fit(vectors, histories, TINY)
-
-
-def _given() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], Histories]:
-    torch.manual_seed(99)
-    return catalog()[0], shoppers()

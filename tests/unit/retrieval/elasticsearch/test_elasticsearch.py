@@ -21,10 +21,8 @@ URL = ("http://localhost:9200",)
     [
         ({"urls": ()}, "elasticsearch.url is not set"),
         ({"urls": ("localhost:9200",)}, "must be like"),
-        ({"urls": ("ftp://localhost",)}, "must be like"),
         ({"urls": ("http://me:secret@localhost:9200",)}, "has a name or a password"),
         ({"urls": URL, "alias": "Shop"}, "elasticsearch.alias is 'Shop'"),
-        ({"urls": URL, "alias": "_shop"}, "elasticsearch.alias"),
         ({"urls": URL, "alias": "a,b"}, "elasticsearch.alias"),
         ({"urls": URL, "username": "me"}, "go together"),
         ({"urls": URL, "username": "me", "password": "secret", "api_key": "key"}, "both set"),

@@ -220,11 +220,8 @@ def test_range_counts_equal_hits_filtered_by_the_range(
     [
         ("pric", "did you mean price"),
         ("brand", "brand has no numbers; use a numeric field, such as"),
-        ("created:1,2", "created has no numbers"),
         ("price:50,20", "the bounds must be ascending numbers, such as price:0,50,100"),
-        ("price:", "the bounds must be ascending numbers"),
         ("price:0,nan", "the bounds must be ascending numbers"),
-        ("price:0,inf", "the bounds must be ascending numbers"),
         (f"price:{','.join(map(str, range(101)))}", "ranges has 101 bounds of price; at most 100 are allowed"),
     ],
 )

@@ -139,14 +139,13 @@ def test_missing_or_truncated_file_is_damage(tmp_path: Path, name: str, kept: in
     "offsets",
     [
         np.zeros((2, 4), dtype=np.int32),
-        np.zeros((2, 4), dtype=np.float64),
         np.zeros(4, dtype=np.int64),
         np.zeros((3, 4), dtype=np.int64),
         np.zeros((2, 0), dtype=np.int64),
         np.zeros((2, 4), dtype=np.int64),
         np.array([[{}], [{}]], dtype=object),
     ],
-    ids=["int32", "float", "flat", "three rows", "empty", "zeros", "objects, which are never unpickled"],
+    ids=["int32", "flat", "three rows", "empty", "zeros", "objects, which are never unpickled"],
 )
 def test_a_table_of_another_shape_or_kind_is_damage(tmp_path: Path, offsets: np.ndarray[tuple[int, ...]]) -> None:
     write_products(numbered(3), tmp_path)

@@ -143,13 +143,6 @@ class TestForeignDirectories:
         with pytest.raises(UnknownVersionError, match="it holds none"):
             store.check_known("v000001")
 
-    def test_plain_file_is_refused_and_unchanged(self, store: Store) -> None:
-        store.root.write_text("mine")
-        for ask in (store.serving, store.lock().__enter__):
-            with pytest.raises(StoreMissingError, match="is not a directory; choose another path"):
-                ask()
-        assert store.root.read_text() == "mine"
-
     def test_foreign_directory_is_refused_and_unchanged(self, store: Store) -> None:
         store.root.mkdir()
         (store.root / "thesis.doc").write_text("mine")
@@ -170,13 +163,6 @@ class TestForeignDirectories:
         (store.root / MARKER).write_bytes(content)
         (store.version_folder("v000001") / SEAL_FILE).unlink()
         with pytest.raises(StoreForeignError, match=r"shelfwise\.json cannot be read .*; write"):
-            store.serving()
-
-    def test_versions_of_another_schema_do_not_identify_the_directory(self, store: Store) -> None:
-        publish(store)
-        reseal(store, "v000001", msgspec.structs.replace(store.manifest("v000001"), schema=SCHEMA + 1))
-        (store.root / MARKER).unlink()
-        with pytest.raises(StoreForeignError, match=r"shelfwise\.json is missing although there are versions; write"):
             store.serving()
 
     def test_damaged_marker_is_reported_and_repaired_by_the_next_writer(self, store: Store) -> None:

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from typer.testing import CliRunner
 
 from shelfwise.retrieval.errors import ShelfwiseError
+from shelfwise.retrieval.records import Product
 from shelfwise.service.cli.main import app
+from tests.catalogs import write_feed
+
+CATALOG = (
+    Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),
+    Product("2", "hammer drill", brand="Makita", price=129.0),
+    Product("3", "garden hose 20 m", brand="Gardena", price=25.5),
+    Product("4", "无线电钻", brand="Bosch", price=75.0),
+)
+
+
+def write_small_feed(folder: Path) -> Path:
+    """Writes a feed of `CATALOG` and a row without a title."""
+    feed = write_feed(folder / "feed.jsonl", CATALOG)
+    with feed.open("a") as file:
+        file.write('{"id": "5"}\n')
+    return feed
 
 
 @dataclass(frozen=True, slots=True)

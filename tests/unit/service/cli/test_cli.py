@@ -24,25 +24,15 @@ from shelfwise.indexer.quality.findings import DuplicateFindings, Example, Failu
 from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
 from shelfwise.indexer.quality.rules import built_in_rules
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.retrieval.records import Product
 from shelfwise.service.cli import output
 from shelfwise.service.cli.main import COMMANDS, GROUPS, app, main
 from shelfwise.service.cli.options import TowerTrainingOptions, command
 from shelfwise.service.cli.rebuild import parse_size, show_quality
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile
-from tests.catalogs import write_feed
 from tests.conftest import ENCODER
-from tests.unit.service.cli.commands import Done
+from tests.unit.service.cli.commands import Done, write_small_feed
 
 PROGRAM = Path(sys.executable).with_name("shelfwise")
-CATALOG = (
-    Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),
-    Product("2", "hammer drill", brand="Makita", price=129.0),
-    Product("3", "garden hose 20 m", brand="Gardena", price=25.5),
-    Product("4", "无线电钻", brand="Bosch", price=75.0),
-)
-
-
 Run = Callable[..., Done]
 
 
@@ -100,9 +90,7 @@ class Built:
 @pytest.fixture(scope="module")
 def built(program: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("cli")
-    feed = write_feed(folder / "feed.jsonl", CATALOG)
-    with feed.open("a") as file:
-        file.write('{"id": "5"}\n')
+    feed = write_small_feed(folder)
     judgments = folder / "judgments.tsv"
     rows = ("query\tproduct_id\tgrade", "cordless drill\t1\t2", "cordless drill\t2\t1", "hose\t3\t1", "hose\t1\t0")
     judgments.write_text("\n".join(rows))

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from shelfwise.rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
-from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.retrieval.errors import StoreMissingError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import CURRENT
 from tests.rankers import REPORT, SPEC, building
@@ -61,24 +59,6 @@ class TestList:
         assert rows[1].split()[:3] == ["▶", "ranker-0002", "2026-11-17"]
         assert rows[2].split()[3:5] == ["0.4100", "published"]
         assert rows[3].startswith("ranker-0003 was rejected: worse: nDCG@10 -0.0")
-
-    def test_list_of_an_index_without_rankers(self, tmp_path: Path) -> None:
-        publish_products(tmp_path, [Product("1", "cordless drill")])
-        assert "No ranker yet. To train one: shelfwise train ranker" in shown("models", "list", tmp_path)
-        assert document("models", "list", tmp_path)["rankers"] == []
-
-        with pytest.raises(StoreMissingError):
-            shown("models", "list", tmp_path / "none")
-
-    def test_list_shows_a_damaged_ranker_and_its_replacement(self, root: Path) -> None:
-        (root / "rankers/ranker-0002" / MODEL_FILE).write_bytes(b"")
-        result = shown("models", "list", root)
-        (row,) = (line for line in result.splitlines() if line.startswith("▶"))
-        assert "ranker-0001" in row
-        assert "unusable" in result
-        assert "ranker-0002 cannot be used: " in result
-        assert "ranker-0001 serves in its place" in result
-        assert document("models", "list", root)["serving"] == "ranker-0001"
 
     def test_invalid_pointer_is_reported(self, root: Path) -> None:
         (root / "rankers" / CURRENT).write_bytes(b"\x1b[31mgarbage")

@@ -73,8 +73,6 @@ def test_rule_round_trips_through_json(rule: Rule) -> None:
         ('{"id": "a", "actoins": []}', "rule 'a': no field 'actoins'; did you mean actions?"),
         ('{"id": "a", "actions": [{"kind": "pinn"}]}', "rule 'a': actions[0]: kind: is 'pinn'; did you mean pin?"),
         ('{"id": "a", "actions": [{"kind": "pin", "products": "x"}]}', "actions[0].products: Expected `array`"),
-        ('{"id": "a", "actions": [{"kind": "boost", "filter": "x"}]}', "no field 'filter'; did you mean filters?"),
-        ('{"id": "a", "when": {"qurey": "x"}, "actions": []}', "rule 'a': when: no field 'qurey'; did you mean query?"),
         ('{"id": "a", "when": {"starts": "soon"}, "actions": []}', "when.starts: Invalid RFC3339"),
         ('{"id": "a"}', "rule 'a': actions: is missing"),
     ],
@@ -139,7 +137,6 @@ def test_valid_rule_is_unchanged() -> None:
     [
         ({"id": " "}, "id: is empty"),
         ({"id": "x" * (LONGEST_ID + 1)}, f"at most {LONGEST_ID}"),
-        ({"id": "a\nb"}, "control character"),
         ({"name": "\ud800"}, "name: contains a control character or half a surrogate pair"),
         ({"priority": 10**7}, "priority must be a whole number from -1,000,000 to 1,000,000"),
         ({"actions": ()}, "actions: there is none; add one"),
@@ -148,7 +145,6 @@ def test_valid_rule_is_unchanged() -> None:
         ({"actions": (Exposure("price < 10", 0.1),) * 2}, "two have the kind exposure and the same filters"),
         ({"actions": (Redirect("/a"), Classify("drill", ("B1",)))}, "when: must be left out if an action is classify"),
         ({"when": When("drill")}, "when.match: is any, but when.query is 'drill'"),
-        ({"when": When("  ", Match.EXACT)}, "when.match: is exact, and when.query is missing"),
         ({"when": When(contexts=("mobile", " "))}, "when.contexts[1]: is empty"),
         ({"when": When(filters="price <")}, "when.filters: column 8"),
         ({"when": When(starts=datetime(2026, 1, 1))}, "when.starts: has no zone"),
@@ -168,10 +164,7 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str
         (Pin(()), "products must be a list of product ids: 1 to 100 to pin"),
         (Pin(("a", " ")), "products[1]: is empty"),
         (Pin(("a",), 0), "position must be a whole number from 1 to 1,000"),
-        (Boost(""), "filters: is empty"),
-        (Boost("price < 10", 0), "strength must be a number above 0, at most 10"),
         (Bury("price < 10", float("nan")), "strength"),
-        (Exposure("", 0.04), "filters: is empty"),
         (Exposure("price < 10"), "at_least, at_most: both are missing; give one of them"),
         (Exposure("price < 10", 0.1, 0.2), "at_least, at_most: both are given"),
         (Exposure("price < 10", at_most=-1), "at_most must be a number above 0 and below 1"),
@@ -183,7 +176,6 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str
             Classify("drill for kids", ("a",)),
             "type: is 'drill for kids'; it must name one type of product by at most 3",
         ),
-        (Classify("drill"), "filters: is empty"),
     ],
 )
 def test_invalid_action_error_has_its_number(action: Action, message: str) -> None:

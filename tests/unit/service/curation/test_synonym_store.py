@@ -62,13 +62,10 @@ def test_whitespace_is_collapsed(store: SynonymStore) -> None:
     [
         ("couch, sofa", "", "must be of the class Synonym, not str"),
         (Synonym("", SynonymKind.TWO_WAY, ("a", "b")), "id", "is empty"),
-        (Synonym("x", "sideways", ("a", "b")), "kind", "sideways"),  # type: ignore[arg-type]
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", 3)), "phrases", "Expected `str`"),  # type: ignore[arg-type]
         (Synonym("x", SynonymKind.TWO_WAY, ("a",)), "phrases", "has 1 phrases, it can have 2 to 30"),
         (Synonym("x", SynonymKind.TWO_WAY, tuple(f"word{n}" for n in range(31))), "phrases", "has 31 phrases"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b"), ("c",)), "to", "but kind is two-way"),
         (Synonym("x", SynonymKind.ONE_WAY, ("a",)), "to", "has 0 phrases, it can have 1 to 30"),
-        (Synonym("x", SynonymKind.ONE_WAY, (), ("a",)), "phrases", "has 0 phrases"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "!?")), "phrases", "has no word"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b, c")), "phrases", 'contains ","'),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b # c")), "phrases", 'contains "#"'),
@@ -117,14 +114,7 @@ def test_file_uses_the_format_of_rebuild(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("couch", "has no synonym"),
-        ("couch, couch", "has 1 phrases"),
-        ("a => b => c", "more than one"),
-        ("a, => c", "is empty"),
-        ("sneaker, sneakers", "is the same as"),
-    ],
+    ("line", "message"), [("couch", "has no synonym"), ("a => b => c", "more than one"), ("a, => c", "is empty")]
 )
 def test_invalid_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "synonyms.txt"

@@ -160,25 +160,6 @@ class TestLostEncoder:
             assert (ids(page)[0], page.degraded) == (KETTLE.id, ())
 
 
-class TestUpsert:
-    def test_new_product_is_found_by_identifier_filter_and_facet(self, live: SearchEngine) -> None:
-        assert live.upsert([KETTLE]).products == 1
-        assert live.search("4006381333931").hits[0].identifier == "4006381333931"
-        assert ids(live.search("", filters="capacity > 2 AND brand = torvald")) == [KETTLE.id]
-        counts = {each.value: each.count for each in live.search("", facets=["brand"]).facets["brand"].counts}
-        assert counts["Torvald"] == 1
-        assert live.product(KETTLE.id) == KETTLE
-        assert len(live.similar(KETTLE.id, size=5).hits) == 5
-
-    def test_batch_of_changes_is_atomic(self, live: SearchEngine) -> None:
-        with pytest.raises(ChangeError, match="price"):
-            live.upsert([KETTLE, dataclasses.replace(KETTLE, id="kettle-2", price=float("nan"))])
-        with pytest.raises(ChangeError, match="a product must be a shelfwise"):
-            live.upsert([KETTLE, {"id": "1", "title": "a"}])  # type: ignore[list-item]
-        with pytest.raises(UnknownProductError):
-            live.product(KETTLE.id)
-
-
 class TestOtherEngines:
     def test_engine_without_reload_answers_from_the_version(self, live: SearchEngine, root: Path) -> None:
         live.upsert([KETTLE])

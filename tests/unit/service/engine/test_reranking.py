@@ -35,7 +35,7 @@ from tests.catalogs import ids
 from tests.machine import within
 from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
-from tests.unit.service.cli.commands import document, run
+from tests.unit.service.cli.commands import run
 from tests.unit.service.engine.demo_rankers import attending_graph, exported, failing, publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("untyped")
@@ -462,7 +462,6 @@ class TestRefused:
             (["d000001"], "act 1 of the history is str, it must be PastAct"),
             ([PastAct("a")] * 1_001, "the history has 1,001 acts, at most 1,000 are allowed; send the newest"),
             ([PastAct("a"), PastAct("")], "act 2 of the history has the product id '', it must be a non-empty text"),
-            ([PastAct(7)], "act 1 of the history has the product id 7"),  # type: ignore[arg-type]
             (
                 [PastAct("a", EventKind.RATING)],
                 "has the kind <EventKind.RATING: 'rating'>, it can be consultation, click, cart or purchase",
@@ -496,14 +495,6 @@ class TestCommand:
     def test_invalid_history_option_is_refused(self, text: str, problem: str) -> None:
         with pytest.raises(QueryError, match=problem):
             parse_history(text)
-
-    def test_command_searches_with_a_history(self, personal: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SHELFWISE_RANKER__DEADLINE", "60")
-        command = ("search", personal.root, "steel pan")
-        plain, found = document(*command), document(*command, "--history", "d000001,d000002:cart", "--explain")
-        assert plain["hits"][0]["explanation"] is None
-        assert VIEWED_BEFORE in {part["name"] for part in found["hits"][0]["explanation"]["contributions"]}
-        assert [hit["score"] for hit in plain["hits"]] != [hit["score"] for hit in found["hits"]]
 
     def test_command_reports_an_unused_history(self, demo_index: Path) -> None:
         assert f"warning: {UNREAD}" in run("search", demo_index, "pan", "--history", "d000001").err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -100,19 +99,6 @@ def test_an_address_is_stored_as_a_pseudonym_and_does_not_distinguish_events(liv
     assert not any(b"2001:db8" in path.read_bytes() for path in (root / EVENTS_FOLDER).iterdir())
 
 
-def test_threads_and_engines_record_concurrently(root: Path) -> None:
-    with (
-        SearchEngine.open(root, settings=Settings(), follow=False) as one,
-        SearchEngine.open(root, settings=Settings(), follow=False) as other,
-        ThreadPoolExecutor(8) as threads,
-    ):
-        at = datetime.now(UTC)
-        engines = [one, other] * 50
-        sent = [replace(CLICK, event_id=f"e{number // 2}", time=at) for number in range(100)]
-        done = list(threads.map(lambda pair: pair[0].record(pair[1]).stored, zip(engines, sent, strict=True)))
-    assert sum(done) == recorded(root).height == 50
-
-
 def test_closed_engine_refuses_events(root: Path) -> None:
     with SearchEngine.open(root, settings=Settings(), follow=False) as opened:
         opened.record(CLICK)
@@ -148,13 +134,6 @@ def stores(tmp_path: Path) -> Iterator[tuple[SqliteEvents, SqliteEvents]]:
 
 def held(store: SqliteEvents) -> list[StoredEvent]:
     return [one for table in store.read(0, 1 << 20) for one in stored_events(table)]
-
-
-def test_move_copies_all_events_unchanged(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
-    source, target = stores
-    assert move_events(source, target) == MoveResult(100, 0)
-    assert held(target) == EVENTS
-    assert source.count() == 0
 
 
 def test_interrupted_move_resumes(stores: tuple[SqliteEvents, SqliteEvents]) -> None:

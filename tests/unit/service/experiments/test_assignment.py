@@ -347,12 +347,6 @@ def test_no_participation_if_a_ranker_is_unavailable(ranked: SearchEngine, mode:
     assert unserved_count() - before == len(TWELVE)
 
 
-def test_serving_ranker_replaces_an_unavailable_ranker_of_the_first_variant(ranked: SearchEngine) -> None:
-    found = answer_search(ranked, running(experiment("ranker-0099", "ranker-0001")), DRILL)
-    assert ids(found) == ordered(ranked)
-    assert found.query_id.isalnum()
-
-
 @pytest.mark.usefixtures("without_default")
 def test_no_comparison_with_the_merged_order_without_a_ranker(ranked: SearchEngine, root: Path) -> None:
     compared = experiment(None, "off")

@@ -21,7 +21,6 @@ from shelfwise.service.experiments.analysis import (
     Outcome,
     draft_outcomes,
     experiment_report,
-    sample_ratio_mismatch,
     split_outcomes,
 )
 from shelfwise.service.experiments.assignment import DraftMark, SplitMark, sign_query_id
@@ -73,22 +72,17 @@ def test_experiment_round_trips() -> None:
     ("wrong", "field"),
     [
         ({"id": "Upper"}, "id"),
-        ({"id": "x" * 33}, "id"),
         ({"id": "a~b"}, "id"),
         ({"name": "x" * 201}, "name"),
         ({"share": 0}, "share"),
-        ({"share": 1.5}, "share"),
         ({"planned": 5}, "planned"),
         ({"least_effect": -1}, "least_effect"),
         ({"mode": "both"}, "mode"),
-        ({"unit": "browser"}, "unit"),
-        ({"goal": "revenue"}, "goal"),
         ({"starts": "2026-12-01T00:00:00"}, "starts"),
         ({"starts": "2026-12-02T00:00:00Z", "ends": "2026-12-01T00:00:00Z"}, "ends"),
         ({"starts": "9999-12-31T00:00:00Z"}, "starts"),
         ({"share": float("nan")}, "share"),
         ({"colour": "red"}, "colour"),
-        ({"variants": []}, "variants"),
         ({"variants": [{"name": "a"}]}, "variants"),
         ({"variants": [{"name": "a"}] * 2}, "variants"),
         ({"variants": [{"name": f"v{number}"} for number in range(9)]}, "variants"),
@@ -98,12 +92,8 @@ def test_experiment_round_trips() -> None:
         ({"variants": [*PLAIN["variants"], {"name": "c", "options": {"merge": "rrf", "rules": True}}]}, "options"),
         ({"variants": [{"name": name, "options": each} for name, each in MERGED_ORDER.items()]}, "options"),
         ({"variants": [{"name": "a"}, {"name": "b", "weight": 0}]}, "weight"),
-        ({"variants": [{"name": "a"}, {"name": "b", "wieght": 1}]}, "wieght"),
-        ({"variants": [{"name": "a"}, {"name": "b", "options": {"merge": "best"}}]}, "merge"),
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"stage": "dense"}}]}, "stage"),
         *(({"variants": [{"name": "a"}, {"name": "b", "options": {"ranker": name}}]}, "ranker") for name in NO_RANKERS),
-        ({"variants": [{"name": "a"}, {"name": "b", "options": {"rules": "no"}}]}, "rules"),
-        ({"variants": "ab"}, "variants"),
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}, "variants"),
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b", "weight": 2}]}, "weight"),
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b", "options": {"rules": False}}]}, "rules"),
@@ -453,13 +443,6 @@ def test_sample_ratio_mismatch_gives_a_warning() -> None:
     assert report.analysis.mismatch_p is not None
     assert report.analysis.mismatch_p < 0.001
     assert "do not trust differences" in report.analysis.warnings[0]
-
-
-def test_sample_ratio_test_is_chi_square() -> None:
-    assert sample_ratio_mismatch([25, 75], [1, 3]) == pytest.approx(1.0)
-    # (30 - 50)^2 / 50 + (70 - 50)^2 / 50 = 16, with one degree of freedom.
-    assert sample_ratio_mismatch([30, 70], [1, 1]) == pytest.approx(6.334e-05, rel=1e-3)
-    assert sample_ratio_mismatch([0, 0], [1, 1]) is None
 
 
 def test_interleaving_finds_the_preferred_list() -> None:

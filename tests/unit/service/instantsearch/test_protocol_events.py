@@ -95,7 +95,6 @@ def test_privacy_request_stores_the_event_without_a_shopper() -> None:
     [
         {"eventType": "dance"},
         {"objectIDs": "a"},
-        {"objectIDs": ["a"] * 101},
         {"positions": [1]},
         {"positions": [True, 2]},
         {"objectData": [{}]},
