@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from shelfwise.retrieval.errors import FilterError, UnknownFieldError, close_names
 from shelfwise.retrieval.filters.ast import (
@@ -100,7 +100,7 @@ def parse_filter(text: str) -> Filter | None:
     if len(text) > MAX_CHARACTERS:
         message = f"a filter may have at most {MAX_CHARACTERS:,} characters; this one has {len(text):,}"
         raise FilterError(message, MAX_CHARACTERS + 1)
-    tree = _parse(text)
+    tree = _parser()(text)
     _check_count(tree)
     return tree
 
@@ -114,21 +114,21 @@ def _check_count(tree: Filter) -> None:
             raise FilterError(message, leaf.column)
 
 
-def _parse(text: str) -> Filter:
+def _parse(grammar: Lark, text: str) -> Filter:
     from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
-    parser: _Parser = _grammar().parse_interactive(text)
+    parser: _Parser = grammar.parse_interactive(text)
     nesting = _Nesting()
     read: list[Token] = []
     try:
         for token in parser.iter_parse():  # returned before the parser processes it
             nesting.take(token)
             read.append(token)
-        return parser.feed_eof(read[-1])
+        return parser.feed_eof(read[-1] if read else None)
     except UnexpectedCharacters as error:
-        raise _unreadable(error, read) from None
+        raise _unreadable(grammar, error, read) from None
     except UnexpectedToken as error:
-        raise _unexpected(error.token, read, text) from None
+        raise _unexpected(grammar, error.token, read, text) from None
 
 
 class _Nesting:
@@ -154,15 +154,27 @@ class _Nesting:
 
 
 @functools.cache
-def _grammar() -> Lark:
-    """The grammar, built on first use, which takes a tenth of a second."""
+def _parser() -> Callable[[str], Filter]:
+    """The parser of the grammar, built on first use, which takes a tenth of a second."""
+    return build_parser(_GRAMMAR, _BUILDERS, lexer="basic", lexer_callbacks={"WORD": _classified})
+
+
+def build_parser(
+    grammar: str,
+    builders: Mapping[str, Callable[..., object]],
+    lexer: Literal["basic", "contextual"],
+    lexer_callbacks: Mapping[str, Callable[[Token], Token]] = MappingProxyType({}),
+) -> Callable[[str], Filter]:
+    """A function that parses texts that are not blank by a grammar of lark, whose first rule is `any`; `builders` make
+    the nodes of its rules. It raises FilterError with the column of an error and what was expected there."""
     from lark import Lark
 
     # Called bottom-up as the parser reduces, so that no nesting can exhaust the stack. lark accepts any object whose
     # attributes have the names of the rules.
-    builder: Any = SimpleNamespace(**{rule: _spread(function) for rule, function in _BUILDERS.items()})
-    callbacks = {"WORD": _classified}
-    return Lark(_GRAMMAR, start="any", parser="lalr", lexer="basic", transformer=builder, lexer_callbacks=callbacks)
+    builder: Any = SimpleNamespace(**{rule: _spread(function) for rule, function in builders.items()})
+    callbacks = dict(lexer_callbacks)
+    parser = Lark(grammar, start="any", parser="lalr", lexer=lexer, transformer=builder, lexer_callbacks=callbacks)
+    return functools.partial(_parse, parser)
 
 
 def _spread(function: Callable[..., object]) -> Callable[[list[object]], object]:
@@ -195,12 +207,17 @@ def _value(token: Token) -> Value:
 
 
 def _plain_text(token: Token) -> str:
-    if token.type == "WORD":
-        stray = stray_mark(token)
-        if stray:
-            column = _column(token) + token.index(stray)
-            message = f"column {column}: {stray!r} is not allowed in a bare word; put the text in quotes"
-            raise FilterError(message, column, ("a quoted text",))
+    stray = stray_mark(token) if token.type == "WORD" else ""
+    if stray:
+        column = _column(token) + token.index(stray)
+        message = f"column {column}: {stray!r} is not allowed in a bare word; put the text in quotes"
+        raise FilterError(message, column, ("a quoted text",))
+    return unquoted(token)
+
+
+def unquoted(token: Token) -> str:
+    """The text of a token; of one in quotes its content, in which a backslash escapes the next character."""
+    if token.type != "STRING":
         return str(token)
     characters = iter(token[1:-1])
     return "".join(next(characters) if character == "\\" else character for character in characters)
@@ -255,6 +272,11 @@ def _misshapen(region: _Region) -> FilterError:
     return FilterError(f"column {region.column}: expected {_FORMS[region.kind]}", region.column)
 
 
+CONNECTIVES: Mapping[str, Callable[..., object]] = {
+    "negation": Not,
+    "all_of": lambda *operands: And(operands),
+    "any_of": lambda *operands: Or(operands),
+}
 _OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _BUILDERS: dict[str, Callable[..., object]] = {
     "name": _named,
@@ -273,9 +295,7 @@ _BUILDERS: dict[str, Callable[..., object]] = {
     "radius": _radius,
     "within": _within,
     "near": _near,
-    "negation": Not,
-    "all_of": lambda *operands: And(operands),
-    "any_of": lambda *operands: Or(operands),
+    **CONNECTIVES,
 }
 
 
@@ -283,26 +303,26 @@ def _column(token: Token) -> int:
     return (token.start_pos or 0) + 1
 
 
-def _unreadable(error: UnexpectedCharacters, read: list[Token]) -> FilterError:
+def _unreadable(grammar: Lark, error: UnexpectedCharacters, read: list[Token]) -> FilterError:
     column = (error.pos_in_stream or 0) + 1
     if error.char in "\"'":
         return FilterError(f"column {column}: the quote that opens here is never closed", column, (error.char,))
-    return syntax_error(column, repr(error.char), read, _accepted(read))
+    return syntax_error(column, repr(error.char), read, _accepted(grammar, read))
 
 
-def _unexpected(token: Token, read: list[Token], text: str) -> FilterError:
+def _unexpected(grammar: Lark, token: Token, read: list[Token], text: str) -> FilterError:
     if token.type == "$END":
-        return syntax_error(len(text.rstrip()) + 1, "the end", read, _accepted(read))
-    before = read[:-1]
+        return syntax_error(len(text.rstrip()) + 1, "the end", read, _accepted(grammar, read))
+    before = [each for each in read if each.start_pos != token.start_pos]
     found = f"'{abbreviate(token)}'"
     if token.type.startswith("_"):
         found += " (a keyword; in quotes it is a text)"
-    return syntax_error(_column(token), found, before, _accepted(before))
+    return syntax_error(_column(token), found, before, _accepted(grammar, before))
 
 
-def _accepted(before: list[Token]) -> set[str]:
+def _accepted(grammar: Lark, before: list[Token]) -> set[str]:
     """The terminals that may follow, from a new parser: the failed one has already reduced."""
-    parser: _Parser = _grammar().parse_interactive("")
+    parser: _Parser = grammar.parse_interactive("")
     for token in before:
         parser.feed_token(token)
     return parser.accepts()
@@ -317,6 +337,8 @@ _EXPECTED = {
     "_TO": "TO and the end of the range",
     "RPAR": "')'",
     "COMMA": "','",
+    "COLON": "':'",
+    "VALUE": "a value",
     "_AND": "AND",
     "_OR": "OR",
     "LPAR": "'('",

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 from shelfwise.retrieval.errors import FilterError, QueryError
 from shelfwise.retrieval.filters.ast import (
@@ -28,33 +29,60 @@ from shelfwise.retrieval.filters.ast import (
     Within,
     format_filter,
 )
-from shelfwise.retrieval.filters.parser import MAX_CHARACTERS, MAX_NESTING
+from shelfwise.retrieval.filters.parser import CONNECTIVES, MAX_CHARACTERS, build_parser, unquoted
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
 from shelfwise.service.curation.relevance import is_hidden
 from shelfwise.service.engine.request import MAX_OPTIONAL_FILTERS
 from shelfwise.service.instantsearch.protocol_request import AnyOf, Refinements
 
-_NUMERIC = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
-_SPACES = re.compile(r"\s*")
-_QUOTED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\')', re.DOTALL)
-_NAME = re.compile(r"\s*([^\s():<>=!\"']+)")
-_VALUE = re.compile(r"\s*([^\s()]+)")
+_NUMERIC = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _COMPARISON = re.compile(r"<=|>=|!=|<|>|=")
-_OPERATOR = re.compile(rf"\s*({_COMPARISON.pattern})")
-_NUMBER = re.compile(rf"\s*({_NUMERIC})(?![^\s()])", re.ASCII)
-_TO = re.compile(r"\s+TO\s+")
-_SCORE = re.compile(r"\s*<score=\d+>", re.ASCII)
 _SCORED = re.compile(r"<score=(\d{1,9})>\Z", re.ASCII)
-_OPEN, _CLOSE, _COLON = (re.compile(rf"\s*{re.escape(sign)}") for sign in "():")
-_AND, _OR, _NOT = (re.compile(rf"\s*{keyword}(?=[\s(\"']|\Z)") for keyword in ("AND", "OR", "NOT"))
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_KEYWORDS = frozenset({"AND", "OR", "NOT", "TO"})
+_GRAMMAR = rf"""
+?any: all | all (_OR all)+ -> any_of
+?all: one | one (_AND one)+ -> all_of
+?one: "(" any ")" | _NOT one -> negation | condition
+condition: name -> tag
+    | name ":" value -> equal
+    | name ":" RANGE -> between
+    | name OPERATOR NUMBER -> compare
+name: WORD | STRING
+value: VALUE | STRING
+
+STRING: /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/s
+OPERATOR: /{_COMPARISON.pattern}/
+NUMBER: /{_NUMERIC}(?![^\s()])/
+RANGE.2: /{_NUMERIC}\s+TO\s+{_NUMERIC}(?![^\s()])/
+WORD: /(?!(?:AND|OR|NOT|TO)(?:[\s():<>=!"']|\Z))[^\s():<>=!"']+/
+VALUE: /(?!(?:AND|OR|NOT|TO)(?:[\s()]|\Z))(?!["'])[^\s()]+?(?=(?:<score=[0-9]+>)?(?:[\s()]|\Z))/
+_AND.2: /AND(?=[\s("']|\Z)/
+_OR.2: /OR(?=[\s("']|\Z)/
+_NOT.2: /NOT(?=[\s("']|\Z)/
+%ignore /\s+|<score=[0-9]+>(?=[\s()]|\Z)/
+"""
+"""Expressions; scores are ignored. The builders' comparisons have texts for values, and numbers for comparisons."""
+_TO = re.compile(r"\s+TO\s+")
 
 NOTHING = Comparison("id", "=", "")
 """Matches nothing: no product has an empty id."""
-_PLAIN = re.compile(_NUMERIC, re.ASCII)
-_RANGE = re.compile(rf"({_NUMERIC})(?:\s+TO\s+({_NUMERIC}))?", re.ASCII)
+_PLAIN = re.compile(_NUMERIC)
+_RANGE = re.compile(rf"({_NUMERIC})(?:{_TO.pattern}({_NUMERIC}))?")
 _OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+
+
+def _between(name: str, low: float, high: float) -> Filter:
+    return And((Comparison(name, ">=", low), Comparison(name, "<=", high)))
+
+
+_BUILDERS: Mapping[str, Callable[..., object]] = {
+    "name": unquoted,
+    "value": unquoted,
+    "tag": lambda name: Comparison("_tags", "=", name),
+    "equal": lambda name, value: Comparison(name, "=", value),
+    "between": lambda name, ends: _between(name, *map(float, _TO.split(ends))),
+    "compare": lambda name, symbol, number: Comparison(name, _OPERATORS[symbol], float(number)),
+    **CONNECTIVES,
+}
 
 _ALIASES = {
     "objectID": "id",
@@ -124,102 +152,21 @@ class AttributeCatalog:
         return (*named, *(info.name.removeprefix("attributes.") for info in common))[:_MAX_OFFERED]
 
 
-class _ExpressionParser:
-    """Recursive-descent parser of one expression."""
+@cache
+def _parser() -> Callable[[str], Filter]:
+    """The parser of expressions, built on first use."""
+    return build_parser(_GRAMMAR, _BUILDERS, lexer="contextual")
 
-    def __init__(self, text: str, conditions: FilterTranslator) -> None:
-        self._text = text
-        self._conditions = conditions
-        self._at = 0
-        self._depth = 0
 
-    def parse(self) -> Filter:
-        """The tree; raises FilterError with the column of the error."""
-        if len(self._text) > MAX_CHARACTERS:
-            message = f"filters may have at most {MAX_CHARACTERS:,} characters, these have {len(self._text):,}"
-            raise FilterError(message, MAX_CHARACTERS + 1)
-        tree = self._parse_or()
-        self._match(_SPACES)
-        if self._at < len(self._text):
-            raise self._fault("AND, OR or the end")
-        return tree
-
-    def _parse_or(self) -> Filter:
-        operands = [self._parse_and()]
-        while self._match(_OR):
-            operands.append(self._parse_and())
-        return _join(operands, Or)
-
-    def _parse_and(self) -> Filter:
-        operands = [self._parse_not()]
-        while self._match(_AND):
-            operands.append(self._parse_not())
-        return _join(operands, And)
-
-    def _parse_not(self) -> Filter:
-        if self._match(_NOT):
-            return Not(self._nest(self._parse_not))
-        if self._match(_OPEN):
-            tree = self._nest(self._parse_or)
-            if not self._match(_CLOSE):
-                raise self._fault("AND, OR or a closing bracket")
-            return tree
-        return self._parse_condition()
-
-    def _nest(self, parse: Callable[[], Filter]) -> Filter:
-        self._depth += 1
-        if self._depth > MAX_NESTING:
-            message = f"filters: brackets and NOTs may be nested {MAX_NESTING} deep, not deeper"
-            raise FilterError(message, self._at + 1)
-        tree = parse()
-        self._depth -= 1
-        return tree
-
-    def _parse_condition(self) -> Filter:
-        name = self._text_or_name(_NAME)
-        if self._match(_COLON):
-            return self._parse_value(name)
-        if operator := self._match(_OPERATOR):
-            return self._conditions.compare(name, operator[1], self._number())
-        self._match(_SCORE)
-        return self._conditions.equal("_tags", name)
-
-    def _parse_value(self, name: str) -> Filter:
-        start = self._at
-        if (low := self._match(_NUMBER)) and self._match(_TO):
-            high = self._number()
-            ends = self._conditions.compare(name, ">=", float(low[1])), self._conditions.compare(name, "<=", high)
-            return And(ends)
-        self._at = start
-        return self._conditions.equal(name, self._text_or_name(_VALUE))
-
-    def _text_or_name(self, bare: re.Pattern[str]) -> str:
-        """A quoted text or a bare word."""
-        if quoted := self._match(_QUOTED):
-            self._match(_SCORE)
-            return _ESCAPED.sub(r"\1", quoted[1] if quoted[1] is not None else quoted[2])
-        match = bare.match(self._text, self._at)
-        if match is None or match[1] in _KEYWORDS or match[1][0] in "\"'":
-            raise self._fault("an attribute or a value")
-        self._at = match.end()
-        return _SCORE.sub("", match[1]) if bare is _VALUE else match[1]
-
-    def _number(self) -> float:
-        if match := self._match(_NUMBER):
-            return float(match[1])
-        raise self._fault("a number")
-
-    def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """The next token if it matches, advancing past it."""
-        match = pattern.match(self._text, self._at)
-        self._at = match.end() if match else self._at
-        return match
-
-    def _fault(self, expectation: str) -> FilterError:
-        self._match(_SPACES)
-        there = repr(self._text[self._at : self._at + 20]) if self._at < len(self._text) else "the end"
-        message = f"filters, column {self._at + 1}: expected {expectation}, found {there}"
-        return FilterError(message, self._at + 1, (expectation,))
+def _parse(expression: str) -> Filter:
+    """The tree of an expression, with comparisons of attributes; raises FilterError with the column of the error."""
+    if len(expression) > MAX_CHARACTERS:
+        message = f"filters may have at most {MAX_CHARACTERS:,} characters, these have {len(expression):,}"
+        raise FilterError(message, MAX_CHARACTERS + 1)
+    try:
+        return _parser()(expression)
+    except FilterError as error:
+        raise FilterError(f"filters, {error}", error.column, error.expected) from None
 
 
 class FilterTranslator:
@@ -252,8 +199,23 @@ class FilterTranslator:
         if refinements.areas:
             parts.append(_join([Within(each) for each in refinements.areas], Or))
         if refinements.expression.strip():
-            parts.append(_ExpressionParser(refinements.expression, self).parse())
+            parts.append(self._translate(_parse(refinements.expression)))
         return _join(parts, And) if parts else None
+
+    def _translate(self, tree: Filter) -> Filter:
+        """The filter of an expression's tree."""
+        match tree:
+            case And(operands):
+                return And(tuple(map(self._translate, operands)))
+            case Or(operands):
+                return Or(tuple(map(self._translate, operands)))
+            case Not(operand):
+                return Not(self._translate(operand))
+            case Comparison(name, operator, float(number)):
+                return self.compare(name, operator, number)
+            case Comparison(name, _, value):
+                return self.equal(name, str(value))
+        raise AssertionError(tree)
 
     def equal(self, name: str, value: str) -> Filter:
         """The condition that an attribute has a value."""
@@ -299,7 +261,7 @@ class FilterTranslator:
         elif name.strip() and (match := _RANGE.fullmatch(values.strip())):
             low = float(match[1])
             high = float(match[2] or match[1])
-            return And((self.compare(name.strip(), ">=", low), self.compare(name.strip(), "<=", high)))
+            return self._translate(_between(name.strip(), low, high))
         raise QueryError(f"numericFilters: {text[:60]!r} must be such as 'price >= 10' or 'price:10 TO 20'")
 
     def _tag(self, text: str) -> Filter:
