@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import xxhash
 
-from shelfwise.indexer.embedding_cache import Keys, is_intact_chunk
+from shelfwise.indexer.embedding_cache import Keys
 from shelfwise.indexer.feeds.io import STANDARD_INPUT
 from shelfwise.retrieval.errors import StoreDamagedError, StoreForeignError
 from shelfwise.retrieval.index.vectors import Rows
@@ -95,7 +95,6 @@ class _State(msgspec.Struct, frozen=True):
     phases: list[_Phase]
 
 
-_UNFINISHED = "it is part of an interrupted rebuild: the next rebuild repeats this part; nothing is lost"
 _FILE = SealedFile(1, "it is made again", "state", msgspec.json.Decoder(_State))
 
 
@@ -197,23 +196,6 @@ class BuildCheckpoint:
             phase.files = {each: entry or file_entry(self._store.root / each) for each, entry in phase.files.items()}
         _FILE.write(self._path, self._state, datetime.now(UTC))
         self._saved = time.monotonic()
-
-
-def unfinished_problems(store: Store) -> Iterator[tuple[str, str]]:
-    """Each damaged file of an interrupted rebuild, relative to the index, with the problem and the remedy."""
-    path = store.staging / _STATE_FILE
-    try:
-        state = _FILE.read(path, _MAX_BYTES)
-    except (StoreDamagedError, StoreForeignError) as error:
-        yield path.relative_to(store.root).as_posix(), f"{error.args[0].rpartition('; ')[0]}; {_UNFINISHED}"
-        state = None
-    files = {name: entry for phase in (state.phases if state else ()) for name, entry in phase.files.items() if entry}
-    for name, entry in files.items():
-        if problem := file_problem(store.root / name, entry):
-            yield name, f"it {problem}; {_UNFINISHED}"
-    for chunk in sorted(store.staging.glob("*/chunk-*.npz")):
-        if not is_intact_chunk(chunk) and chunk.exists():
-            yield chunk.relative_to(store.root).as_posix(), f"it or its tokens are damaged; {_UNFINISHED}"
 
 
 def feeds_key(feeds: Iterable[str], *made_by: object) -> str:

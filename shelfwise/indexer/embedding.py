@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +81,8 @@ class CatalogEncoder:
         checkpoints.load(cache)
         rows = missing_rows(keys, cache)
         self._progress.begin("encode", len(rows), "products")
-        vectors = create_vectors(building / VECTORS_FOLDER, len(keys), self._encoder.dimension)
-        is_cached = cache.contains(keys)
-        cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
-        if self._workers is None:
-            text_of = _text_of(ProductStore(building))
-            encoded = encode_rows(rows, keys, text_of, self._encoder, checkpoints, self._progress.advance)
-        else:
-            encoded = self._encode_by_workers(self._workers, rows, keys, building, checkpoints)
-        for chunk, chunk_vectors in encoded:
-            vectors[chunk] = chunk_vectors
-        copy_to_duplicates(keys, rows, vectors)
+        encode = partial(self._encode_rows, building, keys, checkpoints)
+        fill_vectors(building / VECTORS_FOLDER, keys, cache, rows, encode)
         np.save(building / TEXT_KEYS_FILE, keys)
         checkpoints.add_saved_tokens(cache)
         states = self._write_states(building / STATES_FOLDER, keys, cache.tokens)
@@ -129,15 +120,25 @@ class CatalogEncoder:
         self._progress.end(f"{encoded:,} texts encoded, {reused:,} vectors reused, {states_text}")
         return EncodingResult(encoded, states)
 
-    def _encode_by_workers(
-        self, workers: Workers, rows: Rows, keys: Keys, building: Path, checkpoints: EncodingCheckpoints
+    def _encode_rows(
+        self, building: Path, keys: Keys, checkpoints: EncodingCheckpoints, rows: Rows
     ) -> Iterator[tuple[Rows, Vectors]]:
-        encoder = store_encoder(self._encoder, self._store.staging / f"encoder-{self._encoder.identity}")
-        chunks = list(chunks_by_length(rows, _text_of(ProductStore(building))))
-        work = ChunkEncoder(encoder, building, checkpoints.state_dimension)
-        for chunk, (vectors, tokens) in zip(chunks, workers.map(work, chunks), strict=True):
+        """Encodes the texts of `rows` (m,) of `keys` (n, 16); yields each chunk once it is saved."""
+        text_of = _text_of(ProductStore(building))
+        chunks = list(_chunks_by_length(rows, text_of))
+
+        def encode(chunk: Rows) -> tuple[Vectors, TokenRuns | None]:
+            texts = list(map(text_of, chunk.tolist()))
+            return _encode_texts(texts, self._encoder, self._states, self._progress.advance)
+
+        encoded: Iterator[tuple[Vectors, TokenRuns | None]] = map(encode, chunks)
+        if self._workers is not None:
+            folder = store_encoder(self._encoder, self._store.staging / f"encoder-{self._encoder.identity}")
+            encoded = self._workers.map(ChunkEncoder(folder, building, self._states), chunks)
+        for chunk, (vectors, tokens) in zip(chunks, encoded, strict=True):
             checkpoints.save(keys[chunk], vectors, tokens)
-            self._progress.advance(len(chunk))
+            if self._workers is not None:
+                self._progress.advance(len(chunk))
             yield chunk, vectors
 
     def _write_states(self, folder: Path, keys: Keys, tokens: TokenCache | None) -> TokenStatesInfo | None:
@@ -161,27 +162,25 @@ def missing_rows(keys: Keys, cache: VectorCache) -> Rows:
     return np.asarray(missing[np.sort(first)], dtype=np.int64)
 
 
-def encode_rows(
-    rows: Rows,
-    keys: Keys,
-    text_of: Callable[[int], str],
-    encoder: Encoder,
-    checkpoints: EncodingCheckpoints,
-    advance: Callable[[int], None],
-) -> Iterator[tuple[Rows, Vectors]]:
-    """Encodes the texts of `rows` (m,) of `keys` (n, 16); yields each chunk once it is saved."""
-    for chunk in chunks_by_length(rows, text_of):
-        texts = [text_of(row) for row in chunk.tolist()]
-        vectors, tokens = encode_texts(texts, encoder, checkpoints.state_dimension, advance)
-        checkpoints.save(keys[chunk], vectors, tokens)
-        yield chunk, vectors
+def fill_vectors(
+    folder: Path, keys: Keys, cache: VectorCache, rows: Rows, encode: Callable[[Rows], Iterable[tuple[Rows, Vectors]]]
+) -> StoredArray:
+    """Creates the vectors of `keys` (n, 16) in a folder: from the cache, or else encoded by `encode`, which returns
+    those of `rows`, the result of `missing_rows`, in chunks."""
+    vectors = create_vectors(folder, len(keys), cache.dimension)
+    is_cached = cache.contains(keys)
+    cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
+    for chunk, chunk_vectors in encode(rows):
+        vectors[chunk] = chunk_vectors
+    _copy_to_duplicates(keys, rows, vectors)
+    return vectors
 
 
 def _text_of(products: ProductStore) -> Callable[[int], str]:
     return lambda row: encoder_text(products[row])
 
 
-def chunks_by_length(rows: Rows, text_of: Callable[[int], str]) -> Iterator[Rows]:
+def _chunks_by_length(rows: Rows, text_of: Callable[[int], str]) -> Iterator[Rows]:
     """The `rows` (m,) in chunks of texts of similar length: the longest text determines the cost of a batch."""
     lengths = np.fromiter((len(text_of(row)) for row in rows.tolist()), dtype=np.int64, count=len(rows))
     ordered = rows[np.argsort(lengths, kind="stable")]
@@ -189,7 +188,7 @@ def chunks_by_length(rows: Rows, text_of: Callable[[int], str]) -> Iterator[Rows
         yield ordered[start : start + CHUNK]
 
 
-def encode_texts(
+def _encode_texts(
     texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None] | None = None
 ) -> tuple[Vectors, TokenRuns | None]:
     """The vectors of product texts (n, dimension), and their tokens if states have columns."""
@@ -209,7 +208,7 @@ class ChunkEncoder:
         self._states = state_dimension
 
     def __call__(self, rows: Rows) -> tuple[Vectors, TokenRuns | None]:
-        return encode_texts(list(map(self._text_of, rows.tolist())), self._encoder, self._states)
+        return _encode_texts(list(map(self._text_of, rows.tolist())), self._encoder, self._states)
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -220,7 +219,7 @@ class ChunkEncoder:
         return _text_of(ProductStore(self._building))
 
 
-def copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:
+def _copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:
     """Copies the vectors at `rows` (m,), which have distinct keys, to the other rows of `into` with the same keys."""
     if not len(rows):
         return

@@ -130,13 +130,13 @@ class VectorCache:
 
     def __init__(self, dimension: int, tokens: TokenCache | None = None) -> None:
         """With `tokens`, a vector without tokens is ignored, since one run of the encoder gives both."""
-        self._dimension = dimension
+        self.dimension = dimension
         self.tokens = tokens
         self._sources: list[tuple[KeyTable, Vectors]] = []
 
     def add(self, keys: Keys, vectors: Vectors, tokens: TokenRuns | None = None) -> None:
         """Adds vectors (n, dimension) and tokens by their keys (n, 16); those of another dimension are ignored."""
-        fits = len(keys) == len(vectors) and vectors.ndim == 2 and vectors.shape[1] == self._dimension
+        fits = len(keys) == len(vectors) and vectors.ndim == 2 and vectors.shape[1] == self.dimension
         if not (fits and len(keys)):
             return
         table = KeyTable(keys)
@@ -233,20 +233,6 @@ class TokenFile:
         return self._path.stat().st_size // self._kind.itemsize if self._path.exists() else 0
 
 
-def is_intact_chunk(path: Path) -> bool:
-    """Whether a chunk of `EncodingCheckpoints`, and its tokens, are as they were written."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}  # an archive has checksums, which this compares
-        if "digest" not in content:
-            return bool(content["keys"].size)
-        chunk = ChunkTokens(int(content["start"][0]), content["lengths"], content["digest"].tobytes())
-        files = (TokenFile(each, int(each.stem.rpartition("-")[2])) for each in path.parent.glob("tokens-*.bin"))
-        return any(each.has(chunk, len(content["keys"])) for each in files)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, RuntimeError, zipfile.BadZipFile):
-        return False
-
-
 class EncodingCheckpoints:
     """A folder of encoded chunks, from which an interrupted run continues."""
 
@@ -254,7 +240,6 @@ class EncodingCheckpoints:
         """`dimension` is that of the vectors; `state_dimension` is that of the token states, 0 if none are kept."""
         self._folder = folder
         self._dimension = dimension
-        self.state_dimension = state_dimension
         self._tokens = TokenFile(folder / f"tokens-{state_dimension}.bin", state_dimension) if state_dimension else None
         self._saved: list[tuple[Keys, ChunkTokens]] = []
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -127,7 +126,7 @@ class _Facts(msgspec.Struct, frozen=True):
     norms: list[tuple[CategoryPath, Norm]]
     filled: dict[str, int]
     ages: dict[str, int]
-    prices: dict[str, dict[int, int]]
+    prices: list[tuple[tuple[str, int], int]]
     languages: dict[str, int]
 
 
@@ -166,7 +165,7 @@ class Inspection:
             len(bits),
             filled=Counter(facts.filled),
             ages=Counter(facts.ages),
-            prices={currency: Counter(bins) for currency, bins in facts.prices.items()},
+            prices=Counter(dict(facts.prices)),
             languages=Counter(facts.languages),
         )
         return cls(folder, [rule.name for rule in rules], facts.now, Norms(dict(facts.norms)), counts, bits)
@@ -311,7 +310,7 @@ def save_inspection(
         list(norms.categories.items()),
         dict(findings.filled),
         dict(findings.ages),
-        {currency: dict(bins) for currency, bins in findings.prices.items()},
+        sorted(findings.prices.items()),
         dict(findings.languages),
     )
     (folder / _FACTS_FILE).write_bytes(msgspec.json.encode(facts))
@@ -343,8 +342,9 @@ class UnchangedProducts:
     def __init__(self, before: Inspection, normalizer: SpellingNormalizer, norms: Norms, now: datetime) -> None:
         self._detected = before.has(0, np.arange(len(before.bits))).tobytes()
         self._normalizer = normalizer
-        days = sorted([*MOMENTS.values(), *(-most for most in AGES.values() if most < np.inf)])
-        self._passed = _union([(before.now + day * DAY, now.timestamp() + day * DAY) for day in days])
+        days = [*MOMENTS.values(), *(-most for most in AGES.values() if most < np.inf)]
+        self._passed = [(before.now + day * DAY, now.timestamp() + day * DAY) for day in days]
+        """The intervals of dates whose age has crossed a limit."""
         self._norms_of = cache(lambda category: (before.norms.of(category), norms.of(category)))
 
     def has(self, row: int, before: bytes, line: bytes, is_detected: int) -> bool:
@@ -356,9 +356,8 @@ class UnchangedProducts:
         settler = self._normalizer
         if judged.brand in settler.brands or not settler.levels.keys().isdisjoint(judged.category):
             return False
-        times = (time.timestamp() for time in (judged.created, judged.updated, judged.expires) if time)
-        # Between the bounds of an interval, the number of bounds at or below is odd.
-        if any(bisect_left(self._passed, time) % 2 or bisect_right(self._passed, time) % 2 for time in times):
+        times = [time.timestamp() for time in (judged.created, judged.updated, judged.expires) if time]
+        if any(low <= time <= high for low, high in self._passed for time in times):
             return False
         was, now = self._norms_of(judged.category)
         return was == now or not any(_is_odd(judged, norm) for norm in (was, now))
@@ -370,17 +369,6 @@ def _is_odd(product: _DatedProduct, norm: Norm) -> bool:
     return bool(prices and product.price and prices.is_outlier(product.price)) or any(
         value and each and value != each.value for value, each in usual
     )
-
-
-def _union(intervals: Sequence[tuple[float, float]]) -> list[float]:
-    """The bounds of the union of intervals, ascending."""
-    bounds: list[float] = []
-    for low, high in sorted(intervals):
-        if bounds and low <= bounds[-1]:
-            bounds[-1] = max(bounds[-1], high)
-        else:
-            bounds += (low, high)
-    return bounds
 
 
 def cache_version_vectors(

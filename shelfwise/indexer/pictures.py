@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 from PIL import Image
 
-from shelfwise.indexer.embedding import copy_to_duplicates, missing_rows
+from shelfwise.indexer.embedding import fill_vectors, missing_rows
 from shelfwise.indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTable, VectorCache, key_array
 from shelfwise.indexer.incremental import PreviousVersion
 from shelfwise.retrieval.encoders.weights import resolve_model_name
@@ -22,14 +22,7 @@ from shelfwise.retrieval.errors import StoreDamagedError
 from shelfwise.retrieval.extras import optional_imports
 from shelfwise.retrieval.index.faiss import PreviousVectors, build_index
 from shelfwise.retrieval.index.picture_index import KEYS_FILE, ROWS_FILE
-from shelfwise.retrieval.index.vectors import (
-    DEFAULT_BACKGROUND,
-    VECTORS_FILE,
-    Background,
-    Rows,
-    StoredArray,
-    create_vectors,
-)
+from shelfwise.retrieval.index.vectors import DEFAULT_BACKGROUND, VECTORS_FILE, Background, Rows, StoredArray, Vectors
 from shelfwise.retrieval.pictures import (
     CATALOG_FOLDER,
     CatalogPictures,
@@ -174,15 +167,15 @@ class CatalogPictureEncoder:
         before = self._add_versions(cache, previous, keys)
         rows = missing_rows(keys, cache)
         progress.begin("encode pictures", len(rows), "pictures")
-        vectors = create_vectors(folder, len(keys), dimension)
-        is_cached = cache.contains(keys)
-        cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
-        for chunk in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER)):
-            chunk_vectors = self.encoder.encode_pictures([*self._pictures(collected, chunk)])
-            checkpoints.save(keys[chunk], chunk_vectors)
-            vectors[chunk] = chunk_vectors
-            progress.advance(len(chunk))
-        copy_to_duplicates(keys, rows, vectors)
+
+        def encode(rows: Rows) -> Iterator[tuple[Rows, Vectors]]:
+            for chunk in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER)):
+                chunk_vectors = self.encoder.encode_pictures([*self._pictures(collected, chunk)])
+                checkpoints.save(keys[chunk], chunk_vectors)
+                progress.advance(len(chunk))
+                yield chunk, chunk_vectors
+
+        vectors = fill_vectors(folder, keys, cache, rows, encode)
         np.save(folder / ROWS_FILE, collected.rows)
         np.save(folder / KEYS_FILE, keys)
         kind = build_index(folder, before=before)

@@ -216,12 +216,13 @@ def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
 
     Copies, not links: damage to one version then leaves the other intact.
     """
-    left = {*without, MANIFEST, SEAL_FILE}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.is_file() and inside.parts[0] not in left:
-            (building / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, building / inside)
+    for path in folder.iterdir():
+        if path.name in {*without, MANIFEST, SEAL_FILE}:
+            continue
+        if path.is_dir():
+            shutil.copytree(path, building / path.name, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(path, building / path.name)
 
 
 def encoding_fields(

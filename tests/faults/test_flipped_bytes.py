@@ -10,12 +10,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import shelfwise.indexer.checkpoint
-from shelfwise.indexer.checkpoint import BuildCheckpoint
-from shelfwise.indexer.embedding_cache import EncodingCheckpoints
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.verify import store_problems, verify_version
@@ -30,28 +26,15 @@ WITHOUT_MEANING = ("events/events.sqlite-shm",)
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index directory with every kind of file, an interrupted rebuild, and events in the log of a killed process."""
+    """An index directory with every kind of file, and events in the log of a killed process."""
     root = tmp_path_factory.mktemp("index")
     write_whole_index(root)
-    interrupt_rebuild(Store(root))
     if (process := os.fork()) == 0:
         with EventLog.open(root, Settings()) as log:
             log.record([click_of(number) for number in range(6, 60)])
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(process, 0)
     return root
-
-
-def interrupt_rebuild(store: Store) -> None:
-    least, shelfwise.indexer.checkpoint.MIN_SECONDS = shelfwise.indexer.checkpoint.MIN_SECONDS, 0.0
-    checkpoint = BuildCheckpoint(store)
-    store.staging.mkdir()
-    building_folder = checkpoint.begin()
-    (building_folder / "products.bin").write_bytes(bytes(range(250)))
-    checkpoint.keep("read", "feed", {"rows": 2}, {"read": 1.0})
-    shelfwise.indexer.checkpoint.MIN_SECONDS = least
-    vectors = EncodingCheckpoints(store.staging / "vectors-test", 4)
-    vectors.save(np.arange(32, dtype=np.uint8).reshape(2, 16), np.ones((2, 4), np.float32))
 
 
 def problems(root: Path) -> list[str]:
@@ -63,10 +46,7 @@ def problems(root: Path) -> list[str]:
 
 
 def content(path: Path) -> object:
-    """The content of a file that a flipped byte may leave unchanged."""
-    if path.suffix == ".npz":
-        with np.load(path) as arrays:
-            return {name: arrays[name].tolist() for name in arrays.files}
+    """The content of a SQLite file, which a flipped byte may leave unchanged."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         connection.text_factory = bytes
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain, dropwhile
+from itertools import dropwhile
 from typing import Any
 
 from shelfwise.indexer.cleaning.language import detect
@@ -33,7 +33,7 @@ def clean_texts(product: Product, counts: Counter[str]) -> Product:
     A title that would become empty stays as it was; other texts that become empty are removed.
     """
     text = _TextCleaner(counts)
-    cleaned = replace(
+    return replace(
         product,
         title=text.cleaned(product.title, keep=True),
         description=text.cleaned(product.description, lines=True),
@@ -43,7 +43,6 @@ def clean_texts(product: Product, counts: Counter[str]) -> Product:
         attributes=text.attributes(product.attributes),
         variants=tuple(text.variant(variant) for variant in product.variants),
     )
-    return cleaned if cleaned != product else product
 
 
 class _TextCleaner:
@@ -94,14 +93,9 @@ _BLANK = re.compile(r"[ \u00a0]+")
 _BREAKS = re.compile(r"[\t\r\n\x00-\x1f]+")
 
 
-def is_good_image(address: str) -> bool:
-    """Whether an address needs no cleaning."""
-    return _GOOD.fullmatch(address) is not None
-
-
 def clean_image(address: str, changed: list[str]) -> str:
     """The address with a scheme and without blanks, or "" if it is not one; adds the rule that changed it."""
-    if is_good_image(address):
+    if _GOOD.fullmatch(address):
         return address
     # Browsers, too, drop line breaks inside an address and write a blank as %20.
     repaired = _BLANK.sub("%20", _BREAKS.sub("", address).strip())
@@ -124,11 +118,6 @@ _SPREADSHEET = re.compile(r"[0-9](?:[.,][0-9]+)?[Ee]\+?[0-9]{1,2}", re.ASCII)
 _ALL_ZEROS = re.compile("0{6,}")
 
 
-def is_plain_code(text: str) -> bool:
-    """Whether an identifier has only digits, not all of them zeros: then no rule changes it."""
-    return text.isdigit() and text.isascii() and text.strip("0") != ""
-
-
 def digits_only(text: str) -> str:
     """A code of digits (an ISBN-10 may end in X) without the separators between them; any other text as it is.
 
@@ -149,8 +138,6 @@ def is_broken(text: str, kind: str) -> bool:
 
 def clean_identifier(kind: str, text: str, changed: list[str]) -> str:
     """The identifier after all rules, "" if nothing is left; adds the rule that changed it."""
-    if is_plain_code(text):
-        return text
     is_digital = kind.lower() in _DIGIT_KINDS
     if not is_digital and text.isupper() and "+" not in text and not is_placeholder(text):
         return text  # nearly every SKU and model number
@@ -237,21 +224,20 @@ def clean_products(products: Iterable[Product]) -> CleaningResult:
     """
     counts: Counter[str] = Counter()
     cleaned = [_clean_product(product, counts) for product in products]
-    return CleaningResult(cleaned, dict(sorted(counts.items())))
+    return CleaningResult(cleaned, dict(sorted((+counts).items())))
 
 
 def _clean_product(product: Product, counts: Counter[str]) -> Product:
-    product = clean_texts(product, counts)
-    changes: dict[str, object] = {}
+    cleaned = clean_texts(product, counts)
+    changes: dict[str, Any] = {}
     for name, rule in _FIELD_RULES:
-        before = getattr(product, name)
-        if before and (after := rule(before, counts)) is not before:
-            changes[name] = after
-    description = str(changes.get("description", product.description))
-    if not product.language and (language := detect(product.title) or detect(description)):
-        changes["language"] = language
+        if value := getattr(cleaned, name):
+            changes[name] = rule(value, counts)
+    cleaned = replace(cleaned, **changes)
+    if not cleaned.language and (language := detect(cleaned.title) or detect(cleaned.description)):
+        cleaned = replace(cleaned, language=language)
         counts["language-detected"] += 1
-    return replace(product, **changes) if changes else product  # type: ignore[arg-type]
+    return cleaned if cleaned != product else product
 
 
 def _unless_placeholder(text: str, counts: Counter[str]) -> str:
@@ -264,26 +250,20 @@ def _unless_placeholder(text: str, counts: Counter[str]) -> str:
 def _category(path: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
     cleaned, changed = clean_path(path)
     counts.update(changed)
-    return cleaned if changed else path
+    return cleaned
 
 
 def _identifiers(identifiers: Identifiers, counts: Counter[str]) -> Identifiers:
-    if all(map(is_plain_code, chain.from_iterable(identifiers.values()))):
-        return identifiers
     changed: list[str] = []
     cleaned = {
         kind: tuple(clean_identifier(kind, text, changed) for text in values) for kind, values in identifiers.items()
     }
-    if not changed:
-        return identifiers
     counts.update(changed)
     distinct = {kind: tuple(dict.fromkeys(filter(None, values))) for kind, values in cleaned.items()}
     return {kind: values for kind, values in distinct.items() if values}
 
 
 def _images(images: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
-    if all(map(is_good_image, images)) and len(images) == len(set(images)):
-        return images
     changed: list[str] = []
     cleaned = [address for address in (clean_image(address, changed) for address in images) if address]
     distinct = tuple(dict.fromkeys(cleaned))
@@ -302,8 +282,6 @@ def _links(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Ma
             is_web_address(each) for each in (value if isinstance(value, tuple) else (value,)) if type(each) is str
         )
     }
-    if not unusable:
-        return attributes
     counts["unusable-links"] += len(unusable)
     return {name: value for name, value in attributes.items() if name not in unusable}
 
@@ -311,22 +289,13 @@ def _links(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Ma
 def _add_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
     """The attributes with a number added for each text that is one quantity; an existing value of that name stays."""
     candidates = [name for name, value in attributes.items() if type(value) is str and value[:1] in _DIGITS]
-    if not candidates:
-        return attributes
     added: dict[str, AttributeValue] = {}
     for name in candidates:
         quantity = parse_quantity(str(attributes[name]))
         if quantity and f"{name}_{quantity[0]}" not in attributes:
             added[f"{name}_{quantity[0]}"] = quantity[1]
-    if not added:
-        return attributes
     counts["measures"] += len(added)
     return {**attributes, **added}
-
-
-def _variants(variants: tuple[Variant, ...], counts: Counter[str]) -> tuple[Variant, ...]:
-    cleaned = tuple(_variant(variant, counts) for variant in variants)
-    return cleaned if cleaned != variants else variants
 
 
 def _variant(variant: Variant, counts: Counter[str]) -> Variant:
@@ -341,5 +310,5 @@ _FIELD_RULES: tuple[tuple[str, Callable[[Any, Counter[str]], object]], ...] = (
     ("identifiers", _identifiers),
     ("images", _images),
     ("attributes", lambda attributes, counts: _add_measures(_links(attributes, counts), counts)),
-    ("variants", _variants),
+    ("variants", lambda variants, counts: tuple(_variant(variant, counts) for variant in variants)),
 )

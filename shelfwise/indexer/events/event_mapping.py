@@ -54,8 +54,8 @@ def event_mapping(content: object, place: str) -> EventMapping:
     return EventMapping(
         fields={**DEFAULT_FIELDS, **rules},
         kinds={**ACTION_KINDS, **{normalize_action(name): kind for name, kind in file.kinds.items()}},
-        events=tuple(EventRule(each.kind, _conditions(each.when)) for each in file.events) or EventMapping().events,
-        skips=tuple(SkipRule(each.reason.strip(), _conditions(each.when)) for each in file.skip),
+        events=tuple(file.events) or EventMapping().events,
+        skips=tuple(file.skip),
         user_fields=frozenset(rules),
     )
 
@@ -107,7 +107,14 @@ class _TimeTable(_FieldTable):
             raise ValueError(f"zone is {self.zone!r}; expected a name such as Europe/London or UTC") from None
 
 
-class _ConditionTable(_Table):
+_TRUE = frozenset({"true", "t", "1", "1.0", "yes", "y", "on"})
+_TESTS = ("equals", "among", "begins", "above", "below")
+
+
+class Condition(_Table):
+    """One condition on a field of the row: a test of its value, or without one, whether it is true, 1, yes and the
+    like."""
+
     field: _Name
     equals: _Operand | None = None
     among: Annotated[list[_Operand], msgspec.Meta(min_length=1)] | None = None
@@ -116,23 +123,55 @@ class _ConditionTable(_Table):
     below: float | None = None
 
     def __post_init__(self) -> None:
-        if len(self.tests()) != 1:
-            raise ValueError(f"expected a field and one of {', '.join(TESTS)}; give several as a list of tables")
+        if sum(getattr(self, test) is not None for test in _TESTS) > 1:
+            raise ValueError(f"expected a field and one of {', '.join(_TESTS)}; give several as a list of tables")
 
-    def tests(self) -> dict[str, object]:
-        """The tests that the table has, with their operands."""
-        return {test: getattr(self, test) for test in TESTS if getattr(self, test) is not None}
+    def compile(self) -> Callable[[Mapping[str, object]], bool]:
+        """The condition as a function of a row; false if the row lacks the field."""
+        field = self.field
+        test = self._test()
+        return lambda row: test(value_at(row, field))
+
+    def _test(self) -> Callable[[object], bool]:
+        if (above := self.above) is not None:
+            return lambda value: number(value) > above
+        if (below := self.below) is not None:
+            return lambda value: number(value) < below
+        if self.begins is not None:
+            beginning = str(self.begins)
+            return lambda value: str(value).strip().startswith(beginning)
+        operands = self.among or ([] if self.equals is None else [self.equals])
+        if not operands:
+            return lambda value: value is True or (value is not False and normalize_value(value).lower() in _TRUE)
+        texts = frozenset(map(normalize_value, operands))
+        numbers = frozenset(number(one) for one in operands if type(one) in (int, float))
+        if numbers:
+            return lambda value: normalize_value(value) in texts or number(value) in numbers
+        return lambda value: normalize_value(value) in texts
 
 
-_When = _Name | _ConditionTable | list[_Name | _ConditionTable]
+_When = _Name | Condition | list[_Name | Condition]
 
 
-class _EventTable(_Table):
-    kind: EventKind | None = None
+class _ConditionalRule(_Table, kw_only=True):
     when: _When = []
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions that must all hold."""
+        each = self.when if isinstance(self.when, list) else [self.when]
+        return tuple(Condition(one) if isinstance(one, str) else one for one in each)
 
-class _SkipTable(_Table):
+
+class EventRule(_ConditionalRule):
+    """One event of a row, if all conditions hold; `kind` is empty if a field of the row has it."""
+
+    kind: EventKind | None = None
+
+
+class SkipRule(_ConditionalRule, kw_only=True):
+    """Rows that are skipped on purpose, if all conditions hold; they are counted under the reason."""
+
     reason: str
     when: _When
 
@@ -159,8 +198,8 @@ _FieldTables = msgspec.defstruct(
 class _MappingFile(_Table):
     fields: _FieldTables = _FieldTables()  # type: ignore[valid-type]
     kinds: dict[str, EventKind] = {}
-    events: list[_EventTable] = []
-    skip: list[_SkipTable] = []
+    events: list[EventRule] = []
+    skip: list[SkipRule] = []
 
 
 def _field_rule(table: str | list[str] | _FieldTable) -> FieldRule:
@@ -175,17 +214,6 @@ def _field_rule(table: str | list[str] | _FieldTable) -> FieldRule:
 
 def _names(names: str | list[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _conditions(when: str | _ConditionTable | list[str | _ConditionTable]) -> tuple[Condition, ...]:
-    return tuple(map(_condition, when if isinstance(when, list) else [when]))
-
-
-def _condition(content: str | _ConditionTable) -> Condition:
-    if isinstance(content, str):
-        return Condition(content)
-    ((test, operand),) = content.tests().items()
-    return Condition(content.field, test, tuple(operand) if isinstance(operand, list) else (operand,))
 
 
 _NAMES = {
@@ -210,51 +238,6 @@ A bare `view` is an impression, the weakest meaning: an impression counted as a 
 def normalize_action(name: str) -> str:
     """A name as in `ACTION_KINDS`: `Add to cart` and `add-to-cart` are add_to_cart."""
     return "_".join(name.lower().replace("-", " ").split())
-
-
-_TRUE = frozenset({"true", "t", "1", "1.0", "yes", "y", "on"})
-TESTS = ("equals", "among", "begins", "above", "below")
-"""Tests of a value; without any of these, whether it is true."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One condition on a field of the row."""
-
-    field: str
-    test: str = ""
-    """One of `TESTS`; empty tests for true, 1, yes and the like."""
-    operand: tuple[object, ...] = ()
-    """The value to compare with; for `among`, several."""
-
-    def compile(self) -> Callable[[Mapping[str, object]], bool]:
-        """The condition as a function of a row; false if the row lacks the field."""
-        field = self.field
-        test = _test(self.test, self.operand)
-
-        def holds(row: Mapping[str, object]) -> bool:
-            value = row.get(field)
-            return test(value_at(row, field) if value is None else value)
-
-        return holds
-
-
-def _test(name: str, operand: tuple[object, ...]) -> Callable[[object], bool]:
-    if name in ("above", "below"):
-        bound = number(operand[0])
-        if name == "above":
-            return lambda value: number(value) > bound
-        return lambda value: number(value) < bound
-    if name == "begins":
-        beginning = str(operand[0])
-        return lambda value: str(value).strip().startswith(beginning)
-    if name in ("equals", "among"):
-        texts = frozenset(normalize_value(one) for one in operand)
-        numbers = frozenset(number(one) for one in operand if type(one) in (int, float))
-        if numbers:
-            return lambda value: normalize_value(value) in texts or number(value) in numbers
-        return lambda value: normalize_value(value) in texts
-    return lambda value: value is True or (value is not False and normalize_value(value).lower() in _TRUE)
 
 
 def normalize_value(value: object) -> str:
@@ -298,22 +281,6 @@ class FieldRule:
     """Unit of a time that is a number: seconds or milliseconds; by default detected from its size."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventRule:
-    """One event of a row, if all conditions hold; `kind` is empty if a field of the row has it."""
-
-    kind: EventKind | None = None
-    when: tuple[Condition, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SkipRule:
-    """Rows that are skipped on purpose, if all conditions hold; they are counted under the reason."""
-
-    reason: str
-    when: tuple[Condition, ...]
-
-
 DEFAULT_FIELDS: Mapping[str, FieldRule] = {
     "kind": FieldRule(("kind", "action", "action_name", "event", "event_type")),
     "product_id": FieldRule(("product_id", "object_id", "item_id", "sku", "event_attributes.object.object_id")),
@@ -346,8 +313,8 @@ class EventMapping:
     def user_names(self) -> frozenset[str]:
         """The names that the user gave; a name that no row has is reported."""
         names = {name for target in self.user_fields for name in self.fields[target].names}
-        conditions_of_rules = [rule.when for rule in self.events] + [rule.when for rule in self.skips]
-        return frozenset(names | {condition.field for conditions in conditions_of_rules for condition in conditions})
+        rules = (*self.events, *self.skips)
+        return frozenset(names | {condition.field for rule in rules for condition in rule.conditions})
 
     @property
     def columns(self) -> FeedMapping:

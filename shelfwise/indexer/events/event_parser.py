@@ -80,8 +80,8 @@ class EventPlan:
         self._kinds = mapping.kinds
         self._getters = {field: got for field, rule in mapping.fields.items() if (got := _getter(rule, names))}
         self._kind_of_text = lru_cache(_REMEMBERED)(self._known_kind)
-        self._rules = tuple((rule.kind, _compiled(rule.when)) for rule in mapping.events)
-        self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
+        self._rules = tuple((rule.kind, _compiled(rule.conditions)) for rule in mapping.events)
+        self._skips = tuple((skip.reason.strip(), _compiled(skip.conditions)) for skip in mapping.skips)
         self._readers = {
             kind: [
                 (_INDEX[field], self._reader(field, mapping.fields[field], kind))
@@ -261,7 +261,7 @@ class EventRowParser:
 
     def __init__(self, mapping: EventMapping, keyed: KeyedIds) -> None:
         self._mapping = mapping
-        self._queries = replace(mapping, events=(EventRule(EventKind.QUERY),))
+        self._queries = replace(mapping, events=(EventRule(kind=EventKind.QUERY),))
         self._takes_queries = mapping.events == EventMapping().events and "kind" not in mapping.user_fields
         self._keyed = keyed
         self.plans = PlansByNames(mapping.user_names, self._make_plan)

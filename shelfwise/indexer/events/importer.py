@@ -24,7 +24,7 @@ from shelfwise.indexer.feeds.io import open_sources, total_size
 from shelfwise.indexer.feeds.json import JSON_ARRAY, JSON_LINES, json_rows, read_json_array
 from shelfwise.indexer.feeds.mapping import FeedMapping
 from shelfwise.indexer.feeds.parquet import PARQUET
-from shelfwise.indexer.feeds.reader import get_format
+from shelfwise.indexer.feeds.reader import detect_format, get_format
 from shelfwise.indexer.feeds.row_parser import FieldNames
 from shelfwise.indexer.rejects import RejectedEvents, RejectExample, RejectLog, event_fields, mask_text
 from shelfwise.indexer.workers import Workers
@@ -213,9 +213,11 @@ class EventImport:
 
     def _read(self, paths: Sequence[str], progress: Progress) -> Iterator[RowBatch]:
         check = column_check(self._options.mapping, self._masker)
+        name = self._options.format
+        named = get_format(name, EVENT_FORMATS) if name else None
         for source in open_sources(paths, progress.advance):
             feed = Feed(source, self._options.mapping.columns, self._note, check)
-            log_format = event_format(feed, self._options.format, self._masker)
+            log_format = named or detect_format(feed, EVENT_FORMATS, self._describe)
             batch = RowBatch(source.path, log_format.name)
             try:
                 for record in log_format.read(feed):
@@ -227,6 +229,11 @@ class EventImport:
                 yield batch
                 raise
             yield batch
+
+    def _describe(self, head: bytes) -> str:
+        """The first line of a log, for a message: without personal data, since it may be a row."""
+        line = head.decode(errors="replace").lstrip().partition("\n")[0].rstrip()
+        return repr(mask_text(line, self._masker, _SHOWN))
 
     def _note(self, note: FeedNote) -> None:
         self._notes[f"{note.file}: {note.field}: {note.reason}: {note.detail}"] = None
@@ -426,8 +433,7 @@ class ImportCounts:
         self.sessions.add({event.session for event in new_events})
 
 
-# Formats of event logs: how each is recognised, read into raw rows, and decoded. Messages about a log of an unknown
-# format show no personal data: the first line of a table may be a row, not a header.
+# Formats of event logs: how each is recognised, read into raw rows, and decoded.
 
 _RESPONSE = re.compile(rb'\{\s*"(?:took|timed_out|_scroll_id|pit_id|_shards|hits)"\s*:')
 _HITS = re.compile(rb'"hits"\s*:\s*\[')
@@ -448,35 +454,19 @@ def _read_table(feed: Feed) -> Iterator[Record | RejectedRow]:
 EVENT_FORMATS: Mapping[str, FeedFormat] = {
     one.name: one
     for one in (
+        FeedFormat(
+            "response",
+            "search responses",
+            lambda feed: read_json_array(feed, _HITS),
+            rows=json_rows,
+            begins=lambda head: _RESPONSE.match(head) is not None,
+        ),
         JSON_LINES,
         JSON_ARRAY,
-        FeedFormat("response", "search responses", lambda feed: read_json_array(feed, _HITS), rows=json_rows),
         replace(CSV_FORMAT, read=_read_table),
         PARQUET,
     )
 }
-
-
-def event_format(feed: Feed, name: str, masker: Masker) -> FeedFormat:
-    """The format of this name, or without a name that of the log (JSON lines if empty). Raises FeedError if unknown."""
-    if name:
-        return get_format(name, EVENT_FORMATS)
-    head = feed.source.head.lstrip()
-    if head.startswith(b"PAR1"):
-        return EVENT_FORMATS["parquet"]
-    if head.startswith(b"["):
-        return EVENT_FORMATS["json"]
-    if _RESPONSE.match(head):
-        return EVENT_FORMATS["response"]
-    if not head or head.startswith(b"{"):
-        return EVENT_FORMATS["jsonl"]
-    if open_table(feed, fewest=2) is None:
-        line = feed.source.head.decode(errors="replace").lstrip().partition("\n")[0].rstrip()
-        raise FeedError(
-            f"{feed.source.path}: line 1: cannot be recognised: {mask_text(line, masker, _SHOWN)!r} does not begin "
-            f"JSON or a table with a header; set its format with --format ({', '.join(EVENT_FORMATS)})"
-        )
-    return EVENT_FORMATS["csv"]
 
 
 def column_check(mapping: EventMapping, masker: Masker) -> ColumnCheck:

@@ -120,5 +120,7 @@ class FeedFormat:
         lambda rows, _note, _now: (rows[0], ())
     )
     """One row for the rules, and the product's variants, as of a time, which decides the valid sale prices."""
-    has_columns: Callable[[Collection[str]], bool] = lambda _names: True
+    has_columns: Callable[[Collection[str]], bool] = lambda _names: False
     """Whether the columns of a table are those of this format."""
+    begins: Callable[[bytes], bool] = lambda _head: False
+    """Whether the beginning of a feed, without blanks before it, is that of this format."""

@@ -353,4 +353,6 @@ def table_rows(row: object) -> Sequence[Row]:
     return rows
 
 
-CSV_FORMAT = FeedFormat("csv", "table with a header (CSV, TSV)", read_csv, rows=table_rows)
+CSV_FORMAT = FeedFormat(
+    "csv", "table with a header (CSV, TSV)", read_csv, rows=table_rows, has_columns=lambda _names: True
+)

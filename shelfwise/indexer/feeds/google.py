@@ -316,4 +316,11 @@ def _feed_parser(source: FeedSource, parser: _XmlParser, items: ItemCollector, p
     return None
 
 
-GOOGLE_XML = FeedFormat("google-xml", "Google Merchant XML", read_google_xml, RULES, assemble=assemble_google)
+GOOGLE_XML = FeedFormat(
+    "google-xml",
+    "Google Merchant XML",
+    read_google_xml,
+    RULES,
+    assemble=assemble_google,
+    begins=lambda head: head.startswith(b"<"),
+)

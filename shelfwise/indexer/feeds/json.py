@@ -134,7 +134,7 @@ def _lenient(line: bytes, error: Exception) -> object:
     return row
 
 
-def is_rejected(line: bytes) -> bool:
+def _is_rejected(line: bytes) -> bool:
     """Whether a line is from a file of rejected rows."""
     try:
         value = _decoder.decode(line)
@@ -155,8 +155,20 @@ def unwrap_rejected(record: Record) -> Record:
     return Record(record.file, record.line, inner.format, inner.row)
 
 
-JSON_LINES = FeedFormat("jsonl", "JSON lines", read_json_lines, rows=json_rows, assemble=assemble_objects)
-REJECTED = FeedFormat("rejected", "rejected rows", lambda feed: read_json_lines(feed, "rejected"))
+JSON_LINES = FeedFormat(
+    "jsonl",
+    "JSON lines",
+    read_json_lines,
+    rows=json_rows,
+    assemble=assemble_objects,
+    begins=lambda head: not head or head.startswith(b"{"),
+)
+REJECTED = FeedFormat(
+    "rejected",
+    "rejected rows",
+    lambda feed: read_json_lines(feed, "rejected"),
+    begins=lambda head: _is_rejected(head.split(b"\n", 1)[0]),
+)
 
 
 _LONGEST = 16 * MAX_LINE
@@ -288,4 +300,11 @@ class _ArrayElements:
                 return
 
 
-JSON_ARRAY = FeedFormat("json", "JSON array", read_json_array, rows=json_rows, assemble=assemble_objects)
+JSON_ARRAY = FeedFormat(
+    "json",
+    "JSON array",
+    read_json_array,
+    rows=json_rows,
+    assemble=assemble_objects,
+    begins=lambda head: head.startswith(b"["),
+)

@@ -297,4 +297,11 @@ def _plain(value: object) -> object:
     return value
 
 
-PARQUET = FeedFormat("parquet", "Parquet", read_parquet, rows=parquet_rows, assemble=assemble_objects)
+PARQUET = FeedFormat(
+    "parquet",
+    "Parquet",
+    read_parquet,
+    rows=parquet_rows,
+    assemble=assemble_objects,
+    begins=lambda head: head.startswith(b"PAR1"),
+)

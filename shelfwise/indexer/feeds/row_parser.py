@@ -81,10 +81,6 @@ class RowPlan:
             if sources or rule.value is not None:
                 self.rules[target] = MappingRule(sources, rule.value)
         self.parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
-        self.has_price = "price" in self.rules
-        self.has_images = "images" in self.rules
-        self.has_places = any(target.startswith(PLACES) for target in self.rules)
-        self.has_name = "name" in names
         self.kinds = [target.partition(".")[2] for target in self.rules if target.startswith("identifiers.")]
         self.named = [target.partition(".")[2] for target in self.rules if target.startswith("attributes.")]
 
@@ -212,7 +208,7 @@ class RowReading:
             one = self.find(f"identifiers.{kind}")
             if one is not None:
                 self._add_identifier(numbers, kind, one)
-        name = self._row.get("name") if self._plan.has_name else None
+        name = self._row.get("name")
         if "name" not in self._used and isinstance(name, str) and name != title and _MODEL.fullmatch(name.strip()):
             self._used.add("name")
             self._add_identifier(numbers, "model", (FieldSource("name"), name))
@@ -353,17 +349,15 @@ class RowReader:
         reading = RowReading(plan, row, note)
         self.has_sale_period = SALE_PERIOD in plan.rules and reading.find(SALE_PERIOD) is not None
         identity, title = reading.identity(), reading.title()
-        amount, currency = reading.price(self._now) if plan.has_price else (None, "")
+        amount, currency = reading.price(self._now)
         fields: dict[str, Any] = {}
         for target, parse in plan.parsers:
             if (value := reading.optional(target, parse)) is not None:
                 fields[target] = value
         if currency and "currency" not in fields:
             fields["currency"] = currency
-        if plan.has_images:
-            fields["images"] = reading.images()
-        if plan.has_places:
-            fields[PLACES] = reading.places()
+        fields["images"] = reading.images()
+        fields[PLACES] = reading.places()
         identifiers = reading.identifiers(title)
         attributes = reading.attributes(title)  # last: all that nothing else used
         return Product(identity, title, price=amount, identifiers=identifiers, attributes=attributes, **fields)

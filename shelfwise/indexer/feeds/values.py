@@ -74,19 +74,12 @@ def paragraphs(field: str, value: object) -> str:
 
 def texts(field: str, value: object) -> tuple[str, ...]:
     """A text or a list of texts, without blank and repeated ones."""
-    if type(value) is str:
-        return (value.strip(),) if value and not value.isspace() else ()
     values = value if isinstance(value, list) else [value]
-    result = [one.strip() if type(one) is str else text(field, one) for one in values if one is not None]
-    if len(result) == 1:
-        return (result[0],) if result[0] else ()
-    return tuple(dict.fromkeys(filter(None, result)))
+    return tuple(dict.fromkeys(filter(None, (text(field, one) for one in values if one is not None))))
 
 
 def images(field: str, value: object) -> tuple[str, ...]:
     """Addresses as texts, or as objects with an address under `url`, `src`, `link` or `href`."""
-    if type(value) is str:
-        return texts(field, value)
     values = value if isinstance(value, list) else [value]
     return texts(field, [_address(field, one) if isinstance(one, dict) else one for one in values])
 
@@ -224,11 +217,6 @@ def time(field: str, value: object) -> datetime:
     """A time in UTC (also if it has no zone): ISO 8601, RFC 2822, YYYYMMDD, seconds or milliseconds since 1970."""
     if not isinstance(value, str):
         return _epoch(number(field, value))
-    if value[-1:] == "Z" and value[4:5] == "-":  # nearly always, so it takes the shortest path
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            pass
     spelled = value.strip()
     if len(spelled) <= 64:
         for reading in _readings(spelled):

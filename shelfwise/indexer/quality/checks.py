@@ -208,15 +208,12 @@ def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:
     return +counts
 
 
-def price_bins(base: pl.DataFrame) -> dict[str, Counter[int]]:
-    """Number of products in each quarter of a decade of price, by currency."""
+def price_bins(base: pl.DataFrame) -> Counter[tuple[str, int]]:
+    """The number of products by currency and quarter of a decade of price."""
     step = (pl.col(column("price")).log10() * PRICE_STEPS).floor().cast(pl.Int64).alias("step")
     currency = pl.col(column("currency")).fill_null("").alias("currency")
     counted = base.filter(pl.col(column("price")) > 0).group_by(currency, step).len()
-    counts: dict[str, Counter[int]] = {}
-    for name, bin_, count in counted.sort("currency", "step").iter_rows():
-        counts.setdefault(name, Counter())[bin_] = count
-    return counts
+    return Counter({(name, bin_): count for name, bin_, count in counted.iter_rows()})
 
 
 def languages(base: pl.DataFrame) -> Counter[str]:

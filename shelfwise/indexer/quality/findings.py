@@ -81,8 +81,8 @@ class Findings:
     """The number of products with a value in each of the fields that completeness checks."""
     ages: Counter[str] = field(default_factory=Counter)
     """The number of products by the time since their last update, under the labels of `AGES`."""
-    prices: dict[str, Counter[int]] = field(default_factory=dict)
-    """Number of products in each quarter of a decade of price, by currency."""
+    prices: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """The number of products by currency and quarter of a decade of price."""
     languages: Counter[str] = field(default_factory=Counter)
     """The number of products by ISO 639-1 code; empty if unknown."""
     failing: dict[str, list[NDArray[np.int32]]] = field(default_factory=dict)
@@ -94,8 +94,7 @@ class Findings:
             self.failures.setdefault(name, Failures()).merge(failures)
         self.filled.update(other.filled)
         self.ages.update(other.ages)
-        for currency, bins in other.prices.items():
-            self.prices.setdefault(currency, Counter()).update(bins)
+        self.prices.update(other.prices)
         self.languages.update(other.languages)
         for name, rows in other.failing.items():
             self.failing.setdefault(name, []).extend(rows)
@@ -106,10 +105,7 @@ class Findings:
         self.filled -= other.filled
         self.ages -= other.ages
         self.languages -= other.languages
-        for currency, bins in other.prices.items():
-            self.prices[currency] -= bins
-            if not self.prices[currency]:
-                del self.prices[currency]
+        self.prices -= other.prices
 
     def count_failing(self, rules: Iterable[str], rows: Iterable[NDArray[np.int64]] = ()) -> int:
         """The number of products that fail one of these rules, or are in `rows`."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, groupby
 
 from shelfwise.retrieval.filters.schema import fold_value
 from shelfwise.retrieval.records import Product
@@ -90,13 +90,13 @@ class _CategoryCounts:
 
     currencies: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
-    prices: dict[str, Counter[int]] = field(default_factory=dict)
+    prices: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """The number of products by currency and bin of prices."""
 
     def merge(self, other: _CategoryCounts) -> None:
         self.currencies.update(other.currencies)
         self.languages.update(other.languages)
-        for currency, bins in other.prices.items():
-            self.prices.setdefault(currency, Counter()).update(bins)
+        self.prices.update(other.prices)
 
 
 class CategoryCensus:
@@ -123,7 +123,7 @@ class CategoryCensus:
         if product.currency:
             counts.currencies[product.currency] += 1
         if price > 0:
-            counts.prices.setdefault(product.currency, Counter())[math.floor(math.log(price) / _STEP)] += 1
+            counts.prices[product.currency, math.floor(math.log(price) / _STEP)] += 1
 
     def merge(self, other: CategoryCensus) -> None:
         self._cut(min(self._depth, other._depth), (self._counts, other._counts))
@@ -156,11 +156,11 @@ def folded_path(category: CategoryPath) -> CategoryPath:
 
 def _norm(path: CategoryPath, counts: _CategoryCounts) -> Norm | None:
     name = " > ".join(path)
-    prices = {
-        currency: norm
-        for currency, bins in sorted(counts.prices.items())
-        if (norm := _price_norm(name, bins)) is not None
-    }
+    prices = {}
+    for currency, group in groupby(sorted(counts.prices.items()), key=lambda each: each[0][0]):
+        norm = _price_norm(name, [(step, count) for (_, step), count in group])
+        if norm is not None:
+            prices[currency] = norm
     currency, language = _usual(name, counts.currencies), _usual(name, counts.languages)
     return Norm(currency, language, prices) if prices or currency or language else None
 
@@ -173,22 +173,21 @@ def _usual(name: str, values: Counter[str]) -> UsualValue | None:
     return UsualValue(name, value) if count >= _USUAL_SHARE * total else None
 
 
-def _price_norm(name: str, bins: Mapping[int, int]) -> PriceNorm | None:
+def _price_norm(name: str, bins: Sequence[tuple[int, int]]) -> PriceNorm | None:
     """Median and median absolute deviation of the logarithms, which a tenth of wrong prices cannot change (Leys et al.
     2013, "Detecting outliers: do not use standard deviation around the mean"). 1.4826 makes the deviation comparable
     with a standard deviation.
     """
-    if sum(bins.values()) < MIN_PRODUCTS:
+    if sum(count for _, count in bins) < MIN_PRODUCTS:
         return None
-    median = _median(((step + 0.5) * _STEP, count) for step, count in sorted(bins.items()))
-    spread = _median(sorted((abs((step + 0.5) * _STEP - median), count) for step, count in bins.items()))
+    median = _median([((step + 0.5) * _STEP, count) for step, count in bins])
+    spread = _median(sorted((abs((step + 0.5) * _STEP - median), count) for step, count in bins))
     reach = max(math.log(OUTLIER), _DEVIATIONS * 1.4826 * spread)
     return PriceNorm(name, math.exp(median), math.exp(reach))
 
 
-def _median(values: Iterator[tuple[float, int]] | list[tuple[float, int]]) -> float:
+def _median(pairs: Sequence[tuple[float, int]]) -> float:
     """The lower median of values with counts, given in ascending order."""
-    pairs = list(values)
     half = (sum(count for _, count in pairs) + 1) // 2
     for value, count in pairs:
         half -= count

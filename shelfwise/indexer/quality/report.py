@@ -4,6 +4,7 @@ are replaced."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -103,7 +104,7 @@ class Charts(msgspec.Struct, frozen=True):
     """The share of products that have each field."""
     ages: Mapping[str, int]
     """The number of products by "up to ..." since the last update, youngest first."""
-    prices: Mapping[str, tuple[PriceBin, ...]]
+    prices: Mapping[str, Sequence[PriceBin]]
     """The price bins by currency."""
     languages: Mapping[str, int]
     """The number of products by ISO 639-1 code, most frequent first; empty if unknown."""
@@ -183,16 +184,14 @@ def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Q
 
 def _charts(findings: Findings) -> Charts:
     products = max(1, findings.products)
+    prices: dict[str, list[PriceBin]] = {}
+    for (currency, step), count in sorted(findings.prices.items()):
+        price_bin = PriceBin(10 ** (step / PRICE_STEPS), 10 ** ((step + 1) / PRICE_STEPS), count)
+        prices.setdefault(currency, []).append(price_bin)
     return Charts(
         filled={name: findings.filled[name] / products for name in COMPLETENESS_FIELDS},
         ages={label: findings.ages[label] for label in (*AGES, NO_DATE)},
-        prices={
-            currency: tuple(
-                PriceBin(10 ** (step / PRICE_STEPS), 10 ** ((step + 1) / PRICE_STEPS), count)
-                for step, count in sorted(bins.items())
-            )
-            for currency, bins in sorted(findings.prices.items())
-        },
+        prices=prices,
         languages=_by_count(findings.languages),
     )
 
@@ -200,8 +199,9 @@ def _charts(findings: Findings) -> Charts:
 _PAGE = Path(__file__).with_name("page.html.j2")
 _MAX_LANGUAGES = 8
 _MAX_CURRENCIES = 3
-# Signs that change the direction of text could make a row appear to say something else.
-_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Control characters, signs that change the direction of text, which could make a row appear to say something else, and
+# lone surrogates.
+_HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _FILTERS: Mapping[str, Callable[..., Any]] = {
     "file_name": lambda path: Path(path).name or path,
     "capitalize_first": lambda text: text[:1].upper() + text[1:],
@@ -235,15 +235,7 @@ def _template() -> Template:
 
 def _replace_harmful(value: object) -> object:
     """A text without characters that a page cannot contain or that would change its direction."""
-    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
-        return value
-    return "".join("\ufffd" if _is_harmful(mark) else mark for mark in value)
-
-
-def _is_harmful(mark: str) -> bool:
-    code = ord(mark)
-    is_control = (code < 32 and mark not in "\t\n") or 0x7F <= code < 0xA0
-    return is_control or mark in _BIDI_CONTROLS or 0xD800 <= code < 0xE000
+    return _HARMFUL.sub("\ufffd", value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 class Bar(NamedTuple):

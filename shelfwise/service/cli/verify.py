@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from shelfwise.indexer.checkpoint import unfinished_problems
 from shelfwise.indexer.embedding_cache import text_key
 from shelfwise.rerank.model_store import ModelStore
 from shelfwise.rerank.sessions.tables import CACHES, DERIVED, open_derived
@@ -530,7 +529,6 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
         for name in models.names():
             yield from _problem(root, models.folder / name, models.open, name)
     yield from _report_problems(store)
-    yield from unfinished_problems(store)
 
 
 def _problem(root: Path, path: Path, check: Callable[..., object], *arguments: object) -> Iterator[tuple[str, str]]:

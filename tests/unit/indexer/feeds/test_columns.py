@@ -27,7 +27,7 @@ from shelfwise.indexer.feeds.mapping import (
     load_mapping,
     parse_map_flags,
 )
-from shelfwise.indexer.feeds.proposals import propose_columns
+from shelfwise.indexer.feeds.reader import propose_columns
 from shelfwise.retrieval.errors import FeedError
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
