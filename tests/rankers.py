@@ -12,10 +12,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
+from shelfwise.rerank.model_card import ModelReport
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encoding, ModelStore
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.spec import RANKERS, AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker
+from shelfwise.rerank.ranker.spec import RANKERS, AddedRanker, RankerSpec, RankerStore, StoredRanker
 from shelfwise.retrieval.store.files import seal_folder
 from tests.versions import DIMENSION
 
@@ -33,7 +34,7 @@ SPEC = RankerSpec(
     calibration=(1.5, -0.5),
     trained_on={"sessions": 2_000, "seed": 7},
 )
-REPORT = RankerReport(
+REPORT = ModelReport(
     created="2026-11-10T03:12:00+00:00",
     measured_on="sessions from 2026-11-01",
     measures={"nDCG@10": 0.43, "MRR": 0.5},

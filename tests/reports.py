@@ -11,8 +11,9 @@ import polars as pl
 
 from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate, OutcomeEstimate
 from shelfwise.rerank.evaluation.promotion import Decision
+from shelfwise.rerank.model_card import ModelReport
 from shelfwise.rerank.model_store import AddResult
-from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport, StoredRanker
+from shelfwise.rerank.ranker.spec import AddedRanker, StoredRanker
 from shelfwise.rerank.sessions.cleaning import CLEAN_SCHEMA, REJECTED_SCHEMA
 from shelfwise.rerank.sessions.options import Window
 from shelfwise.service.events.report_inputs import ReportInputs
@@ -98,7 +99,7 @@ def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> Report
 def added_ranker(decision: Decision, *, serves: bool = False) -> AddedRanker:
     """The ranker of a run, compared with ranker-0001."""
     rejected = () if decision.publish else decision.reasons
-    report = RankerReport(
+    report = ModelReport(
         created="2026-10-02T03:12:00+00:00", against="ranker-0001", decision=decision, rejection_reasons=rejected
     )
     return AddResult(StoredRanker("ranker-0002", Path("store/rankers/ranker-0002"), SPEC, report), serves)

@@ -2,7 +2,7 @@
 
 expansions.json   by the term of a typed word, the terms that match in its place, each with its strength
 expansion.json    ExpansionSpec: the text analysis of the terms, and the counts of the training
-report.json       ExpansionReport: its measures, and whether it may serve
+report.json       ModelReport: its measures, and whether it may serve
 seal.json         length and XXH3 checksum of each file
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from shelfwise.rerank.model_card import ModelReport, model_use
+from shelfwise.rerank.model_card import model_use
 from shelfwise.rerank.model_store import FORMAT, ModelFamily, ModelStore
 from shelfwise.retrieval.errors import EXPANSION, ModelDamagedError, ModelMismatchError
 from shelfwise.retrieval.index.keyword import MAX_MATCHING
@@ -46,15 +46,10 @@ class ExpansionSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The number of query words with an expansion."""
     pairs: int = 0
     """The number of pairs of a query and a relevant product on which it was trained."""
-    trained_on: Mapping[str, str | int | float] = {}
-    """Data, queries: informational."""
-
-
-class ExpansionReport(ModelReport, frozen=True, kw_only=True):
-    """The content of report.json: measures on held-out queries."""
-
     examples: Mapping[str, Sequence[str]] = {}
     """Query words, each with the terms that match in its place."""
+    trained_on: Mapping[str, str | int | float] = {}
+    """Data, queries: informational."""
 
 
 def _check(path: Path, spec: ExpansionSpec) -> None:
@@ -69,7 +64,6 @@ EXPANSION_MODELS = ModelFamily(
     noun="expansion",
     folder="expansions",
     spec_type=ExpansionSpec,
-    report_type=ExpansionReport,
     spec_file=SPEC_FILE,
     network_files=(),
     extra_files=(EXPANSIONS_FILE,),
@@ -86,7 +80,7 @@ EXPANSION_MODELS = ModelFamily(
     columns=lambda _spec: {},
     check=_check,
 )
-ExpansionStore = ModelStore[ExpansionSpec, ExpansionReport]
+ExpansionStore = ModelStore[ExpansionSpec]
 
 
 def expansion_store(root: Path) -> ExpansionStore:

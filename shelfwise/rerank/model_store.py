@@ -96,17 +96,16 @@ def find_misfit(trained_on: Encoding, index: Encoding, train: str) -> str:
 
 # Of the generic dataclasses below, only those without slots can be called by their aliases, such as StoredRanker.
 Spec = TypeVar("Spec", bound=msgspec.Struct)
-Report = TypeVar("Report", bound=ModelReport)
 
 
 @dataclass(frozen=True)
-class StoredModel(Generic[Spec, Report]):
+class StoredModel(Generic[Spec]):
     """A model whose files are verified."""
 
     name: str
     folder: Path
     spec: Spec
-    report: Report
+    report: ModelReport
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -114,7 +113,7 @@ class _Format(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFamily(Generic[Spec, Report]):
+class ModelFamily(Generic[Spec]):
     """The layout and the rules of one family of models."""
 
     name: str
@@ -124,7 +123,6 @@ class ModelFamily(Generic[Spec, Report]):
     folder: str
     """The folder in the index directory."""
     spec_type: type[Spec]
-    report_type: type[Report]
     spec_file: str
     network_files: tuple[str, ...] = (MODEL_FILE, WEIGHTS_FILE)
     """The graph and the weights; none for a family without a network."""
@@ -144,11 +142,11 @@ class ModelFamily(Generic[Spec, Report]):
     """The reason why a model cannot serve an index, or ""."""
     columns: Callable[[Spec], Mapping[str, int]]
     """The last axes of the graph's inputs, by name."""
-    prepare: Callable[[Path, Spec, Report], Spec] = lambda _folder, spec, _report: spec
+    prepare: Callable[[Path, Spec, ModelReport], Spec] = lambda _folder, spec, _report: spec
     """Completes the spec of a folder before it is sealed; raises InputError."""
     check: Callable[[Path, Spec], None] = lambda _path, _spec: None
     """Raises ModelMismatchError or ModelDamagedError for the spec of a file that this program cannot run."""
-    shipped: Callable[[Encoding], StoredModel[Spec, Report] | None] = lambda _encoding: None
+    shipped: Callable[[Encoding], StoredModel[Spec] | None] = lambda _encoding: None
     serves_older: bool = False
     """Whether an older model, or the shipped one, serves where the current one cannot."""
 
@@ -163,7 +161,7 @@ class ModelFamily(Generic[Spec, Report]):
     def _cure(self) -> str:
         return f"roll back to another one (shelfwise models rollback) or train it again: {self.train}"
 
-    def write(self, folder: Path, spec: Spec, report: Report, name: str = "") -> Spec:
+    def write(self, folder: Path, spec: Spec, report: ModelReport, name: str = "") -> Spec:
         """Completes a folder that has a model's other files: writes spec, report and card, seals and syncs all files;
         `name` is the model's, by default the folder's.
 
@@ -176,7 +174,7 @@ class ModelFamily(Generic[Spec, Report]):
         self.read_report(folder)
         return self.verify(folder)
 
-    def open(self, folder: Path) -> StoredModel[Spec, Report]:
+    def open(self, folder: Path) -> StoredModel[Spec]:
         """The verified model of a folder, by the folder's name; raises like `verify`."""
         return StoredModel(folder.name, folder, self.verify(folder), self.read_report(folder))
 
@@ -197,10 +195,10 @@ class ModelFamily(Generic[Spec, Report]):
         self.check(path, spec)
         return spec
 
-    def read_report(self, folder: Path) -> Report:
+    def read_report(self, folder: Path) -> ModelReport:
         """Only the report; raises ModelDamagedError."""
         self._check_sealed(folder / REPORT_FILE, self._entries(folder))
-        return self.read_json(folder / REPORT_FILE, self.report_type)
+        return self.read_json(folder / REPORT_FILE, ModelReport)
 
     def verify(self, folder: Path) -> Spec:
         """The spec of a model whose files all have their checksums, and whose model files cannot run code.
@@ -254,18 +252,18 @@ class ModelFamily(Generic[Spec, Report]):
 
 
 @dataclass(frozen=True)
-class ServingModel(Generic[Spec, Report]):
+class ServingModel(Generic[Spec]):
     """The model to serve, None if there is none, and notices for the user."""
 
-    model: StoredModel[Spec, Report] | None
+    model: StoredModel[Spec] | None
     notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class AddResult(Generic[Spec, Report]):
+class AddResult(Generic[Spec]):
     """The model that was added."""
 
-    model: StoredModel[Spec, Report]
+    model: StoredModel[Spec]
     serves: bool
     removed: tuple[str, ...] = ()
     """Names of older models that retention removed, oldest first."""
@@ -274,24 +272,24 @@ class AddResult(Generic[Spec, Report]):
 
 
 @dataclass(frozen=True)
-class RollbackResult(Generic[Spec, Report]):
+class RollbackResult(Generic[Spec]):
     """The serving model after a rollback."""
 
     previous: str
     """The name of the previously serving one; empty if there was none."""
-    model: StoredModel[Spec, Report]
+    model: StoredModel[Spec]
     passed_over: tuple[str, ...] = ()
     """The models in between that cannot serve, with the reasons."""
 
 
-Judge = Callable[[StoredModel[Spec, Report]], StoredModel[Spec, Report]]
+Judge = Callable[[StoredModel[Spec]], StoredModel[Spec]]
 """Judges a model, and returns it with its report."""
 
 
-class ModelStore(Generic[Spec, Report]):
+class ModelStore(Generic[Spec]):
     """The models of one family in one index directory. Nothing is written before a model is added."""
 
-    def __init__(self, root: Path, family: ModelFamily[Spec, Report]) -> None:
+    def __init__(self, root: Path, family: ModelFamily[Spec]) -> None:
         self.root = root
         self.family = family
         self.folder = root / family.folder
@@ -317,7 +315,7 @@ class ModelStore(Generic[Spec, Report]):
             return self._read_pointer() == OFF
         return False
 
-    def open(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec, Report]:
+    def open(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec]:
         """The verified model of this name; "default" is the shipped one for the encoding.
 
         Raises UnknownModelError with the existing names, ModelDamagedError or ModelMismatchError.
@@ -329,7 +327,7 @@ class ModelStore(Generic[Spec, Report]):
             raise UnknownModelError(f"{self.folder} has no {self.family.noun} {name!r}; {there}", self.family.name)
         return self.family.open(self.folder / name)
 
-    def servable(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec, Report]:
+    def servable(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec]:
         """The model of this name, or "default", if it may serve an index; raises like `rollback`, and ModelError while
         the family is switched off."""
         if self.is_off():
@@ -338,7 +336,7 @@ class ModelStore(Generic[Spec, Report]):
             raise ModelError(message, self.family.name)
         return self.open(name, encoding) if name == DEFAULT_MODEL else self._fitting(name, encoding)
 
-    def serving(self, encoding: Encoding | None = None) -> ServingModel[Spec, Report]:
+    def serving(self, encoding: Encoding | None = None) -> ServingModel[Spec]:
         """The verified model that serves an index: the one in the pointer, else the shipped one.
 
         If the pointer's model is damaged or does not match the encoding, then, depending on the family, none serves, or
@@ -351,7 +349,7 @@ class ModelStore(Generic[Spec, Report]):
             if not found.notices or stamp == self.stamp():
                 return found
 
-    def add(self, build: Build, spec: Spec, report: Report) -> AddResult[Spec, Report]:
+    def add(self, build: Build, spec: Spec, report: ModelReport) -> AddResult[Spec]:
         """Adds a model, then removes surplus models. It serves unless its report has rejection reasons or the family is
         switched off.
 
@@ -379,9 +377,7 @@ class ModelStore(Generic[Spec, Report]):
                 notices.append(f"older {self.family.noun}s could not be removed ({error})")
             return AddResult(StoredModel(name, self.folder / name, spec, report), serves, removed, tuple(notices))
 
-    def add_judged(
-        self, build: Build, spec: Spec, judge: Judge[Spec, Report], progress: Progress
-    ) -> AddResult[Spec, Report]:
+    def add_judged(self, build: Build, spec: Spec, judge: Judge[Spec], progress: Progress) -> AddResult[Spec]:
         """Builds a model, judges its files as they will serve, and adds it as `judge` returns it: with its
         report. Raises like `add`."""
         noun = self.family.noun
@@ -390,13 +386,13 @@ class ModelStore(Generic[Spec, Report]):
             progress.begin("export", None, "")
             build(folder)
             progress.end(f"{file_bytes(folder.iterdir()) / 1e6:,.1f} MB, as it will serve")
-            judged = judge(StoredModel(f"the new {noun}", folder, spec, self.family.report_type()))
+            judged = judge(StoredModel(f"the new {noun}", folder, spec, ModelReport()))
             progress.begin("publish", None, "")
             added = self.add(copy_of(folder), judged.spec, judged.report)
             progress.end(f"{added.model.name} {'serves' if added.serves else 'is kept and does not serve'}")
             return added
 
-    def rollback(self, name: str = "", encoding: Encoding | None = None) -> RollbackResult[Spec, Report]:
+    def rollback(self, name: str = "", encoding: Encoding | None = None) -> RollbackResult[Spec]:
         """Makes the model of this name serve, or the newest before the current one that can; "default" is the shipped
         one.
 
@@ -460,7 +456,7 @@ class ModelStore(Generic[Spec, Report]):
         self._generations.remove(removed)
         return removed
 
-    def _find_serving(self, encoding: Encoding | None) -> ServingModel[Spec, Report]:
+    def _find_serving(self, encoding: Encoding | None) -> ServingModel[Spec]:
         name = ""
         try:
             name = self.current()
@@ -474,12 +470,12 @@ class ModelStore(Generic[Spec, Report]):
                     return ServingModel(self.servable(other, encoding), (f"{error}; {other} serves in its place",))
             return ServingModel(None, (f"{error}; {self.family.fallback}",))
 
-    def _serve(self, name: str, encoding: Encoding | None) -> StoredModel[Spec, Report]:
+    def _serve(self, name: str, encoding: Encoding | None) -> StoredModel[Spec]:
         model = self._fitting(name, encoding)
         write_pointer(self._pointer, name)
         return model
 
-    def _fitting(self, name: str, encoding: Encoding | None) -> StoredModel[Spec, Report]:
+    def _fitting(self, name: str, encoding: Encoding | None) -> StoredModel[Spec]:
         """A model that may serve; raises like `rollback`."""
         model = self.open(name)
         if reasons := model.report.rejection_reasons:
@@ -523,14 +519,14 @@ def copy_of(files: Path) -> Build:
     return partial(shutil.copytree, files, dirs_exist_ok=True)
 
 
-class ModelEntry(msgspec.Struct, Generic[Spec, Report], frozen=True):
+class ModelEntry(msgspec.Struct, Generic[Spec], frozen=True):
     """One model in a list. If it cannot be opened, only its name and size are known."""
 
     name: str
     serves: bool
     bytes: int
     spec: Spec | None = None
-    report: Report | None = None
+    report: ModelReport | None = None
     problem: str = ""
     """The reason why it cannot be opened; empty for an intact one."""
     misfit: str = ""
@@ -541,7 +537,7 @@ class ModelEntry(msgspec.Struct, Generic[Spec, Report], frozen=True):
         return self.report is not None and bool(self.report.rejection_reasons)
 
 
-class ModelList(msgspec.Struct, Generic[Spec, Report], frozen=True):
+class ModelList(msgspec.Struct, Generic[Spec], frozen=True):
     """All models of a family in an index, oldest first."""
 
     serving: str
@@ -550,7 +546,7 @@ class ModelList(msgspec.Struct, Generic[Spec, Report], frozen=True):
     """Whether the family was switched off."""
     notices: tuple[str, ...]
     """The reasons why another one serves than the last published one, if so."""
-    models: tuple[ModelEntry[Spec, Report], ...]
+    models: tuple[ModelEntry[Spec], ...]
 
     def to_document(self, key: str) -> dict[str, Any]:
         """The list as JSON values, with the models under the family's `key`."""
@@ -558,7 +554,7 @@ class ModelList(msgspec.Struct, Generic[Spec, Report], frozen=True):
         return document | {key: document.pop("models")}
 
 
-def list_models(store: ModelStore[Spec, Report], encoding: Encoding | None = None) -> ModelList[Spec, Report]:
+def list_models(store: ModelStore[Spec], encoding: Encoding | None = None) -> ModelList[Spec]:
     """Reads every file of every model; `encoding` is the index's, if it is known."""
     found = store.serving(encoding)
     serving = found.model.name if found.model else ""
@@ -566,9 +562,7 @@ def list_models(store: ModelStore[Spec, Report], encoding: Encoding | None = Non
     return ModelList(serving, store.is_off(), found.notices, entries)
 
 
-def _entry(
-    store: ModelStore[Spec, Report], name: str, encoding: Encoding | None, *, serves: bool
-) -> ModelEntry[Spec, Report]:
+def _entry(store: ModelStore[Spec], name: str, encoding: Encoding | None, *, serves: bool) -> ModelEntry[Spec]:
     size = 0
     with suppress(OSError):
         size = file_bytes((store.folder / name).iterdir())

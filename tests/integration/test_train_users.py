@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from shelfwise.rerank.evaluation.promotion import NDCG
+from shelfwise.rerank.model_card import ModelReport
 from shelfwise.rerank.model_store import ModelStore, ServingModel
-from shelfwise.rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, user_tower_store
+from shelfwise.rerank.user_tower.files import ProductTable, StoredUserTower, user_tower_store
 from shelfwise.rerank.user_tower.held_out_acts import split_by_time
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.retrieval.errors import ModelDamagedError
@@ -51,7 +52,7 @@ def test_user_tower_is_trained_evaluated_and_stored(root: Path) -> None:
     done = CliRunner().invoke(app, ["train", "users", str(root), "--epochs", "3", "--json"])
     assert done.exit_code == 0, done.output
     text = msgspec.json.decode(done.stdout)
-    report = msgspec.convert(text["report"], UserTowerReport)
+    report = msgspec.convert(text["report"], ModelReport)
     methods = ("", *(f" of {name}" for name in (NEAR, POPULAR_THERE, POPULAR)))
     assert [*report.measures] == [f"{measure}{name}" for name in methods for measure in (NDCG, HIT_RATE)]
     whole, *slices = report.comparisons
@@ -113,13 +114,13 @@ def test_promotion_gate_publishes_a_better_tower(gate: TowerGate) -> None:
     def by_chance(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return np.random.default_rng(len(histories)).random((len(histories), KINDS * EACH))
 
-    report = gate.report(always_correct, None)
+    report, fallback = gate.report(always_correct, None)
     assert (report.rejection_reasons, report.against) == ((), NEAR)
-    assert report.fallback == "near"
-    worse = gate.report(by_chance, always_correct)
+    assert fallback == "near"
+    worse, _ = gate.report(by_chance, always_correct)
     assert worse.against == SERVING
     assert "not surely better: nDCG@10 -" in worse.rejection_reasons[0]
-    assert "not surely better" in gate.report(always_correct, always_correct).rejection_reasons[0]
+    assert "not surely better" in gate.report(always_correct, always_correct)[0].rejection_reasons[0]
 
 
 def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
@@ -133,9 +134,9 @@ def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
     learning, held = split_by_time(histories, 0.1, hide_seen=True)
     known = Histories.of([[*seen, seen[0] // 10 * 10] for seen in first[:200]])
     gate = TowerGate(vectors, kinds, known, held)
-    report = gate.report(gate.near, None)
+    report, fallback = gate.report(gate.near, None)
     assert len(learning) == 400
-    assert (report.fallback, report.against) == ("in-categories", POPULAR_THERE)
+    assert (fallback, report.against) == ("in-categories", POPULAR_THERE)
     assert "not surely better" in report.rejection_reasons[0]
     assert POPULAR_THERE in report.rejection_reasons[0]
 
@@ -145,7 +146,7 @@ def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
     def never(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return -gate.popular_there(histories)
 
-    report = gate.report(rarely_correct, never)
+    report, _ = gate.report(rarely_correct, never)
     difference = report.comparisons[0].difference
     assert difference is not None
     assert (report.against, difference.low > 0) == (SERVING, True)

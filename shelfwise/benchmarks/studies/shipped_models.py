@@ -22,11 +22,12 @@ from typer import Argument, Option
 
 from shelfwise.benchmarks.studies import run_study
 from shelfwise.rerank.evaluation.promotion import NDCG
+from shelfwise.rerank.model_card import ModelReport
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker.features import FEATURES, MEMORY_COLUMNS, SIGNALS
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from shelfwise.rerank.ranker.onnx_export import export_network
-from shelfwise.rerank.ranker.spec import RankerReport, RankerSpec, write_ranker
+from shelfwise.rerank.ranker.spec import RankerSpec, write_ranker
 from shelfwise.rerank.teacher import DEFAULT_TEACHER
 from shelfwise.rerank.training.datasets import full_batches, merged_scores
 from shelfwise.rerank.training.distillation import (
@@ -81,7 +82,7 @@ class _CatalogStore:
     """Relevance of each candidate by the teacher (m,)."""
 
 
-def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions, progress: Progress) -> RankerReport:
+def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions, progress: Progress) -> ModelReport:
     """Trains on the serving versions of several index directories, and writes a ranker's folder.
 
     Raises TrainingError for fewer than two indexes, or indexes of different encoders, SettingError if `target` exists,
@@ -102,7 +103,7 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
     network = _trained(stores, options, progress)
     progress.end(f"{len(stores)} catalogs")
     spec = _spec(stores, network, MIXES[chosen], options)
-    report = RankerReport(
+    report = ModelReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on="synthetic queries of each catalog, judged by the teacher, by networks trained on the others",
         measures={
@@ -204,7 +205,7 @@ def ranker(
     emit(report, _show_ranker, out)
 
 
-def _show_ranker(report: RankerReport, folder: Path) -> None:
+def _show_ranker(report: ModelReport, folder: Path) -> None:
     show_rows(("measure", NDCG), report.measures.items())
     say(f"Written to {folder}: measured on {report.measured_on}")
 

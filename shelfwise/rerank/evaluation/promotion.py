@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 
@@ -83,27 +83,9 @@ NDCG_MARGIN = 0.01
 RESAMPLES, _SEED = 10_000, 7
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class QueryMeasures:
-    """A ranker's measures on held-out queries, arrays (n,); NaN if a query does not have the measure."""
-
-    ndcg: Floats
-    """0 to 1; see `shelfwise.rerank.evaluation.metrics`."""
-    reciprocal_rank: Floats
-    """0 to 1; see `shelfwise.rerank.evaluation.metrics`."""
-    click_likelihood: Floats
-    """Natural logarithm, the mean over a query's sessions; see `shelfwise.rerank.click_models.evaluation`. All NaN
-    without sessions."""
-
-    @classmethod
-    def of_ndcg(cls, ndcg: Floats) -> Self:
-        """Only nDCG@10: there are no clicks, and no candidate is a shopper's choice."""
-        unknown = np.full(len(ndcg), np.nan)
-        return cls(ndcg, unknown, unknown)
-
-    def by_name(self) -> dict[str, Floats]:
-        return {NDCG: self.ndcg, MRR: self.reciprocal_rank, LIKELIHOOD: self.click_likelihood}
-
+QueryMeasures = Mapping[str, Floats]
+"""A ranker's measures on held-out queries (n,), NaN if a query does not have the measure: `NDCG`; with clicks, also
+`MRR` and `LIKELIHOOD`, the mean over a query's sessions (see `shelfwise.rerank.click_models.evaluation`)."""
 
 RANKER_GROUNDS = (Requirement(NDCG), Requirement(LIKELIHOOD))
 """A gain in one of these is a ground to publish; for the second, nDCG@10 must also be within `NDCG_MARGIN`."""
@@ -165,13 +147,13 @@ def decide(
     `served` is what serves now: another ranker, or the merged order if there is none. `traffic` (n,) weights the
     queries; without it, all weigh the same.
     """
-    count = len(challenger.ndcg)
+    count = len(challenger[NDCG])
     everything = Slice(ALL_QUERIES, np.ones(count, np.bool_))
     weights = np.ones(count) if traffic is None else traffic
-    old = served.by_name()
-    pairs = {name: (new, old[name]) for name, new in challenger.by_name().items()}
+    pairs = {name: (new, served[name]) for name, new in challenger.items()}
     overall = {name: _compare(name, pair, weights, everything) for name, pair in pairs.items()}
-    sliced = [_compare(name, pairs[name], weights, part) for part in slices for name in SLICE_GUARDS]
+    guarded = [name for name in SLICE_GUARDS if name in pairs]
+    sliced = [_compare(name, pairs[name], weights, part) for part in slices for name in guarded]
     comparisons = (*overall.values(), *sliced)
     guards = {row.measure: row for row in RANKER_GUARDS}
     failed = [
@@ -202,10 +184,10 @@ def _compare(measure: str, pair: tuple[Floats, Floats], weights: Floats, part: S
 def _find_ground(overall: Mapping[str, MeasureComparison]) -> tuple[str, tuple[str, ...]]:
     """The ground to publish, or else what is missing for one; neither if nDCG@10 is worse, which is a reason by
     itself."""
-    ndcg, likelihood = overall[NDCG], overall[LIKELIHOOD]
+    ndcg, grounds = overall[NDCG], [row for row in RANKER_GROUNDS if row.measure in overall]
     if ndcg.difference is None:
         return "", (f"{NDCG}: {ndcg.queries:,} held-out queries have it; {MIN_JUDGED:,} are needed",)
-    met = [row for row in RANKER_GROUNDS if (found := overall[row.measure].difference) and row.is_met(found)]
+    met = [row for row in grounds if (found := overall[row.measure].difference) and row.is_met(found)]
     within = Requirement(
         NDCG, bound=-NDCG_MARGIN, failure=f"not surely better, and perhaps worse by {NDCG_MARGIN:g} or more: {{}}"
     )
@@ -216,8 +198,8 @@ def _find_ground(overall: Mapping[str, MeasureComparison]) -> tuple[str, tuple[s
     if not within.is_met(ndcg.difference):
         return "", (within.failure.format(ndcg),)
     if met:
-        return f"better: {likelihood}; not worse: {ndcg}", ()
-    return "", tuple(row.failure.format(overall[row.measure]) for row in RANKER_GROUNDS)
+        return f"better: {overall[LIKELIHOOD]}; not worse: {ndcg}", ()
+    return "", tuple(row.failure.format(overall[row.measure]) for row in grounds)
 
 
 # Slices of held-out queries on which a new ranker must not be worse, however good it is on the whole.

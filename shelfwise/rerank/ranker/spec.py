@@ -3,7 +3,7 @@
 model.onnx            the network as it is served
 weights.safetensors   the same network, for further training
 ranker.json           RankerSpec: everything else that running the network needs
-report.json           RankerReport: its measures, and whether it may serve
+report.json           ModelReport: its measures, and whether it may serve
 seal.json             length and XXH3 checksum of each file
 """
 
@@ -38,8 +38,6 @@ SPEC_FILE = "ranker.json"
 MAX_FILE_BYTES, MAX_JSON_BYTES = 256 << 20, 4 << 20
 """Size limits: of a file (fifty times our largest), and of a JSON file."""
 KEEP = 10
-ORDERS = MERGED, SERVED, NEW = "merged", "served", "new"
-"""The orders of the first stage, of the previously serving ranker, of the new ranker."""
 ERASURES = "erasures"
 """Key of `trained_on`: the number of shopper erasures before its training events were read; absent without events."""
 TEACHER = "teacher"
@@ -83,35 +81,13 @@ class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Identity of the ranker from which training started, if any."""
 
 
-class OrderResult(msgspec.Struct, frozen=True):
-    """The mean nDCG@10 of an order over the held-out queries, weighted by traffic."""
-
-    order: str
-    """One of `ORDERS`."""
-    ndcg: float
-    low: float
-    high: float
-    """The upper end of the 95% interval, from a bootstrap over queries; `low` is its lower end."""
-    queries: int
-
-    def __str__(self) -> str:
-        return f"{self.order} {self.ndcg:.4f}"
-
-
-class RankerReport(ModelReport, frozen=True, kw_only=True):
-    """The content of report.json: measures on held-out data."""
-
-    orders: tuple[OrderResult, ...] = ()
-    """Results of the ranker's order and of others on the same queries, for a ranker trained on clicks."""
-
-
 def misfit(spec: RankerSpec, encoding: Encoding) -> str:
     """The reason why a ranker cannot serve an index, or ""."""
     trained_on = Encoding(spec.encoder, spec.vector_dimension, spec.state_dimension)
     return find_misfit(trained_on, encoding, "shelfwise train ranker")
 
 
-def _prepare(folder: Path, spec: RankerSpec, report: RankerReport) -> RankerSpec:
+def _prepare(folder: Path, spec: RankerSpec, report: ModelReport) -> RankerSpec:
     if problem := _problem(spec):
         raise InputError(f"the ranker's spec is not valid: {problem}")
     if not all(map(math.isfinite, report.measures.values())):
@@ -157,7 +133,7 @@ SHIPPED = Path(__file__).with_name("shipped")
 catalogs (docs/rankers.md)."""
 
 
-def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:
+def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, ModelReport] | None:
     """The shipped ranker for an index, verified, as if it had been trained on that index's own encoder; None if none.
 
     It reads no vectors, so their dimension does not matter.
@@ -186,7 +162,6 @@ RANKERS = ModelFamily(
     noun="ranker",
     folder="rankers",
     spec_type=RankerSpec,
-    report_type=RankerReport,
     spec_file=SPEC_FILE,
     use=model_use(
         "A ranker: it reorders the best 100 candidates of a search (docs/ranking.md).",
@@ -212,9 +187,9 @@ RANKERS = ModelFamily(
 )
 read_spec, read_report, verify_ranker = RANKERS.read_spec, RANKERS.read_report, RANKERS.verify
 write_ranker = RANKERS.write
-StoredRanker = StoredModel[RankerSpec, RankerReport]
-RankerStore = ModelStore[RankerSpec, RankerReport]
-AddedRanker = AddResult[RankerSpec, RankerReport]
+StoredRanker = StoredModel[RankerSpec]
+RankerStore = ModelStore[RankerSpec]
+AddedRanker = AddResult[RankerSpec]
 
 
 def ranker_store(root: Path) -> RankerStore:

@@ -5,7 +5,7 @@ weights.safetensors     the same network, as it was trained
 products.safetensors    own vectors, biases and neighbours of the products that it knows
 products.json           their ids
 tower.json              UserTowerSpec: everything else that running the network needs
-report.json             UserTowerReport: its measures, and whether it may serve
+report.json             ModelReport: its measures, and whether it may serve
 seal.json               length and XXH3 checksum of each file
 """
 
@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
 
-from shelfwise.rerank.model_card import ModelReport, model_use
+from shelfwise.rerank.model_card import model_use
 from shelfwise.rerank.model_store import (
     FORMAT,
     MODEL_FILE,
@@ -71,15 +71,10 @@ class UserTowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the neighbours; None without neighbours."""
     text_prior: float = 0.0
     """The weight of a product's place by its text, in choices; 0 if it is not used."""
+    fallback: FallbackMethod = "near"
+    """The best method without a tower, on the held-out acts."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, date: informational."""
-
-
-class UserTowerReport(ModelReport, frozen=True, kw_only=True):
-    """The content of report.json: measures on held-out acts."""
-
-    fallback: FallbackMethod = "near"
-    """Best fallback method."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +98,6 @@ USER_TOWERS = ModelFamily(
     noun="tower",
     folder="user-towers",
     spec_type=UserTowerSpec,
-    report_type=UserTowerReport,
     spec_file=SPEC_FILE,
     extra_files=(TABLE_FILE, IDS_FILE),
     use=model_use(
@@ -118,8 +112,8 @@ USER_TOWERS = ModelFamily(
     misfit=lambda spec, index: find_misfit(Encoding(spec.encoder, spec.dimension), index, _TRAIN),
     columns=lambda spec: {"vectors": spec.dimension, "own": spec.width},
 )
-StoredUserTower = StoredModel[UserTowerSpec, UserTowerReport]
-UserTowerStore = ModelStore[UserTowerSpec, UserTowerReport]
+StoredUserTower = StoredModel[UserTowerSpec]
+UserTowerStore = ModelStore[UserTowerSpec]
 
 
 def user_tower_store(root: Path) -> UserTowerStore:
@@ -128,9 +122,9 @@ def user_tower_store(root: Path) -> UserTowerStore:
 
 
 def fallback_method(store: UserTowerStore) -> FallbackMethod:
-    """The fallback method of the newest training; raises ModelDamagedError."""
+    """The fallback method of the newest training; raises ModelError like `ModelFamily.read_spec`."""
     names = store.names()
-    return USER_TOWERS.read_report(store.folder / names[-1]).fallback if names else "near"
+    return USER_TOWERS.read_spec(store.folder / names[-1]).fallback if names else "near"
 
 
 def read_table(tower: StoredUserTower) -> ProductTable:

@@ -31,7 +31,7 @@ def list_models(index: Index) -> None:
     """List the rankers, user towers and expansions of an index, with their evaluations, and mark the serving ones."""
     check_index(index)
     encoding = stored_encoding(index)
-    stores: list[ModelStore[Any, Any]] = [ranker_store(index), user_tower_store(index), expansion_store(index)]
+    stores: list[ModelStore[Any]] = [ranker_store(index), user_tower_store(index), expansion_store(index)]
     listed = [model_store.list_models(store, encoding) for store in stores]
     rankers, towers, expansions = (
         each.to_document(key) for each, key in zip(listed, ("rankers", "towers", "expansions"), strict=True)
@@ -83,7 +83,7 @@ def off(
 ) -> None:
     """Switch rankers off, including those published later: results keep the merged order until a rollback."""
     check_index(index)
-    store: ModelStore[Any, Any] = expansion_store(index) if expansions else ranker_store(index)
+    store: ModelStore[Any] = expansion_store(index) if expansions else ranker_store(index)
     emit({"before": store.off()}, _show_off, store)
 
 
@@ -115,7 +115,7 @@ def prune(
     emit(done, _show_pruning, index, document=document)
 
 
-def ranker_document(result: AddResult[Any, Any]) -> dict[str, object]:
+def ranker_document(result: AddResult[Any]) -> dict[str, object]:
     """The JSON of a newly stored ranker."""
     document: dict[str, object] = {"ranker": result.model.name, "serves": result.serves, "report": result.model.report}
     return document | {"removed": result.removed, "notices": result.notices}
@@ -132,7 +132,7 @@ def _serving(registry: RankerStore) -> str:
     raise UnknownModelError(f"no ranker serves in {registry.root}{why}; {cure}")
 
 
-def _show_models(families: list[tuple[ModelStore[Any, Any], model_store.ModelList[Any, Any]]]) -> None:
+def _show_models(families: list[tuple[ModelStore[Any], model_store.ModelList[Any]]]) -> None:
     for store, listed in families:
         family = store.family
         names = "", family.noun, "made", NDCG, "decision", "size"
@@ -154,7 +154,7 @@ def _show_models(families: list[tuple[ModelStore[Any, Any], model_store.ModelLis
             say(f"{DEFAULT_MODEL}, the shipped {family.noun}, serves.")
 
 
-def _row(entry: ModelEntry[Any, Any]) -> tuple[str | float | Text | None, ...]:
+def _row(entry: ModelEntry[Any]) -> tuple[str | float | Text | None, ...]:
     mark = Text("▶" if entry.serves else "", style="bold green")
     size = size_text(entry.bytes)
     report = entry.report
@@ -165,11 +165,11 @@ def _row(entry: ModelEntry[Any, Any]) -> tuple[str | float | Text | None, ...]:
     return mark, entry.name, time_text(report.created), ndcg, decision, size
 
 
-def _show_card(model: StoredModel[Any, Any]) -> None:
+def _show_card(model: StoredModel[Any]) -> None:
     say(read_card(model.folder).rstrip())
 
 
-def show_training(result: AddResult[Any, Any], index: Path) -> None:
+def show_training(result: AddResult[Any], index: Path) -> None:
     """Prints the card of a trained model, and whether it serves."""
     name, report = result.model.name, result.model.report
     _show_card(result.model)
@@ -179,7 +179,7 @@ def show_training(result: AddResult[Any, Any], index: Path) -> None:
     _show_removed(result)
 
 
-def _show_removed(result: AddResult[Any, Any]) -> None:
+def _show_removed(result: AddResult[Any]) -> None:
     if result.removed:
         say(f"Removed as the oldest: {', '.join(result.removed)}")
     show_notices(result.notices)
@@ -202,7 +202,7 @@ def _show_pruning(result: PruningResult, index: Path) -> None:
     _show_removed(result.added)
 
 
-def _show_rollback(result: RollbackResult[Any, Any], index: Path) -> None:
+def _show_rollback(result: RollbackResult[Any], index: Path) -> None:
     show_notices(result.passed_over)
     if result.model.name == result.previous:
         say((result.previous, "bold"), " already serves.")
@@ -212,7 +212,7 @@ def _show_rollback(result: RollbackResult[Any, Any], index: Path) -> None:
         say(_undo(result.previous, index))
 
 
-def _show_off(document: dict[str, str], store: ModelStore[Any, Any]) -> None:
+def _show_off(document: dict[str, str], store: ModelStore[Any]) -> None:
     say(f"No {store.family.noun} serves: {store.family.fallback}.")
     if before := document["before"]:
         say(f"{before} is kept; to let it serve again: shelfwise models rollback {store.root} {before}")

@@ -538,7 +538,7 @@ def _problem(root: Path, path: Path, check: Callable[..., object], *arguments: o
         yield path.relative_to(root).as_posix(), str(error)
 
 
-def _check_pointer(models: ModelStore[Any, Any]) -> None:
+def _check_pointer(models: ModelStore[Any]) -> None:
     """Raises ValueError if the pointer names a model that does not exist."""
     if (name := models.current()) and name not in models.names():
         raise ValueError(f"it names {name}, which does not exist; make another one serve: shelfwise models rollback")

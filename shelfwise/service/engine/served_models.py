@@ -28,7 +28,7 @@ from shelfwise.rerank.user_tower.files import (
     user_tower_store,
 )
 from shelfwise.rerank.user_tower.histories import Histories, certainty
-from shelfwise.retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
+from shelfwise.retrieval.errors import ModelError, ModelMismatchError, ShelfwiseError
 from shelfwise.retrieval.records import PastAct
 from shelfwise.retrieval.store.files import Watch, file_stamp
 from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, Expansions
@@ -257,10 +257,10 @@ class ServedExpansions:
         return expanded[2]
 
 
-MODEL_STORES: tuple[Callable[[Path], ModelStore[Any, Any]], ...] = (ranker_store, user_tower_store, expansion_store)
+MODEL_STORES: tuple[Callable[[Path], ModelStore[Any]], ...] = (ranker_store, user_tower_store, expansion_store)
 
 
-def model_store_of(root: Path, name: str) -> ModelStore[Any, Any]:
+def model_store_of(root: Path, name: str) -> ModelStore[Any]:
     """The store of an index directory for a model of this name; that of rankers for any other name."""
     stores = [open_store(root) for open_store in MODEL_STORES]
     return next((store for store in stores if store.family.is_name(name)), stores[0])
@@ -345,7 +345,7 @@ class ServedUserTower:
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Opens for this snapshot the tower that was published since the last call."""
         encoding = encoding_of(snapshot)
-        # The folder changes with every added tower; the newest one's report names the fallback.
+        # The folder changes with every added tower; the newest one's spec names the fallback.
         stamp = self._store.stamp(), file_stamp(self._store.folder), encoding
         self._watch.update(stamp, partial(self._open, encoding))
 
@@ -373,6 +373,6 @@ class ServedUserTower:
         self._serving = opened
         try:
             self.fallback = fallback_method(self._store)
-        except ModelDamagedError as error:
+        except ModelError as error:
             self.fallback = "near"
             self.notices = (*self.notices, f"recommendations are the nearest products, without a user tower: {error}")

@@ -12,7 +12,8 @@ from enum import StrEnum
 import msgspec
 
 from shelfwise.rerank.evaluation.off_policy import OffPolicyEstimate
-from shelfwise.rerank.ranker.spec import AddedRanker, RankerReport
+from shelfwise.rerank.model_card import ModelReport
+from shelfwise.rerank.ranker.spec import AddedRanker
 from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.retrieval.progress import Progress
 from shelfwise.service.training.click_dataset import FirstHits
@@ -233,7 +234,7 @@ class LearnReport:
     """The events at the start of the last completed run, so that later removals do not hide new ones."""
     events: RefreshResult | None
     """The counts of the refresh; None if the run stopped before the events were cleaned."""
-    report: RankerReport | None = None
+    report: ModelReport | None = None
     """The ranker's own report, as on its card; None if the run was refused."""
     examples: tuple[FirstHits, ...] = ()
     """Frequent held-out queries whose first hits the new ranker changes."""

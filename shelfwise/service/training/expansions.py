@@ -18,20 +18,13 @@ from shelfwise.rerank.evaluation.promotion import (
     MIN_JUDGED,
     NDCG,
     Decision,
-    QueryMeasures,
     decide,
     language_slices,
     new_query_slice,
     shortage,
 )
-from shelfwise.rerank.expansions import (
-    ExpansionReport,
-    ExpansionSpec,
-    RelevantPair,
-    expansion_store,
-    learn_expansions,
-    write_expansions,
-)
+from shelfwise.rerank.expansions import ExpansionSpec, RelevantPair, expansion_store, learn_expansions, write_expansions
+from shelfwise.rerank.model_card import ModelReport
 from shelfwise.rerank.model_store import AddResult
 from shelfwise.rerank.sessions.tables import DerivedTables
 from shelfwise.rerank.text_towers.dataset import MIN_GAIN, JudgedQuery, from_labels, is_judging_query, judged_gains
@@ -58,7 +51,7 @@ _HAN = re.compile(f"[{HAN}]")
 
 Gains = Mapping[str, Mapping[str, float]]
 """The gains of products, 0 to 1, by query."""
-AddedExpansion = AddResult[ExpansionSpec, ExpansionReport]
+AddedExpansion = AddResult[ExpansionSpec]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +139,17 @@ class _ExpansionTraining:
         decision, means = self._judged(tested, judged, test, corrected)
         counts = Counter(word for pair in pairs for word in pair.words if word in expansions)
         words = (word for word, _ in counts.most_common(_WORDS))
-        report = ExpansionReport(
+        report = ModelReport(
             against="searches without expansions",
             measured_on=f"{len(test):,} queries of {judged.source}",
             measures=means,
             rejection_reasons=decision.rejection_reasons,
             decision=decision,
-            examples={word: [each.term for each in expansions[word][:_TERMS]] for word in words},
         )
         spec = ExpansionSpec(
             words=len(expansions),
             pairs=len(pairs),
+            examples={word: [each.term for each in expansions[word][:_TERMS]] for word in words},
             trained_on={
                 "catalog": self.snapshot.manifest.version,
                 "source": judged.source,
@@ -181,10 +174,9 @@ class _ExpansionTraining:
                 for snapshot in (self.snapshot, self.snapshot.expanded_by(tested))
             )
         traffic = np.array([judged.traffic[query] if judged.traffic else 1.0 for query in test])
-        challenger, without = map(QueryMeasures.of_ndcg, (reached, before))
         scripts = ["Chinese" if _HAN.search(query) else "other" for query in test]
         slices = [new_query_slice(list(test), {each.query for each in judged.training}), *language_slices(scripts)]
-        decision = decide(challenger, without, traffic, slices)
+        decision = decide({NDCG: reached}, {NDCG: before}, traffic, slices)
         self.progress.end(str(decision))
         means = [float(np.average(values, weights=traffic)) for values in (reached, before)]
         return decision, dict(zip((NDCG, f"{NDCG} without"), means, strict=True))

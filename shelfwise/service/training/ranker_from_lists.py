@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from shelfwise.rerank.evaluation.promotion import MIN_JUDGED, NDCG, QueryMeasures, decide, shortage
+from shelfwise.rerank.evaluation.promotion import MIN_JUDGED, NDCG, decide, shortage
 from shelfwise.rerank.evaluation.statistics import paired_bootstrap
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork
@@ -241,7 +241,7 @@ def _judged(
     against = _served_quality(lists, OnnxRanker(served)) if served else merged
     progress.end(f"{NDCG} {reached.mean():.4f} on held-out queries, {merged.mean():.4f} of the merged order")
     progress.begin("gate", None, "")
-    decision = decide(QueryMeasures.of_ndcg(reached), QueryMeasures.of_ndcg(against))
+    decision = decide({NDCG: reached}, {NDCG: against})
     progress.end(str(decision))
     measures = {NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())}
     tested_on = f"{len(numbers)} {lists.tested_on}"

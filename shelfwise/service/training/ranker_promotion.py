@@ -28,25 +28,14 @@ from shelfwise.rerank.evaluation.promotion import (
     new_query_slice,
     traffic_slices,
 )
-from shelfwise.rerank.evaluation.statistics import paired_bootstrap
-from shelfwise.rerank.model_card import option_values
+from shelfwise.rerank.model_card import ModelReport, option_values
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build
 from shelfwise.rerank.ranker.features import FEATURES
 from shelfwise.rerank.ranker.memory import QueryMemory
 from shelfwise.rerank.ranker.network import RankerNetwork, save_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.onnx_export import export_network
-from shelfwise.rerank.ranker.spec import (
-    ERASURES,
-    MERGED,
-    NEW,
-    SERVED,
-    OrderResult,
-    Precision,
-    RankerReport,
-    RankerSpec,
-    StoredRanker,
-)
+from shelfwise.rerank.ranker.spec import ERASURES, Precision, RankerSpec, StoredRanker
 from shelfwise.rerank.training.click_training import Validation
 from shelfwise.rerank.training.datasets import merged_scores, query_of_fold
 from shelfwise.rerank.training.list_scores import fit_calibration, padded, ranker_scores
@@ -96,7 +85,7 @@ class ClickGate:
         by_query, _ = query_means(likelihood, trial.query_of_list, len(trial.traffic))
         in_rows = padded(scores, lengths)
         ranks = reciprocal_rank(padded(trial.is_chosen, lengths), in_rows, is_candidate)
-        return QueryMeasures(ndcg(gains, in_rows, is_candidate), ranks, by_query)
+        return {NDCG: ndcg(gains, in_rows, is_candidate), MRR: ranks, LIKELIHOOD: by_query}
 
     def _likelihood(self, scores: NDArray[np.float64], earlier: NDArray[np.float64]) -> NDArray[np.float64]:
         """Likelihood of the held-out lists (lists,), by the scores (lists, depth) of the hits on them and earlier ones.
@@ -153,44 +142,31 @@ def judged(
     gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, known, queries)
     reached, merged = gate.measures(ranked_by(OnnxRanker(challenger))), gate.measures(merged_order)
     against = gate.measures(ranked_by(OnnxRanker(made.served))) if made.served else merged
-    means = {
-        NDCG: reached.ndcg,
-        MRR: reached.reciprocal_rank,
-        LIKELIHOOD: reached.click_likelihood,
-        f"{NDCG} of the merged order": merged.ndcg,
-    }
-    measures = {name: _mean(values, made.held_out.traffic) for name, values in means.items()}
+    by_query = {**reached, f"{NDCG} of the merged order": merged[NDCG]}
+    measures = {name: _mean(values, made.held_out.traffic) for name, values in by_query.items()}
     if history.gain is not None:
         # On lists before the held-out ones.
         ends = {"": history.gain.mean, ", at least": history.gain.low, ", at most": history.gain.high}
         measures |= {f"{MRR} gained by histories{name}": value for name, value in ends.items()}
-    served = {SERVED: against} if made.served else {}
-    orders = _orders({MERGED: merged, **served, NEW: reached}, made.held_out.traffic)
-    progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, orders)) or "no gains on them"))
+    finite = {name: value for name, value in measures.items() if np.isfinite(value)}
+    progress.end("; ".join(f"{name} {value:.4f}" for name, value in finite.items()) or "no gains on held-out lists")
     progress.begin("gate", None, "")
     decision = gate.decide(reached, against)
     progress.end(str(decision))
     tested_on = f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries"
-    finite = {name: value for name, value in measures.items() if np.isfinite(value)}
-    return replace(challenger, report=ranker_report(made.served, tested_on, finite, decision, made.options, orders))
+    return replace(challenger, report=ranker_report(made.served, tested_on, finite, decision, made.options))
 
 
 def ranker_report(
-    served: StoredRanker | None,
-    tested_on: str,
-    measures: Mapping[str, float],
-    decision: Decision,
-    options: object,
-    orders: tuple[OrderResult, ...] = (),
-) -> RankerReport:
+    served: StoredRanker | None, tested_on: str, measures: Mapping[str, float], decision: Decision, options: object
+) -> ModelReport:
     """The report on a challenger of what serves: a ranker, or the merged order."""
-    return RankerReport(
+    return ModelReport(
         measured_on=tested_on,
         measures=measures,
         against=served.name if served else "the merged order",
         rejection_reasons=decision.rejection_reasons,
         decision=decision,
-        orders=orders,
         options=option_values(options),
     )
 
@@ -248,13 +224,6 @@ def ranker_spec(
         trained_on={"catalog": snapshot.manifest.version, **trained_on},
         parent=parent,
     )
-
-
-def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -> tuple[OrderResult, ...]:
-    nothing = np.zeros(len(traffic))
-    known = {name: found.ndcg for name, found in orders.items() if np.isfinite(found.ndcg).any()}
-    means = {name: paired_bootstrap(found, nothing, traffic) for name, found in known.items()}
-    return tuple(OrderResult(name, each.mean, each.low, each.high, each.queries) for name, each in means.items())
 
 
 def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:

@@ -10,21 +10,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.rerank.model_card import option_values
+from shelfwise.rerank.model_card import ModelReport, option_values
 from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker.memory import QueryMemory
 from shelfwise.rerank.ranker.network import RankerNetwork, load_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.pruning import PruningTarget, Sample, complete_target, measure_importance, prune_network
-from shelfwise.rerank.ranker.spec import (
-    AddedRanker,
-    Precision,
-    RankerReport,
-    RankerStore,
-    StoredRanker,
-    misfit,
-    ranker_store,
-)
+from shelfwise.rerank.ranker.spec import AddedRanker, Precision, RankerStore, StoredRanker, misfit, ranker_store
 from shelfwise.rerank.training.datasets import ListData, full_batches
 from shelfwise.rerank.training.distillation import agreement
 from shelfwise.rerank.training.list_scores import fit_calibration, ranker_scores
@@ -192,7 +184,7 @@ def _added(
         # Gives equal probabilities for the changed scores.
         calibrated = msgspec.structs.replace(challenger.spec, calibration=fit_calibration(after, ranker.fit(before)))
         why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
-        report = RankerReport(
+        report = ModelReport(
             measured_on=f"{alike.queries} synthetic queries by {name}",
             measures={f"agreement with {name}": alike.agreement, "share of its first ten": alike.first_ten},
             against=name,

@@ -26,13 +26,13 @@ from shelfwise.rerank.evaluation.promotion import (
     rejection_reasons,
 )
 from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
-from shelfwise.rerank.model_card import option_values
+from shelfwise.rerank.model_card import ModelReport, option_values
 from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.training.trainer import Epoch, Run, best_of, run_digest, run_folder
 from shelfwise.rerank.user_tower.files import (
     USER_TOWERS,
+    FallbackMethod,
     StoredUserTower,
-    UserTowerReport,
     UserTowerSpec,
     read_table,
     user_tower_store,
@@ -238,11 +238,12 @@ class _UserTowerTraining:
             self._progress.begin("judge", None, "")
             gate = TowerGate(catalog.vectors, catalog.categories, learning, held)
             scores = catalog.tower(OnnxEncoder(challenger.folder / MODEL_FILE), tower.learned).scores
-            report = gate.report(scores, self._serving(catalog))
+            report, fallback = gate.report(scores, self._serving(catalog))
             self._progress.end("; ".join(report.rejection_reasons) or "it may serve")
             measured_on = f"the newest {HELD_OUT:.0%} of the acts"
             report = msgspec.structs.replace(report, options=option_values(options), measured_on=measured_on)
-            return replace(challenger, report=report)
+            spec = msgspec.structs.replace(challenger.spec, fallback=fallback)
+            return replace(challenger, spec=spec, report=report)
 
         build = partial(write_model, tower=tower, id_of=self._snapshot.products.id_of)
         return self._store.add_judged(build, spec, judge, self._progress).model
@@ -325,8 +326,9 @@ class TowerGate:
     """The training data."""
     held: HeldOutActs
 
-    def report(self, challenger: Score, serving: Score | None) -> UserTowerReport:
-        """Measures all methods on the same shoppers, and decides on the challenger.
+    def report(self, challenger: Score, serving: Score | None) -> tuple[ModelReport, FallbackMethod]:
+        """Measures all methods on the same shoppers, and decides on the challenger; also returns the best method
+        without a tower.
 
         It serves if the interval of its gain in nDCG@10 over the current recommendations is above 0, with at least 50
         shoppers. If no tower serves, the current recommendations are the products near to the last ones, or popularity
@@ -355,13 +357,13 @@ class TowerGate:
                 f"{NDCG} of {name}": float(gains[name].mean()),
                 f"{HIT_RATE} of {name}": float(hit_rate(found).mean()),
             }
-        return UserTowerReport(
+        report = ModelReport(
             against=old,
-            fallback="near" if is_near else "in-categories",
             measures=measures,
             decision=Decision(not reasons, reasons or (f"better: {whole}",), (whole, *slices)),
             rejection_reasons=reasons,
         )
+        return report, "near" if is_near else "in-categories"
 
     def near(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
         """Scores by nearness, like `shelfwise.service.engine.recommendations` without a tower."""

@@ -10,7 +10,6 @@ import pytest
 
 from shelfwise.rerank.expansions import (
     EXPANSION_MODELS,
-    ExpansionReport,
     ExpansionSpec,
     RelevantPair,
     expansion_store,
@@ -18,6 +17,7 @@ from shelfwise.rerank.expansions import (
     serving_expansions,
     write_expansions,
 )
+from shelfwise.rerank.model_card import ModelReport
 from shelfwise.retrieval.errors import ModelDamagedError, ModelMismatchError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, Expansion, Expansions
@@ -71,7 +71,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def add(root: Path, spec: ExpansionSpec | None = None, reasons: tuple[str, ...] = ()) -> str:
-    report = ExpansionReport(created="", rejection_reasons=reasons)
+    report = ModelReport(created="", rejection_reasons=reasons)
     build = partial(write_expansions, expansions=TABLE)
     return expansion_store(root).add(build, spec or ExpansionSpec(), report).model.name
 

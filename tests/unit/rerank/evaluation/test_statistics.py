@@ -14,9 +14,11 @@ from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Floats
 from shelfwise.rerank.evaluation.metrics import query_means, reciprocal_rank
 from shelfwise.rerank.evaluation.off_policy import LoggedSearches, evaluate_rankings, logged_searches
 from shelfwise.rerank.evaluation.promotion import (
+    LIKELIHOOD,
     MIN_JUDGED,
+    MRR,
+    NDCG,
     Decision,
-    QueryMeasures,
     Slice,
     decide,
     language_slices,
@@ -151,9 +153,13 @@ def moved(ndcg: float = 0.0, rank: float = 0.0, likelihood: float = 0.0, noise: 
     return np.array([drawn + ndcg, drawn + rank, drawn + likelihood])
 
 
+def measures(*by_query: Floats) -> dict[str, Floats]:
+    return dict(zip((NDCG, MRR, LIKELIHOOD), by_query, strict=True))
+
+
 def decision_for(differences: Floats, slices: tuple[Slice, ...] = ()) -> Decision:
     served = np.random.default_rng(2).uniform(0.2, 0.8, (3, JUDGED))
-    return decide(QueryMeasures(*(served + differences)), QueryMeasures(*served), None, slices)
+    return decide(measures(*(served + differences)), measures(*served), None, slices)
 
 
 BETTER = ("better: nDCG@10 +0.0100 (+0.0",)
@@ -220,8 +226,7 @@ class TestReasons:
 def test_queries_are_weighted_by_traffic() -> None:
     served = np.full(JUDGED, 0.5)
     challenger = np.where(np.arange(JUDGED) < 50, 0.6, 0.49)
-    unknown = np.full(JUDGED, np.nan)
-    one, other = QueryMeasures(challenger, unknown, unknown), QueryMeasures(served, unknown, unknown)
+    one, other = {NDCG: challenger}, {NDCG: served}
     traffic = np.where(np.arange(JUDGED) < 50, 1.0, 100.0)
     assert decide(one, other).publish
     assert decide(one, other, traffic).reasons[0].startswith("worse: nDCG@10")
@@ -236,7 +241,7 @@ def test_false_promotion_rate_is_at_most_five_percent(monkeypatch: pytest.Monkey
             random = np.random.default_rng(seed)
             served = random.uniform(0, 1, (3, JUDGED))
             other = served + random.normal(gain, 0.15, (3, JUDGED))
-            count += decide(QueryMeasures(*other), QueryMeasures(*served)).publish
+            count += decide(measures(*other), measures(*served)).publish
         return count
 
     assert published(0.0) <= 5

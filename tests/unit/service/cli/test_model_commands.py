@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from shelfwise.rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
+from shelfwise.rerank.evaluation.promotion import MRR, NDCG, Decision, Slice, decide
 from shelfwise.rerank.ranker.spec import ranker_store
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import CURRENT
@@ -23,9 +23,8 @@ def decision_with_gain(gain: float) -> Decision:
     random = np.random.default_rng(1)
     served = random.uniform(0.2, 0.8, 60)
     moved = served + gain + random.normal(0, 0.01, 60)
-    unknown = np.full(60, np.nan)
     slices = (Slice("language zh", np.arange(60) < 5),)
-    return decide(QueryMeasures(moved, moved, unknown), QueryMeasures(served, served, unknown), slices=slices)
+    return decide({NDCG: moved, MRR: moved}, {NDCG: served, MRR: served}, slices=slices)
 
 
 @pytest.fixture(scope="module")

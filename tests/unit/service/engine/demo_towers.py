@@ -9,14 +9,8 @@ from weakref import WeakKeyDictionary
 import msgspec
 import numpy as np
 
-from shelfwise.rerank.user_tower.files import (
-    FallbackMethod,
-    StoredUserTower,
-    UserTowerReport,
-    UserTowerSpec,
-    user_tower_store,
-    write_model,
-)
+from shelfwise.rerank.model_card import ModelReport
+from shelfwise.rerank.user_tower.files import StoredUserTower, UserTowerSpec, user_tower_store, write_model
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.tower import UserTower
 from shelfwise.rerank.user_tower.user_tower_training import fit
@@ -45,12 +39,7 @@ def trained(snapshot: Snapshot, epochs: int = 2) -> UserTower:
 
 
 def publish(
-    root: Path,
-    snapshot: Snapshot,
-    tower: UserTower,
-    reasons: tuple[str, ...] = (),
-    without: FallbackMethod = "near",
-    **values: object,
+    root: Path, snapshot: Snapshot, tower: UserTower, reasons: tuple[str, ...] = (), **values: object
 ) -> StoredUserTower:
     spec = UserTowerSpec(
         encoder=snapshot.manifest.encoder,
@@ -63,7 +52,7 @@ def publish(
         text_prior=tower.learned.prior,
         trained_on={"shoppers": 120},
     )
-    report = UserTowerReport(created="2026-11-10T03:12:00+00:00", rejection_reasons=reasons, fallback=without)
+    report = ModelReport(created="2026-11-10T03:12:00+00:00", rejection_reasons=reasons)
     store, spec = user_tower_store(root), msgspec.structs.replace(spec, **values)
 
     def build(folder: Path) -> None:

@@ -442,7 +442,7 @@ def test_most_chosen_products_are_first_if_training_chose_popularity(
         seen, *others = next(ids for ids in by_category.values() if len(ids) > 4)
         write_popularity(root, {others[2]: 3.0, others[0]: 1.0}, NOW)
         near = ids(engine.recommend([PastAct(seen)], size=2))
-        publish(root, engine.snapshot, tower, reasons=("not better",), without="in-categories")
+        publish(root, engine.snapshot, tower, reasons=("not better",), fallback="in-categories")
         engine.reload_if_changed()
         assert ids(engine.recommend([PastAct(seen)], size=2)) == [others[2], others[0]]
         write_popularity(root, {}, NOW)
@@ -462,18 +462,18 @@ def test_new_tower_is_loaded_during_searches(live: SearchEngine, root: Path, tow
 
 
 @pytest.mark.parametrize(
-    ("report", "message"),
+    ("spec", "message"),
     [
         ("", ("tower-0002 cannot serve: it was trained on the encoder another",)),
-        ("whatever sells", ("recommendations are the nearest products", "report.json")),
+        ("whatever sells", ("recommendations are the nearest products", "tower.json")),
     ],
 )
-def test_other_encoder_and_damaged_report_are_reported(
-    live: SearchEngine, root: Path, tower: UserTower, report: str, message: tuple[str, ...]
+def test_other_encoder_and_damaged_spec_are_reported(
+    live: SearchEngine, root: Path, tower: UserTower, spec: str, message: tuple[str, ...]
 ) -> None:
     folder = publish(root, live.snapshot, tower, encoder="another").folder
-    if report:
-        (folder / "report.json").write_text(report)
+    if spec:
+        (folder / "tower.json").write_text(spec)
     live.reload_if_changed()
     assert live.recommender.user_tower == ""
     assert any(all(each in notice for each in message) for notice in live.notices)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from shelfwise.rerank.click_models.evaluation import ClickLikelihood
+from shelfwise.rerank.evaluation.promotion import LIKELIHOOD
 from shelfwise.rerank.model_store import WEIGHTS_FILE, copy_of
 from shelfwise.rerank.ranker.features import ACT_KINDS, FEATURES
 from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, memory_key
@@ -425,4 +426,4 @@ def test_scale_of_scores_may_differ_between_languages(engine: SearchEngine) -> N
         gate.measures(lambda _trial, each=each: each)  # type: ignore[misc]
         for each in (scores, np.where(is_chinese, 10 * scores + 3, scores))
     )
-    assert scaled.click_likelihood == pytest.approx(plain.click_likelihood, abs=1e-3)
+    assert scaled[LIKELIHOOD] == pytest.approx(plain[LIKELIHOOD], abs=1e-3)
