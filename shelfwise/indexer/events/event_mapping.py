@@ -50,7 +50,7 @@ def event_mapping(content: object, place: str) -> EventMapping:
     """The mapping in a decoded file; `place` names the file. Raises FeedError like `load_event_mapping`."""
     file = convert_document(content, _MappingFile, place, mapping_error)
     tables = {name: getattr(file.fields, name) for name in EVENT_FIELDS}
-    rules = {name: _field_rule(table) for name, table in tables.items() if table is not None}
+    rules = {name: _field_rule(name, table) for name, table in tables.items() if table is not None}
     return EventMapping(
         fields={**DEFAULT_FIELDS, **rules},
         kinds={**ACTION_KINDS, **{normalize_action(name): kind for name, kind in file.kinds.items()}},
@@ -69,10 +69,15 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True):
     """A table of a mapping file; its fields are the keys that the file can have."""
 
 
-class _FieldTable(_Table):
+class FieldRule(_Table):
+    """The source of one field of an event."""
+
     field: _Names | None = None
+    """Fields of the row, or dotted paths into its objects; the first with a value is used."""
     join: _Names | None = None
+    """Fields whose values are joined; a row that lacks one then has no value."""
     value: Any = None
+    """The default if no field has a value; a time as ISO 8601."""
 
     def __post_init__(self) -> None:
         if (self.field is not None) + (self.join is not None) > 1:
@@ -81,21 +86,41 @@ class _FieldTable(_Table):
             raise ValueError("expected a field, a join, or a value for every row")
         if not isinstance(self.value, str | int | float | datetime | None) or isinstance(self.value, bool):
             raise ValueError(f"value is {self.value!r}; expected a text or a number")
+        if isinstance(self.value, datetime):
+            self.value = self.value.isoformat()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the fields of the row."""
+        names = self.join or self.field or ()
+        return (names,) if isinstance(names, str) else tuple(names)
 
 
-class _IdTable(_FieldTable):
+class IdRule(FieldRule):
+    """The source of an id."""
+
     pad: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    """Width in characters: shorter ids are padded with leading zeros."""
     whole: bool = False
+    """Whether `17850.0` means 17850."""
 
 
-class _PositionTable(_FieldTable):
+class PositionRule(FieldRule):
+    """The source of a position."""
+
     first: int = 1
+    """Number of the first position in the log."""
 
 
-class _TimeTable(_FieldTable):
+class TimeRule(FieldRule):
+    """The source of a time."""
+
     zone: str = ""
+    """IANA zone of times that name none."""
     format: str = ""
+    """Format for strptime; by default ISO 8601, or a number since 1970."""
     unit: Literal["", "seconds", "milliseconds"] = ""
+    """Unit of a number; by default detected from its size."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -180,16 +205,16 @@ class SkipRule(_ConditionalRule, kw_only=True):
             raise ValueError("expected a reason, under which the rows are counted")
 
 
-_TABLES: dict[str, type[_FieldTable]] = {
-    **dict.fromkeys(("event_id", "query_id", "shopper", "session", "product_id"), _IdTable),
-    "position": _PositionTable,
-    "time": _TimeTable,
+_RULES: dict[str, type[FieldRule]] = {
+    **dict.fromkeys(("event_id", "query_id", "shopper", "session", "product_id"), IdRule),
+    "position": PositionRule,
+    "time": TimeRule,
 }
 EVENT_FIELDS = tuple(each.name for each in fields(Event) if each.name != "address")
 """The fields that a log can have: an address counts only on the day on which the service received it."""
 _FieldTables = msgspec.defstruct(
     "_FieldTables",
-    [(name, _Names | _TABLES.get(name, _FieldTable) | None, None) for name in EVENT_FIELDS],
+    [(name, _Names | _RULES.get(name, FieldRule) | None, None) for name in EVENT_FIELDS],
     frozen=True,
     forbid_unknown_fields=True,
 )
@@ -202,18 +227,9 @@ class _MappingFile(_Table):
     skip: list[SkipRule] = []
 
 
-def _field_rule(table: str | list[str] | _FieldTable) -> FieldRule:
-    if not isinstance(table, _FieldTable):
-        return FieldRule(_names(table))
-    value = table.value.isoformat() if isinstance(table.value, datetime) else table.value
-    options = {
-        name: getattr(table, name) for name in table.__struct_fields__ if name not in _FieldTable.__struct_fields__
-    }
-    return FieldRule(_names(table.join or table.field or []), table.join is not None, value, **options)
-
-
-def _names(names: str | list[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def _field_rule(name: str, rule: FieldRule | str | list[str]) -> FieldRule:
+    """The rule of an event field, from one or from names of the row's fields."""
+    return rule if isinstance(rule, FieldRule) else _RULES.get(name, FieldRule)(rule)
 
 
 _NAMES = {
@@ -257,44 +273,21 @@ def number(value: object) -> float:
         return math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class FieldRule:
-    """The source of one field of an event, and the format of its values."""
-
-    names: tuple[str, ...] = ()
-    """Fields of the row, or dotted paths into its objects; the first with a value is used."""
-    is_joined: bool = False
-    """Whether the values of all names are joined; a row that lacks one then has no value."""
-    value: object = None
-    """The default if no name has a value."""
-    first: int = 1
-    """Number of the first position in the log, for a position."""
-    pad: int = 0
-    """Width of an id in characters: shorter ones are padded with leading zeros."""
-    whole: bool = False
-    """Whether the id `17850.0` means 17850."""
-    zone: str = ""
-    """IANA zone of times that name none."""
-    format: str = ""
-    """Format of a time for strptime; by default ISO 8601, or a number since 1970."""
-    unit: str = ""
-    """Unit of a time that is a number: seconds or milliseconds; by default detected from its size."""
-
-
-DEFAULT_FIELDS: Mapping[str, FieldRule] = {
-    "kind": FieldRule(("kind", "action", "action_name", "event", "event_type")),
-    "product_id": FieldRule(("product_id", "object_id", "item_id", "sku", "event_attributes.object.object_id")),
-    "query_id": FieldRule(("query_id",)),
-    "query": FieldRule(("query", "user_query")),
-    "shopper": FieldRule(("shopper", "user", "user_id", "client_id", "customer_id")),
-    "session": FieldRule(("session", "session_id")),
-    "position": FieldRule(("position", "rank", "ordinal", "event_attributes.position.ordinal")),
-    "time": FieldRule(("time", "timestamp")),
-    "event_id": FieldRule(("event_id", "id")),
-    "quantity": FieldRule(("quantity",)),
-    "rating": FieldRule(("rating",)),
-    "results": FieldRule(("results",)),
+_DEFAULT_NAMES = {
+    "kind": "kind action action_name event event_type",
+    "product_id": "product_id object_id item_id sku event_attributes.object.object_id",
+    "query_id": "query_id",
+    "query": "query user_query",
+    "shopper": "shopper user user_id client_id customer_id",
+    "session": "session session_id",
+    "position": "position rank ordinal event_attributes.position.ordinal",
+    "time": "time timestamp",
+    "event_id": "event_id id",
+    "quantity": "quantity",
+    "rating": "rating",
+    "results": "results",
 }
+DEFAULT_FIELDS = {name: _field_rule(name, names.split()) for name, names in _DEFAULT_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ from shelfwise.indexer.events.event_mapping import (
     EventMapping,
     EventRule,
     FieldRule,
+    IdRule,
+    PositionRule,
+    TimeRule,
     normalize_action,
 )
 from shelfwise.indexer.feeds.row_parser import PlansByNames, value_at
@@ -98,7 +101,7 @@ class EventPlan:
         self._has_own_id = len(mapping.events) > 1 and "event_id" in self._getters
 
     def _reader(self, field: str, rule: FieldRule, kind: EventKind) -> _Reader:
-        if rule.is_joined:
+        if rule.join:
             return _joining(field, rule, self._getters[field], self._keyed)
         convert = _converter(field, rule, kind)
         present = _present(rule, self._names)
@@ -169,7 +172,7 @@ def _compiled(conditions: Collection[Condition]) -> tuple[Callable[[Row], bool],
 def _getter(rule: FieldRule, names: Collection[str]) -> _Reader | None:
     """The reader of a rule's raw value for rows with these names; None if none of them can have one."""
     present = _present(rule, names)
-    if rule.is_joined:
+    if rule.join:
         return _joined(rule.names) if len(present) == len(rule.names) else None
     if not present:
         return None if rule.value is None else lambda _row: rule.value
@@ -242,11 +245,11 @@ def _joining(field: str, rule: FieldRule, get: _Reader, keyed: KeyedIds) -> _Rea
 def _converter(field: str, rule: FieldRule, kind: EventKind) -> Callable[[object], object]:
     if field in _TEXTS:
         return text_reader(field, rule)
-    if field == "time":
+    if isinstance(rule, TimeRule):
         return time_reader(rule)
     if field == "rating":
         return stars
-    if field == "position":
+    if isinstance(rule, PositionRule):
         return whole_reader(field, 1 - rule.first)
     return whole_reader(field, is_absolute=kind is EventKind.REMOVAL)
 
@@ -328,7 +331,7 @@ _FIRST_MS = 1e11
 
 def text_reader(field: str, rule: FieldRule) -> Callable[[object], str]:
     """Reads an id or a query: a text, or a number as its digits."""
-    if not rule.whole and not rule.pad:
+    if not isinstance(rule, IdRule) or not (rule.whole or rule.pad):
         return lambda value: value if type(value) is str else _text(field, value)
 
     def read(value: object) -> str:
@@ -382,7 +385,7 @@ def stars(value: object) -> float:
     raise EventError("bad rating", f"{quoted(value)}; a rating must be a number from 0 to 5")
 
 
-def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
+def time_reader(rule: TimeRule) -> Callable[[object], datetime]:
     """Reads a time: ISO 8601, the rule's own format, or a number since 1970."""
     zone = ZoneInfo(rule.zone) if rule.zone else None
 
@@ -415,7 +418,7 @@ def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
     return read
 
 
-def _expected(rule: FieldRule) -> str:
+def _expected(rule: TimeRule) -> str:
     return f"the format of times is {rule.format}" if rule.format else "a time is ISO 8601, or a number since 1970"
 
 

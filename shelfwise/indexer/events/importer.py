@@ -505,4 +505,4 @@ def _is_value(name: str, masker: Masker) -> bool:
 def _has(mapping: EventMapping, field: str, present: set[str]) -> bool:
     rule = mapping.fields[field]
     matches = [name in present or name.partition(".")[0] in present for name in rule.names]
-    return rule.value is not None or (all(matches) and bool(matches) if rule.is_joined else any(matches))
+    return rule.value is not None or (all(matches) and bool(matches) if rule.join else any(matches))

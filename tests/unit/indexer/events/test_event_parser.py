@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +18,10 @@ from shelfwise.indexer.events.event_mapping import (
     EventMapping,
     EventRule,
     FieldRule,
+    IdRule,
+    PositionRule,
     SkipRule,
+    TimeRule,
     event_mapping,
     load_event_mapping,
     shipped_mappings,
@@ -115,6 +117,7 @@ def test_one_row_gives_several_events_with_distinct_ids() -> None:
         ({"field": "a", "equals": True}, [True, "true"], [False, 1]),
         ({"field": "a", "among": ["x", 3]}, ["x", 3, "3"], ["y", 4]),
         ({"field": "a", "begins": "C"}, ["C1", " C1"], ["1C", None]),
+        ({"field": "a", "begins": 5}, ["53", 5], ["35"]),
         ({"field": "a.b", "equals": 1}, [{"b": 1}], [{"b": 2}, {}, "b"]),
     ],
 )
@@ -213,25 +216,26 @@ def test_ubi_query_gives_a_query_and_impressions() -> None:
     assert [one.event_id for one in events({**UBI_QUERY, "event_id": "e"})] == ["e", "e:1", "e:2", "e:3"]
 
 
-LONDON = FieldRule(zone="Europe/London")
+LONDON = TimeRule("at", zone="Europe/London")
+BRITISH = TimeRule("at", zone="Europe/London", format="%d/%m/%Y %H:%M")
 
 
 @pytest.mark.parametrize(
     ("rule", "value", "expected"),
     [
-        (FieldRule(), "85123A", "85123A"),
-        (FieldRule(), 17850, "17850"),
-        (FieldRule(), 17850.0, "17850"),
-        (FieldRule(), "17850.0", "17850.0"),
-        (FieldRule(whole=True), "17850.0", "17850"),
-        (FieldRule(whole=True), "17850.5", "17850.5"),
-        (FieldRule(whole=True), "v1.0", "v1.0"),
-        (FieldRule(pad=12), "36725617605", "036725617605"),
-        (FieldRule(pad=12), "9781400532711", "9781400532711"),
-        (FieldRule(pad=4, whole=True), "7.0", "0007"),
+        (IdRule("id"), "85123A", "85123A"),
+        (IdRule("id"), 17850, "17850"),
+        (IdRule("id"), 17850.0, "17850"),
+        (IdRule("id"), "17850.0", "17850.0"),
+        (IdRule("id", whole=True), "17850.0", "17850"),
+        (IdRule("id", whole=True), "17850.5", "17850.5"),
+        (IdRule("id", whole=True), "v1.0", "v1.0"),
+        (IdRule("id", pad=12), "36725617605", "036725617605"),
+        (IdRule("id", pad=12), "9781400532711", "9781400532711"),
+        (IdRule("id", pad=4, whole=True), "7.0", "0007"),
     ],
 )
-def test_ids(rule: FieldRule, value: object, expected: str) -> None:
+def test_ids(rule: IdRule, value: object, expected: str) -> None:
     assert text_reader("product_id", rule)(value) == expected
 
 
@@ -250,7 +254,7 @@ NO_NUMBERS = ("x", "1.5", 1.5, True, [1], "nan", "inf", "1e999", "9" * 5_000)
 @pytest.mark.parametrize(
     ("read", "reason", "values"),
     [
-        (text_reader("shopper", FieldRule()), "bad shopper", (["a"], {"a": 1}, True)),
+        (text_reader("shopper", IdRule("id")), "bad shopper", (["a"], {"a": 1}, True)),
         (whole_reader("position"), "bad position", NO_NUMBERS),
         (stars, "bad rating", ("x", True, [1], {"a": 1}, 10**400)),
     ],
@@ -268,37 +272,41 @@ def test_invalid_id_number_or_rating_is_refused(
 @pytest.mark.parametrize(
     ("rule", "value", "expected"),
     [
-        (FieldRule(), "2024-06-01T10:00:00Z", datetime(2024, 6, 1, 10, tzinfo=UTC)),
-        (FieldRule(), "20240601T100000Z", datetime(2024, 6, 1, 10, tzinfo=UTC)),
-        (FieldRule(), "2024-06-01 10:00:00.250+02:00", datetime(2024, 6, 1, 8, 0, 0, 250_000, tzinfo=UTC)),
+        (TimeRule("at"), "2024-06-01T10:00:00Z", datetime(2024, 6, 1, 10, tzinfo=UTC)),
+        (TimeRule("at"), "20240601T100000Z", datetime(2024, 6, 1, 10, tzinfo=UTC)),
+        (TimeRule("at"), "2024-06-01 10:00:00.250+02:00", datetime(2024, 6, 1, 8, 0, 0, 250_000, tzinfo=UTC)),
         (LONDON, "2011-01-10 09:00:00", datetime(2011, 1, 10, 9, tzinfo=UTC)),
         (LONDON, "2011-07-10 09:00:00", datetime(2011, 7, 10, 8, tzinfo=UTC)),
         (LONDON, "2011-07-10T09:00:00+05:00", datetime(2011, 7, 10, 4, tzinfo=UTC)),
         (LONDON, "2011-07-10", datetime(2011, 7, 9, 23, tzinfo=UTC)),
-        (replace(LONDON, format="%d/%m/%Y %H:%M"), "10/07/2011 09:05", datetime(2011, 7, 10, 8, 5, tzinfo=UTC)),
-        (FieldRule(), 1_717_236_000, datetime(2024, 6, 1, 10, tzinfo=UTC)),
-        (FieldRule(), 1_717_236_000_250, datetime(2024, 6, 1, 10, 0, 0, 250_000, tzinfo=UTC)),
-        (FieldRule(), "1717236000.5", datetime(2024, 6, 1, 10, 0, 0, 500_000, tzinfo=UTC)),
-        (FieldRule(unit="milliseconds"), 1000, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        (
+            TimeRule("at", zone="Europe/London", format="%d/%m/%Y %H:%M"),
+            "10/07/2011 09:05",
+            datetime(2011, 7, 10, 8, 5, tzinfo=UTC),
+        ),
+        (TimeRule("at"), 1_717_236_000, datetime(2024, 6, 1, 10, tzinfo=UTC)),
+        (TimeRule("at"), 1_717_236_000_250, datetime(2024, 6, 1, 10, 0, 0, 250_000, tzinfo=UTC)),
+        (TimeRule("at"), "1717236000.5", datetime(2024, 6, 1, 10, 0, 0, 500_000, tzinfo=UTC)),
+        (TimeRule("at", unit="milliseconds"), 1000, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
     ],
 )
-def test_times(rule: FieldRule, value: object, expected: datetime) -> None:
+def test_times(rule: TimeRule, value: object, expected: datetime) -> None:
     assert time_reader(rule)(value) == expected
 
 
 @pytest.mark.parametrize(
     ("rule", "value", "detail"),
     [
-        (FieldRule(), "2024-06-01T10:00:00", "has no time zone"),
-        (FieldRule(), "2024-13-01T10:00:00Z", "ISO 8601"),
-        (FieldRule(), True, "a bool"),
-        (FieldRule(), 1e300, "no date"),
-        (FieldRule(unit="seconds"), 10**30, "no date"),
+        (TimeRule("at"), "2024-06-01T10:00:00", "has no time zone"),
+        (TimeRule("at"), "2024-13-01T10:00:00Z", "ISO 8601"),
+        (TimeRule("at"), True, "a bool"),
+        (TimeRule("at"), 1e300, "no date"),
+        (TimeRule("at", unit="seconds"), 10**30, "no date"),
         (LONDON, "0001-01-01T00:00:00+14:00", "ISO 8601"),
-        (FieldRule(format="%d/%m/%Y"), "2024-06-01", "the format of times is %d/%m/%Y"),
+        (TimeRule("at", format="%d/%m/%Y"), "2024-06-01", "the format of times is %d/%m/%Y"),
     ],
 )
-def test_invalid_time_is_refused(rule: FieldRule, value: object, detail: str) -> None:
+def test_invalid_time_is_refused(rule: TimeRule, value: object, detail: str) -> None:
     with pytest.raises(EventError) as caught:
         time_reader(rule)(value)
     assert caught.value.reason == "bad time"
@@ -330,11 +338,11 @@ def test_mapping_file_sets_fields_kinds_events_and_exclusions(tmp_path: Path) ->
     path = tmp_path / "shop.toml"
     path.write_text(WHOLE, encoding="utf-8")
     mapping = load_event_mapping(path)
-    assert mapping.fields["session"] == FieldRule(("visit", "tab"), is_joined=True)
-    assert mapping.fields["shopper"] == FieldRule(("customer",), whole=True, pad=8)
-    assert mapping.fields["product_id"] == FieldRule(("item.code", "sku"))
-    assert mapping.fields["position"] == FieldRule(("rank",), first=0)
-    assert mapping.fields["time"] == FieldRule(("at",), zone="Europe/London", format="%d/%m/%Y %H:%M")
+    assert mapping.fields["session"] == IdRule(join=["visit", "tab"])
+    assert mapping.fields["shopper"] == IdRule("customer", whole=True, pad=8)
+    assert mapping.fields["product_id"] == IdRule(["item.code", "sku"])
+    assert mapping.fields["position"] == PositionRule("rank", first=0)
+    assert mapping.fields["time"] == TimeRule("at", zone="Europe/London", format="%d/%m/%Y %H:%M")
     assert mapping.fields["query"] == DEFAULT_FIELDS["query"]
     assert mapping.kinds["added_to_basket"] is EventKind.CART
     assert mapping.kinds["click"] is EventKind.CLICK
@@ -348,8 +356,8 @@ def test_mapping_file_in_json(tmp_path: Path) -> None:
     path = tmp_path / "shop.json"
     path.write_text(json.dumps({"fields": {"query": "term", "time": {"field": "t", "unit": "seconds"}}}), "utf-8")
     mapping = load_event_mapping(path)
-    assert mapping.fields["query"] == FieldRule(("term",))
-    assert mapping.fields["time"] == FieldRule(("t",), unit="seconds")
+    assert mapping.fields["query"] == FieldRule("term")
+    assert mapping.fields["time"] == TimeRule("t", unit="seconds")
 
 
 def test_times_may_be_toml_datetimes() -> None:
@@ -367,17 +375,25 @@ def test_shipped_mappings_are_readable(name: str) -> None:
     [
         ("[fields]\nposition_ = 'rank'", "fields: no field 'position_'; did you mean position"),
         ("[fields]\nip_address = 'ip'", "no field 'ip_address'"),
+        ("[felds]\nquery = 'q'", "no field 'felds'; did you mean fields"),
         ("[kinds]\nview = 'clik'", "kinds: view: is 'clik'; did you mean click"),
         ("[[events]]\nkind = 'purchace'", "events[0]: kind: is 'purchace'; did you mean purchase"),
         ("[events]\nkind = 'click'", "events: Expected `array`"),
+        ("[fields]\nquery = {field = 'q', pad = 3}", "query: no field 'pad'"),
         ("[fields]\nquery = {}", "fields.query: expected a field, a join, or a value"),
+        ("[fields]\nquery = ''", "fields.query: Expected `str` of length >= 1"),
+        ("[fields]\nquery = ['q', 3]", "fields.query[1]: Expected `str`"),
         ("[fields]\nquery = {value = true}", "value is True"),
         ("[fields]\nsession = {field = 'a', join = ['b']}", "exclude each other"),
         ("[fields]\nproduct_id = {field = 'q', pad = -1}", "fields.product_id.pad: Expected `int` >= 0"),
+        ("[fields]\nproduct_id = {field = 'q', whole = 1}", "fields.product_id.whole: Expected `bool`"),
+        ("[fields]\nposition = {field = 'q', first = 'zero'}", "fields.position.first: Expected `int`"),
         ("[fields]\ntime = {field = 'q', zone = 'Europe/Lundon'}", "zone is 'Europe/Lundon'"),
         ("[fields]\ntime = {field = 'q', unit = 'second'}", "fields.time.unit: Invalid enum value 'second'"),
         ("[fields]\ntime = {field = 'q', format = 'iso'}", "format is 'iso'; expected a strptime format"),
         ("[[events]]\nkind = 'click'\nwhen = {field = 'a', above = 1, below = 2}", "expected a field and one of"),
+        ("[[events]]\nkind = 'click'\nwhen = {field = 'a', above = 'x'}", "events[0].when.above: Expected `float"),
+        ("[[events]]\nkind = 'click'\nwhen = {field = 'a', abov = 1}", "no field 'abov'; did you mean above"),
         ("[[skip]]\nwhen = 'a'", "missing required field `reason`"),
         ("[[skip]]\nreason = ' '\nwhen = 'a'", "skip[0]: expected a reason"),
         ("[fields", "is not valid TOML"),
