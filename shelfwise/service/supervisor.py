@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -39,7 +39,6 @@ _SHORT_SECONDS = 10.0
 _MAX_DELAY_SECONDS = 30.0
 _CLOSING_SECONDS = 60.0
 """Seconds for a worker to write its events and close its engine after its last request."""
-_BACKLOG = 2_048
 _CHUNK_BYTES = 1_024
 _ERROR = "error"
 """Name under which a worker publishes the error that prevents it from serving."""
@@ -93,22 +92,21 @@ class _Supervisor:
     workers: list[_Worker] = field(default_factory=list)
     signals: int = 0
     """Number of received signals to stop."""
-    _wake: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        with self._handled_signals():
-            try:
-                self._start_first()
-                while not self.signals:
-                    self._look()
-                    self._wait()
-                self._await_end()
-            finally:
-                for worker in self._running():
-                    _log.error("worker killed", worker=worker.number, pid=worker.process.pid if worker.process else 0)
-                    if worker.process:
-                        worker.process.kill()
-                        worker.process.wait()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._stop)
+        try:
+            self._start_first()
+            while not self.signals:
+                self._look()
+                time.sleep(_LOOK_SECONDS)
+            self._await_end()
+        finally:
+            for worker, process in self._running():
+                _log.error("worker killed", worker=worker.number, pid=process.pid)
+                process.kill()
+                process.wait()
 
     def _start_first(self) -> None:
         """Starts one worker, whose errors all would have, and then the others."""
@@ -117,7 +115,7 @@ class _Supervisor:
         self._start(first)
         while not self.signals and not first.is_ready:
             self._look()
-            self._wait()
+            time.sleep(_LOOK_SECONDS)
         if not self.signals:
             self.on_ready(msgspec.json.decode(self.group.published(READY)[0], type=ServedIndex))
             self._check_memory(first)
@@ -184,31 +182,17 @@ class _Supervisor:
                 is_open = False
                 for listener in self.listeners:
                     refuse_new_connections(listener)
-            self._wait()
+            time.sleep(_LOOK_SECONDS)
 
-    def _running(self) -> list[_Worker]:
-        return [each for each in self.workers if each.process is not None and each.process.poll() is None]
+    def _running(self) -> list[tuple[_Worker, subprocess.Popen[bytes]]]:
+        pairs = ((each, each.process) for each in self.workers)
+        return [(each, process) for each, process in pairs if process is not None and process.poll() is None]
 
-    def _wait(self) -> None:
-        self._wake.wait(_LOOK_SECONDS)
-        self._wake.clear()
-
-    @contextmanager
-    def _handled_signals(self) -> Iterator[None]:
-        def stop(number: int, _frame: FrameType | None) -> None:
-            self.signals += 1
-            self._wake.set()
-            for worker in self._running():
-                if worker.process is not None:
-                    # A worker that is not ready has no requests to complete.
-                    worker.process.send_signal(number if worker.is_ready else signal.SIGTERM)
-
-        before: Mapping[int, object] = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)  # type: ignore[arg-type]  # as signal.signal returned it
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self.signals += 1
+        for worker, process in self._running():
+            # A worker that is not ready has no requests to complete.
+            process.send_signal(number if worker.is_ready else signal.SIGTERM)
 
 
 def serve_workers(
@@ -222,27 +206,30 @@ def serve_workers(
     """
     settings = sourced.settings.service
     configure_logs()
-    with group_folder(settings.workers) as folder, listen(settings.host, settings.port) as listeners:
+    with group_folder(settings.workers) as folder, bind(settings.host, settings.port) as listeners:
         numbers = [each.fileno() for each in listeners]
         start = WorkerStart(index, is_directory, sourced, notice, folder, numbers)
         _Supervisor(start, WorkerGroup(-1, settings.workers, folder), listeners, on_ready).run()
 
 
 @contextmanager
-def listen(host: str, port: int) -> Iterator[list[socket.socket]]:
-    """Opens listening sockets on all addresses of a host; raises SettingError if it cannot listen on one."""
+def bind(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Opens sockets on all addresses of a host, which refuse connections until a server listens; raises SettingError if
+    it cannot listen on one."""
     with ExitStack() as opened:
+        listeners: list[socket.socket] = []
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            addresses = {(family, address[:2]): None for family, _, _, _, address in found}
-            listeners = [
-                opened.enter_context(socket.create_server(address, family=family, backlog=_BACKLOG))
-                for family, address in addresses
-            ]
+            for family, address in {(family, address[:2]) for family, _, _, _, address in found}:
+                listeners.append(opened.enter_context(socket.socket(family)))
+                listeners[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listeners[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listeners[-1].bind(address)
         except OSError as error:
-            reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
             advice = "; choose another port, such as --port 8081" if error.errno == errno.EADDRINUSE else ""
-            message = f"service.host and service.port: {host}:{port} cannot be listened to: {reason}{advice}"
+            reason = f"{error.strerror or error}{advice}"
+            message = f"service.host and service.port: {host}:{port} cannot be listened to: {reason}"
             raise SettingError(message) from error
         yield listeners
 

@@ -29,7 +29,7 @@ from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.demo import DemoFiles
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
-from shelfwise.service.supervisor import listen
+from shelfwise.service.supervisor import bind
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.deploy.documents import ALERTS, DEPLOY, Document, alerts, documents, expressions, filled_in
@@ -464,5 +464,5 @@ def test_a_port_in_use_is_an_error_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = f"127.0.0.1:{port} cannot be listened to: Address already in use; "
-        with pytest.raises(SettingError, match=message), listen("127.0.0.1", port):
+        with pytest.raises(SettingError, match=message), bind("127.0.0.1", port):
             pass

@@ -16,7 +16,7 @@ from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.events.privacy import Masker
 from shelfwise.retrieval.value_texts import printable
 from shelfwise.service.answers.faq_files import FAQ_SUFFIXES, read_faq
-from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
+from shelfwise.service.cli.options import By, Index, PublishedIndex, SettingsFile, command
 from shelfwise.service.cli.output import (
     Column,
     count_text,
@@ -279,7 +279,7 @@ CampaignOption = Annotated[str, Option("--campaign", help="Only this campaign.",
 
 @command("sponsored log store --advertiser acme")
 def show_ledger(
-    index: Index,
+    index: PublishedIndex,
     advertiser: Advertiser = "",
     campaign: CampaignOption = "",
     after: Annotated[int, Option(help="Id of the last known entry.", min=0)] = 0,
@@ -287,20 +287,18 @@ def show_ledger(
 ) -> None:
     """Show the result of each click on sponsored hits with its reason, oldest first: charges, uncharged clicks,
     refunds. No data is about shoppers."""
-    check_index(index)
     entries = Ledger(index).entries(advertiser, campaign=campaign, after=after, limit=limit)
     emit(entries, show_objects, _ENTRY_COLUMNS, "No entries.")
 
 
 @command("sponsored report store --days 7")
 def report_campaigns(
-    index: Index,
+    index: PublishedIndex,
     advertiser: Advertiser = "",
     campaign: CampaignOption = "",
     days: Annotated[int, Option(help="Number of days.", min=1)] = 30,
 ) -> None:
     """Show sponsored impressions, clicks, charges, amounts and clicks not charged by campaign and day, newest first."""
-    check_index(index)
     counts = Ledger(index).days(advertiser, campaign=campaign, days=days)
     emit(counts, show_objects, _DAY_COLUMNS, "No sponsored hit was shown or clicked in these days.")
 

@@ -13,7 +13,7 @@ from typer import Argument
 
 from shelfwise.rerank.evaluation.statistics import Interval
 from shelfwise.retrieval.errors import ExperimentError
-from shelfwise.service.cli.options import By, Index, SettingsFile, check_index, command
+from shelfwise.service.cli.options import By, PublishedIndex, SettingsFile, command
 from shelfwise.service.cli.output import (
     Cell,
     Column,
@@ -38,9 +38,8 @@ ExperimentId = Annotated[str, Argument(help="Id of an experiment.", metavar="EXP
 
 
 @command("experiments plan store merging.toml")
-def plan(index: Index, file: ExperimentFile, settings: SettingsFile = None) -> None:
+def plan(index: PublishedIndex, file: ExperimentFile, settings: SettingsFile = None) -> None:
     """Estimate from the log, before an experiment runs, the effect of each variant and the shoppers that it needs."""
-    check_index(index)
     experiments = [ExperimentStore.kind.validate(each) for each in read_entries(file, ExperimentStore.kind)]
     if len(experiments) != 1:
         raise ExperimentError(f"{file} has {len(experiments)} experiments; name a file with the one to plan")
@@ -55,18 +54,16 @@ def plan(index: Index, file: ExperimentFile, settings: SettingsFile = None) -> N
 
 
 @command("experiments stop store merging --by m7")
-def stop(index: Index, experiment: ExperimentId, by: By = "") -> None:
+def stop(index: PublishedIndex, experiment: ExperimentId, by: By = "") -> None:
     """Switch an experiment off: a running one ends permanently, and its results are kept."""
-    check_index(index)
     store = ExperimentStore(index)
     before = store.revision()
     emit_revision(before, store.patch(experiment, {"enabled": False}, who=by), f"{experiment} is switched off")
 
 
 @command("experiments report store merging")
-def report(index: Index, experiment: ExperimentId) -> None:
+def report(index: PublishedIndex, experiment: ExperimentId) -> None:
     """Report the results of an experiment, from the tables of the last shelfwise events refresh."""
-    check_index(index)
     figures = stored_report(index, experiment, datetime.now(UTC))
     emit(figures, _show_report, document=report_document(figures))
 

@@ -21,7 +21,7 @@ from shelfwise.retrieval.updates.changes import Change, Patch, Upsert
 from shelfwise.retrieval.updates.validation import decode_json
 from shelfwise.retrieval.value_texts import printable, size_text
 from shelfwise.service.cli import output
-from shelfwise.service.cli.options import FeedFormat, Feeds, Index, command
+from shelfwise.service.cli.options import FeedFormat, Feeds, Index, PublishedIndex, command
 from shelfwise.service.cli.output import (
     TerminalProgress,
     changes_text,
@@ -52,14 +52,13 @@ def versions(index: Index) -> None:
 
 @command("index rollback store v000003")
 def rollback(
-    index: Index,
+    index: PublishedIndex,
     version: Annotated[
         str, Argument(help="By default the newest complete one before the serving one.", metavar="VERSION")
     ] = "",
 ) -> None:
     """Make an earlier version serve again. Open engines reload it by themselves."""
     store = Store(index)
-    store.check_ours()
     with store.lock("rollback"), cluster_versions(store) as cluster:
         done = roll_back(store, version, cluster)
     emit(done, _show_rollback, f"shelfwise index rollback {index}")
@@ -93,7 +92,7 @@ def prune(
 
 @command("index verify store --all")
 def verify(
-    index: Index,
+    index: PublishedIndex,
     version: Annotated[str, Option(help="By default the serving one.")] = "",
     every: Annotated[bool, Option("--all", help="Verify every version.")] = False,
 ) -> None:
@@ -101,7 +100,6 @@ def verify(
     from shelfwise.service.cli.verify import store_problems, verify_version
 
     store = Store(index)
-    store.check_ours()
     problems = store_problems(store)
     current = current_name(store)
     names = [version] if version else [current] if current in store.versions() else store.versions()[-1:]

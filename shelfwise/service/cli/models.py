@@ -17,7 +17,7 @@ from shelfwise.rerank.ranker.spec import RANKERS, RankerStore, ranker_store
 from shelfwise.rerank.user_tower.files import user_tower_store
 from shelfwise.retrieval.errors import UnknownModelError
 from shelfwise.retrieval.value_texts import printable, size_text
-from shelfwise.service.cli.options import Index, check_index, command
+from shelfwise.service.cli.options import PublishedIndex, command
 from shelfwise.service.cli.output import TerminalProgress, emit, say, show_notices, show_rows, time_text
 from shelfwise.service.engine.served_models import model_store_of
 from shelfwise.service.engine.versions import stored_encoding
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 
 @command("models list store")
-def list_models(index: Index) -> None:
+def list_models(index: PublishedIndex) -> None:
     """List the rankers, user towers and expansions of an index, with their evaluations, and mark the serving ones."""
-    check_index(index)
     encoding = stored_encoding(index)
     stores: list[ModelStore[Any]] = [ranker_store(index), user_tower_store(index), expansion_store(index)]
     listed = [model_store.list_models(store, encoding) for store in stores]
@@ -42,11 +41,10 @@ def list_models(index: Index) -> None:
 
 @command("models show store ranker-0003")
 def show(
-    index: Index,
+    index: PublishedIndex,
     name: Annotated[str, Argument(help="A model of any kind; by default the serving ranker.", metavar="MODEL")] = "",
 ) -> None:
     """Print a model's card, as Markdown: its training data and options, its evaluation, and its limits."""
-    check_index(index)
     encoding = stored_encoding(index)
     store = model_store_of(index, name)
     model = store.open(name or _serving(ranker_store(index)), encoding)
@@ -58,7 +56,7 @@ def show(
 
 @command("models rollback store ranker-0002")
 def rollback(
-    index: Index,
+    index: PublishedIndex,
     name: Annotated[
         str,
         Argument(
@@ -67,7 +65,6 @@ def rollback(
     ] = "",
 ) -> None:
     """Make an earlier model serve again. Open engines reload it by themselves."""
-    check_index(index)
     store = model_store_of(index, name)
     done = store.rollback(name, stored_encoding(index))
     document: dict[str, object] = {"before": done.previous, store.family.noun: done.model.name}
@@ -78,18 +75,17 @@ def rollback(
 
 @command("models off store")
 def off(
-    index: Index,
+    index: PublishedIndex,
     expansions: Annotated[bool, Option("--expansions", help="Switch off learned expansions, not rankers.")] = False,
 ) -> None:
     """Switch rankers off, including those published later: results keep the merged order until a rollback."""
-    check_index(index)
     store: ModelStore[Any] = expansion_store(index) if expansions else ranker_store(index)
     emit({"before": store.off()}, _show_off, store)
 
 
 @command("models prune store ranker-0003 --heads 1 --feed-forward 64 --precision int8")
 def prune(
-    index: Index,
+    index: PublishedIndex,
     ranker: Annotated[str, Argument(help="By default the serving one.", metavar="RANKER")] = "",
     heads: Annotated[int | None, Option(help="Attention heads to keep; by default all.", min=1)] = None,
     feed_forward: Annotated[int | None, Option(help="Feed-forward units to keep; by default all.", min=0)] = None,
@@ -102,7 +98,6 @@ def prune(
     publish: Annotated[bool, Option("--publish", help="Let the smaller ranker serve.")] = False,
 ) -> None:
     """Create a smaller ranker from a stored one by removing its least important parts, and report their agreement."""
-    check_index(index)
     from shelfwise.rerank.ranker.pruning import PruningTarget  # torch is slow to load
     from shelfwise.service.training.ranker_pruning import RankerPruningOptions, prune_ranker
 

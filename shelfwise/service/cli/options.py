@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 from typer import Argument, Option
 
@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
 
 Backend = Literal["embedded", "elasticsearch"]
+
+
+def check_index(index: Path) -> None:
+    """Raises StoreMissingError or StoreForeignError for a folder that is not an index."""
+    from shelfwise.retrieval.store.versions import Store
+
+    Store(index).check_ours()
+
+
 Index = Annotated[Path, Argument(help="An index directory, created by: shelfwise rebuild", metavar="INDEX")]
+PublishedIndex = Annotated[Index, check_index]
+"""An index that a command checks first."""
 Feeds = Annotated[
     list[str], Argument(help="Feeds as exported by a shop, plain, gzip or zstd; - for standard input.", metavar="FEED")
 ]
@@ -56,8 +67,8 @@ class FeedFormat:
 
 
 def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a command from a function. Parameters that are dataclasses become options, one for each field. Unless
-    `json` is off, --json is added, which `emit` reads. `example` ends the help."""
+    """Makes a command from a function. Parameters that are dataclasses become options, one for each field, and a
+    `PublishedIndex` is checked. Unless `json` is off, --json is added, which `emit` reads. `example` ends the help."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         kinds = get_type_hints(function, include_extras=True)
@@ -72,6 +83,7 @@ def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]
                 parameters.append(_keyword(name, kinds[name], each.default))
         if json:
             parameters.append(_keyword("as_json", _Json, False))
+        checked = [name for name, kind in kinds.items() if check_index in get_args(kind)]
         defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
 
         @wraps(function)
@@ -81,6 +93,8 @@ def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]
                 values[name] = kind(**{each: values.pop(each) for each in names})
             token = json_output.set(values.pop("as_json", False))
             try:
+                for name in checked:
+                    check_index(values[name])
                 function(**values)
             except StoreMissingError as error:
                 given = [each for value in values.values() for each in (value if isinstance(value, list) else [value])]
@@ -113,13 +127,6 @@ def options_of(kind: type[Any]) -> list[inspect.Parameter]:
 
 def _keyword(name: str, kind: object, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-def check_index(index: Path) -> None:
-    """Raises StoreMissingError or StoreForeignError for a folder that is not an index."""
-    from shelfwise.retrieval.store.versions import Store
-
-    Store(index).check_ours()
 
 
 Teacher = Annotated[str, Option("--teacher", help="Name or folder of a cross-encoder.")]

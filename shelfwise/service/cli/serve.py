@@ -74,7 +74,7 @@ def serve(
     from shelfwise.service.app import serve as run
     from shelfwise.service.engine.engine import SearchEngine
     from shelfwise.service.settings import FILE_VARIABLE, SourcedSettings, adjacent_settings
-    from shelfwise.service.supervisor import listen, serve_workers
+    from shelfwise.service.supervisor import bind, serve_workers
 
     settings = settings or adjacent_settings(index)
     read = SourcedSettings.read(settings)
@@ -94,7 +94,7 @@ def serve(
             on_ready=lambda served: _show_served(wanted, admin, names, served.products, served.version, served.notices),
         )
         return
-    with listen(wanted.host, wanted.port) as listeners:  # before the index is loaded: the port may be in use
+    with bind(wanted.host, wanted.port) as listeners:  # before the index is loaded: the port may be in use
         if names:
             _show_served(wanted, admin, names)
             run(index, sourced, listeners, notice=notice)

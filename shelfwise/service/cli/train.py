@@ -17,6 +17,7 @@ from shelfwise.service.cli import output
 from shelfwise.service.cli.models import ranker_document, show_training
 from shelfwise.service.cli.options import (
     Index,
+    PublishedIndex,
     Runtime,
     SettingsFile,
     Teacher,
@@ -151,7 +152,7 @@ def _emit_by_store(stores: Sequence[Path], rankers: Sequence[AddedRanker]) -> No
 
 @command("train towers store --judgments judgments.tsv")
 def towers(
-    index: Index,
+    index: PublishedIndex,
     how: TowerTrainingOptions,
     judgments: Annotated[
         list[Path] | None, Option(help="A file of judged queries; by default, learn from events. Repeatable.")
@@ -167,7 +168,6 @@ def towers(
 ) -> None:
     """Fine-tune the encoder of an index on judged queries or on clicks. The catalog is encoded with it, and it serves
     if it is better on a fifth of the queries. An interrupted training resumes."""
-    check_index(index)
     from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
 
     request = TextTowersRequest(
@@ -213,7 +213,7 @@ def _show_towers(result: TextTowersResult, index: Path) -> None:
 
 @command("train users store")
 def users(
-    index: Index,
+    index: PublishedIndex,
     epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=1_000)] = 12,
     batch: Annotated[int, Option(help="Windows of 50 acts per step.", min=2, max=4_096)] = 64,
     learning_rate: Annotated[float, Option(help="The highest.", min=1e-6, max=0.1)] = 1e-3,
@@ -222,7 +222,6 @@ def users(
 ) -> None:
     """Train the user tower, which recommends products, on shoppers' next acts. It serves if it is better than the
     serving one. An interrupted training resumes."""
-    check_index(index)
     from shelfwise.rerank.user_tower.user_tower_training import UserTowerOptions
     from shelfwise.service.training.user_tower import train_users
 
@@ -236,7 +235,7 @@ def users(
 
 @command("train expansions store --judgments judgments.tsv")
 def expansions(
-    index: Index,
+    index: PublishedIndex,
     judgments: Annotated[
         list[Path] | None, Option(help="A file of judged queries; by default, learn from events. Repeatable.")
     ] = None,
@@ -244,7 +243,6 @@ def expansions(
 ) -> None:
     """Learn which product words match a query word, from judged queries or clicks. The table serves if it improves
     searches on a fifth of the queries."""
-    check_index(index)
     from shelfwise.service.training.expansions import train_expansions
     from shelfwise.service.training.text_towers import judged_queries
 

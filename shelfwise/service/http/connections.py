@@ -44,6 +44,7 @@ _YIELD_SECONDS = 0.002
 """Seconds for which a worker leaves a new connection to a worker with fewer connections."""
 _RETRY_SECONDS = 1.0
 """Seconds until a process without free file descriptors accepts connections again."""
+_BACKLOG = 2_048
 _MAX_ADDRESSES = 1 << 12
 _LENIENT_LINE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
 
@@ -287,6 +288,7 @@ class Acceptor:
         self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], limiter: ConnectionLimiter
     ) -> None:
         """Starts accepting in the running event loop."""
+        listener.listen(_BACKLOG)
         listener.setblocking(False)
         self._listener = listener
         self._make_protocol = make_protocol

@@ -158,8 +158,35 @@ class ServiceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         contexts = self._indexes.opened
         yield from self._index(contexts)
-        yield from self._load()
-        yield from self._events(contexts)
+        recorders = [each.impressions for each in contexts]
+        threads: WorkerThreads = self._app.state.shared.threads
+        gauges: tuple[tuple[str, str, float], ...] = (
+            ("shelfwise_notices", "Problems that do not stop searches", len(service_notices(self._app))),
+            ("shelfwise_ready", "1 if the server is ready for requests", readiness_error(self._app) is None),
+            ("shelfwise_workers", "Number of worker processes", 1),
+            ("shelfwise_threads", "Worker threads", threads.count),
+            ("shelfwise_requests_places", "Maximum number of requests that run or wait", threads.places),
+            ("shelfwise_requests_in_progress", "Requests that are running or waiting", threads.in_progress),
+            (
+                "shelfwise_events_waiting",
+                "Events of searches that are not on disk yet",
+                sum(each.waiting for each in recorders),
+            ),
+            (
+                "shelfwise_events_lag_seconds",
+                "Age of the oldest event that is not on disk yet",
+                max((each.lag for each in recorders), default=0.0),
+            ),
+        )
+        for name, text, value in gauges:
+            yield GaugeMetricFamily(name, text, value=value)
+        losses = sum(each.lost for each in recorders)
+        yield CounterMetricFamily(
+            "shelfwise_requests_refused", "Requests refused because the queue was full", value=threads.refused
+        )
+        yield CounterMetricFamily(
+            "shelfwise_events_lost", "Events of searches that could not be recorded", value=losses
+        )
 
     def _index(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
         ages = {each: max(0.0, time.time() - each.engine.snapshot.built) for each in contexts}
@@ -177,40 +204,6 @@ class ServiceCollector(Collector):
         if times:
             text = "Time of the last live change, in seconds since 1970"
             yield self._gauges("shelfwise_live_changes_timestamp_seconds", text, times)
-        yield GaugeMetricFamily(
-            "shelfwise_notices", "Problems that do not stop searches", value=len(service_notices(self._app))
-        )
-
-    def _load(self) -> Iterator[Metric]:
-        threads: WorkerThreads = self._app.state.shared.threads
-        is_ready = readiness_error(self._app) is None
-        yield GaugeMetricFamily("shelfwise_ready", "1 if the server is ready for requests", value=float(is_ready))
-        yield GaugeMetricFamily("shelfwise_workers", "Number of worker processes", value=1)
-        yield GaugeMetricFamily("shelfwise_threads", "Worker threads", value=threads.count)
-        yield GaugeMetricFamily(
-            "shelfwise_requests_places", "Maximum number of requests that run or wait", value=threads.places
-        )
-        yield GaugeMetricFamily(
-            "shelfwise_requests_in_progress", "Requests that are running or waiting", value=threads.in_progress
-        )
-        yield CounterMetricFamily(
-            "shelfwise_requests_refused", "Requests refused because the queue was full", value=threads.refused
-        )
-
-    def _events(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
-        recorders = [each.impressions for each in contexts]
-        waiting = sum(each.waiting for each in recorders)
-        losses = sum(each.lost for each in recorders)
-        lag = max((each.lag for each in recorders), default=0.0)
-        yield GaugeMetricFamily(
-            "shelfwise_events_waiting", "Events of searches that are not on disk yet", value=waiting
-        )
-        yield GaugeMetricFamily(
-            "shelfwise_events_lag_seconds", "Age of the oldest event that is not on disk yet", value=lag
-        )
-        yield CounterMetricFamily(
-            "shelfwise_events_lost", "Events of searches that could not be recorded", value=losses
-        )
         ages = {}
         for each in contexts:
             with suppress(OSError):

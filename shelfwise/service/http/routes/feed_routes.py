@@ -36,7 +36,6 @@ FEED_BYTES = 1_000_000_000
 _QUALITY_FILE = "quality.json"
 _LOCK_FILE = "lock"
 _MAX_NAME = 120
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +86,11 @@ class FeedFolder:
             path.parent.mkdir(exist_ok=True)
             with self._lock(), atomic_file(path) as file:
                 size = 0
-                async for chunk in _chunks(content, self._pause_seconds):
-                    size += len(chunk)
+                async for part in _parts(content, self._pause_seconds):
+                    size += len(part)
                     if size > self.most_bytes:
                         raise self.too_large()
-                    await asyncio.to_thread(file.write, chunk)
+                    await asyncio.to_thread(file.write, part)
                 if not size:
                     raise RequestError(400, "the feed is empty", field="body")
                 await asyncio.to_thread(_sync, file)
@@ -130,25 +129,20 @@ class FeedFolder:
             raise RequestError(409, "another feed is being uploaded; try again when it is complete") from None
 
 
-async def _chunks(content: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """The content in pieces large enough to write."""
-    pending = bytearray()
-    pieces = aiter(content)
+async def _parts(content: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The parts of an upload as they arrive; raises RequestError (400, 408)."""
+    parts = aiter(content)
     while True:
         try:
             async with asyncio.timeout(seconds):
-                pending += await anext(pieces)
+                part = await anext(parts)
         except StopAsyncIteration:
-            break
+            return
         except ClientDisconnect:
             raise RequestError(400, "the client disconnected before the feed was received") from None
         except TimeoutError:
             raise RequestError(408, f"no part of the feed was received for {seconds:g} seconds") from None
-        if len(pending) >= _CHUNK_BYTES:
-            yield bytes(pending)
-            pending.clear()
-    if pending:
-        yield bytes(pending)
+        yield part
 
 
 def _sync(file: BinaryIO) -> None:
