@@ -17,7 +17,6 @@ from shelfwise.rerank.sessions.bots import score_sessions
 from shelfwise.rerank.sessions.cleaning import clean
 from shelfwise.retrieval.events.store import EVENT_SCHEMA
 from shelfwise.service.demo.generator import write_demo_store
-from shelfwise.service.demo.shoppers import Truth
 
 HONEST = "honest"
 
@@ -25,14 +24,14 @@ HONEST = "honest"
 def demo_log(folder: Path, seed: int, products: int, sessions: int) -> pl.DataFrame:
     """The log of a demo store, as if imported a day after its end, with the column `scheme`."""
     files = write_demo_store(folder, seed=seed, products=products, sessions=sessions)
-    truth = msgspec.json.decode(files.truth.read_bytes(), type=Truth)
+    truth = msgspec.json.decode(files.truth.read_bytes())
     with gzip.open(files.events) as packed:
         rows = pl.read_ndjson(io.BytesIO(packed.read()))
     time = pl.col("time").str.to_datetime("%+", time_unit="ms", time_zone="UTC")
     rows = rows.with_columns(time=time, key=pl.col("event_id").cast(pl.Binary))
     rows = rows.with_columns(received=pl.col("time").max() + pl.duration(days=1, time_unit="ms"))
     rows = rows.with_columns(pl.lit(None).alias(name) for name in EVENT_SCHEMA if name not in rows.columns)
-    planted = [(session, scheme) for scheme, fraud in truth.fraud.items() for session in fraud.sessions]
+    planted = [(session, scheme) for scheme, fraud in truth["fraud"].items() for session in fraud["sessions"]]
     schemes = pl.DataFrame(planted, schema={"session": pl.String, "scheme": pl.String}, orient="row")
     table = rows.select(pl.col(name).cast(kind) for name, kind in EVENT_SCHEMA.items())
     return table.join(schemes, on="session", how="left").with_columns(pl.col("scheme").fill_null(HONEST))

@@ -15,7 +15,7 @@ from shelfwise.retrieval.store.files import write_durably
 from shelfwise.service.demo.catalog import DATA, Catalog, make_catalog
 from shelfwise.service.demo.looks import Look, look_of, make_look_queries, picture_of
 from shelfwise.service.demo.queries import JudgedQuery, QueryClass, make_queries
-from shelfwise.service.demo.shoppers import FIRST_DAY, collect_truth, plant_fraud, simulate, stock_shelf, to_events
+from shelfwise.service.demo.shoppers import ETA, FIRST_DAY, plant_fraud, simulate, stock_shelf, to_events
 
 _LEVEL = 6
 
@@ -91,7 +91,8 @@ def write_demo_store(
     fraud = plant_fraud(catalog, shelf, seed, sessions) if sessions else ()
     actions = simulate(catalog, shelf, seed, sessions) + [action for plot in fraud for action in plot.actions]
     _write_lines(files.events, (msgspec.json.encode(event) for event in to_events(actions, catalog, later)))
-    write_durably(files.truth, msgspec.json.encode(collect_truth(seed, fraud)) + b"\n")
+    truth = {"seed": seed, "eta": ETA, "fraud": {plot.scheme: plot.truth for plot in fraud}}
+    write_durably(files.truth, msgspec.json.encode(truth) + b"\n")
     for path in (files.synonyms, files.settings):
         write_durably(path, (DATA / path.name).read_bytes())
     if pictures:

@@ -226,6 +226,7 @@ def to_events(actions: list[Action], catalog: Catalog, later: timedelta = timede
 
 
 ETA = 0.9
+"""The exponent with which examination falls by position."""
 WEEKS = 6
 DAY_MS = 86_400_000
 _PERIOD_MS = WEEKS * 7 * DAY_MS // PERIODS
@@ -379,6 +380,12 @@ class Fraud:
     actions: list[Action] = field(default_factory=list)
     now: int = 0
 
+    @property
+    def truth(self) -> Mapping[str, object]:
+        """The scheme in the truth file."""
+        clicks = sum(action.kind is EventKind.CLICK for action in self.actions)
+        return {"subject": self.subject, "shoppers": self.shoppers, "sessions": self.sessions, "clicks": clicks}
+
     def page(self, shown: ResultList, last: int) -> None:
         """Adds impressions of the results up to the position `last`."""
         self.actions.extend(impressions(shown, 1, last, self.now))
@@ -481,31 +488,3 @@ class _Planter:
     def _ids(self, prefix: str, count: int) -> tuple[str, ...]:
         self._next += count
         return tuple(opaque_id(prefix, self._seed, number) for number in range(self._next - count, self._next))
-
-
-@dataclass(frozen=True, slots=True)
-class FraudTruth:
-    """A planted scheme: its subject (a brand or a model number), accounts and sessions."""
-
-    subject: str
-    shoppers: tuple[str, ...]
-    sessions: tuple[str, ...]
-    clicks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """Content of the truth file: the schemes by name, and the exponent with which examination falls by position."""
-
-    seed: int
-    eta: float
-    fraud: Mapping[str, FraudTruth]
-
-
-def collect_truth(seed: int, fraud: tuple[Fraud, ...]) -> Truth:
-    """Collects the ground truth of a simulation."""
-    schemes = {}
-    for plot in fraud:
-        clicks = sum(action.kind is EventKind.CLICK for action in plot.actions)
-        schemes[plot.scheme] = FraudTruth(plot.subject, plot.shoppers, plot.sessions, clicks)
-    return Truth(seed, ETA, schemes)

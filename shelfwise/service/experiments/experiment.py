@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -93,8 +93,8 @@ class VariantOptions:
     @property
     def given(self) -> dict[str, str | bool]:
         """The options that are not None, as arguments of `SearchEngine.search`."""
-        found = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: value for name, value in found.items() if value is not None}
+        options: dict[str, str | bool] = plain_document(self)
+        return options
 
     @property
     def effective(self) -> tuple[str, str, bool, str | None]:
@@ -355,14 +355,6 @@ def _allowed_change(before: Experiment | None, after: Experiment | None, now: da
     return replace(after, starts=max(now, after.starts or now)) if after.enabled else after
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentState:
-    """The state of an experiment at one time."""
-
-    state: str
-    """draft, waiting, running or ended."""
-
-
 class EngineExperiments(DocumentEditor[Experiment]):
     """The experiments of an engine's index; searches over HTTP follow a change within a quarter of a second.
 
@@ -406,7 +398,7 @@ class EngineExperiments(DocumentEditor[Experiment]):
 
     def details(self, _product: str = "", /) -> Mapping[str, object]:
         now = self._clock()
-        return {"states": {each.id: ExperimentState(each.state(now)) for each in self.list()}}
+        return {"states": {each.id: {"state": each.state(now)} for each in self.list()}}
 
     def running(self) -> StoredExperiments:
         """The experiments in which searches take part now."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
-from msgspec import UNSET, UnsetType, structs
+from msgspec import UNSET, UnsetType
 
 from shelfwise.rerank.sessions.tables import DERIVED, open_derived
 from shelfwise.retrieval.errors import QueryError, StoreMissingError, UnknownProductError
@@ -110,9 +110,14 @@ class Recommender:
                 message = selection.message
                 sponsored = selection.sponsored
         records = [hit for hit in hits if hit["_score"] >= request.threshold][: request.size]
-        offers = self._sponsored(sponsored, request) or UNSET
-        result = RecommendResult(records, len(records), elapsed_ms(started), message=message or UNSET, sponsored=offers)
-        return structs.replace(result, ignored_parameters=request.ignored)
+        return RecommendResult(
+            records,
+            len(records),
+            message=message or UNSET,
+            sponsored=self._sponsored(sponsored, request) or UNSET,
+            processing_time_ms=elapsed_ms(started),
+            ignored_parameters=request.ignored,
+        )
 
     def _sponsored(self, hits: Sequence[SponsoredHit], request: _RecommendRequest) -> list[Record]:
         """The records of sponsored hits, each with the id for charging a click on it."""

@@ -135,8 +135,16 @@ class FacetRange(Struct, frozen=True):
     max: float
 
 
-class SearchResult(Struct, frozen=True, rename="camel"):
-    """Result of one search."""
+class ProtocolResult(Struct, frozen=True, rename="camel", kw_only=True):
+    """The common fields of results."""
+
+    processing_time_ms: int = field(name="processingTimeMS")
+    ignored_parameters: list[str] | UnsetType = UNSET
+    """The parameters of the request that have no effect."""
+
+
+class HitsResult(ProtocolResult, frozen=True, rename="camel"):
+    """A page of records, or a part of all records."""
 
     hits: list[Record]
     nb_hits: int
@@ -145,11 +153,15 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     hits_per_page: int
     query: str
     params: str
+
+
+class SearchResult(HitsResult, frozen=True, rename="camel"):
+    """Result of one search."""
+
     index: str
     facets: Mapping[str, Mapping[str, int]]
     facets_stats: Mapping[str, FacetRange] = field(name="facets_stats")
     rendering_content: Mapping[str, Any]
-    processing_time_ms: int = field(name="processingTimeMS")
     exhaustive_nb_hits: bool = True
     exhaustive_facets_count: bool = True
     query_id: str | UnsetType = field(default=UNSET, name="queryID")
@@ -163,25 +175,13 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     `_sponsored`."""
     user_data: list[Mapping[str, Any]] | UnsetType = UNSET
     """The objects that merchandising rules add."""
-    ignored_parameters: list[str] | UnsetType = UNSET
-    """The parameters of the request that have no effect."""
 
 
-class BrowseResult(Struct, frozen=True, rename="camel"):
+class BrowseResult(HitsResult, frozen=True, rename="camel"):
     """A part of all records."""
 
-    hits: list[Record]
-    nb_hits: int
-    page: int
-    nb_pages: int
-    hits_per_page: int
-    query: str
-    params: str
-    processing_time_ms: int = field(name="processingTimeMS")
     cursor: str | UnsetType = UNSET
     """Cursor for the next request; absent after the last record."""
-    ignored_parameters: list[str] | UnsetType = UNSET
-    """The parameters of the request that have no effect."""
 
 
 class FacetHit(Struct, frozen=True):
@@ -192,30 +192,24 @@ class FacetHit(Struct, frozen=True):
     count: int
 
 
-class FacetResult(Struct, frozen=True, rename="camel"):
+class FacetResult(ProtocolResult, frozen=True, rename="camel"):
     """Result of a search among the values of a facet."""
 
     facet_hits: list[FacetHit]
-    processing_time_ms: int = field(name="processingTimeMS")
     exhaustive_facets_count: bool = True
-    ignored_parameters: list[str] | UnsetType = UNSET
-    """The parameters of the request that have no effect."""
 
 
-class RecommendResult(Struct, frozen=True, rename="camel"):
+class RecommendResult(ProtocolResult, frozen=True, rename="camel"):
     """Recommendations of one model."""
 
     hits: list[dict[str, Any]]
     """Records, or values of a facet."""
     nb_hits: int
-    processing_time_ms: int = field(name="processingTimeMS")
     exhaustive_nb_hits: bool = True
     message: str | UnsetType = UNSET
     """A note on what is recommended instead, for lack of data."""
     sponsored: list[Record] | UnsetType = UNSET
     """Sponsored hits shown with similar products, as in a search."""
-    ignored_parameters: list[str] | UnsetType = UNSET
-    """The parameters of the request that have no effect."""
 
 
 class BatchResults(Struct, frozen=True):

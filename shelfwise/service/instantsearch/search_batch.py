@@ -165,13 +165,12 @@ class SearchBatch:
         records = self._records(page.hits, page, search)
         if search.wants_query_id and search.is_recorded and search.shopper and request.size:
             self._hooks.record_impressions(query_id, search.query, page, search.shopper)
-        result = _result(payload, index, search, page, records, facets, started)
-        result = structs.replace(result, ignored_parameters=count_ignored(payload))
-        if page.nearest:
-            result = structs.replace(result, nearest=self._records(page.nearest, page, search))
-        if page.sponsored:
-            result = structs.replace(result, sponsored=self._sponsored(page, query_id, search))
-        return structs.replace(result, query_id=query_id) if search.wants_query_id else result
+        return structs.replace(
+            _result(payload, index, search, page, records, facets, started),
+            nearest=self._records(page.nearest, page, search) or UNSET,
+            sponsored=self._sponsored(page, query_id, search) or UNSET,
+            query_id=query_id if search.wants_query_id else UNSET,
+        )
 
     def facet_search(self, payload: JsonObject, facet: str) -> FacetResult:
         """The values of a facet that match the typed words, counted over the hits of a search."""
@@ -183,7 +182,7 @@ class SearchBatch:
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         request = self._request(search, facets, size=0)
         hits = facets.hits(self._page(request).facets, typed, most, search.view.marks)
-        return FacetResult(hits, elapsed_ms(started), ignored_parameters=count_ignored(payload))
+        return FacetResult(hits, processing_time_ms=elapsed_ms(started), ignored_parameters=count_ignored(payload))
 
     def record(self, product_id: str, attributes: tuple[str, ...]) -> Record:
         """One record; raises UnknownProductError if it does not exist or is not visible to the key."""
@@ -222,9 +221,9 @@ class SearchBatch:
             search.size,
             search.query,
             _encode_parameters(cursor.parameters),
-            elapsed_ms(started),
             rest.text if has_more else UNSET,
-            count_ignored(cursor.parameters),
+            processing_time_ms=elapsed_ms(started),
+            ignored_parameters=count_ignored(cursor.parameters),
         )
 
     def _browsed_record(self, product_id: str, attributes: tuple[str, ...]) -> Record | None:
@@ -376,9 +375,10 @@ def _result(
         counts,
         facets.ranges(page.facets),
         rendering,
-        elapsed_ms(started),
         message=_message(page) or UNSET,
         user_data=list(page.data) or UNSET,
+        processing_time_ms=elapsed_ms(started),
+        ignored_parameters=count_ignored(payload),
     )
 
 
