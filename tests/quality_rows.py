@@ -18,12 +18,6 @@ from shelfwise.retrieval.records import Product
 NOW = datetime(2025, 1, 6, 12, tzinfo=UTC)
 
 
-def detect_by_word(title: str) -> str:
-    """The language of a title: German with "mit", English with "with", else none."""
-    words = title.split()
-    return "de" if "mit" in words else "en" if "with" in words else ""
-
-
 def rule(field: str, check: QualityCheck, **operands: object) -> QualityRule:
     """A rule with the severity warning for consistency, named after its field and check, unless `operands` differ."""
     name = f"{field}_{check}".replace(".", "_")
@@ -47,7 +41,7 @@ def judged(
     census = CategoryCensus()
     for product, _ in ordered:
         census.add(product)
-    inspector = Inspector(rules, census.norms(), NOW, detect_by_word)
+    inspector = Inspector(rules, census.norms(), NOW)
     finder = DuplicateFinder(folder, rules)
     findings = Findings()
     known = {product.id: (row, product) for row, product in enumerate(sorted(before[0], key=_id))} if before else {}

@@ -213,8 +213,6 @@ class TokenFile:
         count = int(lengths.sum(dtype=np.int64))
         if not 0 <= chunk.start <= chunk.start + count <= self._count():
             return False
-        if not count:
-            return True
         with self._path.open("rb") as file:
             content = os.pread(file.fileno(), count * size, chunk.start * size)
         return xxhash.xxh3_128_digest(content) == chunk.digest

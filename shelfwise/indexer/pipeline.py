@@ -26,7 +26,6 @@ import numpy as np
 import xxhash
 
 from shelfwise.indexer.cleaning.cleaner import clean_products
-from shelfwise.indexer.cleaning.language import detect
 from shelfwise.indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
 from shelfwise.indexer.embedding_cache import text_key
 from shelfwise.indexer.external_sort import Entry, ExternalSorter
@@ -242,7 +241,7 @@ class FeedPipeline:
         `rows_before`."""
         normalizer = self.counts.spellings.normalizer()
         self._norms = self.counts.categories.norms()
-        inspector = Inspector(self._rules, self._norms, self._now, detect)
+        inspector = Inspector(self._rules, self._norms, self._now)
         before: Inspection | None = None
         if previous and options and options.reuses_lines and (previous.folder / WORDS_FOLDER / COUNTS_FILE).is_file():
             before = Inspection.load(previous.folder, self._rules)

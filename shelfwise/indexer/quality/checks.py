@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shelfwise.indexer.quality.derived import Detect, InspectedProduct
+from shelfwise.indexer.quality.derived import InspectedProduct
 from shelfwise.indexer.quality.duplicates import Signatures, signatures
 from shelfwise.indexer.quality.findings import (
     AGES,
@@ -56,14 +56,13 @@ class InspectionResult:
 
 
 class Inspector:
-    """Inspects products by rules, the norms of their catalog and the time. Picklable if `detect` is."""
+    """Inspects products by rules, the norms of their catalog and the time. Picklable."""
 
-    def __init__(self, rules: Sequence[QualityRule], norms: Norms, now: datetime, detect: Detect) -> None:
+    def __init__(self, rules: Sequence[QualityRule], norms: Norms, now: datetime) -> None:
         self._rules = tuple(rule for rule in rules if rule.check not in ACROSS_ROWS)
         self._across = tuple(rule for rule in rules if rule.check in ACROSS_ROWS)
         self._norms = norms
         self._now = now
-        self._detect = detect
 
     def inspect(
         self, products: Sequence[Product], locations: Sequence[RowLocation], rows: NDArray[np.int64]
@@ -74,9 +73,7 @@ class Inspector:
         """
         norm_of = cache(self._norms.of)
         batch = [
-            InspectedProduct(
-                product, norm_of(product.category), location.has_detected_language, self._now, self._detect
-            )
+            InspectedProduct(product, norm_of(product.category), location.has_detected_language, self._now)
             for product, location in zip(products, locations, strict=True)
         ]
         base = base_frame(batch, self._rules, COMPLETENESS_FIELDS)
@@ -183,7 +180,7 @@ def column(field: str) -> str:
 
 def count_products(products: Sequence[Product], now: datetime) -> Findings:
     """The counts of products, without failures."""
-    batch = [InspectedProduct(product, Norm(), False, now, lambda _title: "") for product in products]
+    batch = [InspectedProduct(product, Norm(), False, now) for product in products]
     return _counts(base_frame(batch, (), COMPLETENESS_FIELDS), now)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from shelfwise.indexer.cleaning.language import detect
 from shelfwise.indexer.quality.norms import Norm, UsualValue
 from shelfwise.retrieval.records import AttributeValue, Product, Variant
 
@@ -44,9 +45,6 @@ def _isbn10_is_broken(digits: str) -> bool:
 
 
 T = TypeVar("T")
-Detect = Callable[[str], str]
-"""Returns the ISO 639-1 code of a title, empty if unsure."""
-
 _IDENTIFYING = ("ean", "gtin", "upc", "isbn", "mpn", "asin", "model")
 _STOCK_NAMES = ("stock", "stock_quantity", "stock_level", "quantity", "qty", "inventory", "inventory_quantity")
 _STOCK = frozenset(
@@ -67,7 +65,6 @@ class InspectedProduct:
     has_detected_language: bool
     """Whether its language was detected rather than declared."""
     now: datetime
-    detect: Detect
 
 
 def number(value: AttributeValue | None) -> float | None:
@@ -167,7 +164,7 @@ def other_language(inspected: InspectedProduct) -> str | None:
     declared = inspected.product.language
     if not declared or inspected.has_detected_language:
         return None
-    language = inspected.detect(inspected.product.title)
+    language = detect(inspected.product.title)
     is_other = language not in ("", declared) and _is_confirmed(inspected, language)
     return f"{language}, declared {declared}" if is_other else None
 
@@ -178,4 +175,4 @@ def _is_confirmed(inspected: InspectedProduct, language: str) -> bool:
     """
     title = inspected.product.title
     cut = max(title.find(" ", len(title) // 2), 0) or len(title) // 2  # Chinese has no blanks
-    return inspected.detect(title[:cut]) == inspected.detect(title[cut:]) == language
+    return detect(title[:cut]) == detect(title[cut:]) == language

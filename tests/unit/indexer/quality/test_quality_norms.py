@@ -14,7 +14,7 @@ from shelfwise.indexer.quality import norms as module
 from shelfwise.indexer.quality.derived import InspectedProduct, odd_currency, odd_language, odd_price
 from shelfwise.indexer.quality.norms import MIN_PRODUCTS, CategoryCensus, Norms
 from shelfwise.retrieval.records import Product
-from tests.quality_rows import NOW, detect_by_word
+from tests.quality_rows import NOW
 
 
 def sold(price: float | None, *category: str, currency: str = "EUR", language: str = "en") -> Product:
@@ -33,7 +33,7 @@ DRILLS = [sold(40.0 + place, "Tools", "Drills") for place in range(40)]
 
 def odd(values: str, product: Product, norms: Norms, *, guessed: bool = False) -> object:
     read = {"price": odd_price, "currency": odd_currency, "language": odd_language}[values]
-    return read(InspectedProduct(product, norms.of(product.category), guessed, NOW, detect_by_word))
+    return read(InspectedProduct(product, norms.of(product.category), guessed, NOW))
 
 
 @pytest.mark.parametrize(

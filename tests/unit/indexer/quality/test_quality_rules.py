@@ -27,7 +27,7 @@ from shelfwise.indexer.quality.rules import (
 )
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.records import Availability, Product, Variant
-from tests.quality_rows import NOW, detect_by_word, failing, rule
+from tests.quality_rows import NOW, failing, rule
 
 DOCS = Path(__file__).parents[4] / "docs" / "quality.md"
 OWN = """
@@ -253,7 +253,7 @@ def test_first_invalid_identifier_is_shown_with_its_kind() -> None:
 
 
 def read(field: str, product: Product, *, guessed: bool = False) -> object:
-    return read_field(field, FIELDS[field].kind, InspectedProduct(product, Norm(), guessed, NOW, detect_by_word))
+    return read_field(field, FIELDS[field].kind, InspectedProduct(product, Norm(), guessed, NOW))
 
 
 @pytest.mark.parametrize("name", ["stock", "Stock", "quantity", "Variant Inventory Qty", "stock_quantity"])
