@@ -38,7 +38,6 @@ _WRITE_SECONDS = 5.0
 _BULK_DOCUMENTS = 1_000
 _BULK_BYTES = 8 * 1024 * 1024
 _BULK_RETRIES = 8
-_ALIAS_TRIES = 5
 _SENDERS = 2
 """Parallel bulk requests: a shard processes one with one thread."""
 _FOREIGN = frozenset({400, 404, 405, 406, 501})
@@ -212,20 +211,8 @@ class Cluster:
 
     def point_alias(self, alias: str, index: str) -> None:
         """Moves an alias to one index, atomically."""
-        for _ in range(_ALIAS_TRIES - 1):
-            try:
-                return self._point(alias, index)
-            except ClusterRefusedError as error:
-                # Another process may have moved the alias, or removed an index that it named, in the meantime.
-                if not isinstance(error.__cause__, elasticsearch.NotFoundError):
-                    raise
-        return self._point(alias, index)
-
-    def _point(self, alias: str, index: str) -> None:
-        actions: list[dict[str, Any]] = [
-            {"remove": {"index": state.name, "alias": alias}} for state in self.states(alias) if state.name != index
-        ]
-        actions.append({"add": {"index": index, "alias": alias}})
+        removal: dict[str, Any] = {"index": "*", "alias": alias, "must_exist": False}
+        actions = [{"remove": removal}, {"add": {"index": index, "alias": alias}}]
         self._guarded(lambda: self._client.indices.update_aliases(actions=actions))
 
     def load(self, index: str, documents: Iterable[Document]) -> Iterator[int]:
@@ -413,6 +400,7 @@ def _action(document: Document) -> tuple[dict[str, Any], bytes | None]:
 OLDEST_SERVER = (8, 19)
 BUSY = 429
 _FLOOD = "read-only-allow-delete"
+_LONGEST_REASON = 300
 
 
 def check_whole(answer: Mapping[str, Any]) -> None:
@@ -456,7 +444,7 @@ def error_reason(body: object) -> str:
     return abbreviate(str(error))
 
 
-def abbreviate(text: str, most: int = 300) -> str:
+def abbreviate(text: str) -> str:
     """A text on one line, cut if it is long."""
     text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."

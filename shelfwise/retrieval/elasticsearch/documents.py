@@ -175,17 +175,12 @@ def expunge(cluster: Cluster, indexes: Sequence[str], seconds: float) -> bool:
             "POST", path, params={"only_expunge_deletes": "true", **_IF_THERE}, seconds=_MERGE_SECONDS
         )
         check_whole(merged)
-        if not _removed_documents(cluster, indexes):
+        stats = cluster.request("GET", f"/{','.join(indexes)}/_stats/docs", params=_IF_THERE)
+        if not stats["_all"]["total"].get("docs", {}).get("deleted", 0):
             return True
         if time.monotonic() > until:
             return False
         time.sleep(_LOOK_SECONDS)
-
-
-def _removed_documents(cluster: Cluster, indexes: Sequence[str]) -> int:
-    """The number of removed documents in the files of indexes and replicas."""
-    stats = cluster.request("GET", f"/{','.join(indexes)}/_stats/docs", params=_IF_THERE)
-    return int(stats["_all"]["total"].get("docs", {}).get("deleted", 0))
 
 
 def batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:

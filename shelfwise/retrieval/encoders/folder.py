@@ -183,19 +183,11 @@ def describe_damage(path: Path, error: Exception) -> str:
     return f"{path} {state}; rebuild the index, or remove the folder to export it again"
 
 
-def identity_of(
-    name: str,
-    fingerprint: str,
-    runtime: Runtime,
-    max_length: int,
-    *,
-    dimension: int | None = None,
-    made_in: int = FORMAT,
-) -> str:
+def identity_of(name: str, fingerprint: str, runtime: Runtime, max_length: int, *, dimension: int | None = None) -> str:
     """The identity of a model's vectors, also a folder name. `fingerprint` covers weights, tokenizer and prompts,
-    `dimension` is that of cut vectors, `made_in` the format number of the code that makes them."""
+    `dimension` is that of cut vectors."""
     cut = f"-{dimension}d" if dimension else ""
-    digest = xxhash.xxh3_64_hexdigest(f"{made_in} {fingerprint} {runtime} {max_length}{cut}".encode())
+    digest = xxhash.xxh3_64_hexdigest(f"{FORMAT} {fingerprint} {runtime} {max_length}{cut}".encode())
     readable = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name).strip(".-")[:64]
     return f"{readable or 'model'}-{runtime}-{max_length}{cut}-{digest}"
 

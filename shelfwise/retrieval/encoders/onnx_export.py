@@ -28,7 +28,7 @@ from onnxscript.rewriter.ort_fusions.mha import fuse_mha1, fuse_mha2
 from onnxscript.rewriter.ort_fusions.mha_bias import fuse_mha_bias
 from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
 
-from shelfwise.retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
+from shelfwise.retrieval.encoders.base import Runtime
 from shelfwise.retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, write_spec
 from shelfwise.retrieval.encoders.onnx import WEIGHTS_FILE
 from shelfwise.retrieval.encoders.tokenizer import write_pieces
@@ -47,12 +47,7 @@ _LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxsc
 
 
 def export_onnx(
-    source: ModelSource,
-    folder: Path,
-    precision: Precision,
-    *,
-    max_length: int = DEFAULT_MAX_LENGTH,
-    dimension: int | None = None,
+    source: ModelSource, folder: Path, precision: Precision, *, dimension: int | None = None
 ) -> EncoderSpec:
     """Exports a model to `folder`, atomically: model.onnx and its weights, tokenizer.json and encoder.json.
 
@@ -65,7 +60,7 @@ def export_onnx(
 
     model = load_model(source, device="cpu")
     runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"
-    spec = model_spec(source, model, runtime, max_length, dimension, OPSET)
+    spec = model_spec(source, model, runtime, dimension, OPSET)
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         raise EncoderUnavailableError(f"{source.name} has no fast tokenizer, which ONNX runtimes need; use torch")

@@ -56,12 +56,7 @@ class _Storable(Protocol):
 
 
 def open_encoder(
-    name_or_folder: str,
-    runtime: str = "auto",
-    cache: Path = Path(".cache"),
-    *,
-    max_length: int = DEFAULT_MAX_LENGTH,
-    dimension: int | None = None,
+    name_or_folder: str, runtime: str = "auto", cache: Path = Path(".cache"), *, dimension: int | None = None
 ) -> Encoder:
     """The encoder of a model's name or folder (see `shelfwise.retrieval.encoders.weights.find_model`), or of a stored
     encoder.
@@ -86,8 +81,8 @@ def open_encoder(
         with optional_imports():
             from shelfwise.retrieval.encoders.torch import TorchEncoder
 
-        return TorchEncoder(source, runtime=chosen, max_length=max_length, dimension=dimension)
-    return load_encoder(_exported(source, chosen, cache, max_length, dimension))
+        return TorchEncoder(source, runtime=chosen, dimension=dimension)
+    return load_encoder(_exported(source, chosen, cache, dimension))
 
 
 def runtime_of(source: ModelSource, wanted: Runtime | None) -> Runtime:
@@ -101,10 +96,10 @@ def runtime_of(source: ModelSource, wanted: Runtime | None) -> Runtime:
     return wanted or "static-int8"
 
 
-def parse_runtime(name: str, known: Sequence[str] = RUNTIMES) -> Runtime | None:
-    """The runtime of this name; None for "auto". Raises SettingError for a name that is not in `known`."""
-    if name not in ("auto", *known):
-        raise SettingError(f"runtime {name!r} does not exist; it is one of auto, {', '.join(known)}")
+def parse_runtime(name: str) -> Runtime | None:
+    """The runtime of this name; None for "auto". Raises SettingError for an unknown name."""
+    if name not in ("auto", *RUNTIMES):
+        raise SettingError(f"runtime {name!r} does not exist; it is one of auto, {', '.join(RUNTIMES)}")
     return None if name == "auto" else cast(Runtime, name)
 
 
@@ -124,7 +119,7 @@ def load_encoder(folder: Path) -> _Stored:
         from shelfwise.retrieval.encoders.torch import TorchEncoder
 
     source = ModelSource(spec.name, folder / TORCH_FOLDER)
-    encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length, dimension=spec.dimension)
+    encoder = TorchEncoder(source, runtime=spec.runtime, dimension=spec.dimension)
     if encoder.identity != spec.identity:
         message = f"{folder} has the model {encoder.identity}, but its spec names {spec.identity}; rebuild the index"
         raise EncoderUnavailableError(message)
@@ -223,10 +218,11 @@ def _reason(error: OSError) -> str:
     return str(copied[0][2]) if copied and isinstance(copied, list) else error.strerror or str(error)
 
 
-def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int, dimension: int | None) -> Path:
+def _exported(source: ModelSource, runtime: Runtime, cache: Path, dimension: int | None) -> Path:
     """The folder of the model's export, which is made now unless it is cached."""
     # Keyed by the requested values: the model's limits are known only once it is loaded.
-    folder = cache / "onnx" / identity_of(source.name, source.fingerprint, runtime, max_length, dimension=dimension)
+    identity = identity_of(source.name, source.fingerprint, runtime, DEFAULT_MAX_LENGTH, dimension=dimension)
+    folder = cache / "onnx" / identity
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +232,7 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
             if runtime in TABLE_RUNTIMES:
                 from shelfwise.retrieval.encoders.static import export_table
 
-                export_table(source, folder, runtime, max_length=max_length, dimension=dimension)
+                export_table(source, folder, runtime, dimension=dimension)
                 return folder
             needed = _EXPORT_BYTES + _EXPORT_TIMES * file_bytes(source.folder.rglob("*"))
             require_memory(needed, f"{source.name} is exported once with", "a smaller model")
@@ -244,7 +240,7 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
                 from shelfwise.retrieval.encoders.onnx_export import export_onnx
 
             precision: Precision = "int8" if runtime == "onnx-int8" else "fp32"
-            export_onnx(source, folder, precision, max_length=max_length, dimension=dimension)
+            export_onnx(source, folder, precision, dimension=dimension)
     return folder
 
 

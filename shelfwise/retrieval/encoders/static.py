@@ -166,31 +166,24 @@ class _WordTokens:
         return [list(itertools.islice(each, self._max_length)) for each in whole]
 
 
-def export_table(
-    source: ModelSource,
-    folder: Path,
-    runtime: Runtime,
-    *,
-    max_length: int = DEFAULT_MAX_LENGTH,
-    dimension: int | None = None,
-) -> EncoderSpec:
+def export_table(source: ModelSource, folder: Path, runtime: Runtime, *, dimension: int | None = None) -> EncoderSpec:
     """Stores a model that is a table in `folder`, atomically, for `StaticEncoder`; "static-int8" gives each row its own
     scale. `dimension` cuts vectors to their first columns.
 
     Raises EncoderUnavailableError for a model that cannot be read, SettingError for too many dimensions.
     """
-    rows, tokenizer, (query, document) = _read_model(source, max_length)
+    rows, tokenizer, (query, document) = _read_model(source)
     there = rows.shape[1]
     if dimension is not None and not 1 <= dimension <= there:
         raise SettingError(f"vectors of {dimension} columns were requested; the model has {there}: choose 1 to {there}")
     cut = None if dimension == there else dimension
     spec = EncoderSpec(
         format=FORMAT,
-        identity=identity_of(source.name, source.fingerprint, runtime, max_length, dimension=cut),
+        identity=identity_of(source.name, source.fingerprint, runtime, DEFAULT_MAX_LENGTH, dimension=cut),
         name=source.name,
         runtime=runtime,
         dimension=cut or there,
-        max_length=max_length,
+        max_length=DEFAULT_MAX_LENGTH,
         query_prompt=query,
         document_prompt=document,
         pooling="StaticEmbedding",
@@ -232,7 +225,7 @@ def quantise_rows(rows: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]
     return np.rint(rows / scales[:, None]).astype(np.int8), scales
 
 
-def _read_model(source: ModelSource, max_length: int) -> tuple[Vectors, Tokenizer, tuple[str, str]]:
+def _read_model(source: ModelSource) -> tuple[Vectors, Tokenizer, tuple[str, str]]:
     """The rows (vocabulary, dimension) of a model, its tokenizer and its prompts."""
     try:
         modules = json.loads((source.folder / MODULES_FILE).read_bytes())
@@ -245,7 +238,7 @@ def _read_model(source: ModelSource, max_length: int) -> tuple[Vectors, Tokenize
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {str(error)[:300]}"
         raise EncoderUnavailableError(f"{source.folder} cannot be loaded ({reason}); fetch it again") from error
-    tokenizer = open_tokenizer(inner / TOKENIZER_FILE, max_length)
+    tokenizer = open_tokenizer(inner / TOKENIZER_FILE, DEFAULT_MAX_LENGTH)
     if rows.ndim != 2 or len(rows) < tokenizer.get_vocab_size():
         shape = "x".join(map(str, rows.shape))
         message = f"{source.folder} has a table of {shape}, and a tokenizer of {tokenizer.get_vocab_size():,} tokens"

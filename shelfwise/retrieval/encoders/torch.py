@@ -65,17 +65,10 @@ class TorchEncoder(PromptedEncoder):
     GPUs, at a cosine of about 0.9999 to float32. The last digits of a vector depend on the other texts of its batch.
     """
 
-    def __init__(
-        self,
-        source: ModelSource,
-        *,
-        runtime: Runtime = "torch",
-        max_length: int = DEFAULT_MAX_LENGTH,
-        dimension: int | None = None,
-    ) -> None:
+    def __init__(self, source: ModelSource, *, runtime: Runtime = "torch", dimension: int | None = None) -> None:
         """`dimension` cuts vectors to their first columns; raises SettingError for more than the model has."""
         model = load_model(source)
-        self.spec = model_spec(source, model, runtime, max_length, dimension)
+        self.spec = model_spec(source, model, runtime, dimension)
         self._model = model.bfloat16() if runtime == "torch-bf16" else model
         self._model.max_seq_length = self.spec.max_length
         self._folder = source.folder
@@ -266,12 +259,7 @@ def set_length(model: SentenceTransformer, tokens: int) -> None:
 
 
 def model_spec(
-    source: ModelSource,
-    model: SentenceTransformer,
-    runtime: Runtime,
-    max_length: int,
-    dimension: int | None,
-    opset: int = 0,
+    source: ModelSource, model: SentenceTransformer, runtime: Runtime, dimension: int | None, opset: int = 0
 ) -> EncoderSpec:
     """The spec of a model, whose vectors are cut to their first `dimension` columns.
 
@@ -283,7 +271,7 @@ def model_spec(
         raise SettingError(f"vectors of {cut} columns were requested; the model has {there}: choose 1 to {there}")
     if cut is not None:
         model.truncate_dim = cut
-    length = min(max_length, model_length(model))
+    length = min(DEFAULT_MAX_LENGTH, model_length(model))
     query, document = prompts(model)
     modules = [(type(module).__name__, str(getattr(module, "pooling_mode", ""))) for module in list(model)[1:]]
     return EncoderSpec(

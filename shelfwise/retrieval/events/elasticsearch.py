@@ -8,10 +8,8 @@ the same id differ. Reads follow a refresh, so an acknowledged event is always f
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -38,11 +36,12 @@ from shelfwise.retrieval.elasticsearch.documents import (
 )
 from shelfwise.retrieval.errors import ClusterRefusedError, ClusterUnavailableError, StoreError
 from shelfwise.retrieval.events.privacy import prefix
-from shelfwise.retrieval.events.store import AppendResult, DayState, check_expected, event_table
+from shelfwise.retrieval.events.store import AppendResult, DayState, EventStore, check_expected, event_table
 from shelfwise.retrieval.events.stored import StoredEvent, moment
 from shelfwise.retrieval.records import EventKind
 
-_SENDERS = 2
+_SENDERS = 8
+"""The number of parallel bulk requests of all appends."""
 
 
 _MAKER = "shelfwise"
@@ -195,10 +194,9 @@ _TERMS = 10_000
 _MAX_DAYS = 65_535
 """The most buckets of one response by default: 179 years."""
 _EXPUNGE_SECONDS = 120.0
-_NAMED = {"exists": {"field": SHOPPER}}
 
 
-class ElasticsearchEvents:
+class ElasticsearchEvents(EventStore):
     """The events of a cluster's alias; see `shelfwise.retrieval.events.store.EventStore`. Closing it closes the
     cluster.
 
@@ -212,9 +210,7 @@ class ElasticsearchEvents:
         self.index = f"ubi-{self.application}"
         self.events, self.queries = f"ubi_events-{self.application}", f"ubi_queries-{self.application}"
         self._waits_for_files = waits_for_files
-        self._turns = threading.Condition()
-        self._appending = 0
-        self._closed = False
+        self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-events")
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Appends events; they are durable in all replicas when it returns.
@@ -224,9 +220,12 @@ class ElasticsearchEvents:
         places: dict[str, list[int]] = {}
         for place, event in enumerate(events):
             places.setdefault(event.key.hex(), []).append(place)
-        with self._own_turn(), ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-events") as senders:
-            parts = ({key: places[key] for key in keys} for keys in batches(places, BULK_DOCUMENTS))
-            each = list(senders.map(lambda part: self._append(events, part), parts))
+        parts = ({key: places[key] for key in keys} for keys in batches(places, BULK_DOCUMENTS))
+        try:
+            results = self._senders.map(lambda part: self._append(events, part), parts)
+        except RuntimeError as error:
+            raise StoreError("the event store is closed; open it again") from error
+        each = list(results)
         conflicts = sorted(place for one in each for place in one.conflicts)
         return AppendResult(sum(one.added for one in each), sum(one.duplicates for one in each), tuple(conflicts))
 
@@ -284,10 +283,6 @@ class ElasticsearchEvents:
                 f"elasticsearch.alias to another name"
             )
 
-    def count(self) -> int:
-        self._refresh()
-        return self._count({"match_all": {}})
-
     def days(self) -> Mapping[int, DayState]:
         self._refresh()
         sums = {name: {"sum": {"field": name}} for name in MARKS}
@@ -304,8 +299,9 @@ class ElasticsearchEvents:
     def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
         self._refresh()
         self._check_ours()
+        days = {"range": {DAY: {"gte": first_day, "lte": last_day}}}
         with PointInTime(self._cluster, [self.index]) as now:
-            for page in now.pages(_days(first_day, last_day), _PAGE, FIELDS, (TIME, KEY)):
+            for page in now.pages(days, _PAGE, FIELDS, (TIME, KEY)):
                 yield event_table(row(found.id, found.sort[0], found.source) for found in page)
 
     def holds(self, shoppers: Collection[str]) -> int:
@@ -326,8 +322,9 @@ class ElasticsearchEvents:
         theirs = [_any(SHOPPER, some) for some in batches(set(shoppers), _TERMS)]
         found = (each.source.get(SESSION, "") for query in theirs for each in self._found(query, SESSION))
         sessions = set(found) - {""}
+        is_named = {"exists": {"field": SHOPPER}}
         nameless = [
-            {"bool": {"filter": [_any(SESSION, some)], "must_not": [_NAMED]}} for some in batches(sessions, _TERMS)
+            {"bool": {"filter": [_any(SESSION, some)], "must_not": [is_named]}} for some in batches(sessions, _TERMS)
         ]
         # The shopper's own events are removed last: after an interruption, the sessions can be found again.
         removed = sum(self._remove(query) for query in (*nameless, *theirs))
@@ -346,24 +343,8 @@ class ElasticsearchEvents:
         return self._remove({"range": {DAY: {"lt": before_day}}}, count)
 
     def close(self) -> None:
-        with self._turns:
-            self._closed = True
-            self._turns.wait_for(lambda: not self._appending)
+        self._senders.shutdown()
         self._cluster.close()
-
-    @contextmanager
-    def _own_turn(self) -> Iterator[None]:
-        """Delays `close` during an append."""
-        with self._turns:
-            if self._closed:
-                raise StoreError("the event store is closed; open it again")
-            self._appending += 1
-        try:
-            yield
-        finally:
-            with self._turns:
-                self._appending -= 1
-                self._turns.notify_all()
 
     def _refresh(self) -> None:
         refresh(self._cluster, [self.index])
@@ -394,7 +375,3 @@ class ElasticsearchEvents:
 
 def _any(field: str, values: Sequence[str]) -> dict[str, Any]:
     return {"terms": {field: values}}
-
-
-def _days(first: int, last: int) -> dict[str, Any]:
-    return {"range": {DAY: {"gte": first, "lte": last}}}

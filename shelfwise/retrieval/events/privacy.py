@@ -281,11 +281,11 @@ class Pseudonyms:
         """The names of the keys, the current one last."""
         return tuple(key.name for key in self._keys.keys)
 
-    def rotate(self, now: datetime | None = None) -> str:
+    def rotate(self) -> str:
         """Adds a key and makes it the current one; returns its name."""
         with self._locked():
             number = 1 + max(int(name.removeprefix("k")) for name in self.names)
-            added = PseudonymKey(f"k{number}", secrets.token_bytes(_SECRET_BYTES), now or datetime.now(UTC))
+            added = PseudonymKey(f"k{number}", secrets.token_bytes(_SECRET_BYTES), datetime.now(UTC))
             self._write((*self._keys.keys, added))
         return added.name
 

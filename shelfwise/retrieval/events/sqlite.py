@@ -24,7 +24,14 @@ from xxhash import xxh3_64_intdigest
 
 from shelfwise.retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from shelfwise.retrieval.events.privacy import prefix
-from shelfwise.retrieval.events.store import EVENT_SCHEMA, AppendResult, DayState, check_expected, event_table
+from shelfwise.retrieval.events.store import (
+    EVENT_SCHEMA,
+    AppendResult,
+    DayState,
+    EventStore,
+    check_expected,
+    event_table,
+)
 from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent, moment
 from shelfwise.retrieval.events.wal import copy_if_damaged, damaged_copies, log_path
 from shelfwise.retrieval.store.files import sync
@@ -64,7 +71,7 @@ ON CONFLICT (day) DO UPDATE SET count = count + excluded.count, mark = excluded.
 """
 
 
-class SqliteEvents:
+class SqliteEvents(EventStore):
     """The events of a folder; see `shelfwise.retrieval.events.store.EventStore`."""
 
     def __init__(self, folder: Path) -> None:
@@ -99,9 +106,6 @@ class SqliteEvents:
             days = Counter(event.time // DAY_MS for _, added in results for event in added)
             cursor.executemany(_ADD_TO_DAY, [(day, count, _mark()) for day, count in days.items()])
         return [appended for appended, _ in results]
-
-    def count(self) -> int:
-        return sum(state.count for state in self.days().values())
 
     def days(self) -> Mapping[int, DayState]:
         with self._translate_errors(), closing(self._connect()) as connection:

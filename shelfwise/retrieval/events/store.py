@@ -75,6 +75,7 @@ class EventStore(Protocol):
 
     def count(self) -> int:
         """The number of events."""
+        return sum(state.count for state in self.days().values())
 
     def days(self) -> Mapping[int, DayState]:
         """The state of each day that has events, by days since 1970, ascending."""

@@ -34,7 +34,6 @@ OFFSETS_FILE = "offsets.npy"
 IDF_FILE = "idf.npy"
 FACTS_FILE = "states.json"
 STATES_FILES = (STATES_FILE, IDS_FILE, OFFSETS_FILE, IDF_FILE, FACTS_FILE)
-FORMAT = 1
 DIMENSION = 96
 """The default number of columns of stored states: 20 tokens of a product take 2,000 bytes."""
 MAX_TOKENS = 32
@@ -61,7 +60,6 @@ class TokenStatesInfo(msgspec.Struct, frozen=True):
     """The most tokens of a product that are stored."""
     shared: bool = False
     """Whether a token has the same state in all texts."""
-    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +116,14 @@ def run_indices(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArra
     return found
 
 
-def quantise_tokens(tokens: Sequence[Tokens], dimension: int, most: int = MAX_TOKENS) -> TokenRuns:
+def quantise_tokens(tokens: Sequence[Tokens], dimension: int) -> TokenRuns:
     """The first tokens of each text in stored form: `dimension` columns, normalised again, times 127, rounded."""
-    lengths = np.array([min(most, len(each.ids)) for each in tokens], np.int32)
+    lengths = np.array([min(MAX_TOKENS, len(each.ids)) for each in tokens], np.int32)
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     if not lengths.sum():
         return TokenRuns(np.empty(0, np.int32), np.empty((0, dimension), np.int8), starts, lengths)
-    states = _quantised(np.concatenate([each.states[:most, :dimension] for each in tokens]))
-    return TokenRuns(np.concatenate([each.ids[:most] for each in tokens]), states, starts, lengths)
+    states = _quantised(np.concatenate([each.states[:MAX_TOKENS, :dimension] for each in tokens]))
+    return TokenRuns(np.concatenate([each.ids[:MAX_TOKENS] for each in tokens]), states, starts, lengths)
 
 
 def _quantised(states: NDArray[np.float32]) -> NDArray[np.int8]:
@@ -140,8 +138,7 @@ class StoredStates:
 
     def __init__(self, folder: Path) -> None:
         """Raises StoreDamagedError with the file that is missing, cannot be read, or does not match the others."""
-        self.info = _facts(folder / FACTS_FILE)
-        facts = self.info
+        self.info = facts = load_json(folder / FACTS_FILE, TokenStatesInfo)
         offsets = load_array(folder / OFFSETS_FILE, mapped=True, dtype=np.int64, shape=(facts.products + 1,))
         lengths = np.diff(offsets)
         if offsets[0] != 0 or offsets[-1] != facts.tokens or lengths.min(initial=0) < 0:
@@ -195,33 +192,17 @@ class StoredStates:
         return ProductTokens(ids, states)
 
 
-def _facts(path: Path) -> TokenStatesInfo:
-    facts = load_json(path, TokenStatesInfo)
-    if facts.format != FORMAT:
-        message = f"{path} has format {facts.format}, but this program reads {FORMAT}; rebuild the index"
-        raise StoreDamagedError(message)
-    if min(facts.products, facts.tokens, facts.vocabulary, facts.most) < 0 or facts.dimension < 1:
-        raise StoreDamagedError(f"{path} has impossible values; rebuild the index")
-    return facts
-
-
 class StatesWriter:
     """Writes the token states of a version, product by product."""
 
     def __init__(
-        self,
-        folder: Path,
-        encoder: str,
-        dimension: int,
-        vocabulary: int,
-        most: int = MAX_TOKENS,
-        shared: NDArray[np.float32] | None = None,
+        self, folder: Path, encoder: str, dimension: int, vocabulary: int, shared: NDArray[np.float32] | None = None
     ) -> None:
         """`encoder` is the identity of the encoder of the states, `vocabulary` is above all of its ids. `shared` are
         the states of all tokens (vocabulary, at least `dimension`), if these are the same in all texts."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._facts = TokenStatesInfo(encoder, dimension, 0, 0, vocabulary, most, shared is not None)
+        self._facts = TokenStatesInfo(encoder, dimension, 0, 0, vocabulary, shared=shared is not None)
         self._ids = GrowingArray(folder / IDS_FILE, np.dtype(np.int32))
         self._states = GrowingArray(folder / STATES_FILE, np.dtype(np.int8), dimension)
         if shared is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -198,30 +199,20 @@ class StoredVectors:
 class ChangedVectors:
     """A vector index with changes applied over it. Read-only, like every index."""
 
-    def __init__(self, base: VectorIndex, masked: frozenset[int], rows: Rows, vectors: Vectors) -> None:
-        """`masked` are the replaced or deleted rows of `base`; `rows` (n,), ascending, have the `vectors` (n,
-        dimension)."""
+    def __init__(self, base: VectorIndex, changes: Mapping[int, Vectors | None] = MappingProxyType({})) -> None:
+        """`changes` are the vectors (dimension,) of changed rows, None for deleted ones."""
         self._base = base
-        self._masked = masked
-        self._rows = rows
-        self._vectors = vectors
+        self._changes = changes
+        laid = {row: vector for row, vector in sorted(changes.items()) if vector is not None}
+        self._rows = np.array(list(laid), dtype=np.int64)
+        self._vectors: Vectors = np.array(list(laid.values()), dtype=np.float32).reshape(len(laid), base.dimension)
+        self._masked = frozenset(row for row in changes if row < base.size)
         self._is_masked = np.zeros(base.size, dtype=bool)
-        self._is_masked[sorted(masked)] = True
+        self._is_masked[sorted(self._masked)] = True
 
-    @classmethod
-    def over(cls, base: VectorIndex) -> ChangedVectors:
-        """An overlay without changes."""
-        nothing = np.empty((0, base.dimension), dtype=np.float32)
-        return cls(base, frozenset(), np.empty(0, dtype=np.int64), nothing)
-
-    def with_changes(self, vectors: Mapping[int, Vectors | None]) -> ChangedVectors:
-        """This index with other vectors (dimension,) for some rows, and None for deleted rows."""
-        changed = {**dict(zip(self._rows.tolist(), self._vectors, strict=True)), **vectors}
-        overlay = {row: changed[row] for row in sorted(changed) if changed[row] is not None}
-        rows = np.array(list(overlay), dtype=np.int64)
-        stacked = np.array(list(overlay.values()), dtype=np.float32)
-        masked = self._masked | {row for row in vectors if row < self._base.size}
-        return ChangedVectors(self._base, masked, rows, stacked.reshape(len(rows), self.dimension))
+    def with_changes(self, changes: Mapping[int, Vectors | None]) -> ChangedVectors:
+        """This index with more changes, of which later ones win."""
+        return ChangedVectors(self._base, {**self._changes, **changes})
 
     @property
     def size(self) -> int:

@@ -118,7 +118,7 @@ class LiveSnapshot:
         self.sequence = base.manifest.last_merged_change
         """Number of the last entry in the snapshot."""
         self._products = ChangedProducts(base.products)
-        self._vectors = ChangedVectors.over(base.vectors)
+        self._vectors = ChangedVectors(base.vectors)
         self._states = base.states
         self._signals = base.signals
         self._types = base.types

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,7 +22,6 @@ from shelfwise.retrieval.index.ranges import quantile_bounds
 from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from shelfwise.retrieval.index.token_states import (
     DIMENSION,
-    FACTS_FILE,
     IDF_FILE,
     IDS_FILE,
     MAX_TOKENS,
@@ -149,15 +147,6 @@ class TestStoredStates:
         with pytest.raises(StoreDamagedError, match=name):
             StoredStates(tmp_path / "states")
         assert stored.size == 4
-
-    @pytest.mark.parametrize("change", [{"format": 2}, {"dimension": 0}, {"tokens": -1}])
-    def test_other_formats_and_impossible_metadata_are_refused(
-        self, stored: StoredStates, tmp_path: Path, change: dict[str, int]
-    ) -> None:
-        facts = msgspec.structs.replace(stored.info, **change)
-        (tmp_path / "states" / FACTS_FILE).write_bytes(msgspec.json.encode(facts))
-        with pytest.raises(StoreDamagedError, match=FACTS_FILE):
-            StoredStates(tmp_path / "states")
 
 
 class TestStatesWriter:
