@@ -46,11 +46,8 @@ from shelfwise.retrieval.text.product_types import (
     without_numbers,
 )
 from shelfwise.retrieval.text.vocabulary import language_words, words_of
-from shelfwise.service.curation.relevance import LIMITS, CandidateLimits
 from shelfwise.service.engine.ranking import (
     OFFERED,
-    HeadOrder,
-    LastStage,
     Preferred,
     Ranking,
     Sponsor,
@@ -61,6 +58,7 @@ from shelfwise.service.engine.ranking import (
     sort_by_merged_score,
 )
 from shelfwise.service.engine.request import STAGES, BegunQuery, ResolvedRequest
+from shelfwise.service.engine.reranking import DEFAULT_SETTINGS, CompiledRelevance, Reranking
 from shelfwise.service.engine.snapshot import FILTERED_DEPTH, PICTURES, Snapshot, looks_of
 
 KEYWORD_DEPTH = 500
@@ -82,6 +80,9 @@ _FEW_MATCHES = 5
 _OF_TYPE_WITHIN, _MIN_OF_SURE = 2.0, 0.5
 """Distance in deviations from the nearest product within which a product's type counts in merging, decreasing with
 distance; and the part that counts at any distance if all words of the query name the type."""
+_OTHER_TYPE_MARGIN = 0.5
+"""Maximum distance of a candidate of a type other than the one that all words of a query name, below the nearest
+product, in deviations of unrelated products (docs/decisions/0019)."""
 _CHECKED = 20
 """Number of best keyword matches among which one with all words of the query is sought."""
 _MOSTLY, _ENOUGH = 0.6, 8
@@ -125,18 +126,18 @@ class Stages:
         self,
         snapshot: Snapshot,
         executor: Executor,
-        last: LastStage | None = None,
+        last: Reranking | None = None,
         encodings: Encodings | None = None,
-        limits: CandidateLimits = LIMITS,
-        signals: HeadOrder | None = None,
+        relevance: CompiledRelevance = DEFAULT_SETTINGS,
         sponsor: Sponsor | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._executor = executor
         self.last = last
         self._encodings = encodings
-        self.limits = limits
-        self._signals = signals
+        self.relevance = relevance
+        self.cutoff_offset = relevance.settings.cutoff * snapshot.manifest.background.deviation
+        """Offset of the cosine below which nothing fits a query."""
         self.sponsor = sponsor
         """Chooses the sponsored hits of a ranking without changing it."""
 
@@ -185,8 +186,8 @@ class Stages:
 
     def _reorder(self, request: ResolvedRequest, ranking: Ranking) -> None:
         """Applies the signals, then the order of ties."""
-        if self._signals:
-            self._signals.reorder(ranking, self._snapshot.products)
+        if self.relevance.signals:
+            self.relevance.signals.reorder(ranking, self._snapshot.products)
         if request.ties:
             rows, by = ranking.rows, replace(request.ties, limit=len(ranking.rows))
             words = np.sum([np.isin(rows, self._with_all_words((each,), rows)) for each in request.groups], axis=0)
@@ -196,7 +197,7 @@ class Stages:
 
     def _rerank(
         self,
-        last: LastStage,
+        last: Reranking,
         request: ResolvedRequest,
         retrieved: Retrieval,
         ranking: Ranking,
@@ -488,9 +489,9 @@ class Stages:
         if request.stage == "dense" or not len(nearest.rows):
             return np.ones(len(nearest.rows), bool)
         similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
-        margins = np.full(len(similarity), self.limits.margin)
+        margins = np.full(len(similarity), self.relevance.settings.margin)
         if wanted.is_sure or wanted.is_covered:
-            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = self.limits.other_type_margin
+            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = _OTHER_TYPE_MARGIN
         return np.asarray(similarity >= similarity[0] - margins)
 
     def _sort_type(self, request: ResolvedRequest, ranking: Ranking, wanted: WantedTypes) -> None:
@@ -516,7 +517,7 @@ class Stages:
         found = len(retrieved.identifier_rows) or len(request.pinned)
         if found or request.stage not in ("merged", "ranked") or not len(nearest.rows) or request.unavailable:
             return True
-        closest = float(nearest.scores[0]) - self.limits.cutoff * self._snapshot.manifest.background.deviation
+        closest = float(nearest.scores[0]) - self.cutoff_offset
         if closest >= cutoff.unknown or len(self._with_all_words(request.groups, best)):
             return True
         is_known = bool(retrieved.best.total) or any(word in language_words() for word in words_of(request.text))

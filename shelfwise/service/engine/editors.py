@@ -7,7 +7,7 @@ import operator
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -39,19 +39,12 @@ from shelfwise.service.curation.exposure import (
     attention,
     goals_of,
 )
-from shelfwise.service.curation.relevance import (
-    DEFAULT_RELEVANCE,
-    DOCUMENT_ID,
-    LIMITS,
-    CandidateLimits,
-    Relevance,
-    RelevanceStore,
-)
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, DOCUMENT_ID, Relevance, RelevanceStore
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule, RuleStore
 from shelfwise.service.curation.sqlite_file import day_of, wall_clock
 from shelfwise.service.curation.synonyms import Synonym, SynonymStore
-from shelfwise.service.engine.reranking import SignalOrder
+from shelfwise.service.engine.reranking import CompiledRelevance, compile_relevance
 from shelfwise.service.engine.snapshot import Snapshot, row_of
 from shelfwise.service.events.hot_reload import ReloadedFile
 
@@ -477,37 +470,6 @@ def expand_analyzer(synonyms: Sequence[Synonym], snapshot: Snapshot) -> Analyzer
     base = snapshot.analyzer
     rules = [rule for synonym in synonyms if synonym.enabled for rule in synonym.rules]
     return Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledRelevance:
-    """Relevance settings compiled for the searches of one version."""
-
-    settings: Relevance = DEFAULT_RELEVANCE
-    limits: CandidateLimits = LIMITS
-    signals: SignalOrder | None = None
-    faults: Mapping[str, str] = field(default_factory=dict)
-    """The reason, by field, for each signal that the version cannot apply; such signals are skipped."""
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """One line for each fault."""
-        return tuple(f"skipped signal {name!r}: {fault}" for name, fault in self.faults.items())
-
-
-def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelevance:
-    """Settings compiled for a snapshot's version."""
-    if relevance == DEFAULT_RELEVANCE:
-        return CompiledRelevance()
-    usable, faults = [], {}
-    for signal in relevance.signals:
-        try:
-            snapshot.catalog.resolve_sortable(signal.field)
-            usable.append(signal)
-        except UnknownFieldError as error:
-            faults[signal.field] = str(error).removeprefix("sort: ")
-    limits = CandidateLimits(margin=relevance.margin, cutoff=relevance.cutoff)
-    return CompiledRelevance(relevance, limits, SignalOrder(usable, snapshot) if usable else None, faults)
 
 
 class EngineRelevance(PreviewEditor[Relevance, CompiledRelevance]):

@@ -222,7 +222,7 @@ class SearchEngine:
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             kept = self._encodings if encodings is None else encodings
             sponsor = self.campaigns.sponsor(request, snapshot, lambda: self.settings)
-            stages = Stages(snapshot, self._executor, last, kept, relevance.limits, relevance.signals, sponsor)
+            stages = Stages(snapshot, self._executor, last, kept, relevance, sponsor)
             exploration = None
             if request.explore and (share := self.settings.ranker.exploration):
                 exploration = Exploration.of_search(share, request.explore, request.query_key, self._ranker.memory)
@@ -239,7 +239,6 @@ class SearchEngine:
                     completions=completions,
                     chosen=self._suggester.chosen_category(words),
                     exploration=exploration,
-                    hidden=settings.hidden,
                 ).page()
                 return replace(page, completion=completed, suggestion=correction.text if correction else "")
 

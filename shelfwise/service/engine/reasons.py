@@ -31,9 +31,9 @@ from shelfwise.retrieval.index.vectors import places_of
 from shelfwise.retrieval.records import Hit, Preference, Product, Reason, ReasonKind
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
 from shelfwise.retrieval.text.highlight import query_words
-from shelfwise.service.engine.ranking import LastStage, Ranking
+from shelfwise.service.engine.ranking import Ranking
 from shelfwise.service.engine.request import ResolvedRequest
-from shelfwise.service.engine.reranking import bonuses_of, first_stage
+from shelfwise.service.engine.reranking import Reranking, bonuses_of, first_stage
 from shelfwise.service.engine.snapshot import Snapshot
 
 Floats = NDArray[np.float64]
@@ -98,7 +98,7 @@ class _Removal:
 
 
 def find_reasons(
-    snapshot: Snapshot, last: LastStage | None, request: ResolvedRequest, ranking: Ranking, scores: Floats, rows: Rows
+    snapshot: Snapshot, last: Reranking | None, request: ResolvedRequest, ranking: Ranking, scores: Floats, rows: Rows
 ) -> Mapping[int, tuple[Reason, ...]]:
     """The reasons of the hits at `rows`, by row, strongest first; `scores` (n,) are those of the ranking including
     rules. Exact identifiers, hits after the ranked part and orders other than relevance have none.
@@ -131,7 +131,7 @@ _BY_FEATURES = {
 @dataclass(frozen=True, slots=True, eq=False)
 class _Finder:
     snapshot: Snapshot
-    last: LastStage | None
+    last: Reranking | None
     request: ResolvedRequest
     ranking: Ranking
     places: Places

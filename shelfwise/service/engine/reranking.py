@@ -28,7 +28,7 @@ from shelfwise.rerank.ranker.features import (
 )
 from shelfwise.rerank.ranker.memory import NO_MEMORY, QueryMemory, product_hashes
 from shelfwise.retrieval.encoders.base import Tokens, empty_tokens
-from shelfwise.retrieval.errors import ModelError, RankerLateError
+from shelfwise.retrieval.errors import ModelError, RankerLateError, UnknownFieldError
 from shelfwise.retrieval.filters.schema import product_columns
 from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, PREFERRED, RetrievalScores
 from shelfwise.retrieval.index.grouping import CandidateGroups
@@ -36,7 +36,7 @@ from shelfwise.retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selec
 from shelfwise.retrieval.index.token_states import ProductTokens
 from shelfwise.retrieval.index.vectors import Vectors
 from shelfwise.retrieval.records import Contribution, Explanation, PastAct
-from shelfwise.service.curation.relevance import Signal
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, Signal
 from shelfwise.service.curation.rule_matching import Lift, PinnedProduct
 from shelfwise.service.engine.ranking import HEAD, RankerCandidates, Ranking, reorder_head
 from shelfwise.service.engine.snapshot import Products, Snapshot
@@ -171,7 +171,7 @@ class Reranking:
 
     @property
     def judges_relevance(self) -> bool:
-        """See `shelfwise.service.engine.ranking.LastStage`."""
+        """Whether `Ranking.fit` is a probability of relevance."""
         return self.reranker.ranker.judges_relevance
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
@@ -190,8 +190,8 @@ class Reranking:
     def explain(
         self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
     ) -> Mapping[int, Explanation]:
-        """See `shelfwise.service.engine.ranking.LastStage`; the network runs in the calling thread, after the order
-        is determined."""
+        """The parts of the scores of the products at `rows` (n,), by row, without words that only `hidden` fields have.
+        The network runs in the calling thread, after the order is determined; raises ModelError on failure."""
         if ranking.scored is None:
             return {}
         # The runtime of graphs, which an engine without a ranker does not need.
@@ -200,7 +200,7 @@ class Reranking:
         return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows, hidden)
 
     def score(self, candidates: Candidates) -> NDArray[np.float64]:
-        """See `shelfwise.service.engine.ranking.LastStage`; the network runs in the calling thread."""
+        """Scores (c,) without bonuses; the network runs in the calling thread. Raises ModelError on failure."""
         (scores,) = self.reranker.ranker.score([candidates])
         return scores
 
@@ -329,6 +329,36 @@ class SignalOrder:
 
 def _contribution(name: str, value: float, gained: float) -> Contribution:
     return Contribution(f"signal {name}", "not known" if np.isnan(value) else f"{value:g}", float(gained))
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRelevance:
+    """Relevance settings compiled for the searches of one version."""
+
+    settings: Relevance = DEFAULT_RELEVANCE
+    signals: SignalOrder | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """The reason, by field, for each signal that the version cannot apply; such signals are skipped."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """One line for each fault."""
+        return tuple(f"skipped signal {name!r}: {fault}" for name, fault in self.faults.items())
+
+
+DEFAULT_SETTINGS = CompiledRelevance()
+
+
+def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelevance:
+    """Settings compiled for a snapshot's version."""
+    usable, faults = [], {}
+    for signal in relevance.signals:
+        try:
+            snapshot.catalog.resolve_sortable(signal.field)
+            usable.append(signal)
+        except UnknownFieldError as error:
+            faults[signal.field] = str(error).removeprefix("sort: ")
+    return CompiledRelevance(relevance, SignalOrder(usable, snapshot) if usable else None, faults)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
@@ -80,14 +80,13 @@ class Search:
         chosen: str = "",
         *,
         exploration: Exploration | None = None,
-        hidden: Collection[str] = (),
     ) -> None:
         """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, if the text of
         the request is its correction; `completions` are the texts that it may become, itself first; `chosen` names the
-        category that shoppers choose from after it; `hidden` are fields that choices and
-        explanations leave out."""
+        category that shoppers choose from after it."""
         self._snapshot = snapshot
-        self._hidden = hidden
+        self._hidden = stages.relevance.settings.hidden
+        """Fields that choices and explanations leave out."""
         self._stages = stages
         self._query = request
         self._facets = {name: snapshot.catalog.resolve(name).name for name in request.facets}
@@ -109,7 +108,7 @@ class Search:
         spread = self._spread if request.diversity else None
         optional = cache(partial(_optional, snapshot))  # one that counts several times is there as often
         lifts = (*self._effect.lifts, *map(optional, request.optional_filters))
-        self._least = snapshot.manifest.cutoff.known + stages.limits.cutoff * snapshot.manifest.background.deviation
+        self._least = snapshot.manifest.cutoff.known + stages.cutoff_offset
         explore = partial(exploration.choose, snapshot, least=self._least) if exploration else None
         self._arranging = RuleArranger(self._effect.pins, lifts, snapshot.products, snapshot.keyword, spread, explore)
         self._group = self._grouped_by(request.group)
