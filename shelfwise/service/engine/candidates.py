@@ -59,7 +59,7 @@ from shelfwise.service.engine.ranking import (
 )
 from shelfwise.service.engine.request import STAGES, BegunQuery, ResolvedRequest
 from shelfwise.service.engine.reranking import DEFAULT_SETTINGS, CompiledRelevance, Reranking
-from shelfwise.service.engine.snapshot import FILTERED_DEPTH, PICTURES, Snapshot, looks_of
+from shelfwise.service.engine.snapshot import FILTERED_DEPTH, PICTURES, Snapshot
 
 KEYWORD_DEPTH = 500
 """Number of keyword matches that are merged with the vectors; later ones follow in BM25 order."""
@@ -161,7 +161,8 @@ class Stages:
         wanted = self._with_chosen(request, retrieved, self._wanted_types(request, retrieved, nearest))
         shows_type = request.sort is not None and not request.all_types and wanted.is_sure
         merged = replace(request, sort=None, facets=()) if shows_type else request
-        looks, lost = looks_of(pictured)
+        looks = pictured.result() if pictured else None
+        lost = (PICTURES,) if pictured and looks is None else ()
         ranking = _timed(timings, "merge", lambda: self._merged(merged, query, retrieved, nearest, looks, wanted))
         if shows_type and ranking.total:
             self._sort_type(request, ranking, wanted)
@@ -233,13 +234,19 @@ class Stages:
         except EncoderError:
             return None, ("dense",)
 
-    def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors] | None:
+    def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors | None] | None:
         """The query as encoded by the picture encoder, computed in a thread; None if no pictures are compared."""
         pictures = self._snapshot.pictures
         if pictures is None or request.stage not in ("merged", "ranked") or request.begun:
             return None
-        read = lambda: self._encode(pictures.encoder, request.text, reads_tokens=False).vector  # noqa: E731
-        return self._executor.submit(_timed, timings, PICTURES, read)
+        return self._executor.submit(_timed, timings, PICTURES, lambda: self._vector(pictures.encoder, request.text))
+
+    def _vector(self, encoder: Encoder, text: str) -> Vectors | None:
+        """The vector of a text; None if the encoder fails."""
+        try:
+            return self._encode(encoder, text, reads_tokens=False).vector
+        except EncoderError:
+            return None
 
     def _encode_all(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
         """The encoded query, or the mean of the texts that it may become."""
@@ -426,11 +433,8 @@ class Stages:
 
     def _voted_by_head(self, head: str) -> WantedTypes | None:
         """The types on which the products nearest to the head of a query agree; None if too few agree."""
-        try:
-            vector = self._encode(self._snapshot.encoder, head, reads_tokens=False).vector
-        except EncoderError:
+        if (nearest := self._nearest_to(head)) is None:
             return None
-        nearest = self._snapshot.vectors.search(vector, _VOTERS)
         similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
         titles = {row: self._snapshot.products[row].title for row in nearest.rows.tolist()}
         voted = self._snapshot.types.voted(head, titles, similarity, _OF_HEAD)
@@ -449,24 +453,25 @@ class Stages:
         """The products nearest to the part of a query that may name a type."""
         if voting == " ".join(fold(request.text).split()) or not len(nearest.rows):
             return nearest
-        try:
-            vector = self._encode(self._snapshot.encoder, voting, reads_tokens=False).vector
-        except EncoderError:
-            return nearest
-        return self._snapshot.vectors.search(vector, _VOTERS)
+        return self._nearest_to(voting) or nearest
+
+    def _nearest_to(self, text: str) -> NearestRows | None:
+        """The products nearest to a text, which vote on a type; None if the encoder fails."""
+        vector = self._vector(self._snapshot.encoder, text)
+        return None if vector is None else self._snapshot.vectors.search(vector, _VOTERS)
 
     def _preferred(
         self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_], wanted: WantedTypes
     ) -> tuple[NDArray[np.float64], list[Preferred]]:
         """The number of preferences of a query that each eligible product meets (n,), and which products meet each."""
-        counts, found = np.zeros(len(rows)), []
+        counts, found = np.zeros(len(rows)), list[Preferred]()
+        if request.stage not in ("merged", "ranked"):
+            return counts, found
         eligible = np.sort(rows[is_eligible])
-        for preference, condition in request.preferences if request.stage in ("merged", "ranked") else ():
+        for preference, condition in request.preferences:
             passing = self._snapshot.keyword.select(Selection(rows=eligible, where=condition))
             counts[np.isin(rows, passing)] += 1
             found.append((preference, passing))
-        if request.stage not in ("merged", "ranked"):
-            return counts, found
         for condition in (*request.lacking, *request.measures):
             passing = self._snapshot.keyword.select(Selection(rows=eligible, where=condition))
             counts[np.isin(rows, passing)] += 1

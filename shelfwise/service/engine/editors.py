@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -312,8 +312,7 @@ class EngineRules(PreviewEditor[Rule, CompiledRules | None]):
         self.exposure = ServedExposure(root)
         """The control of the rules' exposure goals."""
         self._search = search
-        self._typed: tuple[Snapshot, CompiledRules | None, Snapshot] | None = None
-        """The version to which rules last gave types, the rules, and the resulting version."""
+        self._with_types = lru_cache(maxsize=1)(with_given_types)
         compile_all = partial(compile_rules, state_of=self.exposure.state)
         super().__init__(RuleStore(root), snapshot, compile_all, lambda rules: rules.notices if rules else ())
 
@@ -340,15 +339,10 @@ class EngineRules(PreviewEditor[Rule, CompiledRules | None]):
     def typed(self, snapshot: Snapshot) -> Snapshot:
         """A version whose products have the types that rules give them; the same object until something changes. While
         the cluster does not respond, products keep their own types."""
-        typed, rules = self._typed, self.compiled(snapshot)
-        if typed and typed[0] is snapshot and typed[1] is rules:
-            return typed[2]
         try:
-            result = with_given_types(snapshot, rules)
+            return self._with_types(snapshot, self.compiled(snapshot))
         except ClusterError:
             return snapshot
-        self._typed = (snapshot, rules, result)
-        return result
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -447,8 +441,7 @@ class EngineSynonyms(CompiledEditor[Synonym, Analyzer]):
         """`snapshot` is the version with its own synonyms; without `follow`, searches use only these."""
         self._follow = follow
         super().__init__(SynonymStore(root), snapshot, expand_analyzer)
-        self._expanded: tuple[Snapshot, Analyzer, Snapshot] | None = None
-        """The version last expanded, its analyzer with the store's synonyms, and the version with it."""
+        self._analyzed = lru_cache(maxsize=1)(Snapshot.analyzed_by)
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         if self._follow:
@@ -456,13 +449,8 @@ class EngineSynonyms(CompiledEditor[Synonym, Analyzer]):
 
     def over(self, snapshot: Snapshot) -> Snapshot:
         """A version with the store's synonyms and its own; the same object until something changes."""
-        expanded, analyzer = self._expanded, self.compiled(snapshot)
-        if analyzer is snapshot.analyzer:
-            return snapshot
-        if not (expanded and expanded[0] is snapshot and expanded[1] is analyzer):
-            expanded = (snapshot, analyzer, replace(snapshot, analyzer=analyzer))
-            self._expanded = expanded
-        return expanded[2]
+        analyzer = self.compiled(snapshot)
+        return snapshot if analyzer is snapshot.analyzer else self._analyzed(snapshot, analyzer)
 
 
 def expand_analyzer(synonyms: Sequence[Synonym], snapshot: Snapshot) -> Analyzer:

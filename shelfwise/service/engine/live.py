@@ -122,9 +122,6 @@ class LiveSnapshot:
         self._vectors = ChangedVectors.over(base.vectors)
         self._states = ChangedStates(base.states, base.manifest.products) if base.states else None
         self._signals = ChangedSignals(base.signals, base.manifest.products)
-        self._types = base.types
-        self._groups = base.groups
-        self._pictures = base.pictures
         self._texts: dict[str, _EncodedText] = {}
 
     def product(self, product_id: str) -> Product | None:
@@ -209,11 +206,10 @@ class LiveSnapshot:
             tokens = {row: each.tokens if each else None for row, each in laid.items()}
             self._states = self._states.with_changes(tokens)
         self._signals = self._signals.with_changes(rows)
-        self._types = self._types.with_changes(rows)
-        self._groups = self._groups.with_changes(rows)
-        if self._pictures:
+        pictures = self.snapshot.pictures
+        if pictures:
             others = frozenset(row for row, product in rows.items() if self._has_other_picture(row, product))
-            self._pictures = replace(self._pictures, index=self._pictures.index.without(others))
+            pictures = replace(pictures, index=pictures.index.without(others))
         self._products = self._products.with_changes(rows, added)
         self.snapshot = replace(
             self.snapshot,
@@ -223,9 +219,9 @@ class LiveSnapshot:
             vectors=self._vectors,
             states=self._states,
             signals=self._signals,
-            types=self._types,
-            groups=self._groups,
-            pictures=self._pictures,
+            types=self.snapshot.types.with_changes(rows),
+            groups=self.snapshot.groups.with_changes(rows),
+            pictures=pictures,
         )
 
     def _has_other_picture(self, row: int, product: Product | None) -> bool:

@@ -67,8 +67,10 @@ class Reranker:
     load, and a lone request never waits for others.
     """
 
-    def __init__(self, ranker: OnnxRanker, *, threads: int = THREADS) -> None:
+    def __init__(self, ranker: OnnxRanker, deadline: float = 60.0, *, threads: int = THREADS) -> None:
+        """`deadline` is the time limit of a request in seconds."""
         self.ranker = ranker
+        self.deadline = deadline
         self._is_closed = False
         self._closing = threading.Lock()
         """Ensures that no job is queued after the end of the queue."""
@@ -79,12 +81,12 @@ class Reranker:
         for thread in self._threads:
             thread.start()
 
-    def score(self, candidates: Candidates, deadline: float) -> NDArray[np.float64]:
+    def score(self, candidates: Candidates) -> NDArray[np.float64]:
         """The scores (c,) of a query's candidates.
 
-        Raises RankerLateError if they are not ready after `deadline` seconds, ModelError if the network fails.
+        Raises RankerLateError if they are not ready by the deadline, ModelError if the network fails.
         """
-        job = _ScoringJob(candidates, time.monotonic() + deadline)
+        job = _ScoringJob(candidates, time.monotonic() + self.deadline)
         with self._closing:
             is_closed = self._is_closed
             if not is_closed:
@@ -93,10 +95,10 @@ class Reranker:
             # A search that started before another ranker took over.
             self._answer([job])
         try:
-            return job.answer.result(deadline)
+            return job.answer.result(self.deadline)
         except LateError:
             job.answer.cancel()
-            late = f"{self.ranker.name} returned no scores within {deadline * 1_000:.0f} ms"
+            late = f"{self.ranker.name} returned no scores within {self.deadline * 1_000:.0f} ms"
             raise RankerLateError(f"{late}; results keep the merged order") from None
 
     def close(self) -> None:
@@ -147,13 +149,10 @@ class Reranking:
 
     snapshot: Snapshot
     reranker: Reranker
-    deadline: float
-    """Time limit in seconds."""
     past: tuple[PastAct, ...] = ()
     """History of the searching shopper."""
     popularity: Popularity = NO_POPULARITY
     memory: QueryMemory = NO_MEMORY
-    depth: int = DEPTH
 
     @property
     def reads_tokens(self) -> bool:
@@ -177,10 +176,10 @@ class Reranking:
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Reorders the ranking's head by the ranker, exact identifiers first. Raises ModelError if it fails or is late;
         the ranking then stays unchanged."""
-        count = min(self.depth, len(ranking.rows))
+        count = min(DEPTH, len(ranking.rows))
         if count:
             candidates = self._candidates(ranking, count, tokens)
-            scores = self.reranker.score(candidates, self.deadline)
+            scores = self.reranker.score(candidates)
             gained = bonuses(ranking, count)
             scored = RankerCandidates(ranking.rows[:count], candidates, *gained)
             reorder_head(ranking, scores + np.sum(gained, axis=0))

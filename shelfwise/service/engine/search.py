@@ -25,6 +25,7 @@ from shelfwise.retrieval.index.grouping import MAX_SIBLINGS, VARIANTS, Candidate
 from shelfwise.retrieval.index.keyword import NO_ROWS, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from shelfwise.retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from shelfwise.retrieval.records import (
+    Candidate,
     Choice,
     Contribution,
     ControlledExposure,
@@ -190,11 +191,8 @@ class Search:
             further = partial(self._stages.further, self._request, ranking)
             arranged = self._arranging.ranked(ranking, further, end, groups)
         rows = self._with_companions(self._cut(arranged.rows), groups, partial(self._ranked_order, arranged, ranking))
-        hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, arranged, ranking)
-        hits = self._with_reasons(hits, rows, arranged, ranking)
-        facets = self._facets_of(ranking.facets, groups) or self._empty()
-        total, ranges = groups.total if groups else ranking.total, self._ranges_of(ranking.selection, groups)
-        page = self._answer(self._grouped(hits, rows, groups), total, facets, ranking, ranges)
+        total = groups.total if groups else ranking.total
+        page = self._shown(rows, arranged, ranking.selection, total, ranking.facets, groups, ranking)
         goals, sponsor = tuple(self._exposure_goals(rows, arranged)), self._stages.sponsor
         sponsored = sponsor(ranking, self._request, self._least, arranged.buried) if sponsor else ()
         page = replace(page, exposure_goals=goals, sponsored=sponsored)
@@ -238,22 +236,29 @@ class Search:
             arranged = self._arranging.browsed(everything, fetch, by.limit, groups)
         else:
             arranged = RuleOrder(first_rows(fetch, by.limit, groups))
-        rules, order = arranged.rules, partial(self._sorted_order, by)
-        rows = self._with_companions(self._cut(arranged.rows), groups, order)
-        found = ((row, *self._product(row)) for row in rows)
-        hits = [
-            Hit(product, 0.0, {}, rule=rules.get(row, ""), product_type=named, distance=self._distance(product))
-            for row, product, named in found
-        ]
+        rows = self._with_companions(self._cut(arranged.rows), groups, partial(self._sorted_order, by))
         facets: Mapping[str, Facet] = {}
         if self._counted:
             facets = self._snapshot.keyword.facets(everything, self._counted, self._request.facet_size)
-        total = groups.total if groups else ordered.total
-        counted = self._facets_of(facets, groups)
-        hits = self._with_reasons(hits, rows, arranged)
-        return self._answer(
-            self._grouped(hits, rows, groups), total, counted, ranges=self._ranges_of(everything, groups)
-        )
+        return self._shown(rows, arranged, everything, groups.total if groups else ordered.total, facets, groups)
+
+    def _shown(
+        self,
+        rows: list[int],
+        arranged: RuleOrder,
+        selection: Selection,
+        total: int,
+        facets: Mapping[str, Facet],
+        groups: CandidateGroups | None,
+        ranking: Ranking | None = None,
+    ) -> Page:
+        """The page with the hits at `rows`, with `facets` over all products of the selection."""
+        hits: Sequence[Hit] = [self._hit(row, arranged, ranking) for row in rows]
+        if ranking:
+            hits = self._explained(hits, rows, arranged, ranking)
+        hits = self._grouped(self._with_reasons(hits, rows, arranged, ranking), rows, groups)
+        counted = self._facets_of(facets, groups) or self._empty()
+        return self._answer(hits, total, counted, ranking, self._ranges_of(selection, groups))
 
     def _in_order(self, selection: Selection, by: Sort, count: int) -> Rows:
         return self._snapshot.keyword.sort(selection, replace(by, limit=count)).rows
@@ -359,19 +364,18 @@ class Search:
         end = self._query.page * self._query.size
         return [int(row) for row in rows[end - self._query.size : end]]
 
-    def _product(self, row: int) -> tuple[Product, str]:
-        """A product, and the name of its type."""
-        product = self._snapshot.products[row]
-        return product, self._snapshot.types.names_of(row, product).name
-
-    def _hit(self, row: int, arranged: RuleOrder, ranking: Ranking) -> Hit:
-        candidate = ranking.candidate(row)
-        identifier = self._query.text.strip() if row in ranking.identified else ""
-        score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")
-        product, named = self._product(row)
-        distance = self._distance(product)
-        hit = Hit(product, score, candidate.stages, identifier, rule=rule, product_type=named, distance=distance)
-        explored = arranged.explored
+    def _hit(self, row: int, arranged: RuleOrder, ranking: Ranking | None) -> Hit:
+        candidate = ranking.candidate(row) if ranking else Candidate(row, 0.0, {})
+        product, explored = self._snapshot.products[row], arranged.explored
+        hit = Hit(
+            product,
+            arranged.scores.get(row, candidate.score),
+            candidate.stages,
+            self._query.text.strip() if ranking and row in ranking.identified else "",
+            rule=arranged.rules.get(row, ""),
+            product_type=self._snapshot.types.names_of(row, product).name,
+            distance=self._distance(product),
+        )
         if explored is None or explored.row != row:
             return hit
         return replace(hit, explored=True, propensity=explored.propensity)

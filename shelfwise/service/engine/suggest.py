@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from shelfwise.retrieval.filters.conditions import AllOf, Condition, fields_of, 
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR, product_columns
 from shelfwise.retrieval.index.keyword import NO_ROWS
 from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.single_flight import SingleFlight
 from shelfwise.retrieval.store.manifest import WORDS_FOLDER
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.vocabulary import CatalogWords, Offsets, VocabularyEntries
@@ -99,15 +100,6 @@ class Suggestions:
         return bool(self.queries or self.categories or self.brands or self.products)
 
 
-@dataclass(frozen=True, slots=True)
-class _VersionWords:
-    """The words of one version; None if it has none, and the reason."""
-
-    version: str = ""
-    words: CatalogWords | None = None
-    notices: tuple[str, ...] = ()
-
-
 class Suggester:
     """Suggests for one index directory. Threads may share it."""
 
@@ -115,13 +107,14 @@ class Suggester:
         self._store = Store(root)
         self._popular_queries = follow_popular_queries(root)
         self._popularity = popularity
-        self._lock = threading.Lock()
-        self._opened = _VersionWords()
+        self._opened: SingleFlight[str, CatalogWords | None] = SingleFlight(1)
+        """The words of the last version; None if it has none."""
+        self._problem: tuple[str, ...] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
         """Reasons why suggestions are incomplete."""
-        return (*self._opened.notices, *self._popular_queries.notices)
+        return (*self._problem, *self._popular_queries.notices)
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Loads another version's words, and tables that changed since the last check."""
@@ -201,20 +194,15 @@ class Suggester:
 
     def _words(self, snapshot: Snapshot) -> CatalogWords | None:
         version = snapshot.manifest.version
-        opened = self._opened
-        if opened.version != version:
-            with self._lock:
-                opened = self._opened
-                if opened.version != version:
-                    opened = self._opened = self._open(version)
-        return opened.words
+        return self._opened.get(version, partial(self._open, version))
 
-    def _open(self, version: str) -> _VersionWords:
-        folder = self._store.version_folder(version) / WORDS_FOLDER
+    def _open(self, version: str) -> CatalogWords | None:
+        self._problem = ()
         try:
-            return _VersionWords(version, CatalogWords.open(folder))
+            return CatalogWords.open(self._store.version_folder(version) / WORDS_FOLDER)
         except StoreDamagedError as error:
-            return _VersionWords(version, None, (f"suggestions and corrections do not use the catalog: {error}",))
+            self._problem = (f"suggestions and corrections do not use the catalog: {error}",)
+            return None
 
 
 def _saying_more(popular: PopularQueries, text: str) -> list[int]:
