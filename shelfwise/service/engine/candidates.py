@@ -50,7 +50,6 @@ from shelfwise.service.engine.ranking import (
     OFFERED,
     Preferred,
     Ranking,
-    Sponsor,
     aligned_scores,
     break_ties,
     permute,
@@ -129,17 +128,14 @@ class Stages:
         last: Reranking | None = None,
         encodings: Encodings | None = None,
         relevance: CompiledRelevance = DEFAULT_SETTINGS,
-        sponsor: Sponsor | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._executor = executor
         self.last = last
-        self._encodings = encodings
+        self._encodings = encodings or Encodings()
         self.relevance = relevance
         self.cutoff_offset = relevance.settings.cutoff * snapshot.manifest.background.deviation
         """Offset of the cosine below which nothing fits a query."""
-        self.sponsor = sponsor
-        """Chooses the sponsored hits of a ranking without changing it."""
 
     def rank(self, request: ResolvedRequest) -> Ranking:
         """The candidate set of a request, with its ranked part in order."""
@@ -267,8 +263,6 @@ class Stages:
             vectors, tokens = token_encoder.encode_queries_with_tokens([text])
             return EncodedQuery(vectors[0], tokens[0])
 
-        if self._encodings is None:
-            return make()
         # The vector is the same with tokens.
         return self._encodings.get((encoder.identity, text, reads_tokens), make, rather=(encoder.identity, text, True))
 

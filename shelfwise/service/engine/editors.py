@@ -355,8 +355,16 @@ class EngineRules(PreviewEditor[Rule, CompiledRules | None]):
         found = []
         for goal in goals_of(self.list()):
             state = self.exposure.state(goal)
-            today = RuleExposure(goal.rule, goal.filters, goal.at_least, goal.at_most, state.share, state.searches)
-            found.append(replace(today, strength=state.strength))
+            shown = RuleExposure(
+                goal.rule,
+                goal.filters,
+                goal.at_least,
+                goal.at_most,
+                share=state.share,
+                searches=state.searches,
+                strength=state.strength,
+            )
+            found.append(shown)
         return found
 
     def details(self, _product: str = "", /) -> Mapping[str, object]:

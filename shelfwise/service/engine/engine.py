@@ -221,8 +221,8 @@ class SearchEngine:
             snapshot = self.rules.typed(snapshot) if request.rules is True else with_given_types(snapshot, rules)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             kept = self._encodings if encodings is None else encodings
+            stages = Stages(snapshot, self._executor, last, kept, relevance)
             sponsor = self.campaigns.sponsor(request, snapshot, lambda: self.settings)
-            stages = Stages(snapshot, self._executor, last, kept, relevance, sponsor)
             exploration = None
             if request.explore and (share := self.settings.ranker.exploration):
                 exploration = Exploration.of_search(share, request.explore, request.query_key, self._ranker.memory)
@@ -239,6 +239,7 @@ class SearchEngine:
                     completions=completions,
                     chosen=self._suggester.chosen_category(words),
                     exploration=exploration,
+                    sponsor=sponsor,
                 ).page()
                 return replace(page, completion=completed, suggestion=correction.text if correction else "")
 
@@ -262,7 +263,7 @@ class SearchEngine:
 
         Raises QueryError or FilterError for invalid arguments. See docs/suggestions.md.
         """
-        SearchRequest(filters=filters)
+        SearchRequest(text, filters=filters)
         self._check_open()
         snapshot = self.snapshot
         where = condition_of(snapshot, filters)
@@ -273,6 +274,7 @@ class SearchEngine:
     def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
         """Related queries, nearest first: shoppers moved between them, or chose the same products after both. Empty if
         too few shoppers searched for it, or before the first refresh of the derived tables."""
+        SearchRequest(text)
         self._check_open()
         return self._suggester.related(self.snapshot, text, size)
 

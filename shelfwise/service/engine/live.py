@@ -276,17 +276,17 @@ class CurrentProducts:
         yield from (each for each in shown if each not in self._pending)
         yield from (key for key, product in self._pending.items() if product and self._passes(product, where))
 
-    def check(self, changes: Iterable[Change]) -> None:
-        """Raises UnknownProductError for a patch or a delete of a product that does not pass the filter, and
-        OutsideFilterError for an upsert that would replace one, or for a product that would not pass after its
-        change."""
-        if self._where is None:
-            return
+    def changed(self, changes: Iterable[Change]) -> Found:
+        """The products that differ after all of some changes.
+
+        Raises UnknownProductError for a patch or a delete of a product that does not pass the filter, and
+        OutsideFilterError for an upsert that would replace one, or for a product that would not pass after its change.
+        """
         found: dict[str, Product | None] = {}
         for change in changes:
             known = found[change.id] if change.id in found else self._product(change.id)
             is_visible = known is not None and self._passes(known, self._where)
-            if not is_visible and not isinstance(change, Upsert):
+            if self._where is not None and not is_visible and not isinstance(change, Upsert):
                 raise unknown_product(self._live.snapshot, change.id)
             if known is not None and not is_visible:
                 raise OutsideFilterError(f"product {change.id!r}: another product has this id; choose another one")
@@ -296,11 +296,7 @@ class CurrentProducts:
                     f"product {change.id!r} would not pass the filter of this key after the change; keep the values "
                     "that the filter requires, or use a key without that filter"
                 )
-
-    def changed(self, changes: Iterable[Change]) -> Found:
-        """The products that differ after all of some changes."""
-        outcome = outcome_of(changes, self._product)
-        return {key: product for key, product in outcome.items() if self._differs(key, product)}
+        return {key: product for key, product in found.items() if self._differs(key, product)}
 
     def _differs(self, product_id: str, product: Product | None) -> bool:
         if product is None and product_id not in self._pending:
@@ -432,7 +428,6 @@ class FollowedVersion:
         # Rejected before they are stored: a change in the journal is final.
         self.snapshot.keyword.check_changeable()
         whole = plan(products)
-        products.check(whole)
         return whole, products.changed(whole)
 
     def _stored(self, whole: Sequence[Change], found: Found, after: int) -> AppliedChanges:

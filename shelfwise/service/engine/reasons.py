@@ -8,7 +8,7 @@ named if the hit would then rank behind another candidate (docs/explanations.md)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,38 +61,33 @@ class Variants:
     query: NDArray[np.signedinteger]
     """Ids of the query's tokens."""
 
-    def without_words(self, part: slice) -> None:
-        """Removes the matching words from the variants of a slice."""
-        self.evidence.bm25[part] = 0
-        ids = self.products.ids[part]
-        matches = np.isin(ids, self.query)
-        ids[matches] = PADDING
-        self.products.states[part][matches] = 0
-        self.features[part, HAS_STATES] *= (ids != PADDING).any(axis=1)
-
-    def without_type(self, part: slice) -> None:
-        self.evidence.intent[part] = 0
-
-    def without_value(self, part: slice) -> None:
-        self.evidence.preferred[part] -= 1
-
-    def without_meaning(self, part: slice) -> None:
-        self.evidence.cosine[part] = self.evidence.background.mean
-
-    def without_features(self, part: slice, names: Sequence[str]) -> None:
-        """Makes features unknown."""
-        self.features[part, [FEATURES.index(name) for name in names]] = 0
+    def remove(self, kind: ReasonKind, part: slice) -> None:
+        """Removes a reason from the variants of a slice."""
+        match kind:
+            case ReasonKind.WORDS:
+                self.evidence.bm25[part] = 0
+                ids = self.products.ids[part]
+                matches = np.isin(ids, self.query)
+                ids[matches] = PADDING
+                self.products.states[part][matches] = 0
+                self.features[part, HAS_STATES] *= (ids != PADDING).any(axis=1)
+            case ReasonKind.TYPE:
+                self.evidence.intent[part] = 0
+            case ReasonKind.VALUE:
+                self.evidence.preferred[part] -= 1
+            case ReasonKind.MEANING:
+                self.evidence.cosine[part] = self.evidence.background.mean
+            case _:  # features become unknown
+                self.features[part, [FEATURES.index(name) for name in _BY_FEATURES[kind]]] = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Removal:
-    """A reason that some hits may have, and how to remove it."""
+    """A reason that some hits may have, to be removed."""
 
     kind: ReasonKind
     places: Places
     """Positions of the hits in the ranking (p,)."""
-    apply: Callable[[Variants, slice], None]
-    """Removes it from the variants of a slice."""
     values: Sequence[tuple[str, ...]] = ()
     """Values of each (p,); empty for a kind without values."""
 
@@ -139,41 +134,38 @@ class _Finder:
 
     def drops(self) -> Iterator[tuple[_Removal, Floats]]:
         """Each removal, and how much it lowers the scores of its hits (p,)."""
-        whole = _Removal(ReasonKind.IDENTIFIER, self.places, lambda _variants, _part: None)
-        removals = [whole, *(each for each in self._removals() if len(each.places))]
-        variants = self._variants(np.concatenate([each.places for each in removals]))
-        ends = np.cumsum([len(each.places) for each in removals])
-        for each, end in zip(removals, ends.tolist(), strict=True):
-            each.apply(variants, slice(end - len(each.places), end))
-        before, *others = np.split(self._scores(variants), ends[:-1])
-        for each, after in zip(removals[1:], others, strict=True):
+        removals = [each for each in self._removals() if len(each.places)]
+        variants = self._variants(np.concatenate([self.places, *(each.places for each in removals)]))
+        starts = np.cumsum([len(self.places), *(len(each.places) for each in removals)])[:-1]
+        for each, start in zip(removals, starts.tolist(), strict=True):
+            variants.remove(each.kind, slice(start, start + len(each.places)))
+        before, *others = np.split(self._scores(variants), starts)
+        for each, after in zip(removals, others, strict=True):
             yield each, before[np.searchsorted(self.places, each.places)] - after
         scored = self.ranking.scored
         if scored and len(scored.candidates.history.kinds):
             nothing = History.none(scored.candidates.history.vectors.shape[1])
-            yield replace(whole, kind=ReasonKind.HISTORY), before - self._scores(self._variants(self.places), nothing)
-        yield replace(whole, kind=ReasonKind.LOOKS), self.ranking.by_picture[self.places]
+            yield _Removal(ReasonKind.HISTORY, self.places), before - self._scores(self._variants(self.places), nothing)
+        yield _Removal(ReasonKind.LOOKS, self.places), self.ranking.by_picture[self.places]
         rows = self.ranking.rows[self.places].tolist()
         parts = (self.ranking.signals.get(row, ()) for row in rows)
-        yield (
-            replace(whole, kind=ReasonKind.SIGNALS),
-            np.array([sum(each.contribution for each in part) for part in parts]),
-        )
+        signals = np.array([sum(each.contribution for each in part) for part in parts])
+        yield _Removal(ReasonKind.SIGNALS, self.places), signals
 
     def _removals(self) -> Iterator[_Removal]:
         found, rows = self.ranking.evidence.select(self.places), self.ranking.rows[self.places]
         of_type = found.intent > 0
         products = [self.snapshot.products[row] for row in rows.tolist()]
         names = [(self._type_name(row, each),) for row, each in zip(rows.tolist(), products, strict=True)]
-        yield self._removal(ReasonKind.TYPE, of_type, Variants.without_type, names)
+        yield self._removal(ReasonKind.TYPE, of_type, names)
         for preference, holders in self.ranking.preferences:
             phrase = [(self._phrase(preference),)] * len(rows)
-            yield self._removal(ReasonKind.VALUE, np.isin(rows, holders), Variants.without_value, phrase)
+            yield self._removal(ReasonKind.VALUE, np.isin(rows, holders), phrase)
         words = self._words(rows)
         # A character of a Chinese word matches as well, but is not a word.
         has_words = (found.bm25 > 0) & np.array([bool(each) for each in words])
-        yield self._removal(ReasonKind.WORDS, has_words, Variants.without_words, words)
-        yield self._removal(ReasonKind.MEANING, found.similarity > 0, Variants.without_meaning)
+        yield self._removal(ReasonKind.WORDS, has_words, words)
+        yield self._removal(ReasonKind.MEANING, found.similarity > 0)
         if self.ranking.scored and self.last:
             features = self._variants(self.places).features
             popularity = map(popularity_share, features[:, FEATURES.index("popularity")].tolist())
@@ -182,18 +174,13 @@ class _Finder:
             yield self._removal(ReasonKind.CHOSEN, self.last.memory.chosen(self.ranking.text, ids))
             yield self._removal(ReasonKind.POPULAR, np.array([share >= _MIN_POPULARITY for share in popularity]))
             is_good = np.array(ratings) >= _MIN_RATING
-            yield self._removal(ReasonKind.RATED, is_good, values=[(f"{each:.1f}",) for each in ratings])
+            yield self._removal(ReasonKind.RATED, is_good, [(f"{each:.1f}",) for each in ratings])
 
     def _removal(
-        self,
-        kind: ReasonKind,
-        is_possible: NDArray[np.bool_],
-        apply: Callable[[Variants, slice], None] | None = None,
-        values: Sequence[tuple[str, ...]] = (),
+        self, kind: ReasonKind, is_possible: NDArray[np.bool_], values: Sequence[tuple[str, ...]] = ()
     ) -> _Removal:
-        remove = apply or (lambda variants, part: variants.without_features(part, _BY_FEATURES[kind]))
         kept = np.flatnonzero(is_possible)
-        return _Removal(kind, self.places[kept], remove, [values[at] for at in kept.tolist()] if values else ())
+        return _Removal(kind, self.places[kept], [values[at] for at in kept.tolist()] if values else ())
 
     def _variants(self, places: Places) -> Variants:
         """Variants of hits without changes."""

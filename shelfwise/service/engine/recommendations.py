@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.rerank.ranker.features import ACT_KINDS, MAX_ACTS
+from shelfwise.rerank.ranker.features import MAX_ACTS
 from shelfwise.rerank.user_tower.histories import (
     MAX_COUNTED,
     ONE_CHOICE,
@@ -32,7 +32,7 @@ from shelfwise.retrieval.index.keyword import Rows, Selection
 from shelfwise.retrieval.records import Hit, Page, PastAct, StageScore
 from shelfwise.service.engine.related import ListAnswerer, ProductList, language_filter
 from shelfwise.service.engine.request import MAX_SIZE
-from shelfwise.service.engine.reranking import by_time
+from shelfwise.service.engine.reranking import newest_acts
 from shelfwise.service.engine.served_models import OpenedUserTower, ServedUserTower
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.hot_reload import ReloadedFile
@@ -48,7 +48,6 @@ def recommend_by_history(
     """The best products for a history of acts, ordered by time, with undated acts last in the given order, without the
     rows of `hidden`. A history of unknown products gives no hits."""
     snapshot, now = products.snapshot, time.time()
-    acts = [act for _, act in by_time(acts, now)]
     degraded = products.lost
     found: list[tuple[int, float]] | None = None
     if tower is not None:
@@ -58,7 +57,7 @@ def recommend_by_history(
         except ModelError:
             degraded = (*products.lost, TOWER)
     if found is None:
-        found = _near(products, acts, hidden)
+        found = _near(products, acts, now, hidden)
     hits = (
         Hit(snapshot.products[row], score, {"dense": StageScore(rank, score)})
         for rank, (row, score) in enumerate(found, 1)
@@ -66,10 +65,12 @@ def recommend_by_history(
     return products.page(hits, degraded)
 
 
-def _near(products: ProductList, acts: Sequence[PastAct], hidden: Collection[int]) -> list[tuple[int, float]]:
+def _near(
+    products: ProductList, acts: Sequence[PastAct], now: float, hidden: Collection[int]
+) -> list[tuple[int, float]]:
     """Rows with their scores, best first."""
     best: dict[int, float] = {}
-    for row, weight in _newest(products.snapshot, acts).items():
+    for row, weight in _newest(products.snapshot, acts, now).items():
         found = products.nearest(products.snapshot.vectors.vector(row), products.size + len(hidden))
         for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
             if other not in hidden:
@@ -77,11 +78,10 @@ def _near(products: ProductList, acts: Sequence[PastAct], hidden: Collection[int
     return sorted(best.items(), key=lambda each: (-each[1], each[0]))[: products.size]
 
 
-def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
+def _newest(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> dict[int, float]:
     """The rows of the last products, newest first, each with the weight of its latest act."""
-    rows = ((snapshot.products.row_of(act.product_id), ACT_KINDS.index(act.kind)) for act in reversed(acts))
-    vectors = snapshot.vectors
-    return newest_products((row, kind) for row, kind in rows if row is not None and vectors.vector(row).any())
+    newest = newest_acts(snapshot, acts, now)
+    return newest_products((row, kind) for row, kind, _ in newest if snapshot.vectors.vector(row).any())
 
 
 _MIN_PROPOSED = 200
@@ -172,15 +172,12 @@ def _known(
     are skipped."""
     kept: list[tuple[int, int, float]] = []
     after = now
-    for when, act in reversed(by_time(acts, now)):
-        row = snapshot.products.row_of(act.product_id)
-        if row is None:
-            continue
+    for row, kind, when in newest_acts(snapshot, acts, now):
         is_same = bool(kept) and kept[-1][0] == row and after - when <= ONE_CHOICE
         after = when
         if is_same:
             continue
-        kept.append((row, ACT_KINDS.index(act.kind), when))
+        kept.append((row, kind, when))
         if len(kept) == MAX_COUNTED:
             break
     kept.reverse()

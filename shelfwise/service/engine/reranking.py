@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from contextlib import suppress
@@ -521,11 +521,14 @@ UNREAD = "the history has no effect: no serving ranker reads it"
 """Warning if a search has a history and `SearchEngine.reads_history` is false."""
 
 
-def by_time(acts: Sequence[PastAct], now: float) -> list[tuple[float, PastAct]]:
-    """Acts with their times in seconds since 1970, oldest first. Undated acts get `now`; acts of the same time keep the
-    given order."""
-    timed = [(now if act.at is None else act.at.timestamp(), act) for act in acts]
-    return sorted(timed, key=itemgetter(0))
+def newest_acts(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> Iterator[tuple[int, int, float]]:
+    """The rows, kinds (positions in ACT_KINDS) and times in seconds since 1970 of the acts whose products the catalog
+    has, newest first. Undated acts get `now`; of acts of the same time, the last given one comes first."""
+    timed = ((now if act.at is None else act.at.timestamp(), act) for act in reversed(acts))
+    for time_of_act, act in sorted(timed, key=itemgetter(0), reverse=True):
+        row = snapshot.products.row_of(act.product_id)
+        if row is not None:
+            yield row, ACT_KINDS.index(act.kind), time_of_act
 
 
 def unknown_products_warning(snapshot: Snapshot, acts: Sequence[PastAct]) -> tuple[str, ...]:
@@ -540,11 +543,9 @@ def read_history(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> His
 
     A product without a vector, added as a live change while the encoder was unavailable, is skipped, too.
     """
-    newest_first = reversed(by_time(acts, now))
-    placed = ((snapshot.products.row_of(act.product_id), time, act.kind) for time, act in newest_first)
-    known = list(islice(((row, time, kind) for row, time, kind in placed if row is not None), MAX_ACTS))[::-1]
+    known = list(islice(newest_acts(snapshot, acts, now), MAX_ACTS))[::-1]
     vectors = snapshot.vectors.gather(np.array([row for row, _, _ in known], np.int64))
-    kinds = np.array([ACT_KINDS.index(kind) for _, _, kind in known], np.int64)
-    gaps = np.array([max(0.0, now - time) / _SECONDS_A_DAY for _, time, _ in known], np.float32)
+    kinds = np.array([kind for _, kind, _ in known], np.int64)
+    gaps = np.array([max(0.0, now - time) / _SECONDS_A_DAY for _, _, time in known], np.float32)
     has_vector = vectors.any(axis=1)
     return History(vectors[has_vector], kinds[has_vector], gaps[has_vector])

@@ -43,7 +43,7 @@ from shelfwise.retrieval.text.units import is_measure
 from shelfwise.service.curation.relevance import without_fields
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules, Lift
 from shelfwise.service.engine.candidates import Stages
-from shelfwise.service.engine.ranking import HEAD, OFFERED, Ranking
+from shelfwise.service.engine.ranking import HEAD, OFFERED, Ranking, Sponsor
 from shelfwise.service.engine.reasons import find_reasons, reason_line, with_store_reasons
 from shelfwise.service.engine.request import (
     MAX_FACET_VALUES,
@@ -81,14 +81,16 @@ class Search:
         chosen: str = "",
         *,
         exploration: Exploration | None = None,
+        sponsor: Sponsor | None = None,
     ) -> None:
         """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, if the text of
         the request is its correction; `completions` are the texts that it may become, itself first; `chosen` names the
-        category that shoppers choose from after it."""
+        category that shoppers choose from after it; `sponsor` chooses sponsored hits."""
         self._snapshot = snapshot
         self._hidden = stages.relevance.settings.hidden
         """Fields that choices and explanations leave out."""
         self._stages = stages
+        self._sponsor = sponsor
         self._query = request
         self._facets = {name: snapshot.catalog.resolve(name).name for name in request.facets}
         self._counted = tuple(sorted(set(self._facets.values())))
@@ -193,8 +195,8 @@ class Search:
         rows = self._with_companions(self._cut(arranged.rows), groups, partial(self._ranked_order, arranged, ranking))
         total = groups.total if groups else ranking.total
         page = self._shown(rows, arranged, ranking.selection, total, ranking.facets, groups, ranking)
-        goals, sponsor = tuple(self._exposure_goals(rows, arranged)), self._stages.sponsor
-        sponsored = sponsor(ranking, self._request, self._least, arranged.buried) if sponsor else ()
+        goals = tuple(self._exposure_goals(rows, arranged))
+        sponsored = self._sponsor(ranking, self._request, self._least, arranged.buried) if self._sponsor else ()
         page = replace(page, exposure_goals=goals, sponsored=sponsored)
         is_broad = total > self._query.size
         return replace(page, choices=self._choices(ranking, groups)) if self._query.choices and is_broad else page

@@ -364,9 +364,8 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
     catalog = read_fields(folder / FIELDS_FILE)
     keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
     signals = StoredSignals(folder, manifest.products)
-    pictures, trouble = (None, "")
-    if manifest.pictures and load is not LazyEncoder and not serving.pictures_problem:
-        pictures, trouble = _pictures(store, manifest)
+    reads_pictures = load is not LazyEncoder and not serving.pictures_problem
+    pictures, trouble = _pictures(store, manifest) if reads_pictures else (None, "")
     snapshot = Snapshot(
         manifest,
         ProductStore(folder),
@@ -410,7 +409,7 @@ def _keyword(
 
 
 def _pictures(store: Store, manifest: Manifest) -> tuple[SearchedPictures | None, str]:
-    """The pictures of a version that has some, or the reason why they cannot be searched."""
+    """The pictures of a version, if it has some, or the reason why they cannot be searched."""
     if (info := manifest.pictures) is None:
         return None, ""
     try:
