@@ -48,13 +48,6 @@ from shelfwise.service.engine.reranking import CompiledRelevance, compile_releva
 from shelfwise.service.engine.snapshot import Snapshot, row_of
 from shelfwise.service.events.hot_reload import ReloadedFile
 
-
-def follow_documents(store: DocumentStore[Entry]) -> ReloadedFile[StoredDocuments[Entry]]:
-    """The documents of a store, reloaded when they change."""
-    failure = f"changes of the {store.kind.many} are not loaded"
-    return ReloadedFile(store.path, store.reload, StoredDocuments(), failure, keeps_value=True)
-
-
 Compiled = TypeVar("Compiled")
 
 
@@ -221,7 +214,10 @@ class CompiledEditor(DocumentEditor[Entry], Generic[Entry, Compiled]):
         super().__init__(store, snapshot)
         self._compile_documents = compile_documents
         self._notices_of = notices_of
-        self._stored = follow_documents(store)
+        failure = f"changes of the {store.kind.many} are not loaded"
+        self._stored: ReloadedFile[StoredDocuments[Entry]] = ReloadedFile(
+            store.path, store.reload, StoredDocuments(), failure, keeps_value=True
+        )
         self._lock = threading.Lock()
         self._current: tuple[FieldCatalog, Compiled] | None = None
         """The catalog for which documents were last compiled, and the result."""

@@ -36,7 +36,7 @@ from shelfwise.retrieval.text.compatibility import TypedProduct, are_compatible
 from shelfwise.service.curation.document_store import MAX_HISTORY, DocumentChange
 from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules
-from shelfwise.service.engine.editors import DocumentEditor, follow_documents
+from shelfwise.service.engine.editors import CompiledEditor
 from shelfwise.service.engine.snapshot import FILTERED_DEPTH, PICTURES, Snapshot, condition_of, row_of
 from shelfwise.service.events.hot_reload import follow_relations
 from shelfwise.service.events.signals import NO_RELATIONS, Relations
@@ -339,7 +339,7 @@ class ProductRelation:
     relation: Relation
 
 
-class EngineRelations(DocumentEditor[RelationCorrection]):
+class EngineRelations(CompiledEditor[RelationCorrection, Sequence[RelationCorrection]]):
     """The relations between the products of an engine's index. See docs/relations.md.
 
     >>> for hit in engine.relations.of("B0042", kind="goes_with", size=8).hits:
@@ -349,19 +349,18 @@ class EngineRelations(DocumentEditor[RelationCorrection]):
     def __init__(
         self, root: Path, snapshot: Callable[[], Snapshot], answer: ListAnswerer, product: Callable[[str], Product]
     ) -> None:
-        super().__init__(RelationStore(root), snapshot)
+        super().__init__(RelationStore(root), snapshot, lambda corrections, _: corrections)
         self._answer = answer
         self._product = product
         self._derived = follow_relations(root)
-        self._corrections = follow_documents(self.store)
 
     @property
     def notices(self) -> tuple[str, ...]:
-        return (*self._derived.notices, *self._corrections.notices)
+        return (*self._derived.notices, *super().notices)
 
-    def reload_if_changed(self, _snapshot: Snapshot) -> None:
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
         self._derived.reload_if_changed()
-        self._corrections.reload_if_changed()
+        super().reload_if_changed(snapshot)
 
     @property
     def derived(self) -> Relations:
@@ -371,7 +370,7 @@ class EngineRelations(DocumentEditor[RelationCorrection]):
     @property
     def corrections(self) -> Sequence[RelationCorrection]:
         """The store's corrections that searches use."""
-        return self._corrections.value.documents
+        return self._stored.value.documents
 
     def removed_substitutes(self, product_id: str) -> frozenset[str]:
         """The products that the store says not to be chosen instead of one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from contextlib import suppress
@@ -35,7 +35,7 @@ from shelfwise.retrieval.index.grouping import CandidateGroups
 from shelfwise.retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection
 from shelfwise.retrieval.index.token_states import ProductTokens
 from shelfwise.retrieval.index.vectors import Vectors
-from shelfwise.retrieval.records import Contribution, Explanation, PastAct
+from shelfwise.retrieval.records import Contribution, PastAct
 from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, Signal
 from shelfwise.service.curation.rule_matching import Lift, PinnedProduct
 from shelfwise.service.engine.ranking import HEAD, RankerCandidates, Ranking, reorder_head
@@ -185,18 +185,6 @@ class Reranking:
             reorder_head(ranking, scores + np.sum(gained, axis=0))
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
-
-    def explain(
-        self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
-    ) -> Mapping[int, Explanation]:
-        """The parts of the scores of the products at `rows` (n,), by row, without words that only `hidden` fields have.
-        The network runs in the calling thread, after the order is determined; raises ModelError on failure."""
-        if ranking.scored is None:
-            return {}
-        # The runtime of graphs, which an engine without a ranker does not need.
-        from shelfwise.service.engine.explain import explain_hits
-
-        return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows, hidden)
 
     def score(self, candidates: Candidates) -> NDArray[np.float64]:
         """Scores (c,) without bonuses; the network runs in the calling thread. Raises ModelError on failure."""

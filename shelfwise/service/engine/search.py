@@ -44,7 +44,7 @@ from shelfwise.service.curation.relevance import without_fields
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules, Lift
 from shelfwise.service.engine.candidates import Stages
 from shelfwise.service.engine.ranking import HEAD, OFFERED, Ranking, Sponsor
-from shelfwise.service.engine.reasons import find_reasons, reason_line, with_store_reasons
+from shelfwise.service.engine.reasons import explain_hits, find_reasons, reason_line, with_store_reasons
 from shelfwise.service.engine.request import (
     MAX_FACET_VALUES,
     MAX_SORT_KEYS,
@@ -405,7 +405,9 @@ class Search:
             return hits
         try:
             places = np.array(rows, np.int64)
-            explanations = dict(self._stages.last.explain(ranking, self._query.text, places, self._hidden))
+            explanations = explain_hits(
+                self._snapshot, self._stages.last, ranking, self._query.text, places, self._hidden
+            )
         except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits

@@ -16,8 +16,7 @@ from shelfwise.retrieval.records import Contribution, Explanation, Hit, Product,
 from shelfwise.service.curation.relevance import Relevance, Signal
 from shelfwise.service.curation.rules import Boost, Bury, Pin, Rule
 from shelfwise.service.engine.engine import DEGRADED, SearchEngine
-from shelfwise.service.engine.explain import DESCRIPTIONS, OF_PREFERENCES, HitFacts
-from shelfwise.service.engine.reasons import reason_line
+from shelfwise.service.engine.reasons import DESCRIPTIONS, OF_PREFERENCES, HitFacts, reason_line
 from shelfwise.service.engine.request import STAGES
 from shelfwise.service.engine.search import EXPLANATION
 from shelfwise.service.events.signals import write_memory, write_popularity
