@@ -26,7 +26,7 @@ from shelfwise.retrieval.records import Product
 from shelfwise.service.demo import DemoFiles, write_demo_store
 from shelfwise.service.engine import served_models
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.served_models import OpenedRanker
+from shelfwise.service.engine.reranking import Reranker
 from shelfwise.service.settings import RankerSettings
 from tests.catalogs import write_feed
 from tests.machine import build_once
@@ -96,9 +96,7 @@ _PATCHES.setattr(os, "fsync", lambda _descriptor: None)
 # A busy machine sometimes misses the default deadline of a ranker; deadlines set by a test stay.
 _DEADLINE = RankerSettings().deadline
 _PATCHES.setattr(
-    served_models,
-    "OpenedRanker",
-    lambda ranker, deadline: OpenedRanker(ranker, 60 if deadline == _DEADLINE else deadline),
+    served_models, "Reranker", lambda ranker, deadline: Reranker(ranker, 60 if deadline == _DEADLINE else deadline)
 )
 
 # No test connects to a model hub, even if pytest is called without make.

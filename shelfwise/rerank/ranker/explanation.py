@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.rerank.ranker.features import FEATURES, HAS_STATES, Candidates, History
 from shelfwise.rerank.ranker.memory import MEMORY
-from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.spec import RankerSpec
 from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
 from shelfwise.retrieval.records import TermMatch
 from shelfwise.retrieval.text.highlight import TokenWords
+
+if TYPE_CHECKING:
+    from shelfwise.rerank.ranker.onnx import OnnxRanker
+    from shelfwise.rerank.ranker.spec import RankerSpec
 
 Scores = NDArray[np.float64]
 

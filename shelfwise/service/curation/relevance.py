@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated
@@ -78,21 +78,6 @@ def _folded(words: tuple[str, ...]) -> frozenset[str]:
 
 DEFAULT_RELEVANCE = Relevance()
 _BLANK = Product("", "")
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateLimits:
-    """Required similarity of candidates, in deviations of unrelated products (docs/decisions/0019)."""
-
-    margin: float = DEFAULT_RELEVANCE.margin
-    """Maximum distance of a candidate below the nearest product."""
-    other_type_margin: float = 0.5
-    """Maximum distance of a candidate of a type other than the one that all words of a query name."""
-    cutoff: float = 0.0
-    """Offset added to the cutoff that the rebuild measured, below which nothing fits a query."""
-
-
-LIMITS = CandidateLimits()
 
 
 def without_fields(product: Product, hidden: Collection[str]) -> Product:

@@ -46,14 +46,10 @@ from shelfwise.retrieval.text.product_types import (
     without_numbers,
 )
 from shelfwise.retrieval.text.vocabulary import language_words, words_of
-from shelfwise.service.curation.relevance import LIMITS, CandidateLimits
 from shelfwise.service.engine.ranking import (
     OFFERED,
-    HeadOrder,
-    LastStage,
     Preferred,
     Ranking,
-    Sponsor,
     aligned_scores,
     break_ties,
     permute,
@@ -61,7 +57,8 @@ from shelfwise.service.engine.ranking import (
     sort_by_merged_score,
 )
 from shelfwise.service.engine.request import STAGES, BegunQuery, ResolvedRequest
-from shelfwise.service.engine.snapshot import FILTERED_DEPTH, PICTURES, Snapshot, looks_of
+from shelfwise.service.engine.reranking import DEFAULT_SETTINGS, CompiledRelevance, Reranking
+from shelfwise.service.engine.snapshot import FILTERED_DEPTH, PICTURES, Snapshot
 
 KEYWORD_DEPTH = 500
 """Number of keyword matches that are merged with the vectors; later ones follow in BM25 order."""
@@ -82,6 +79,9 @@ _FEW_MATCHES = 5
 _OF_TYPE_WITHIN, _MIN_OF_SURE = 2.0, 0.5
 """Distance in deviations from the nearest product within which a product's type counts in merging, decreasing with
 distance; and the part that counts at any distance if all words of the query name the type."""
+_OTHER_TYPE_MARGIN = 0.5
+"""Maximum distance of a candidate of a type other than the one that all words of a query name, below the nearest
+product, in deviations of unrelated products (docs/decisions/0019)."""
 _CHECKED = 20
 """Number of best keyword matches among which one with all words of the query is sought."""
 _MOSTLY, _ENOUGH = 0.6, 8
@@ -125,20 +125,17 @@ class Stages:
         self,
         snapshot: Snapshot,
         executor: Executor,
-        last: LastStage | None = None,
+        last: Reranking | None = None,
         encodings: Encodings | None = None,
-        limits: CandidateLimits = LIMITS,
-        signals: HeadOrder | None = None,
-        sponsor: Sponsor | None = None,
+        relevance: CompiledRelevance = DEFAULT_SETTINGS,
     ) -> None:
         self._snapshot = snapshot
         self._executor = executor
         self.last = last
-        self._encodings = encodings
-        self.limits = limits
-        self._signals = signals
-        self.sponsor = sponsor
-        """Chooses the sponsored hits of a ranking without changing it."""
+        self._encodings = encodings or Encodings()
+        self.relevance = relevance
+        self.cutoff_offset = relevance.settings.cutoff * snapshot.manifest.background.deviation
+        """Offset of the cosine below which nothing fits a query."""
 
     def rank(self, request: ResolvedRequest) -> Ranking:
         """The candidate set of a request, with its ranked part in order."""
@@ -160,7 +157,8 @@ class Stages:
         wanted = self._with_chosen(request, retrieved, self._wanted_types(request, retrieved, nearest))
         shows_type = request.sort is not None and not request.all_types and wanted.is_sure
         merged = replace(request, sort=None, facets=()) if shows_type else request
-        looks, lost = looks_of(pictured)
+        looks = pictured.result() if pictured else None
+        lost = (PICTURES,) if pictured and looks is None else ()
         ranking = _timed(timings, "merge", lambda: self._merged(merged, query, retrieved, nearest, looks, wanted))
         if shows_type and ranking.total:
             self._sort_type(request, ranking, wanted)
@@ -185,8 +183,8 @@ class Stages:
 
     def _reorder(self, request: ResolvedRequest, ranking: Ranking) -> None:
         """Applies the signals, then the order of ties."""
-        if self._signals:
-            self._signals.reorder(ranking, self._snapshot.products)
+        if self.relevance.signals:
+            self.relevance.signals.reorder(ranking, self._snapshot.products)
         if request.ties:
             rows, by = ranking.rows, replace(request.ties, limit=len(ranking.rows))
             words = np.sum([np.isin(rows, self._with_all_words((each,), rows)) for each in request.groups], axis=0)
@@ -196,7 +194,7 @@ class Stages:
 
     def _rerank(
         self,
-        last: LastStage,
+        last: Reranking,
         request: ResolvedRequest,
         retrieved: Retrieval,
         ranking: Ranking,
@@ -232,13 +230,19 @@ class Stages:
         except EncoderError:
             return None, ("dense",)
 
-    def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors] | None:
+    def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors | None] | None:
         """The query as encoded by the picture encoder, computed in a thread; None if no pictures are compared."""
         pictures = self._snapshot.pictures
         if pictures is None or request.stage not in ("merged", "ranked") or request.begun:
             return None
-        read = lambda: self._encode(pictures.encoder, request.text, reads_tokens=False).vector  # noqa: E731
-        return self._executor.submit(_timed, timings, PICTURES, read)
+        return self._executor.submit(_timed, timings, PICTURES, lambda: self._vector(pictures.encoder, request.text))
+
+    def _vector(self, encoder: Encoder, text: str) -> Vectors | None:
+        """The vector of a text; None if the encoder fails."""
+        try:
+            return self._encode(encoder, text, reads_tokens=False).vector
+        except EncoderError:
+            return None
 
     def _encode_all(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
         """The encoded query, or the mean of the texts that it may become."""
@@ -259,8 +263,6 @@ class Stages:
             vectors, tokens = token_encoder.encode_queries_with_tokens([text])
             return EncodedQuery(vectors[0], tokens[0])
 
-        if self._encodings is None:
-            return make()
         # The vector is the same with tokens.
         return self._encodings.get((encoder.identity, text, reads_tokens), make, rather=(encoder.identity, text, True))
 
@@ -425,11 +427,8 @@ class Stages:
 
     def _voted_by_head(self, head: str) -> WantedTypes | None:
         """The types on which the products nearest to the head of a query agree; None if too few agree."""
-        try:
-            vector = self._encode(self._snapshot.encoder, head, reads_tokens=False).vector
-        except EncoderError:
+        if (nearest := self._nearest_to(head)) is None:
             return None
-        nearest = self._snapshot.vectors.search(vector, _VOTERS)
         similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
         titles = {row: self._snapshot.products[row].title for row in nearest.rows.tolist()}
         voted = self._snapshot.types.voted(head, titles, similarity, _OF_HEAD)
@@ -448,24 +447,25 @@ class Stages:
         """The products nearest to the part of a query that may name a type."""
         if voting == " ".join(fold(request.text).split()) or not len(nearest.rows):
             return nearest
-        try:
-            vector = self._encode(self._snapshot.encoder, voting, reads_tokens=False).vector
-        except EncoderError:
-            return nearest
-        return self._snapshot.vectors.search(vector, _VOTERS)
+        return self._nearest_to(voting) or nearest
+
+    def _nearest_to(self, text: str) -> NearestRows | None:
+        """The products nearest to a text, which vote on a type; None if the encoder fails."""
+        vector = self._vector(self._snapshot.encoder, text)
+        return None if vector is None else self._snapshot.vectors.search(vector, _VOTERS)
 
     def _preferred(
         self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_], wanted: WantedTypes
     ) -> tuple[NDArray[np.float64], list[Preferred]]:
         """The number of preferences of a query that each eligible product meets (n,), and which products meet each."""
-        counts, found = np.zeros(len(rows)), []
+        counts, found = np.zeros(len(rows)), list[Preferred]()
+        if request.stage not in ("merged", "ranked"):
+            return counts, found
         eligible = np.sort(rows[is_eligible])
-        for preference, condition in request.preferences if request.stage in ("merged", "ranked") else ():
+        for preference, condition in request.preferences:
             passing = self._snapshot.keyword.select(Selection(rows=eligible, where=condition))
             counts[np.isin(rows, passing)] += 1
             found.append((preference, passing))
-        if request.stage not in ("merged", "ranked"):
-            return counts, found
         for condition in (*request.lacking, *request.measures):
             passing = self._snapshot.keyword.select(Selection(rows=eligible, where=condition))
             counts[np.isin(rows, passing)] += 1
@@ -488,9 +488,9 @@ class Stages:
         if request.stage == "dense" or not len(nearest.rows):
             return np.ones(len(nearest.rows), bool)
         similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
-        margins = np.full(len(similarity), self.limits.margin)
+        margins = np.full(len(similarity), self.relevance.settings.margin)
         if wanted.is_sure or wanted.is_covered:
-            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = self.limits.other_type_margin
+            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = _OTHER_TYPE_MARGIN
         return np.asarray(similarity >= similarity[0] - margins)
 
     def _sort_type(self, request: ResolvedRequest, ranking: Ranking, wanted: WantedTypes) -> None:
@@ -516,7 +516,7 @@ class Stages:
         found = len(retrieved.identifier_rows) or len(request.pinned)
         if found or request.stage not in ("merged", "ranked") or not len(nearest.rows) or request.unavailable:
             return True
-        closest = float(nearest.scores[0]) - self.limits.cutoff * self._snapshot.manifest.background.deviation
+        closest = float(nearest.scores[0]) - self.cutoff_offset
         if closest >= cutoff.unknown or len(self._with_all_words(request.groups, best)):
             return True
         is_known = bool(retrieved.best.total) or any(word in language_words() for word in words_of(request.text))

@@ -7,9 +7,9 @@ import operator
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -39,28 +39,14 @@ from shelfwise.service.curation.exposure import (
     attention,
     goals_of,
 )
-from shelfwise.service.curation.relevance import (
-    DEFAULT_RELEVANCE,
-    DOCUMENT_ID,
-    LIMITS,
-    CandidateLimits,
-    Relevance,
-    RelevanceStore,
-)
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, DOCUMENT_ID, Relevance, RelevanceStore
 from shelfwise.service.curation.rule_matching import CompiledRules
 from shelfwise.service.curation.rules import Rule, RuleStore
 from shelfwise.service.curation.sqlite_file import day_of, wall_clock
 from shelfwise.service.curation.synonyms import Synonym, SynonymStore
-from shelfwise.service.engine.reranking import SignalOrder
+from shelfwise.service.engine.reranking import CompiledRelevance, compile_relevance
 from shelfwise.service.engine.snapshot import Snapshot, row_of
 from shelfwise.service.events.hot_reload import ReloadedFile
-
-
-def follow_documents(store: DocumentStore[Entry]) -> ReloadedFile[StoredDocuments[Entry]]:
-    """The documents of a store, reloaded when they change."""
-    failure = f"changes of the {store.kind.many} are not loaded"
-    return ReloadedFile(store.path, store.reload, StoredDocuments(), failure, keeps_value=True)
-
 
 Compiled = TypeVar("Compiled")
 
@@ -228,7 +214,10 @@ class CompiledEditor(DocumentEditor[Entry], Generic[Entry, Compiled]):
         super().__init__(store, snapshot)
         self._compile_documents = compile_documents
         self._notices_of = notices_of
-        self._stored = follow_documents(store)
+        failure = f"changes of the {store.kind.many} are not loaded"
+        self._stored: ReloadedFile[StoredDocuments[Entry]] = ReloadedFile(
+            store.path, store.reload, StoredDocuments(), failure, keeps_value=True
+        )
         self._lock = threading.Lock()
         self._current: tuple[FieldCatalog, Compiled] | None = None
         """The catalog for which documents were last compiled, and the result."""
@@ -319,8 +308,7 @@ class EngineRules(PreviewEditor[Rule, CompiledRules | None]):
         self.exposure = ServedExposure(root)
         """The control of the rules' exposure goals."""
         self._search = search
-        self._typed: tuple[Snapshot, CompiledRules | None, Snapshot] | None = None
-        """The version to which rules last gave types, the rules, and the resulting version."""
+        self._with_types = lru_cache(maxsize=1)(with_given_types)
         compile_all = partial(compile_rules, state_of=self.exposure.state)
         super().__init__(RuleStore(root), snapshot, compile_all, lambda rules: rules.notices if rules else ())
 
@@ -347,15 +335,10 @@ class EngineRules(PreviewEditor[Rule, CompiledRules | None]):
     def typed(self, snapshot: Snapshot) -> Snapshot:
         """A version whose products have the types that rules give them; the same object until something changes. While
         the cluster does not respond, products keep their own types."""
-        typed, rules = self._typed, self.compiled(snapshot)
-        if typed and typed[0] is snapshot and typed[1] is rules:
-            return typed[2]
         try:
-            result = with_given_types(snapshot, rules)
+            return self._with_types(snapshot, self.compiled(snapshot))
         except ClusterError:
             return snapshot
-        self._typed = (snapshot, rules, result)
-        return result
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -368,8 +351,16 @@ class EngineRules(PreviewEditor[Rule, CompiledRules | None]):
         found = []
         for goal in goals_of(self.list()):
             state = self.exposure.state(goal)
-            today = RuleExposure(goal.rule, goal.filters, goal.at_least, goal.at_most, state.share, state.searches)
-            found.append(replace(today, strength=state.strength))
+            shown = RuleExposure(
+                goal.rule,
+                goal.filters,
+                goal.at_least,
+                goal.at_most,
+                share=state.share,
+                searches=state.searches,
+                strength=state.strength,
+            )
+            found.append(shown)
         return found
 
     def details(self, _product: str = "", /) -> Mapping[str, object]:
@@ -454,8 +445,7 @@ class EngineSynonyms(CompiledEditor[Synonym, Analyzer]):
         """`snapshot` is the version with its own synonyms; without `follow`, searches use only these."""
         self._follow = follow
         super().__init__(SynonymStore(root), snapshot, expand_analyzer)
-        self._expanded: tuple[Snapshot, Analyzer, Snapshot] | None = None
-        """The version last expanded, its analyzer with the store's synonyms, and the version with it."""
+        self._analyzed = lru_cache(maxsize=1)(Snapshot.analyzed_by)
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         if self._follow:
@@ -463,13 +453,8 @@ class EngineSynonyms(CompiledEditor[Synonym, Analyzer]):
 
     def over(self, snapshot: Snapshot) -> Snapshot:
         """A version with the store's synonyms and its own; the same object until something changes."""
-        expanded, analyzer = self._expanded, self.compiled(snapshot)
-        if analyzer is snapshot.analyzer:
-            return snapshot
-        if not (expanded and expanded[0] is snapshot and expanded[1] is analyzer):
-            expanded = (snapshot, analyzer, replace(snapshot, analyzer=analyzer))
-            self._expanded = expanded
-        return expanded[2]
+        analyzer = self.compiled(snapshot)
+        return snapshot if analyzer is snapshot.analyzer else self._analyzed(snapshot, analyzer)
 
 
 def expand_analyzer(synonyms: Sequence[Synonym], snapshot: Snapshot) -> Analyzer:
@@ -477,37 +462,6 @@ def expand_analyzer(synonyms: Sequence[Synonym], snapshot: Snapshot) -> Analyzer
     base = snapshot.analyzer
     rules = [rule for synonym in synonyms if synonym.enabled for rule in synonym.rules]
     return Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledRelevance:
-    """Relevance settings compiled for the searches of one version."""
-
-    settings: Relevance = DEFAULT_RELEVANCE
-    limits: CandidateLimits = LIMITS
-    signals: SignalOrder | None = None
-    faults: Mapping[str, str] = field(default_factory=dict)
-    """The reason, by field, for each signal that the version cannot apply; such signals are skipped."""
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """One line for each fault."""
-        return tuple(f"skipped signal {name!r}: {fault}" for name, fault in self.faults.items())
-
-
-def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelevance:
-    """Settings compiled for a snapshot's version."""
-    if relevance == DEFAULT_RELEVANCE:
-        return CompiledRelevance()
-    usable, faults = [], {}
-    for signal in relevance.signals:
-        try:
-            snapshot.catalog.resolve_sortable(signal.field)
-            usable.append(signal)
-        except UnknownFieldError as error:
-            faults[signal.field] = str(error).removeprefix("sort: ")
-    limits = CandidateLimits(margin=relevance.margin, cutoff=relevance.cutoff)
-    return CompiledRelevance(relevance, limits, SignalOrder(usable, snapshot) if usable else None, faults)
 
 
 class EngineRelevance(PreviewEditor[Relevance, CompiledRelevance]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
@@ -33,7 +33,7 @@ from shelfwise.service.engine.candidates import Encodings, Stages
 from shelfwise.service.engine.editors import EngineRelevance, EngineRules, EngineSynonyms, with_given_types
 from shelfwise.service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from shelfwise.service.engine.recommendations import Recommender
-from shelfwise.service.engine.related import EngineRelations, PageMaker, products_by_looks, similar_products
+from shelfwise.service.engine.related import EngineRelations, ProductList, products_by_looks, similar_products
 from shelfwise.service.engine.request import STAGES, SearchOptions, SearchRequest, apply_operators
 from shelfwise.service.engine.search import Search
 from shelfwise.service.engine.served_models import ServedExpansions, ServedRanker
@@ -107,12 +107,12 @@ class SearchEngine:
         self.rules = EngineRules(store.root, current, self.search)
         self.relevance = EngineRelevance(store.root, current, self.search)
         self.answers = EngineFaq(store.root, current)
-        self.relations = EngineRelations(store.root, current, self._answer, self.product)
+        self.relations = EngineRelations(store.root, current, self._list_products, self.product)
         is_sponsored = partial(self.switches.is_on, SwitchedPart.SPONSORED)
         self.campaigns = EngineCampaigns(store.root, current, lambda: self._ranker.memory, is_sponsored)
         problem = self.ranker_problem if models else stored_problem(store.root)
         self.experiments = EngineExperiments(store.root, current, problem)
-        self.recommender = Recommender(store.root, popularity, self._answer, current)
+        self.recommender = Recommender(store.root, popularity, self._list_products, self.search, current)
         self._files = (*((self._expansions,) if models else ()), popularity)
         """Reloaded when they change, before the parts."""
         served = (self._ranker, self.recommender) if models else ()
@@ -221,8 +221,8 @@ class SearchEngine:
             snapshot = self.rules.typed(snapshot) if request.rules is True else with_given_types(snapshot, rules)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             kept = self._encodings if encodings is None else encodings
+            stages = Stages(snapshot, self._executor, last, kept, relevance)
             sponsor = self.campaigns.sponsor(request, snapshot, lambda: self.settings)
-            stages = Stages(snapshot, self._executor, last, kept, relevance.limits, relevance.signals, sponsor)
             exploration = None
             if request.explore and (share := self.settings.ranker.exploration):
                 exploration = Exploration.of_search(share, request.explore, request.query_key, self._ranker.memory)
@@ -239,7 +239,7 @@ class SearchEngine:
                     completions=completions,
                     chosen=self._suggester.chosen_category(words),
                     exploration=exploration,
-                    hidden=settings.hidden,
+                    sponsor=sponsor,
                 ).page()
                 return replace(page, completion=completed, suggestion=correction.text if correction else "")
 
@@ -263,7 +263,7 @@ class SearchEngine:
 
         Raises QueryError or FilterError for invalid arguments. See docs/suggestions.md.
         """
-        SearchRequest(filters=filters)
+        SearchRequest(text, filters=filters)
         self._check_open()
         snapshot = self.snapshot
         where = condition_of(snapshot, filters)
@@ -274,6 +274,7 @@ class SearchEngine:
     def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
         """Related queries, nearest first: shoppers moved between them, or chose the same products after both. Empty if
         too few shoppers searched for it, or before the first refresh of the derived tables."""
+        SearchRequest(text)
         self._check_open()
         return self._suggester.related(self.snapshot, text, size)
 
@@ -306,7 +307,6 @@ class SearchEngine:
         Raises PictureError for another or too large file, QueryError for an index without pictures, QueryError or
         FilterError for an invalid argument, EncoderError if the model fails.
         """
-        SearchRequest(size=size, filters=filters)
         if not isinstance(picture, bytes | os.PathLike):
             raise QueryError(f"picture is {type(picture).__name__}, it must be bytes or a path")
         # Pillow, which engines without pictures do not need.
@@ -314,7 +314,7 @@ class SearchEngine:
 
         try:
             content = picture if isinstance(picture, bytes) else read_file(Path(picture))
-            return self._answer(partial(products_by_looks, content, size, filters), rules)
+            return self._list_products(partial(products_by_looks, content), size, filters, rules)
         except PictureError as error:
             name = "the picture" if isinstance(picture, bytes) else os.fspath(picture)
             raise PictureError(f"{name} cannot be used: {error}") from error
@@ -338,7 +338,6 @@ class SearchEngine:
         Raises UnknownProductError for an unknown product, QueryError or FilterError for an invalid argument, and
         QueryError for looks in an index without pictures.
         """
-        SearchRequest(size=size, filters=filters)
         if by not in ("text", "looks"):
             raise QueryError(f"by is {by!r}, it can be 'text' or 'looks'")
         if not isinstance(product_id, str):
@@ -346,17 +345,15 @@ class SearchEngine:
         if not isinstance(coviews, bool):
             raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
         if by == "looks":
-            return self._answer(partial(products_by_looks, product_id, size, filters), rules)
+            return self._list_products(partial(products_by_looks, product_id), size, filters, rules)
         derived = self.relations.derived if coviews else NO_RELATIONS
         removed = self.relations.removed_substitutes(product_id) if coviews else frozenset[str]()
 
-        def answer(snapshot: Snapshot, lost: tuple[str, ...], rules: CompiledRules | None) -> Page:
-            sponsor = self.campaigns.similar_sponsor(snapshot, lambda: self.settings) if sponsored else None
-            return similar_products(
-                snapshot, product_id, size, filters, lost, rules, derived, sponsor=sponsor, left_out=removed
-            )
+        def similar(products: ProductList) -> Page:
+            sponsor = self.campaigns.similar_sponsor(products.snapshot, lambda: self.settings) if sponsored else None
+            return similar_products(product_id, products, derived, sponsor=sponsor, left_out=removed)
 
-        return self._answer(answer, rules)
+        return self._list_products(similar, size, filters, rules)
 
     def recommend(
         self,
@@ -379,7 +376,7 @@ class SearchEngine:
         if not isinstance(include_seen, bool | None):
             raise QueryError(f"include_seen is {type(include_seen).__name__}, it must be bool or None")
         seen = self.settings.recommend.seen == "show" if include_seen is None else include_seen
-        return self.recommender.page(self.search, past, size, filters, language, include_seen=seen)
+        return self.recommender.page(past, size, filters, language, include_seen=seen)
 
     @cached_property
     def settings(self) -> Settings:
@@ -388,7 +385,16 @@ class SearchEngine:
 
         return self._settings or load_settings()
 
-    def _answer(self, answer: PageMaker, rules: bool | Sequence[Rule]) -> Page:
+    def _list_products(self, answer: Callable[[ProductList], Page], size: int, filters: str, rules: bool) -> Page:
+        """A page of a list of products; raises QueryError or FilterError for an invalid size or filter."""
+        SearchRequest(size=size, filters=filters)
+        return self._answer(
+            lambda snapshot, lost, compiled: answer(ProductList(snapshot, size, filters, lost, compiled)), rules
+        )
+
+    def _answer(
+        self, answer: Callable[[Snapshot, tuple[str, ...], CompiledRules | None], Page], rules: bool | Sequence[Rule]
+    ) -> Page:
         """A page, made without the cluster if that fails; the page then names the missing stage."""
         self._check_open()
         snapshot = self.snapshot

@@ -121,9 +121,6 @@ class LiveSnapshot:
         self._vectors = ChangedVectors(base.vectors)
         self._states = base.states
         self._signals = base.signals
-        self._types = base.types
-        self._groups = base.groups
-        self._pictures = base.pictures
         self._texts: dict[str, _EncodedText] = {}
 
     def product(self, product_id: str) -> Product | None:
@@ -208,11 +205,10 @@ class LiveSnapshot:
             tokens = {row: each.tokens if each else None for row, each in laid.items()}
             self._states = self._states.with_changes(tokens)
         self._signals = self._signals.with_changes(rows)
-        self._types = self._types.with_changes(rows)
-        self._groups = self._groups.with_changes(rows)
-        if self._pictures:
+        pictures = self.snapshot.pictures
+        if pictures:
             others = frozenset(row for row, product in rows.items() if self._has_other_picture(row, product))
-            self._pictures = replace(self._pictures, index=self._pictures.index.without(others))
+            pictures = replace(pictures, index=pictures.index.without(others))
         self._products = self._products.with_changes(rows, added)
         self.snapshot = replace(
             self.snapshot,
@@ -222,9 +218,9 @@ class LiveSnapshot:
             vectors=self._vectors,
             states=self._states,
             signals=self._signals,
-            types=self._types,
-            groups=self._groups,
-            pictures=self._pictures,
+            types=self.snapshot.types.with_changes(rows),
+            groups=self.snapshot.groups.with_changes(rows),
+            pictures=pictures,
         )
 
     def _has_other_picture(self, row: int, product: Product | None) -> bool:
@@ -279,17 +275,17 @@ class CurrentProducts:
         yield from (each for each in shown if each not in self._pending)
         yield from (key for key, product in self._pending.items() if product and self._passes(product, where))
 
-    def check(self, changes: Iterable[Change]) -> None:
-        """Raises UnknownProductError for a patch or a delete of a product that does not pass the filter, and
-        OutsideFilterError for an upsert that would replace one, or for a product that would not pass after its
-        change."""
-        if self._where is None:
-            return
+    def changed(self, changes: Iterable[Change]) -> Found:
+        """The products that differ after all of some changes.
+
+        Raises UnknownProductError for a patch or a delete of a product that does not pass the filter, and
+        OutsideFilterError for an upsert that would replace one, or for a product that would not pass after its change.
+        """
         found: dict[str, Product | None] = {}
         for change in changes:
             known = found[change.id] if change.id in found else self._product(change.id)
             is_visible = known is not None and self._passes(known, self._where)
-            if not is_visible and not isinstance(change, Upsert):
+            if self._where is not None and not is_visible and not isinstance(change, Upsert):
                 raise unknown_product(self._live.snapshot, change.id)
             if known is not None and not is_visible:
                 raise OutsideFilterError(f"product {change.id!r}: another product has this id; choose another one")
@@ -299,11 +295,7 @@ class CurrentProducts:
                     f"product {change.id!r} would not pass the filter of this key after the change; keep the values "
                     "that the filter requires, or use a key without that filter"
                 )
-
-    def changed(self, changes: Iterable[Change]) -> Found:
-        """The products that differ after all of some changes."""
-        outcome = outcome_of(changes, self._product)
-        return {key: product for key, product in outcome.items() if self._differs(key, product)}
+        return {key: product for key, product in found.items() if self._differs(key, product)}
 
     def _differs(self, product_id: str, product: Product | None) -> bool:
         if product is None and product_id not in self._pending:
@@ -435,7 +427,6 @@ class FollowedVersion:
         # Rejected before they are stored: a change in the journal is final.
         self.snapshot.keyword.check_changeable()
         whole = plan(products)
-        products.check(whole)
         return whole, products.changed(whole)
 
     def _stored(self, whole: Sequence[Change], found: Found, after: int) -> AppliedChanges:

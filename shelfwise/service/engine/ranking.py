@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shelfwise.rerank.ranker.features import Candidates
-from shelfwise.rerank.ranker.memory import QueryMemory
-from shelfwise.retrieval.encoders.base import Tokens
 from shelfwise.retrieval.index.fusion import RetrievalScores
 from shelfwise.retrieval.index.keyword import NO_ROWS, Matches, Retrieval, Rows, Selection, SortedRows
 from shelfwise.retrieval.index.vectors import Background, NearestRows, places_of
-from shelfwise.retrieval.records import (
-    Candidate,
-    Contribution,
-    Explanation,
-    Facet,
-    Preference,
-    SponsoredHit,
-    StageScore,
-)
+from shelfwise.retrieval.records import Candidate, Contribution, Facet, Preference, SponsoredHit, StageScore
 from shelfwise.service.engine.request import ResolvedRequest
-from shelfwise.service.engine.snapshot import Products
 
 OFFERED = 10
 """Number of nearest products offered if there is no hit, and number of hits that show which preferences are met."""
@@ -222,41 +210,6 @@ def permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
 
 def _rank(rank: float) -> int | None:
     return int(rank) if math.isfinite(rank) else None
-
-
-class LastStage(Protocol):
-    """Reorders the head of a merged ranking."""
-
-    @property
-    def reads_tokens(self) -> bool:
-        """Whether it reads the query's tokens."""
-
-    def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
-        """Reorders in place; raises ModelError on failure, with the ranking unchanged."""
-
-    @property
-    def memory(self) -> QueryMemory:
-        """The ranker's memory of earlier queries."""
-
-    @property
-    def judges_relevance(self) -> bool:
-        """Whether `Ranking.fit` is a probability of relevance."""
-
-    def explain(
-        self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
-    ) -> Mapping[int, Explanation]:
-        """The parts of the scores of the products at `rows` (n,), by row, without words that only `hidden` fields
-        have; raises ModelError on failure."""
-
-    def score(self, candidates: Candidates) -> NDArray[np.float64]:
-        """Scores (c,) without bonuses; raises ModelError on failure."""
-
-
-class HeadOrder(Protocol):
-    """Reorders the head of a ranking by values of its products."""
-
-    def reorder(self, ranking: Ranking, products: Products) -> None:
-        """Reorders in place."""
 
 
 Sponsor = Callable[[Ranking, ResolvedRequest, float, Rows], tuple[SponsoredHit, ...]]

@@ -1,4 +1,5 @@
-"""Reasons for the ranks of hits: the parts of a hit's score without which it would lose ranks.
+"""Explanations of a ranker's scores for the hits of a page, and reasons for the ranks of hits: the parts of a hit's
+score without which it would lose ranks.
 
 A reason is found by removal (Covert, Lundberg & Lee 2021, Explaining by Removing, section 4): the hit is scored again
 without its matched words, its type, a value, its similarity, its picture, or shoppers' choices, all else equal. It is
@@ -8,32 +9,49 @@ named if the hit would then rank behind another candidate (docs/explanations.md)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shelfwise.rerank.ranker.explanation import Factor, QueryWords, contributions, select_candidates, term_matches
 from shelfwise.rerank.ranker.features import (
+    BM25_SCALE,
     FEATURES,
     FIRST_STAGE,
+    HALF_LIFE_DAYS,
     HAS_STATES,
+    MAX_QUERY_TOKENS,
     PADDING,
+    Candidates,
     History,
     first_stage_columns,
     popularity_share,
 )
 from shelfwise.rerank.ranker.memory import product_hashes
-from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, RetrievalScores
+from shelfwise.retrieval.encoders.base import TokenEncoder, as_token_encoder
+from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, PREFERRED, RetrievalScores
 from shelfwise.retrieval.index.keyword import Rows
-from shelfwise.retrieval.index.token_states import ProductTokens
+from shelfwise.retrieval.index.token_states import MAX_TOKENS, ProductTokens
 from shelfwise.retrieval.index.vectors import places_of
-from shelfwise.retrieval.records import Hit, Preference, Product, Reason, ReasonKind
+from shelfwise.retrieval.records import (
+    Contribution,
+    Explanation,
+    Hit,
+    Preference,
+    Product,
+    Reason,
+    ReasonKind,
+    TermMatch,
+)
+from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
-from shelfwise.retrieval.text.highlight import query_words
-from shelfwise.service.engine.ranking import LastStage, Ranking
+from shelfwise.retrieval.text.highlight import query_words, token_words
+from shelfwise.service.curation.relevance import without_fields
+from shelfwise.service.engine.ranking import Ranking
 from shelfwise.service.engine.request import ResolvedRequest
-from shelfwise.service.engine.reranking import bonuses_of, first_stage
+from shelfwise.service.engine.reranking import Reranking, bonuses_of, first_stage
 from shelfwise.service.engine.snapshot import Snapshot
 
 Floats = NDArray[np.float64]
@@ -61,44 +79,39 @@ class Variants:
     query: NDArray[np.signedinteger]
     """Ids of the query's tokens."""
 
-    def without_words(self, part: slice) -> None:
-        """Removes the matching words from the variants of a slice."""
-        self.evidence.bm25[part] = 0
-        ids = self.products.ids[part]
-        matches = np.isin(ids, self.query)
-        ids[matches] = PADDING
-        self.products.states[part][matches] = 0
-        self.features[part, HAS_STATES] *= (ids != PADDING).any(axis=1)
-
-    def without_type(self, part: slice) -> None:
-        self.evidence.intent[part] = 0
-
-    def without_value(self, part: slice) -> None:
-        self.evidence.preferred[part] -= 1
-
-    def without_meaning(self, part: slice) -> None:
-        self.evidence.cosine[part] = self.evidence.background.mean
-
-    def without_features(self, part: slice, names: Sequence[str]) -> None:
-        """Makes features unknown."""
-        self.features[part, [FEATURES.index(name) for name in names]] = 0
+    def remove(self, kind: ReasonKind, part: slice) -> None:
+        """Removes a reason from the variants of a slice."""
+        match kind:
+            case ReasonKind.WORDS:
+                self.evidence.bm25[part] = 0
+                ids = self.products.ids[part]
+                matches = np.isin(ids, self.query)
+                ids[matches] = PADDING
+                self.products.states[part][matches] = 0
+                self.features[part, HAS_STATES] *= (ids != PADDING).any(axis=1)
+            case ReasonKind.TYPE:
+                self.evidence.intent[part] = 0
+            case ReasonKind.VALUE:
+                self.evidence.preferred[part] -= 1
+            case ReasonKind.MEANING:
+                self.evidence.cosine[part] = self.evidence.background.mean
+            case _:  # features become unknown
+                self.features[part, [FEATURES.index(name) for name in _BY_FEATURES[kind]]] = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Removal:
-    """A reason that some hits may have, and how to remove it."""
+    """A reason that some hits may have, to be removed."""
 
     kind: ReasonKind
     places: Places
     """Positions of the hits in the ranking (p,)."""
-    apply: Callable[[Variants, slice], None]
-    """Removes it from the variants of a slice."""
     values: Sequence[tuple[str, ...]] = ()
     """Values of each (p,); empty for a kind without values."""
 
 
 def find_reasons(
-    snapshot: Snapshot, last: LastStage | None, request: ResolvedRequest, ranking: Ranking, scores: Floats, rows: Rows
+    snapshot: Snapshot, last: Reranking | None, request: ResolvedRequest, ranking: Ranking, scores: Floats, rows: Rows
 ) -> Mapping[int, tuple[Reason, ...]]:
     """The reasons of the hits at `rows`, by row, strongest first; `scores` (n,) are those of the ranking including
     rules. Exact identifiers, hits after the ranked part and orders other than relevance have none.
@@ -131,7 +144,7 @@ _BY_FEATURES = {
 @dataclass(frozen=True, slots=True, eq=False)
 class _Finder:
     snapshot: Snapshot
-    last: LastStage | None
+    last: Reranking | None
     request: ResolvedRequest
     ranking: Ranking
     places: Places
@@ -139,41 +152,38 @@ class _Finder:
 
     def drops(self) -> Iterator[tuple[_Removal, Floats]]:
         """Each removal, and how much it lowers the scores of its hits (p,)."""
-        whole = _Removal(ReasonKind.IDENTIFIER, self.places, lambda _variants, _part: None)
-        removals = [whole, *(each for each in self._removals() if len(each.places))]
-        variants = self._variants(np.concatenate([each.places for each in removals]))
-        ends = np.cumsum([len(each.places) for each in removals])
-        for each, end in zip(removals, ends.tolist(), strict=True):
-            each.apply(variants, slice(end - len(each.places), end))
-        before, *others = np.split(self._scores(variants), ends[:-1])
-        for each, after in zip(removals[1:], others, strict=True):
+        removals = [each for each in self._removals() if len(each.places)]
+        variants = self._variants(np.concatenate([self.places, *(each.places for each in removals)]))
+        starts = np.cumsum([len(self.places), *(len(each.places) for each in removals)])[:-1]
+        for each, start in zip(removals, starts.tolist(), strict=True):
+            variants.remove(each.kind, slice(start, start + len(each.places)))
+        before, *others = np.split(self._scores(variants), starts)
+        for each, after in zip(removals, others, strict=True):
             yield each, before[np.searchsorted(self.places, each.places)] - after
         scored = self.ranking.scored
         if scored and len(scored.candidates.history.kinds):
             nothing = History.none(scored.candidates.history.vectors.shape[1])
-            yield replace(whole, kind=ReasonKind.HISTORY), before - self._scores(self._variants(self.places), nothing)
-        yield replace(whole, kind=ReasonKind.LOOKS), self.ranking.by_picture[self.places]
+            yield _Removal(ReasonKind.HISTORY, self.places), before - self._scores(self._variants(self.places), nothing)
+        yield _Removal(ReasonKind.LOOKS, self.places), self.ranking.by_picture[self.places]
         rows = self.ranking.rows[self.places].tolist()
         parts = (self.ranking.signals.get(row, ()) for row in rows)
-        yield (
-            replace(whole, kind=ReasonKind.SIGNALS),
-            np.array([sum(each.contribution for each in part) for part in parts]),
-        )
+        signals = np.array([sum(each.contribution for each in part) for part in parts])
+        yield _Removal(ReasonKind.SIGNALS, self.places), signals
 
     def _removals(self) -> Iterator[_Removal]:
         found, rows = self.ranking.evidence.select(self.places), self.ranking.rows[self.places]
         of_type = found.intent > 0
         products = [self.snapshot.products[row] for row in rows.tolist()]
         names = [(self._type_name(row, each),) for row, each in zip(rows.tolist(), products, strict=True)]
-        yield self._removal(ReasonKind.TYPE, of_type, Variants.without_type, names)
+        yield self._removal(ReasonKind.TYPE, of_type, names)
         for preference, holders in self.ranking.preferences:
             phrase = [(self._phrase(preference),)] * len(rows)
-            yield self._removal(ReasonKind.VALUE, np.isin(rows, holders), Variants.without_value, phrase)
+            yield self._removal(ReasonKind.VALUE, np.isin(rows, holders), phrase)
         words = self._words(rows)
         # A character of a Chinese word matches as well, but is not a word.
         has_words = (found.bm25 > 0) & np.array([bool(each) for each in words])
-        yield self._removal(ReasonKind.WORDS, has_words, Variants.without_words, words)
-        yield self._removal(ReasonKind.MEANING, found.similarity > 0, Variants.without_meaning)
+        yield self._removal(ReasonKind.WORDS, has_words, words)
+        yield self._removal(ReasonKind.MEANING, found.similarity > 0)
         if self.ranking.scored and self.last:
             features = self._variants(self.places).features
             popularity = map(popularity_share, features[:, FEATURES.index("popularity")].tolist())
@@ -182,18 +192,13 @@ class _Finder:
             yield self._removal(ReasonKind.CHOSEN, self.last.memory.chosen(self.ranking.text, ids))
             yield self._removal(ReasonKind.POPULAR, np.array([share >= _MIN_POPULARITY for share in popularity]))
             is_good = np.array(ratings) >= _MIN_RATING
-            yield self._removal(ReasonKind.RATED, is_good, values=[(f"{each:.1f}",) for each in ratings])
+            yield self._removal(ReasonKind.RATED, is_good, [(f"{each:.1f}",) for each in ratings])
 
     def _removal(
-        self,
-        kind: ReasonKind,
-        is_possible: NDArray[np.bool_],
-        apply: Callable[[Variants, slice], None] | None = None,
-        values: Sequence[tuple[str, ...]] = (),
+        self, kind: ReasonKind, is_possible: NDArray[np.bool_], values: Sequence[tuple[str, ...]] = ()
     ) -> _Removal:
-        remove = apply or (lambda variants, part: variants.without_features(part, _BY_FEATURES[kind]))
         kept = np.flatnonzero(is_possible)
-        return _Removal(kind, self.places[kept], remove, [values[at] for at in kept.tolist()] if values else ())
+        return _Removal(kind, self.places[kept], [values[at] for at in kept.tolist()] if values else ())
 
     def _variants(self, places: Places) -> Variants:
         """Variants of hits without changes."""
@@ -349,3 +354,198 @@ def reason_line(reasons: Sequence[Reason], language: str, query: str) -> str:
 
 def _terms_of(value: str) -> set[str]:
     return {word_term(word) for word in _WORD.findall(fold(value))}
+
+
+def explain_hits(
+    snapshot: Snapshot, last: Reranking, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
+) -> dict[int, Explanation]:
+    """The parts of the scores of scored products among `rows` (n,), by row; `text` is the query. Words that
+    only `hidden` fields of a product have are left out. The network runs in the calling thread.
+
+    Raises ModelError if the ranker's graph fails.
+    """
+    scored = ranking.scored
+    if scored is None:
+        return {}
+    places = np.flatnonzero(np.isin(scored.rows, rows))
+    if not len(places):
+        return {}
+    candidates = select_candidates(scored.candidates, places)
+    found = contributions(last.reranker.ranker, candidates)
+    encoder = as_token_encoder(snapshot.encoder)
+    query: QueryWords | None = None
+    if encoder:
+        most = min(len(candidates.query.ids), MAX_QUERY_TOKENS)
+        words = token_words(encoder.query_spans(text), most)
+        query = QueryWords(words, candidates.query.states[:most], candidates.query_idf[:most])
+    past = candidates.history.vectors
+    alike = candidates.vectors @ past.T if len(past) else np.empty((len(places), 0), np.float32)
+    made: dict[int, Explanation] = {}
+    for at, place in enumerate(places.tolist()):
+        row = int(scored.rows[place])
+        product = snapshot.products[row]
+        met = _matches(encoder, query, product, candidates, at) if encoder and query else ()
+        if hidden:
+            product = without_fields(product, hidden)
+            shown = encoder_text(product)
+            met = tuple(each for each in met if each.product_word in shown)
+        unrelated = snapshot.manifest.background.mean
+        named = snapshot.types.names_of(row, product).name
+        hit = HitFacts(product, candidates.features[at], place + 1, unrelated, met, alike[at], named)
+        gains = {factor: float(scores[at]) for factor, scores in found.items()}
+        if of_type := float(scored.of_type[place]):
+            gains[Factor.TYPE] = gains.get(Factor.TYPE, 0.0) + of_type
+        described = [(*DESCRIPTIONS[factor], gain) for factor, gain in gains.items()]
+        parts = [Contribution(name, describe(hit), gain) for name, describe, gain in described]
+        if gained := float(scored.preferred[place]):
+            parts.append(Contribution(OF_PREFERENCES, f"{gained / PREFERRED:g}", gained))
+        if (gained := float(scored.by_picture[place])) and snapshot.pictures:
+            deviations = snapshot.pictures.index.deviations(gained)
+            parts.append(Contribution(OF_PICTURE, f"{deviations:.1f} deviations above unrelated pictures", gained))
+        parts.sort(key=lambda each: -abs(each.contribution))
+        made[row] = Explanation(tuple(parts), met)
+    return made
+
+
+def _matches(
+    encoder: TokenEncoder, query: QueryWords, product: Product, candidates: Candidates, at: int
+) -> tuple[TermMatch, ...]:
+    """The word matches of the candidate at position `at`; none if its words are not those of its token states."""
+    ids = candidates.products.ids[at]
+    ids = ids[ids >= 0]
+    stands = encoder.product_spans(encoder_text(product))
+    if not np.array_equal(stands.ids[:MAX_TOKENS], ids):
+        return ()
+    words = token_words(stands, len(ids), query.words.words)
+    return term_matches(query, words, candidates.products.states[at, : len(ids)])
+
+
+OF_PREFERENCES = "matches the price, brand, colour and size searched for"
+"""Name of the bonus for the preferences of the query."""
+OF_PICTURE = "its picture matches the words"
+"""Name of the bonus for the picture."""
+MAX_MATCHES = 3
+"""Maximum number of query words shown with their matches."""
+_UNKNOWN = "not known"
+_SAME_PRICE = 0.03
+_MONTH, _YEAR = 30.4, 365.25
+_IN_STOCK = {1.0: "yes", -1.0: "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class HitFacts:
+    """The values of one hit that explanations describe."""
+
+    product: Product
+    features: NDArray[np.float32]
+    """Features of the hit (F,)."""
+    merged_rank: int
+    unrelated: float
+    """The cosine of unrelated products."""
+    matches: tuple[TermMatch, ...]
+    alike: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    """Cosine with each product of the shopper's history (h,)."""
+    product_type: str = ""
+
+    def feature(self, name: str) -> float:
+        """The value of one of FEATURES."""
+        return float(self.features[FEATURES.index(name)])
+
+
+def _match(match: TermMatch) -> str:
+    if match.exact:
+        return f"{match.query_word} = {match.product_word}"
+    return f"{match.query_word} ~ {match.product_word} ({match.similarity:.2f})"
+
+
+def _keywords(hit: HitFacts) -> str:
+    score, share = hit.feature("bm25") * BM25_SCALE, hit.feature("bm25_share")
+    return f"{score:.1f}, {share:.0%} of the best match" if score > 0 else "none of them"
+
+
+def _product_words(hit: HitFacts) -> str:
+    if hit.matches:
+        return ", ".join(map(_match, hit.matches[:MAX_MATCHES]))
+    return "read" if hit.feature("has_states") else "not read yet"
+
+
+def _price(hit: HitFacts) -> str:
+    if not hit.feature("has_price"):
+        return _UNKNOWN
+    share = float(np.exp(hit.feature("price_gap")))
+    if abs(share - 1) < _SAME_PRICE:
+        return "what such products usually cost"
+    if share > 2:
+        return f"{share:.1f} times what such products usually cost"
+    return f"{abs(share - 1):.0%} {'below' if share < 1 else 'above'} what such products usually cost"
+
+
+def _popularity(hit: HitFacts) -> str:
+    share = popularity_share(hit.feature("popularity"))
+    if share <= 0:
+        return "hardly chosen lately"
+    if share > 0.995:
+        return "the most chosen product lately"
+    return f"{share:.0%} of the most chosen product's" if share >= 0.01 else "under 1% of the most chosen product's"
+
+
+def _memory(hit: HitFacts) -> str:
+    for name, where in _REMEMBERED:
+        if hit.feature(name):
+            times = float(np.exp(hit.feature(name)))
+            return f"clicked {times:.1f} times as often as others {where}"
+    return _UNKNOWN
+
+
+_REMEMBERED = (("query_product", "for this query"), ("words_product", "for queries with its words"))
+"""The scopes, nearest first."""
+
+
+def _age(hit: HitFacts) -> str:
+    freshness = hit.feature("freshness")
+    if not hit.feature("has_created"):
+        return _UNKNOWN
+    # Below the smallest float: some 35 years.
+    if not freshness:
+        return "listed decades ago"
+    days = -HALF_LIFE_DAYS * float(np.log2(freshness))
+    if days < 3 * _MONTH:
+        return f"listed {days:.0f} days ago"
+    if days < 2 * _YEAR:
+        return f"listed {days / _MONTH:.0f} months ago"
+    return f"listed {days / _YEAR:.0f} years ago"
+
+
+def _rating(hit: HitFacts) -> str:
+    rating, count = hit.product.rating, hit.product.rating_count
+    if rating is None:
+        return "none yet"
+    return f"{rating:.1f} of 5" + (f", {count:,} rating{'s' if count != 1 else ''}" if count is not None else "")
+
+
+def _history(hit: HitFacts) -> str:
+    count = len(hit.alike)
+    if not count:
+        return _UNKNOWN
+    acts = f"{count} act{'s' if count != 1 else ''}"
+    return f"{acts}; the product nearest in meaning: {float(hit.alike.max()):.2f}"
+
+
+DESCRIPTIONS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
+    Factor.MERGED: ("merged score", lambda hit: f"{hit.feature('merged'):.2f}, #{hit.merged_rank} before the ranker"),
+    Factor.KEYWORDS: ("matches the words (BM25)", _keywords),
+    Factor.MEANING: (
+        "similar in meaning",
+        lambda hit: f"{hit.feature('cosine'):.2f}; unrelated products have {hit.unrelated:.2f}",
+    ),
+    Factor.TYPE: ("of the type searched for", lambda hit: hit.product_type or "none"),
+    Factor.WORDS: ("its words, in context", _product_words),
+    Factor.PRICE: ("price", _price),
+    Factor.AVAILABILITY: ("in stock", lambda hit: _IN_STOCK.get(hit.feature("availability"), _UNKNOWN)),
+    Factor.POPULARITY: ("popularity", _popularity),
+    Factor.MEMORY: ("what shoppers chose for the query", _memory),
+    Factor.AGE: ("new", _age),
+    Factor.RATING: ("rating", _rating),
+    Factor.HISTORY: ("what this shopper viewed before", _history),
+}
+"""The display name of each factor, and a description of its value for a hit."""

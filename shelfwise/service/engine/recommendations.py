@@ -8,35 +8,33 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shelfwise.rerank.ranker.features import ACT_KINDS, MAX_ACTS
+from shelfwise.rerank.ranker.features import MAX_ACTS
 from shelfwise.rerank.user_tower.histories import (
     MAX_COUNTED,
     ONE_CHOICE,
     Floats,
     Histories,
-    Ints,
     TextPlaces,
     newest_products,
 )
 from shelfwise.retrieval.errors import ModelError, QueryError
 from shelfwise.retrieval.filters.ast import In, format_filter
-from shelfwise.retrieval.filters.conditions import Condition
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.index.keyword import Rows, Selection
 from shelfwise.retrieval.records import Hit, Page, PastAct, StageScore
-from shelfwise.service.curation.rule_matching import CompiledRules
-from shelfwise.service.engine.related import Answerer, browsing_condition, language_filter
+from shelfwise.service.engine.related import ListAnswerer, ProductList, language_filter
 from shelfwise.service.engine.request import MAX_SIZE
-from shelfwise.service.engine.reranking import by_time
+from shelfwise.service.engine.reranking import newest_acts
 from shelfwise.service.engine.served_models import OpenedUserTower, ServedUserTower
-from shelfwise.service.engine.snapshot import Snapshot, nearest_to
+from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.hot_reload import ReloadedFile
 from shelfwise.service.events.signals import Popularity
 
@@ -45,69 +43,45 @@ TOWER = "user tower"
 
 
 def recommend_by_history(
-    snapshot: Snapshot,
-    acts: Sequence[PastAct],
-    size: int,
-    filters: str,
-    lost: tuple[str, ...] = (),
-    rules: CompiledRules | None = None,
-    tower: OpenedUserTower | None = None,
-    *,
-    include_seen: bool = False,
+    products: ProductList, acts: Sequence[PastAct], hidden: Collection[int], tower: OpenedUserTower | None = None
 ) -> Page:
-    """The best `size` products for a history of acts, ordered by time, with undated acts last in the given order.
-    Products that `rules` exclude are left out, as are those of the history unless `include_seen` is True. A history of
-    unknown products gives no hits."""
-    now = time.time()
-    acts = [act for _, act in by_time(acts, now)]
-    where, rule_ids = browsing_condition(snapshot, filters, rules)
-    hidden = frozenset() if include_seen else _rows_of(snapshot, acts)
-    is_lost, degraded = bool(lost), lost
+    """The best products for a history of acts, ordered by time, with undated acts last in the given order, without the
+    rows of `hidden`. A history of unknown products gives no hits."""
+    snapshot, now = products.snapshot, time.time()
+    degraded = products.lost
     found: list[tuple[int, float]] | None = None
     if tower is not None:
         try:
             shopper = ShopperVectors(snapshot, tower, acts, now)
-            found = shopper.best(size, hidden, where, is_lost=is_lost) if shopper.is_known else []
+            found = shopper.best(products, hidden) if shopper.is_known else []
         except ModelError:
-            degraded = (*lost, TOWER)
+            degraded = (*products.lost, TOWER)
     if found is None:
-        found = _near(snapshot, acts, size, hidden, where, is_lost=is_lost)
-    hits = tuple(
+        found = _near(products, acts, now, hidden)
+    hits = (
         Hit(snapshot.products[row], score, {"dense": StageScore(rank, score)})
         for rank, (row, score) in enumerate(found, 1)
     )
-    return Page(hits, len(hits), 1, size, degraded=degraded, version=snapshot.manifest.version, rules=rule_ids)
-
-
-def _rows_of(snapshot: Snapshot, acts: Sequence[PastAct]) -> frozenset[int]:
-    rows = (snapshot.products.row_of(act.product_id) for act in acts)
-    return frozenset(row for row in rows if row is not None)
+    return products.page(hits, degraded)
 
 
 def _near(
-    snapshot: Snapshot,
-    acts: Sequence[PastAct],
-    size: int,
-    hidden: Collection[int],
-    where: Condition | None,
-    *,
-    is_lost: bool,
+    products: ProductList, acts: Sequence[PastAct], now: float, hidden: Collection[int]
 ) -> list[tuple[int, float]]:
     """Rows with their scores, best first."""
     best: dict[int, float] = {}
-    for row, weight in _newest(snapshot, acts).items():
-        found = nearest_to(snapshot, snapshot.vectors.vector(row), size + len(hidden), where, is_lost=is_lost)
+    for row, weight in _newest(products.snapshot, acts, now).items():
+        found = products.nearest(products.snapshot.vectors.vector(row), products.size + len(hidden))
         for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
             if other not in hidden:
                 best[other] = max(best.get(other, -1.0), weight * cosine)
-    return sorted(best.items(), key=lambda each: (-each[1], each[0]))[:size]
+    return sorted(best.items(), key=lambda each: (-each[1], each[0]))[: products.size]
 
 
-def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
+def _newest(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> dict[int, float]:
     """The rows of the last products, newest first, each with the weight of its latest act."""
-    rows = ((snapshot.products.row_of(act.product_id), ACT_KINDS.index(act.kind)) for act in reversed(acts))
-    vectors = snapshot.vectors
-    return newest_products((row, kind) for row, kind in rows if row is not None and vectors.vector(row).any())
+    newest = newest_acts(snapshot, acts, now)
+    return newest_products((row, kind) for row, kind, _ in newest if snapshot.vectors.vector(row).any())
 
 
 _MIN_PROPOSED = 200
@@ -134,32 +108,28 @@ class ShopperVectors:
             self._seen = rows
             self._near, self._own = tower.encode(history, now, vectors, tower.values_of(places, tower.table.own))
 
-    def best(
-        self, size: int, hidden: Collection[int], where: Condition | None, *, is_lost: bool
-    ) -> list[tuple[int, float]]:
-        """The rows of at most `size` products with their scores, best first; without `hidden` ones and those that do
-        not pass the condition."""
-        count = max(_MIN_PROPOSED, 2 * size) + len(hidden)
-        rows, scores = self._proposed(count, where, is_lost=is_lost)
+    def best(self, products: ProductList, hidden: Collection[int]) -> list[tuple[int, float]]:
+        """The rows of the best products of a list, without `hidden` ones, with their scores."""
+        count = max(_MIN_PROPOSED, 2 * products.size) + len(hidden)
+        rows, scores = self._proposed(count, products)
         if self._tower.spec.text_prior:
             given, others = self._by_text(rows, scores), ~np.isin(rows, self._seen)
             every, among = given, others
-            if where:  # products keep the positions that they have without a filter
-                proposed = self._proposed(count, None, is_lost=is_lost)
+            if products.where:  # products keep the positions that they have without a filter
+                proposed = self._proposed(count, ProductList(self._snapshot, products.size))
                 every, among = self._by_text(*proposed), ~np.isin(proposed[0], self._seen)
             places = TextPlaces.of(*(each[among] for each in every))
             scores = np.where(others, places.mixed(*given), scores)
         shown = ~np.isin(rows, list(hidden))
         rows, scores = rows[shown], scores[shown]
-        order = np.lexsort((rows, -scores))[:size]
+        order = np.lexsort((rows, -scores))[: products.size]
         return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
 
-    def _proposed(self, count: int, where: Condition | None, *, is_lost: bool) -> tuple[Rows, NDArray[np.float64]]:
+    def _proposed(self, count: int, products: ProductList) -> tuple[Rows, NDArray[np.float64]]:
         """The rows that the text and the learned tables propose, with their scores by both."""
         length = float(np.linalg.norm(self._near)) or 1.0
         direction = self._near / np.float32(length)
-        near = nearest_to(self._snapshot, direction, count, where, is_lost=is_lost).rows
-        rows = np.union1d(near, self._learned(count, where))
+        rows = np.union1d(products.nearest(direction, count).rows, self._learned(count, products))
         return rows, self._scores(rows, length * self._snapshot.vectors.similarity(direction, rows))
 
     def _by_text(self, rows: Rows, scores: NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
@@ -170,24 +140,17 @@ class ShopperVectors:
         shares = tower.certainty_of([tower.place_of(products.id_of(row)) for row in rows.tolist()])
         return scores.astype(np.float32), np.asarray(np.max(alike, axis=0), np.float32), shares
 
-    def _learned(self, count: int, where: Condition | None) -> Rows:
-        """The rows of the best `count` by learned scores alone; of more if fewer than `_MIN_PROPOSED` of these pass
-        the condition."""
+    def _learned(self, count: int, products: ProductList) -> Rows:
+        """The rows of the best `count` by learned scores alone; of more if fewer than `_MIN_PROPOSED` of these pass."""
         table = self._tower.table
         scores = table.own @ self._own + table.bias + self._companion_scores
         while True:
             places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
-            found = self._shown(places, where)
-            if where is None or len(found) >= _MIN_PROPOSED or count >= min(len(scores), _MAX_EXAMINED):
+            known = (self._snapshot.products.row_of(table.ids[place]) for place in places.tolist())
+            found = products.allowed(np.sort(np.array([row for row in known if row is not None], np.int64)))
+            if products.where is None or len(found) >= _MIN_PROPOSED or count >= min(len(scores), _MAX_EXAMINED):
                 return found
             count *= _WIDER
-
-    def _shown(self, places: NDArray[np.int64], where: Condition | None) -> Rows:
-        """The rows of products at these positions that the catalog has and that pass a condition."""
-        snapshot, ids = self._snapshot, self._tower.table.ids
-        found = (snapshot.products.row_of(ids[place]) for place in places.tolist())
-        rows = np.sort(np.array([row for row in found if row is not None], np.int64))
-        return rows if where is None else snapshot.keyword.select(Selection(rows=rows, where=where))
 
     def _scores(self, rows: Rows, alike: NDArray[np.floating]) -> NDArray[np.float64]:
         products, tower = self._snapshot.products, self._tower
@@ -209,15 +172,12 @@ def _known(
     are skipped."""
     kept: list[tuple[int, int, float]] = []
     after = now
-    for when, act in reversed(by_time(acts, now)):
-        row = snapshot.products.row_of(act.product_id)
-        if row is None:
-            continue
+    for row, kind, when in newest_acts(snapshot, acts, now):
         is_same = bool(kept) and kept[-1][0] == row and after - when <= ONE_CHOICE
         after = when
         if is_same:
             continue
-        kept.append((row, ACT_KINDS.index(act.kind), when))
+        kept.append((row, kind, when))
         if len(kept) == MAX_COUNTED:
             break
     kept.reverse()
@@ -233,100 +193,10 @@ _BLOCK, _MAX_TRIED = 1_000, 5_000
 """The most popular products are examined in blocks of this size, up to this number."""
 
 
-class PopularProducts:
-    """The most chosen products of an index directory, by the derived tables. Thread-safe."""
-
-    def __init__(self, popularity: ReloadedFile[Popularity]) -> None:
-        self._served = popularity
-        self._ordered: tuple[Popularity, tuple[str, ...]] = (self._served.value, ())
-
-    def page(
-        self,
-        snapshot: Snapshot,
-        acts: Sequence[PastAct],
-        size: int,
-        filters: str,
-        rules: CompiledRules | None = None,
-        *,
-        include_seen: bool = False,
-    ) -> Page:
-        """At most `size` products that pass the filter and that `rules` do not exclude: first those of the categories
-        in the shopper's history, then others. No hits if popularity is unknown."""
-        self._served.reload_if_changed()
-        where, rule_ids = browsing_condition(snapshot, filters, rules)
-        past = _rows_of(snapshot, acts)
-        chosen = self._chosen(snapshot, past, size, where, frozenset() if include_seen else past)
-        shares = self._served.value.of_rows(chosen, snapshot.products.id_of)
-        pairs = zip(chosen.tolist(), shares.tolist(), strict=True)
-        hits = tuple(Hit(snapshot.products[row], share, {}) for row, share in pairs)
-        return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=rule_ids)
-
-    def _chosen(
-        self, snapshot: Snapshot, past: Collection[int], size: int, where: Condition | None, hidden: Collection[int]
-    ) -> Ints:
-        """At most `size` rows, those of the history's categories before others; continues until enough pass."""
-        categories = {category for row in past if (category := snapshot.products[row].category)}
-        there: list[int] = []
-        others: list[int] = []
-        ids = self._ids()
-        for start in range(0, len(ids), _BLOCK):
-            found = (snapshot.products.row_of(name) for name in ids[start : start + _BLOCK])
-            rows = np.array([row for row in found if row is not None and row not in hidden], np.int64)
-            if where is not None and len(rows):
-                rows = rows[np.isin(rows, snapshot.keyword.select(Selection(rows=np.sort(rows), where=where)))]
-            for row in rows.tolist():
-                (there if categories and snapshot.products[row].category in categories else others).append(row)
-            if len(there if categories else others) >= size:
-                break
-        return np.array((there + others)[:size], np.int64)
-
-    def _ids(self) -> tuple[str, ...]:
-        """The most popular products in order; computed once for each file."""
-        now, (known, ids) = self._served.value, self._ordered
-        if now is not known:
-            ordered = sorted(now.shares.items(), key=lambda each: (-each[1], each[0]))[:_MAX_TRIED]
-            ids = tuple(name for name, _ in ordered)
-            self._ordered = now, ids
-        return ids
-
-
 _MIN_SHARE = 0.1
 """The least share of a language among the products with one; it is detected from titles, where errors are rarer."""
 _MIN_VIEWED = 0.9
 """The least share of a history's products in its language; other shoppers read several."""
-
-
-class StoreLanguages:
-    """The languages in which an index directory has many products. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._of_version: frozenset[tuple[str, str]] = frozenset()
-
-    def narrow(self, snapshot: Snapshot, acts: Sequence[PastAct], language: str, filters: str) -> str:
-        """A filter, narrowed to a language, or to that of the acts' products, and to products without one;
-        unchanged for a language of few products. Raises QueryError for a language that is not two letters."""
-        if language and not (len(language) == 2 and language.isascii() and language.isalpha() and language.islower()):
-            raise QueryError(f"language is {language[:40]!r}, it must be an ISO 639-1 code such as en")
-        if not language and acts:
-            rows = (snapshot.products.row_of(act.product_id) for act in acts)
-            viewed = Counter(snapshot.products[row].language for row in rows if row is not None)
-            language, count = next(iter(viewed.most_common(1)), ("", 0))
-            language = language if count >= _MIN_VIEWED * viewed.total() else ""
-        if not language or not self._has_many(snapshot, language):
-            return filters
-        own = f"({format_filter(language_filter(language))})"
-        return f"({filters}) AND {own}" if filters.strip() else own
-
-    def _has_many(self, snapshot: Snapshot, language: str) -> bool:
-        key = (snapshot.manifest.version, language)
-        field = snapshot.catalog.fields.get("language")
-        if key in self._of_version or field is None:
-            return field is not None
-        where = snapshot.catalog.compile(In("language", (language,)))
-        if len(snapshot.keyword.select(Selection(where=where, everything=True))) < _MIN_SHARE * field.products:
-            return False
-        self._of_version = frozenset({each for each in self._of_version if each[0] == key[0]} | {key})
-        return True
 
 
 class Recommender:
@@ -334,13 +204,23 @@ class Recommender:
     Thread-safe."""
 
     def __init__(
-        self, root: Path, popularity: ReloadedFile[Popularity], answer: Answerer, snapshot: Callable[[], Snapshot]
+        self,
+        root: Path,
+        popularity: ReloadedFile[Popularity],
+        answer: ListAnswerer,
+        search: Callable[..., Page],
+        snapshot: Callable[[], Snapshot],
     ) -> None:
+        """`search` is `SearchEngine.search`; browsing fills pages."""
         self._tower = ServedUserTower(root)
-        self._popular = PopularProducts(popularity)
-        self._languages = StoreLanguages()
+        self._popularity = popularity
         self._answer = answer
+        self._search = search
         self._snapshot = snapshot
+        self._most_popular: tuple[Popularity, tuple[str, ...]] = (popularity.value, ())
+        """Popularity, and the ids of the most popular products in order."""
+        self._languages: frozenset[tuple[str, str]] = frozenset()
+        """The last version, with the languages in which it has many products."""
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -357,54 +237,90 @@ class Recommender:
         """Opens the tower that was published since the last call."""
         self._tower.reload_if_changed(snapshot)
 
-    def page(
-        self,
-        search: Callable[..., Page],
-        acts: Sequence[PastAct],
-        size: int,
-        filters: str,
-        language: str,
-        *,
-        include_seen: bool,
-    ) -> Page:
-        """See `SearchEngine.recommend`; `search` fills the page with browsing."""
+    def page(self, acts: Sequence[PastAct], size: int, filters: str, language: str, *, include_seen: bool) -> Page:
+        """See `SearchEngine.recommend`."""
 
         def recommended(where: str) -> Page:
-            def answer(snapshot: Snapshot, lost: tuple[str, ...], rules: CompiledRules | None) -> Page:
-                return self._of_snapshot(snapshot, acts, size, where, lost, rules, include_seen=include_seen)
-
-            page = self._answer(answer, True)
+            page = self._answer(partial(self._recommended, acts=acts, include_seen=include_seen), size, where, True)
             if len(page.hits) == size:
                 return page
-            browsed = search("", size=min(size + len(page.hits) + len(acts), MAX_SIZE), filters=where)
+            browsed = self._search("", size=min(size + len(page.hits) + len(acts), MAX_SIZE), filters=where)
             return _filled(page, browsed, () if include_seen else acts)
 
-        own = self._languages.narrow(self._snapshot(), acts, language, filters)
+        own = self._narrowed(acts, language, filters)
         page = recommended(own)
         return page if own == filters or len(page.hits) == size else _filled(page, recommended(filters), ())
 
-    def _of_snapshot(
-        self,
-        snapshot: Snapshot,
-        acts: Sequence[PastAct],
-        size: int,
-        filters: str,
-        lost: tuple[str, ...],
-        rules: CompiledRules | None,
-        *,
-        include_seen: bool,
-    ) -> Page:
-        tower = self._tower.of(snapshot)
+    def _recommended(self, products: ProductList, acts: Sequence[PastAct], *, include_seen: bool) -> Page:
+        known = (products.snapshot.products.row_of(act.product_id) for act in acts)
+        past = frozenset(row for row in known if row is not None)
+        hidden = frozenset[int]() if include_seen else past
+        tower = self._tower.of(products.snapshot)
         is_near = bool(acts) and bool(tower or self._tower.fallback == "near")
+        degraded = products.lost
         if is_near:
-            page = recommend_by_history(snapshot, acts, size, filters, lost, rules, tower, include_seen=include_seen)
+            page = recommend_by_history(products, acts, hidden, tower)
             if page.hits:
                 return page
-            lost = page.degraded
-        popular = self._popular.page(snapshot, acts, size, filters, rules, include_seen=include_seen)
-        if popular.hits or is_near:
-            return replace(popular, degraded=lost)
-        return recommend_by_history(snapshot, acts, size, filters, lost, rules, include_seen=include_seen)
+            degraded = page.degraded
+        popular = products.page(self._popular(products, past, hidden), degraded)
+        return popular if popular.hits or is_near else recommend_by_history(products, acts, hidden)
+
+    def _popular(self, products: ProductList, past: Collection[int], hidden: Collection[int]) -> Iterator[Hit]:
+        """The most popular products without `hidden` rows: first those of the categories in the shopper's history, the
+        rows of `past`, then others. None if popularity is unknown."""
+        self._popularity.reload_if_changed()
+        found = products.snapshot.products
+        categories = {category for row in past if (category := found[row].category)}
+        there: list[int] = []
+        others: list[int] = []
+        ids = self._popular_ids()
+        for start in range(0, len(ids), _BLOCK):
+            known = (found.row_of(name) for name in ids[start : start + _BLOCK])
+            rows = np.array([row for row in known if row is not None and row not in hidden], np.int64)
+            for row in rows[np.isin(rows, products.allowed(np.sort(rows)))].tolist():
+                (there if categories and found[row].category in categories else others).append(row)
+            if len(there if categories else others) >= products.size:
+                break
+        chosen = np.array((there + others)[: products.size], np.int64)
+        shares = self._popularity.value.of_rows(chosen, found.id_of)
+        return (Hit(found[row], share, {}) for row, share in zip(chosen.tolist(), shares.tolist(), strict=True))
+
+    def _popular_ids(self) -> tuple[str, ...]:
+        """The most popular products in order; computed once for each file."""
+        now, (known, ids) = self._popularity.value, self._most_popular
+        if now is not known:
+            ordered = sorted(now.shares.items(), key=lambda each: (-each[1], each[0]))[:_MAX_TRIED]
+            ids = tuple(name for name, _ in ordered)
+            self._most_popular = now, ids
+        return ids
+
+    def _narrowed(self, acts: Sequence[PastAct], language: str, filters: str) -> str:
+        """A filter, narrowed to a language, or to that of the acts' products, and to products without one;
+        unchanged for a language of few products. Raises QueryError for a language that is not two letters."""
+        if language and not (len(language) == 2 and language.isascii() and language.isalpha() and language.islower()):
+            raise QueryError(f"language is {language[:40]!r}, it must be an ISO 639-1 code such as en")
+        snapshot = self._snapshot()
+        if not language and acts:
+            rows = (snapshot.products.row_of(act.product_id) for act in acts)
+            viewed = Counter(snapshot.products[row].language for row in rows if row is not None)
+            language, count = next(iter(viewed.most_common(1)), ("", 0))
+            language = language if count >= _MIN_VIEWED * viewed.total() else ""
+        if not language or not self._has_many(snapshot, language):
+            return filters
+        own = f"({format_filter(language_filter(language))})"
+        return f"({filters}) AND {own}" if filters.strip() else own
+
+    def _has_many(self, snapshot: Snapshot, language: str) -> bool:
+        key = (snapshot.manifest.version, language)
+        field = snapshot.catalog.fields.get("language")
+        if key in self._languages or field is None:
+            return field is not None
+        where = snapshot.catalog.compile(In("language", (language,)))
+        if len(snapshot.keyword.select(Selection(where=where, everything=True))) < _MIN_SHARE * field.products:
+            return False
+        self._languages = frozenset({each for each in self._languages if each[0] == key[0]} | {key})
+        return True
 
 
 def _filled(page: Page, others: Page, hidden: Sequence[PastAct]) -> Page:

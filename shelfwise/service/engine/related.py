@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from shelfwise.retrieval.filters.conditions import Condition, all_of
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
 from shelfwise.retrieval.index.grouping import VARIANTS
 from shelfwise.retrieval.index.keyword import Rows, Selection
-from shelfwise.retrieval.index.vectors import NearestRows
+from shelfwise.retrieval.index.vectors import NearestRows, Vectors
 from shelfwise.retrieval.records import (
     Hit,
     Page,
@@ -34,20 +36,67 @@ from shelfwise.retrieval.text.compatibility import TypedProduct, are_compatible
 from shelfwise.service.curation.document_store import MAX_HISTORY, DocumentChange
 from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules
-from shelfwise.service.engine.editors import DocumentEditor, follow_documents
-from shelfwise.service.engine.request import SearchRequest
-from shelfwise.service.engine.snapshot import PICTURES, Snapshot, condition_of, nearest_to, row_of
+from shelfwise.service.engine.editors import CompiledEditor
+from shelfwise.service.engine.snapshot import FILTERED_DEPTH, PICTURES, Snapshot, condition_of, row_of
 from shelfwise.service.events.hot_reload import follow_relations
 from shelfwise.service.events.signals import NO_RELATIONS, Relations
 
+if TYPE_CHECKING:
+    from shelfwise.retrieval.index.picture_index import PictureIndex
 
-def browsing_condition(
-    snapshot: Snapshot, filters: str, rules: CompiledRules | None
-) -> tuple[Condition | None, tuple[str, ...]]:
-    """The condition that a product must pass: a filter and the rules on browsing, with the ids of these rules."""
-    requested = condition_of(snapshot, filters)
-    effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
-    return effect.condition(requested), effect.excluded_by
+
+class ProductList:
+    """A list of products other than the hits of a search: those of one snapshot that pass a filter and that the rules
+    on browsing do not exclude."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        size: int,
+        filters: str = "",
+        lost: tuple[str, ...] = (),
+        rules: CompiledRules | None = None,
+    ) -> None:
+        """`lost` names the stages that failed: none, unless the cluster does."""
+        self.snapshot, self.size, self.lost = snapshot, size, lost
+        requested = condition_of(snapshot, filters)
+        effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
+        self.where = effect.condition(requested)
+        """The condition that a product must pass."""
+        self._rules = effect.excluded_by
+
+    def allowed(self, rows: Rows) -> Rows:
+        """The products among `rows` (n,), ascending, that pass."""
+        if self.where is None or not len(rows):
+            return rows
+        return self.snapshot.keyword.select(Selection(rows=rows, where=self.where))
+
+    def nearest(
+        self, vector: Vectors, limit: int, also: Condition | None = None, *, among: PictureIndex | None = None
+    ) -> NearestRows:
+        """The nearest products that pass, and pass `also`; or the nearest pictures in `among`."""
+        search = among.nearest if among else self.snapshot.vectors.search
+        where = all_of(self.where, (also,)) if also else self.where
+        if where is None:
+            return search(vector, limit)
+        if not self.lost:
+            return search(vector, limit, self.snapshot.keyword.select(Selection(where=where, everything=True)))
+        nearest = search(vector, FILTERED_DEPTH)
+        kept = np.isin(nearest.rows, self.snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
+        return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
+
+    def page(self, hits: Iterable[Hit], degraded: tuple[str, ...] | None = None) -> Page:
+        """The page of the list; `degraded` names the stages that failed if they are not `lost`."""
+        shown = tuple(hits)
+        return Page(
+            shown,
+            len(shown),
+            1,
+            self.size,
+            degraded=self.lost if degraded is None else degraded,
+            version=self.snapshot.manifest.version,
+            rules=self._rules,
+        )
 
 
 def language_filter(language: str) -> Filter:
@@ -81,76 +130,63 @@ _ADVERTISED = 200
 
 
 def similar_products(
-    snapshot: Snapshot,
     product_id: str,
-    size: int,
-    filters: str,
-    lost: tuple[str, ...] = (),
-    rules: CompiledRules | None = None,
+    products: ProductList,
     coviews: Relations = NO_RELATIONS,
-    weight: float = WEIGHT,
     *,
     sponsor: SimilarSponsor | None = None,
     left_out: Collection[str] = (),
 ) -> Page:
-    """The products most similar to a product by texts and by `coviews`, without itself, those of
-    `left_out` and those that `rules` exclude; `sponsor` chooses the sponsored hits. Raises UnknownProductError for an
-    unknown product.
+    """The products most similar to a product by texts and by `coviews`, without itself and those of `left_out`;
+    `sponsor` chooses the sponsored hits. Raises UnknownProductError for an unknown product.
 
     Scores are on the scale of the cosine, and equal it for products without co-views.
     """
+    snapshot, count = products.snapshot, products.size + 1 + len(left_out)
     row = row_of(snapshot, product_id)
-    where, rule_ids = browsing_condition(snapshot, filters, rules)
     vector = snapshot.vectors.vector(row)
     if not vector.any():
         # Added as a live change while the encoder was unavailable.
-        return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
-    nearest = nearest_to(snapshot, vector, size + 1 + len(left_out), where, is_lost=bool(lost))
+        return products.page((), (*products.lost, "dense"))
+    nearest = products.nearest(vector, count)
     near = zip(nearest.rows.tolist(), nearest.scores.tolist(), strict=True)
     hidden = {row, *(snapshot.products.row_of(name) for name in left_out)}
     others = ((other, cosine) for other, cosine in near if other not in hidden)
     texts = {other: StageScore(rank, cosine) for rank, (other, cosine) in enumerate(others, 1)}
-    viewed = _viewed(snapshot, product_id, row, where, coviews)
-    own, products = snapshot.products[row], snapshot.products
+    viewed = _viewed(products, product_id, row, coviews)
+    own = snapshot.products[row]
     own_rows = set[int]()
-    if any(_is_foreign(own, products[other]) for other in texts):
-        same = snapshot.catalog.compile(language_filter(own.language))
-        found = nearest_to(snapshot, vector, size + 1 + len(left_out), all_of(where, (same,)), is_lost=bool(lost))
+    if any(_is_foreign(own, snapshot.products[other]) for other in texts):
+        found = products.nearest(vector, count, snapshot.catalog.compile(language_filter(own.language)))
         own_rows = {*found.rows.tolist()}
     if further := sorted((viewed.keys() | own_rows) - texts.keys() - hidden):
         cosines = snapshot.vectors.similarity(vector, np.array(further, np.int64)).tolist()
         texts |= {other: StageScore(None, cosine) for other, cosine in zip(further, cosines, strict=True)}
     # Deviations above the background, rescaled to the cosine; the order is the same.
-    worth = weight * snapshot.manifest.background.deviation
+    worth = WEIGHT * snapshot.manifest.background.deviation
     hits = []
     for other, text in texts.items():
         stages, score = {"dense": text}, text.score
         if coview := viewed.get(other):
             stages[COVIEWS], score = coview, score + worth * coview.score
         hits.append((score, other, stages))
-    best = sorted(hits, key=lambda each: (_is_foreign(own, products[each[1]]), -each[0], each[1]))[:size]
-    shown = tuple(Hit(snapshot.products[other], score, stages) for score, other, stages in best)
-    page = Page(shown, len(shown), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
-    if sponsor is None or not best or lost:
+    ordered = sorted(hits, key=lambda each: (_is_foreign(own, snapshot.products[each[1]]), -each[0], each[1]))
+    best = ordered[: products.size]
+    page = products.page(Hit(snapshot.products[other], score, stages) for score, other, stages in best)
+    if sponsor is None or not best or products.lost:
         return page
     least = min(texts[other].score for _, other, _ in best)
-    return replace(page, sponsored=sponsor(row, nearest_to(snapshot, vector, _ADVERTISED, where, is_lost=False), least))
+    return replace(page, sponsored=sponsor(row, products.nearest(vector, _ADVERTISED), least))
 
 
-def products_by_looks(
-    picture: bytes | str,
-    size: int,
-    filters: str,
-    snapshot: Snapshot,
-    lost: tuple[str, ...] = (),
-    rules: CompiledRules | None = None,
-) -> Page:
+def products_by_looks(picture: bytes | str, products: ProductList) -> Page:
     """The products whose pictures are nearest to a picture file, or to the picture of the product with this id, without
-    itself and those that `rules` exclude; no hits for a product without a picture. A score is the cosine.
+    itself; no hits for a product without a picture. A score is the cosine.
 
     Raises QueryError for an index without pictures, MissingExtraError without torch, PictureError for an invalid file,
     UnknownProductError, or EncoderError.
     """
+    snapshot = products.snapshot
     if (pictures := snapshot.pictures) is None:
         if snapshot.manifest.pictures is not None:
             # Their encoder could not be loaded, perhaps for lack of torch.
@@ -160,24 +196,20 @@ def products_by_looks(
         raise QueryError(f"the index has no pictures; {cure}")
     row = row_of(snapshot, picture) if isinstance(picture, str) else -1
     vector = pictures.encode(picture) if isinstance(picture, bytes) else pictures.index.vector(row)
-    where, rule_ids = browsing_condition(snapshot, filters, rules)
-    hits: list[Hit] = []
-    if vector is not None:
-        found = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost), among=pictures.index)
-        others = ((other, cosine) for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True))
-        shown = [(other, cosine) for other, cosine in others if other != row][:size]
-        scored = ((other, StageScore(rank, cosine)) for rank, (other, cosine) in enumerate(shown, 1))
-        hits = [Hit(snapshot.products[other], each.score, {PICTURES: each}) for other, each in scored]
-    return Page(tuple(hits), len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+    if vector is None:
+        return products.page(())
+    found = products.nearest(vector, products.size + 1, among=pictures.index)
+    others = ((other, cosine) for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+    shown = [(other, cosine) for other, cosine in others if other != row][: products.size]
+    scored = ((other, StageScore(rank, cosine)) for rank, (other, cosine) in enumerate(shown, 1))
+    return products.page(Hit(snapshot.products[other], each.score, {PICTURES: each}) for other, each in scored)
 
 
-def _viewed(
-    snapshot: Snapshot, product_id: str, row: int, where: Condition | None, coviews: Relations
-) -> dict[int, StageScore]:
-    """The co-views of a product that exist and pass a condition, by row, strongest first."""
-    known = ((snapshot.products.row_of(name), strength) for name, strength in coviews.of(product_id))
+def _viewed(products: ProductList, product_id: str, row: int, coviews: Relations) -> dict[int, StageScore]:
+    """The co-views of a product that exist and pass, by row, strongest first."""
+    known = ((products.snapshot.products.row_of(name), strength) for name, strength in coviews.of(product_id))
     strengths = {other: strength for other, strength in known if other is not None and other != row}
-    allowed = set(_allowed(snapshot, np.array(sorted(strengths), np.int64), where))
+    allowed = {*products.allowed(np.array(sorted(strengths), np.int64)).tolist()}
     passed = {other: strength for other, strength in strengths.items() if other in allowed}
     return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(passed.items(), 1)}
 
@@ -199,66 +231,45 @@ _MAX_TYPES, _MAX_OF_TYPE, _MAX_READ = 8, 4, 200
 """Maximum numbers of related types of a product, of products of each type, and of products read for these."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownRelations:
-    """The known relations of a product."""
-
-    relations: Sequence[tuple[str, Relation]]
-    """Relations with other products, by their ids."""
-    removed: frozenset[str]
-    """Ids of products whose relation the store removed."""
-    everything: Relations
-    """All relations, for related types."""
-
-
-NO_KNOWN = KnownRelations((), frozenset(), NO_RELATIONS)
-
-
 def related_products(
-    snapshot: Snapshot,
     product_id: str,
+    products: ProductList,
     kinds: frozenset[RelationKind],
-    page: tuple[int, str],
-    lost: tuple[str, ...] = (),
-    rules: CompiledRules | None = None,
-    known: KnownRelations = NO_KNOWN,
+    known: Sequence[tuple[str, Relation]],
+    removed: frozenset[str],
+    derived: Relations,
 ) -> Page:
-    """The products that have a relation of these kinds with a product; `page` is the size and a filter. Products that
-    `rules` exclude are left out, as are all variants of a product but the best. Raises UnknownProductError for an
-    unknown product.
+    """The products that have a relation of these kinds with a product: by the `known` relations with other products'
+    ids, then by the related types of `derived`, without those of `removed`. All variants of a product but the best are
+    left out. Raises UnknownProductError for an unknown product.
 
     A score is the relation's strength, 0 to 1.
     """
-    row, (size, filters) = row_of(snapshot, product_id), page
-    where, rule_ids = browsing_condition(snapshot, filters, rules)
+    snapshot = products.snapshot
+    row = row_of(snapshot, product_id)
     found: dict[int, Relation] = {}
-    for name, relation in known.relations:
+    for name, relation in known:
         other = snapshot.products.row_of(name) if relation.kind in kinds else None
         if other is None or other == row or (other in found and relation.strength <= found[other].strength):
             continue
         if relation.evidence is not RelationEvidence.SHOPPERS or _is_compatible(snapshot, row, other):
             found[other] = relation
-    allowed = _allowed(snapshot, np.array(sorted(found), np.int64), where)
-    vector, rows = snapshot.vectors.vector(row), np.array(allowed, np.int64)
-    cosines = dict(zip(allowed, snapshot.vectors.similarity(vector, rows).tolist(), strict=True)) if allowed else {}
-    foreign = {other for other in allowed if _is_foreign(snapshot.products[row], snapshot.products[other])}
-    ordered = sorted(allowed, key=lambda other: (other in foreign, -found[other].strength, -cosines[other], other))
-    chosen = _one_of_each(snapshot, row, ordered)[:size]
-    if len(chosen) < size and kinds & _OF_TYPES:
-        by_type = _of_types(snapshot, row, kinds & _OF_TYPES, where, known.everything, is_lost=bool(lost))
-        removed = {snapshot.products.row_of(name) for name in known.removed}
-        by_type = {other: relation for other, relation in by_type.items() if other not in removed}
+    rows = products.allowed(np.array(sorted(found), np.int64))
+    similarity = snapshot.vectors.similarity(snapshot.vectors.vector(row), rows)
+    cosines = dict(zip(rows.tolist(), similarity.tolist(), strict=True))
+    foreign = {other for other in cosines if _is_foreign(snapshot.products[row], snapshot.products[other])}
+    ordered = sorted(cosines, key=lambda other: (other in foreign, -found[other].strength, -cosines[other], other))
+    chosen = _one_of_each(snapshot, row, ordered)[: products.size]
+    if len(chosen) < products.size and kinds & _OF_TYPES:
+        hidden = {snapshot.products.row_of(name) for name in removed}
+        of_types = _of_types(products, row, kinds & _OF_TYPES, derived)
+        by_type = {other: relation for other, relation in of_types.items() if other not in hidden}
         found = by_type | found
-        chosen = _one_of_each(snapshot, row, [*chosen, *(other for other in by_type if other not in cosines)])[:size]
-    hits = tuple(
+        others = (other for other in by_type if other not in cosines)
+        chosen = _one_of_each(snapshot, row, [*chosen, *others])[: products.size]
+    return products.page(
         RelatedHit(snapshot.products[other], found[other].strength, {}, relation=found[other]) for other in chosen
     )
-    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
-
-
-def _allowed(snapshot: Snapshot, rows: Rows, where: Condition | None) -> list[int]:
-    passed = rows if where is None or not len(rows) else snapshot.keyword.select(Selection(rows=rows, where=where))
-    return [int(row) for row in passed]
 
 
 def _one_of_each(snapshot: Snapshot, row: int, rows: Sequence[int]) -> list[int]:
@@ -271,15 +282,10 @@ def _one_of_each(snapshot: Snapshot, row: int, rows: Sequence[int]) -> list[int]
 
 
 def _of_types(
-    snapshot: Snapshot,
-    row: int,
-    kinds: frozenset[RelationKind],
-    where: Condition | None,
-    relations: Relations,
-    *,
-    is_lost: bool,
+    products: ProductList, row: int, kinds: frozenset[RelationKind], relations: Relations
 ) -> dict[int, Relation]:
     """Products of the types that go with those of a product, by row, best first."""
+    snapshot = products.snapshot
     names = (snapshot.types.name_of(row), CATEGORY_SEPARATOR.join(snapshot.products[row].category))
     types: dict[str, Relation] = {}
     for name, relation in chain.from_iterable(relations.related_types(own) for own in names if own):
@@ -288,7 +294,7 @@ def _of_types(
         if is_wanted and (name not in types or relation.strength > types[name].strength):
             types[name] = relation
     strongest = sorted(types.items(), key=lambda each: (-each[1].strength, each[0]))[:_MAX_TYPES]
-    turns = [(_nearest_of_type(snapshot, row, name, where, is_lost=is_lost), relation) for name, relation in strongest]
+    turns = [(_nearest_of_type(products, row, name), relation) for name, relation in strongest]
     found: dict[int, Relation] = {}
     for place in range(_MAX_OF_TYPE):
         for rows, relation in turns:
@@ -297,13 +303,14 @@ def _of_types(
     return found
 
 
-def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition | None, *, is_lost: bool) -> list[int]:
+def _nearest_of_type(products: ProductList, row: int, name: str) -> list[int]:
     """The products of a type or a category that are nearest by text to the product at a row."""
+    snapshot = products.snapshot
     rows = snapshot.types.members_of(name)
-    if not len(rows) and "category" in snapshot.catalog.fields and not is_lost:
+    if not len(rows) and "category" in snapshot.catalog.fields and not products.lost:
         category = snapshot.catalog.compile(In("category", (name,)))
         rows = snapshot.keyword.select(Selection(where=category, everything=True))
-    rows = np.array(_allowed(snapshot, rows, where), np.int64)
+    rows = products.allowed(rows)
     if not len(rows):
         return []
     cosines = snapshot.vectors.similarity(snapshot.vectors.vector(row), rows)
@@ -319,10 +326,9 @@ def _is_compatible(snapshot: Snapshot, row: int, other: int) -> bool:
     return are_compatible(one, two)
 
 
-PageMaker = Callable[[Snapshot, tuple[str, ...], CompiledRules | None], Page]
-"""Creates a page from a snapshot, the failed stages and the rules that apply."""
-Answerer = Callable[[PageMaker, bool], Page]
-"""Calls a `PageMaker` as `SearchEngine` does for every page, with the store's rules or without rules."""
+ListAnswerer = Callable[[Callable[[ProductList], Page], int, str, bool], Page]
+"""Creates a page as `SearchEngine` does for every product list, from a function that fills a list of this size, for a
+filter, with the store's rules or without rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +339,7 @@ class ProductRelation:
     relation: Relation
 
 
-class EngineRelations(DocumentEditor[RelationCorrection]):
+class EngineRelations(CompiledEditor[RelationCorrection, Sequence[RelationCorrection]]):
     """The relations between the products of an engine's index. See docs/relations.md.
 
     >>> for hit in engine.relations.of("B0042", kind="goes_with", size=8).hits:
@@ -341,21 +347,20 @@ class EngineRelations(DocumentEditor[RelationCorrection]):
     """
 
     def __init__(
-        self, root: Path, snapshot: Callable[[], Snapshot], answer: Answerer, product: Callable[[str], Product]
+        self, root: Path, snapshot: Callable[[], Snapshot], answer: ListAnswerer, product: Callable[[str], Product]
     ) -> None:
-        super().__init__(RelationStore(root), snapshot)
+        super().__init__(RelationStore(root), snapshot, lambda corrections, _: corrections)
         self._answer = answer
         self._product = product
         self._derived = follow_relations(root)
-        self._corrections = follow_documents(self.store)
 
     @property
     def notices(self) -> tuple[str, ...]:
-        return (*self._derived.notices, *self._corrections.notices)
+        return (*self._derived.notices, *super().notices)
 
-    def reload_if_changed(self, _snapshot: Snapshot) -> None:
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
         self._derived.reload_if_changed()
-        self._corrections.reload_if_changed()
+        super().reload_if_changed(snapshot)
 
     @property
     def derived(self) -> Relations:
@@ -365,7 +370,7 @@ class EngineRelations(DocumentEditor[RelationCorrection]):
     @property
     def corrections(self) -> Sequence[RelationCorrection]:
         """The store's corrections that searches use."""
-        return self._corrections.value.documents
+        return self._stored.value.documents
 
     def removed_substitutes(self, product_id: str) -> frozenset[str]:
         """The products that the store says not to be chosen instead of one."""
@@ -378,18 +383,20 @@ class EngineRelations(DocumentEditor[RelationCorrection]):
         """The products related to a product, as `RelatedHit`s that name the relation: `kind` is a `RelationKind`, or
         "goes_with" for all but substitutes. With `rules` the store's rules apply. Raises UnknownProductError for an
         unknown product, QueryError or FilterError for an invalid argument."""
-        SearchRequest(size=size, filters=filters)
         if not isinstance(product_id, str):
             raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
         if kind not in RELATED_KINDS:
             raise QueryError(f"kind is {str(kind)[:40]!r}, it can be {', '.join(RELATED_KINDS)}")
-        relations = [each for each in self.show(product_id) if each[1].kind in RELATED_KINDS[kind]]
-        known = KnownRelations(relations, removed_from(product_id, self.corrections), self.derived)
-
-        def related(snapshot: Snapshot, lost: tuple[str, ...], rules: CompiledRules | None) -> Page:
-            return related_products(snapshot, product_id, RELATED_KINDS[kind], (size, filters), lost, rules, known)
-
-        return self._answer(related, rules)
+        kinds = RELATED_KINDS[kind]
+        related = partial(
+            related_products,
+            product_id,
+            kinds=kinds,
+            known=[each for each in self.show(product_id) if each[1].kind in kinds],
+            removed=removed_from(product_id, self.corrections),
+            derived=self.derived,
+        )
+        return self._answer(related, size, filters, rules)
 
     def show(self, product_id: str) -> list[tuple[str, Relation]]:
         """All relations of a product with other products' ids, corrected, including products that rules hide, without

@@ -49,6 +49,14 @@ _PLAIN: dict[str, type] = {"str": str, "int": int, "bool": bool}
 """The types of fields of one value, by their annotation."""
 FACET_VALUES = 100
 MAX_FACET_VALUES = 10_000
+_BOUNDS = {
+    "size": (0, MAX_SIZE),
+    "facet_values": (1, MAX_FACET_VALUES),
+    "choices": (0, MAX_CHOICES),
+    "per_group": (1, MAX_PER_GROUP),
+    "diversity": (0, 1),
+}
+"""The least and the greatest value of numeric fields."""
 MAX_HISTORY = 1_000
 """Maximum number of acts of a history."""
 _KINDS = ", ".join(ACT_KINDS[:-1]) + f" or {ACT_KINDS[-1]}"
@@ -179,8 +187,9 @@ class SearchRequest:
         self._check_types()
         if len(self.text) > MAX_TEXT:
             raise QueryError(f"the query has {len(self.text)} characters, at most {MAX_TEXT} are allowed")
-        if not 0 <= self.size <= MAX_SIZE:
-            raise QueryError(f"size is {self.size}, it can be 0 to {MAX_SIZE}")
+        for name, (least, most) in _BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise QueryError(f"{name} is {getattr(self, name)}, it can be {least} to {most}")
         if self.page < 1:
             raise QueryError(f"page is {self.page}, pages count from 1")
         if self.page * self.size > MAX_DEPTH:
@@ -192,11 +201,11 @@ class SearchRequest:
             raise QueryError(f"reasons is {self.reasons!r}, it can be {', '.join(REASON_LANGUAGES)}, or empty for none")
         if self.merge not in METHODS:
             raise QueryError(f"merge is {self.merge!r}, it can be {', '.join(METHODS)}")
-        if not 1 <= self.facet_values <= MAX_FACET_VALUES:
-            raise QueryError(f"facet_values is {self.facet_values}, it can be 1 to {MAX_FACET_VALUES}")
-        self._check_groups()
-        if not 0 <= self.diversity <= 1:
-            raise QueryError(f"diversity is {self.diversity}, it can be 0 to 1")
+        if self.per_group > 1 and not self.group:
+            raise QueryError(f"per_group is {self.per_group} without group; name a field to group by, or variants")
+        if (hits := self.size * self.per_group) > MAX_SIZE:
+            message = f"a page of {self.size} groups with per_group {self.per_group} may have {hits:,} hits"
+            raise QueryError(f"{message}; a page can have {MAX_SIZE:,}")
         if self.diversity and self.sort:
             raise QueryError(f"diversity is {self.diversity} and sort is {self.sort!r}; leave out one of them")
 
@@ -204,17 +213,6 @@ class SearchRequest:
     def query_key(self) -> str:
         """The text and the filters, which all pages of a search share."""
         return f"{' '.join(self.text.casefold().split())}\0{self.filters}"
-
-    def _check_groups(self) -> None:
-        if not 0 <= self.choices <= MAX_CHOICES:
-            raise QueryError(f"choices is {self.choices}, it can be 0 to {MAX_CHOICES}")
-        if not 1 <= self.per_group <= MAX_PER_GROUP:
-            raise QueryError(f"per_group is {self.per_group}, it can be 1 to {MAX_PER_GROUP}")
-        if self.per_group > 1 and not self.group:
-            raise QueryError(f"per_group is {self.per_group} without group; name a field to group by, or variants")
-        if (hits := self.size * self.per_group) > MAX_SIZE:
-            message = f"a page of {self.size} groups with per_group {self.per_group} may have {hits:,} hits"
-            raise QueryError(f"{message}; a page can have {MAX_SIZE:,}")
 
     def _check_types(self) -> None:
         """Gives callers without a type checker equally clear messages."""

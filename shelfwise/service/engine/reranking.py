@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from contextlib import suppress
@@ -28,15 +28,15 @@ from shelfwise.rerank.ranker.features import (
 )
 from shelfwise.rerank.ranker.memory import NO_MEMORY, QueryMemory, product_hashes
 from shelfwise.retrieval.encoders.base import Tokens, empty_tokens
-from shelfwise.retrieval.errors import ModelError, RankerLateError
+from shelfwise.retrieval.errors import ModelError, RankerLateError, UnknownFieldError
 from shelfwise.retrieval.filters.schema import product_columns
 from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, PREFERRED, RetrievalScores
 from shelfwise.retrieval.index.grouping import CandidateGroups
 from shelfwise.retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection
 from shelfwise.retrieval.index.token_states import ProductTokens
 from shelfwise.retrieval.index.vectors import Vectors
-from shelfwise.retrieval.records import Contribution, Explanation, PastAct
-from shelfwise.service.curation.relevance import Signal
+from shelfwise.retrieval.records import Contribution, PastAct
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, Signal
 from shelfwise.service.curation.rule_matching import Lift, PinnedProduct
 from shelfwise.service.engine.ranking import HEAD, RankerCandidates, Ranking, reorder_head
 from shelfwise.service.engine.snapshot import Products, Snapshot
@@ -67,8 +67,10 @@ class Reranker:
     load, and a lone request never waits for others.
     """
 
-    def __init__(self, ranker: OnnxRanker, *, threads: int = THREADS) -> None:
+    def __init__(self, ranker: OnnxRanker, deadline: float = 60.0, *, threads: int = THREADS) -> None:
+        """`deadline` is the time limit of a request in seconds."""
         self.ranker = ranker
+        self.deadline = deadline
         self._is_closed = False
         self._closing = threading.Lock()
         """Ensures that no job is queued after the end of the queue."""
@@ -79,12 +81,12 @@ class Reranker:
         for thread in self._threads:
             thread.start()
 
-    def score(self, candidates: Candidates, deadline: float) -> NDArray[np.float64]:
+    def score(self, candidates: Candidates) -> NDArray[np.float64]:
         """The scores (c,) of a query's candidates.
 
-        Raises RankerLateError if they are not ready after `deadline` seconds, ModelError if the network fails.
+        Raises RankerLateError if they are not ready by the deadline, ModelError if the network fails.
         """
-        job = _ScoringJob(candidates, time.monotonic() + deadline)
+        job = _ScoringJob(candidates, time.monotonic() + self.deadline)
         with self._closing:
             is_closed = self._is_closed
             if not is_closed:
@@ -93,10 +95,10 @@ class Reranker:
             # A search that started before another ranker took over.
             self._answer([job])
         try:
-            return job.answer.result(deadline)
+            return job.answer.result(self.deadline)
         except LateError:
             job.answer.cancel()
-            late = f"{self.ranker.name} returned no scores within {deadline * 1_000:.0f} ms"
+            late = f"{self.ranker.name} returned no scores within {self.deadline * 1_000:.0f} ms"
             raise RankerLateError(f"{late}; results keep the merged order") from None
 
     def close(self) -> None:
@@ -147,13 +149,10 @@ class Reranking:
 
     snapshot: Snapshot
     reranker: Reranker
-    deadline: float
-    """Time limit in seconds."""
     past: tuple[PastAct, ...] = ()
     """History of the searching shopper."""
     popularity: Popularity = NO_POPULARITY
     memory: QueryMemory = NO_MEMORY
-    depth: int = DEPTH
 
     @property
     def reads_tokens(self) -> bool:
@@ -171,36 +170,24 @@ class Reranking:
 
     @property
     def judges_relevance(self) -> bool:
-        """See `shelfwise.service.engine.ranking.LastStage`."""
+        """Whether `Ranking.fit` is a probability of relevance."""
         return self.reranker.ranker.judges_relevance
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Reorders the ranking's head by the ranker, exact identifiers first. Raises ModelError if it fails or is late;
         the ranking then stays unchanged."""
-        count = min(self.depth, len(ranking.rows))
+        count = min(DEPTH, len(ranking.rows))
         if count:
             candidates = self._candidates(ranking, count, tokens)
-            scores = self.reranker.score(candidates, self.deadline)
+            scores = self.reranker.score(candidates)
             gained = bonuses(ranking, count)
             scored = RankerCandidates(ranking.rows[:count], candidates, *gained)
             reorder_head(ranking, scores + np.sum(gained, axis=0))
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
 
-    def explain(
-        self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
-    ) -> Mapping[int, Explanation]:
-        """See `shelfwise.service.engine.ranking.LastStage`; the network runs in the calling thread, after the order
-        is determined."""
-        if ranking.scored is None:
-            return {}
-        # The runtime of graphs, which an engine without a ranker does not need.
-        from shelfwise.service.engine.explain import explain_hits
-
-        return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows, hidden)
-
     def score(self, candidates: Candidates) -> NDArray[np.float64]:
-        """See `shelfwise.service.engine.ranking.LastStage`; the network runs in the calling thread."""
+        """Scores (c,) without bonuses; the network runs in the calling thread. Raises ModelError on failure."""
         (scores,) = self.reranker.ranker.score([candidates])
         return scores
 
@@ -329,6 +316,36 @@ class SignalOrder:
 
 def _contribution(name: str, value: float, gained: float) -> Contribution:
     return Contribution(f"signal {name}", "not known" if np.isnan(value) else f"{value:g}", float(gained))
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRelevance:
+    """Relevance settings compiled for the searches of one version."""
+
+    settings: Relevance = DEFAULT_RELEVANCE
+    signals: SignalOrder | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """The reason, by field, for each signal that the version cannot apply; such signals are skipped."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """One line for each fault."""
+        return tuple(f"skipped signal {name!r}: {fault}" for name, fault in self.faults.items())
+
+
+DEFAULT_SETTINGS = CompiledRelevance()
+
+
+def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelevance:
+    """Settings compiled for a snapshot's version."""
+    usable, faults = [], {}
+    for signal in relevance.signals:
+        try:
+            snapshot.catalog.resolve_sortable(signal.field)
+            usable.append(signal)
+        except UnknownFieldError as error:
+            faults[signal.field] = str(error).removeprefix("sort: ")
+    return CompiledRelevance(relevance, SignalOrder(usable, snapshot) if usable else None, faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,11 +509,14 @@ UNREAD = "the history has no effect: no serving ranker reads it"
 """Warning if a search has a history and `SearchEngine.reads_history` is false."""
 
 
-def by_time(acts: Sequence[PastAct], now: float) -> list[tuple[float, PastAct]]:
-    """Acts with their times in seconds since 1970, oldest first. Undated acts get `now`; acts of the same time keep the
-    given order."""
-    timed = [(now if act.at is None else act.at.timestamp(), act) for act in acts]
-    return sorted(timed, key=itemgetter(0))
+def newest_acts(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> Iterator[tuple[int, int, float]]:
+    """The rows, kinds (positions in ACT_KINDS) and times in seconds since 1970 of the acts whose products the catalog
+    has, newest first. Undated acts get `now`; of acts of the same time, the last given one comes first."""
+    timed = ((now if act.at is None else act.at.timestamp(), act) for act in reversed(acts))
+    for time_of_act, act in sorted(timed, key=itemgetter(0), reverse=True):
+        row = snapshot.products.row_of(act.product_id)
+        if row is not None:
+            yield row, ACT_KINDS.index(act.kind), time_of_act
 
 
 def unknown_products_warning(snapshot: Snapshot, acts: Sequence[PastAct]) -> tuple[str, ...]:
@@ -511,11 +531,9 @@ def read_history(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> His
 
     A product without a vector, added as a live change while the encoder was unavailable, is skipped, too.
     """
-    newest_first = reversed(by_time(acts, now))
-    placed = ((snapshot.products.row_of(act.product_id), time, act.kind) for time, act in newest_first)
-    known = list(islice(((row, time, kind) for row, time, kind in placed if row is not None), MAX_ACTS))[::-1]
+    known = list(islice(newest_acts(snapshot, acts, now), MAX_ACTS))[::-1]
     vectors = snapshot.vectors.gather(np.array([row for row, _, _ in known], np.int64))
-    kinds = np.array([ACT_KINDS.index(kind) for _, _, kind in known], np.int64)
-    gaps = np.array([max(0.0, now - time) / _SECONDS_A_DAY for _, time, _ in known], np.float32)
+    kinds = np.array([kind for _, kind, _ in known], np.int64)
+    gaps = np.array([max(0.0, now - time) / _SECONDS_A_DAY for _, _, time in known], np.float32)
     has_vector = vectors.any(axis=1)
     return History(vectors[has_vector], kinds[has_vector], gaps[has_vector])

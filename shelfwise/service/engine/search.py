@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
@@ -25,6 +25,7 @@ from shelfwise.retrieval.index.grouping import MAX_SIBLINGS, VARIANTS, Candidate
 from shelfwise.retrieval.index.keyword import NO_ROWS, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from shelfwise.retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from shelfwise.retrieval.records import (
+    Candidate,
     Choice,
     Contribution,
     ControlledExposure,
@@ -42,8 +43,8 @@ from shelfwise.retrieval.text.units import is_measure
 from shelfwise.service.curation.relevance import without_fields
 from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules, Lift
 from shelfwise.service.engine.candidates import Stages
-from shelfwise.service.engine.ranking import HEAD, OFFERED, Ranking
-from shelfwise.service.engine.reasons import find_reasons, reason_line, with_store_reasons
+from shelfwise.service.engine.ranking import HEAD, OFFERED, Ranking, Sponsor
+from shelfwise.service.engine.reasons import explain_hits, find_reasons, reason_line, with_store_reasons
 from shelfwise.service.engine.request import (
     MAX_FACET_VALUES,
     MAX_SORT_KEYS,
@@ -80,15 +81,16 @@ class Search:
         chosen: str = "",
         *,
         exploration: Exploration | None = None,
-        hidden: Collection[str] = (),
+        sponsor: Sponsor | None = None,
     ) -> None:
         """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, if the text of
         the request is its correction; `completions` are the texts that it may become, itself first; `chosen` names the
-        category that shoppers choose from after it; `hidden` are fields that choices and
-        explanations leave out."""
+        category that shoppers choose from after it; `sponsor` chooses sponsored hits."""
         self._snapshot = snapshot
-        self._hidden = hidden
+        self._hidden = stages.relevance.settings.hidden
+        """Fields that choices and explanations leave out."""
         self._stages = stages
+        self._sponsor = sponsor
         self._query = request
         self._facets = {name: snapshot.catalog.resolve(name).name for name in request.facets}
         self._counted = tuple(sorted(set(self._facets.values())))
@@ -109,7 +111,7 @@ class Search:
         spread = self._spread if request.diversity else None
         optional = cache(partial(_optional, snapshot))  # one that counts several times is there as often
         lifts = (*self._effect.lifts, *map(optional, request.optional_filters))
-        self._least = snapshot.manifest.cutoff.known + stages.limits.cutoff * snapshot.manifest.background.deviation
+        self._least = snapshot.manifest.cutoff.known + stages.cutoff_offset
         explore = partial(exploration.choose, snapshot, least=self._least) if exploration else None
         self._arranging = RuleArranger(self._effect.pins, lifts, snapshot.products, snapshot.keyword, spread, explore)
         self._group = self._grouped_by(request.group)
@@ -191,13 +193,10 @@ class Search:
             further = partial(self._stages.further, self._request, ranking)
             arranged = self._arranging.ranked(ranking, further, end, groups)
         rows = self._with_companions(self._cut(arranged.rows), groups, partial(self._ranked_order, arranged, ranking))
-        hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, arranged, ranking)
-        hits = self._with_reasons(hits, rows, arranged, ranking)
-        facets = self._facets_of(ranking.facets, groups) or self._empty()
-        total, ranges = groups.total if groups else ranking.total, self._ranges_of(ranking.selection, groups)
-        page = self._answer(self._grouped(hits, rows, groups), total, facets, ranking, ranges)
-        goals, sponsor = tuple(self._exposure_goals(rows, arranged)), self._stages.sponsor
-        sponsored = sponsor(ranking, self._request, self._least, arranged.buried) if sponsor else ()
+        total = groups.total if groups else ranking.total
+        page = self._shown(rows, arranged, ranking.selection, total, ranking.facets, groups, ranking)
+        goals = tuple(self._exposure_goals(rows, arranged))
+        sponsored = self._sponsor(ranking, self._request, self._least, arranged.buried) if self._sponsor else ()
         page = replace(page, exposure_goals=goals, sponsored=sponsored)
         is_broad = total > self._query.size
         return replace(page, choices=self._choices(ranking, groups)) if self._query.choices and is_broad else page
@@ -239,22 +238,29 @@ class Search:
             arranged = self._arranging.browsed(everything, fetch, by.limit, groups)
         else:
             arranged = RuleOrder(first_rows(fetch, by.limit, groups))
-        rules, order = arranged.rules, partial(self._sorted_order, by)
-        rows = self._with_companions(self._cut(arranged.rows), groups, order)
-        found = ((row, *self._product(row)) for row in rows)
-        hits = [
-            Hit(product, 0.0, {}, rule=rules.get(row, ""), product_type=named, distance=self._distance(product))
-            for row, product, named in found
-        ]
+        rows = self._with_companions(self._cut(arranged.rows), groups, partial(self._sorted_order, by))
         facets: Mapping[str, Facet] = {}
         if self._counted:
             facets = self._snapshot.keyword.facets(everything, self._counted, self._request.facet_size)
-        total = groups.total if groups else ordered.total
-        counted = self._facets_of(facets, groups)
-        hits = self._with_reasons(hits, rows, arranged)
-        return self._answer(
-            self._grouped(hits, rows, groups), total, counted, ranges=self._ranges_of(everything, groups)
-        )
+        return self._shown(rows, arranged, everything, groups.total if groups else ordered.total, facets, groups)
+
+    def _shown(
+        self,
+        rows: list[int],
+        arranged: RuleOrder,
+        selection: Selection,
+        total: int,
+        facets: Mapping[str, Facet],
+        groups: CandidateGroups | None,
+        ranking: Ranking | None = None,
+    ) -> Page:
+        """The page with the hits at `rows`, with `facets` over all products of the selection."""
+        hits: Sequence[Hit] = [self._hit(row, arranged, ranking) for row in rows]
+        if ranking:
+            hits = self._explained(hits, rows, arranged, ranking)
+        hits = self._grouped(self._with_reasons(hits, rows, arranged, ranking), rows, groups)
+        counted = self._facets_of(facets, groups) or self._empty()
+        return self._answer(hits, total, counted, ranking, self._ranges_of(selection, groups))
 
     def _in_order(self, selection: Selection, by: Sort, count: int) -> Rows:
         return self._snapshot.keyword.sort(selection, replace(by, limit=count)).rows
@@ -360,19 +366,18 @@ class Search:
         end = self._query.page * self._query.size
         return [int(row) for row in rows[end - self._query.size : end]]
 
-    def _product(self, row: int) -> tuple[Product, str]:
-        """A product, and the name of its type."""
-        product = self._snapshot.products[row]
-        return product, self._snapshot.types.names_of(row, product).name
-
-    def _hit(self, row: int, arranged: RuleOrder, ranking: Ranking) -> Hit:
-        candidate = ranking.candidate(row)
-        identifier = self._query.text.strip() if row in ranking.identified else ""
-        score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")
-        product, named = self._product(row)
-        distance = self._distance(product)
-        hit = Hit(product, score, candidate.stages, identifier, rule=rule, product_type=named, distance=distance)
-        explored = arranged.explored
+    def _hit(self, row: int, arranged: RuleOrder, ranking: Ranking | None) -> Hit:
+        candidate = ranking.candidate(row) if ranking else Candidate(row, 0.0, {})
+        product, explored = self._snapshot.products[row], arranged.explored
+        hit = Hit(
+            product,
+            arranged.scores.get(row, candidate.score),
+            candidate.stages,
+            self._query.text.strip() if ranking and row in ranking.identified else "",
+            rule=arranged.rules.get(row, ""),
+            product_type=self._snapshot.types.names_of(row, product).name,
+            distance=self._distance(product),
+        )
         if explored is None or explored.row != row:
             return hit
         return replace(hit, explored=True, propensity=explored.propensity)
@@ -400,7 +405,9 @@ class Search:
             return hits
         try:
             places = np.array(rows, np.int64)
-            explanations = dict(self._stages.last.explain(ranking, self._query.text, places, self._hidden))
+            explanations = explain_hits(
+                self._snapshot, self._stages.last, ranking, self._query.text, places, self._hidden
+            )
         except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits

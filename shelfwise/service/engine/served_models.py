@@ -6,8 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,15 +30,13 @@ from shelfwise.rerank.user_tower.histories import Histories, certainty
 from shelfwise.retrieval.errors import ModelError, ModelMismatchError, ShelfwiseError
 from shelfwise.retrieval.records import PastAct
 from shelfwise.retrieval.store.files import Watch, file_stamp
-from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, Expansions
-from shelfwise.service.engine.reranking import Reranking
+from shelfwise.service.engine.reranking import Reranker, Reranking
 from shelfwise.service.engine.snapshot import Snapshot, id_at
 from shelfwise.service.events.hot_reload import ReloadedFile, follow_memory, follow_popularity
 from shelfwise.service.events.signals import Popularity
 
 if TYPE_CHECKING:
     from shelfwise.rerank.user_tower.tower import OnnxEncoder
-    from shelfwise.service.engine.reranking import Reranker
     from shelfwise.service.settings import Settings
 
 
@@ -48,15 +45,6 @@ MAX_OPEN = 8
 _AGAIN_SECONDS = 5.0
 """Seconds until a model that could not be opened is tried again, since verification reads all of it."""
 _MAX_FAILED = 100
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedRanker:
-    """An opened ranker, with the settings at the time of opening."""
-
-    reranker: Reranker
-    deadline: float
-    """Time limit in seconds."""
 
 
 _COMPARED, _MIN_KNOWN = 500, 0.5
@@ -90,10 +78,10 @@ class ServedRanker:
         self._settings = settings
         self._watch = Watch()
         self._is_closed = False
-        self._serving: OpenedRanker | None = None
+        self._serving: Reranker | None = None
         self._opening = threading.Lock()
         """Held while a named ranker is opened."""
-        self._named: dict[tuple[str, Encoding], OpenedRanker] = {}
+        self._named: dict[tuple[str, Encoding], Reranker] = {}
         self._failed: dict[tuple[str, Encoding], tuple[ModelError, float]] = {}
         """Errors of named rankers, and when to try again, by the monotonic clock."""
         self._popularity = popularity or follow_popularity(root)
@@ -131,10 +119,10 @@ class ServedRanker:
             return None
         encoding = encoding_of(snapshot)
         opened = self._opened(name, encoding) if name else self._serving
-        if opened is None or misfit(opened.reranker.ranker.spec, encoding):
+        if opened is None or misfit(opened.ranker.spec, encoding):
             return None
         popularity, memory = self._popularity.current(), self._memory.current()
-        return Reranking(snapshot, opened.reranker, opened.deadline, past, popularity, memory)
+        return Reranking(snapshot, opened, past, popularity, memory)
 
     def problem(self, snapshot: Snapshot, name: str = "") -> str:
         """The reason why searches of this snapshot cannot use a ranker, by default the serving one; empty if they
@@ -153,21 +141,21 @@ class ServedRanker:
         self._is_closed = True
         self._swap(None)
 
-    def _opened(self, name: str, encoding: Encoding) -> OpenedRanker:
+    def _opened(self, name: str, encoding: Encoding) -> Reranker:
         serving = self._serving
-        if serving is None or serving.reranker.ranker.name != name:
+        if serving is None or serving.ranker.name != name:
             if named := self._named.get((name, encoding)):
                 return named
             with self._opening:
                 return self._named.get((name, encoding)) or self._open_named(name, encoding)
-        if why := misfit(serving.reranker.ranker.spec, encoding):
+        if why := misfit(serving.ranker.spec, encoding):
             raise ModelMismatchError(f"{name} cannot serve: {why}")
         return serving
 
     def _open(self, encoding: Encoding) -> None:
         if self._is_closed:
             return
-        opened: OpenedRanker | None = None
+        opened: Reranker | None = None
         try:
             # Switching rankers off applies to all of them.
             self._forget_named(drop=self._registry.is_off())
@@ -184,9 +172,9 @@ class ServedRanker:
         with self._opening:
             self._failed.clear()
             while drop and self._named:
-                self._named.popitem()[1].reranker.close()
+                self._named.popitem()[1].close()
 
-    def _open_named(self, name: str, encoding: Encoding) -> OpenedRanker:
+    def _open_named(self, name: str, encoding: Encoding) -> Reranker:
         known, again = self._failed.get((name, encoding), (None, 0.0))
         if known and time.monotonic() < again:
             raise type(known)(str(known))
@@ -202,23 +190,22 @@ class ServedRanker:
             raise failure from error
         while len(self._named) >= MAX_OPEN:
             # Searches that already use it continue in their own threads.
-            self._named.pop(next(iter(self._named))).reranker.close()
+            self._named.pop(next(iter(self._named))).close()
         self._named[name, encoding] = made
         return made
 
-    def _at_work(self, ranker: StoredRanker) -> OpenedRanker:
+    def _at_work(self, ranker: StoredRanker) -> Reranker:
         # The runtime of graphs, which an engine without a ranker does not need.
         from shelfwise.rerank.ranker.onnx import OnnxRanker
-        from shelfwise.service.engine.reranking import Reranker
         from shelfwise.service.settings import load_settings
 
         deadline = (self._settings or load_settings()).ranker.deadline
-        return OpenedRanker(Reranker(OnnxRanker(ranker)), deadline)
+        return Reranker(OnnxRanker(ranker), deadline)
 
-    def _swap(self, made: OpenedRanker | None) -> None:
+    def _swap(self, made: Reranker | None) -> None:
         before, self._serving = self._serving, made
         if before is not None:
-            before.reranker.close()
+            before.close()
 
 
 def encoding_of(snapshot: Snapshot) -> Encoding:
@@ -234,9 +221,8 @@ class ServedExpansions:
     def __init__(self, root: Path) -> None:
         self._root, self._store = root, expansion_store(root)
         self._watch = Watch()
-        self._expansions = NO_EXPANSIONS
-        self._expanded: tuple[Snapshot, Expansions, Snapshot] | None = None
-        """The snapshot last expanded, the expansions, and the result."""
+        self.over: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot
+        """Returns a snapshot with these expansions; the same object until something changes."""
         self.notices: tuple[str, ...] = ()
         """The reason why no published expansions serve, if so."""
 
@@ -245,16 +231,9 @@ class ServedExpansions:
         self._watch.update(self._store.stamp(), self._load)
 
     def _load(self) -> None:
-        self._expansions, self.notices = serving_expansions(self._root)
-
-    def over(self, snapshot: Snapshot) -> Snapshot:
-        """A snapshot with these expansions; the same object until something changes."""
-        expansions, expanded = self._expansions, self._expanded
-        if not expansions:
-            return snapshot
-        if expanded is None or expanded[0] is not snapshot or expanded[1] is not expansions:
-            expanded = self._expanded = snapshot, expansions, snapshot.expanded_by(expansions)
-        return expanded[2]
+        expansions, self.notices = serving_expansions(self._root)
+        expanded = lru_cache(maxsize=1)(partial(Snapshot.expanded_by, expansions=expansions))
+        self.over = expanded if expansions else lambda snapshot: snapshot
 
 
 MODEL_STORES: tuple[Callable[[Path], ModelStore[Any]], ...] = (ranker_store, user_tower_store, expansion_store)

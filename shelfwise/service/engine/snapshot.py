@@ -8,7 +8,6 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,7 +23,6 @@ from shelfwise.retrieval.encoders.folder import origin_of
 from shelfwise.retrieval.encoders.registry import LazyEncoder, share, shared_encoder
 from shelfwise.retrieval.errors import (
     ClusterUnavailableError,
-    EncoderError,
     EncoderMismatchError,
     EncoderUnavailableError,
     MissingExtraError,
@@ -55,7 +53,7 @@ from shelfwise.retrieval.index.keyword import (
     sort_rows,
 )
 from shelfwise.retrieval.index.token_states import StoredStates
-from shelfwise.retrieval.index.vectors import NearestRows, VectorIndex, Vectors, measure_background
+from shelfwise.retrieval.index.vectors import VectorIndex, Vectors, measure_background
 from shelfwise.retrieval.records import Facet, Product
 from shelfwise.retrieval.store.files import load_array, load_json
 from shelfwise.retrieval.store.manifest import (
@@ -230,14 +228,6 @@ PICTURES = "pictures"
 """Name of the picture stage in a page's stages and failed stages."""
 
 
-def looks_of(text: Future[Vectors] | None) -> tuple[Vectors | None, tuple[str, ...]]:
-    """The vector of a text among pictures, if there are any, and the name of the stage if it failed."""
-    try:
-        return text.result() if text else None, ()
-    except EncoderError:
-        return None, (PICTURES,)
-
-
 @dataclass(frozen=True, slots=True)
 class SearchedPictures:
     """The pictures of a version, and the encoder of pictures and texts that computed their vectors."""
@@ -254,7 +244,7 @@ class SearchedPictures:
         return vector
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """An opened version. `notices` names the versions that were skipped to find an intact one."""
 
@@ -292,7 +282,11 @@ class Snapshot:
 
     def expanded_by(self, expansions: Expansions) -> Snapshot:
         """The same version, whose queries are also expanded by learned terms."""
-        return replace(self, analyzer=Analyzer(self.analyzer.synonyms, expansions))
+        return self.analyzed_by(Analyzer(self.analyzer.synonyms, expansions))
+
+    def analyzed_by(self, analyzer: Analyzer) -> Snapshot:
+        """The same version with another analysis of queries."""
+        return replace(self, analyzer=analyzer)
 
     def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
         """The same version with the vectors of another encoder in this folder, and the token states next to it, if
@@ -368,9 +362,8 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
     catalog = load_json(folder / FIELDS_FILE, FieldCatalog)
     keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
     signals = StoredSignals(folder, manifest.products)
-    pictures, trouble = (None, "")
-    if manifest.pictures and load is not LazyEncoder and not serving.pictures_problem:
-        pictures, trouble = _pictures(store, manifest)
+    reads_pictures = load is not LazyEncoder and not serving.pictures_problem
+    pictures, trouble = _pictures(store, manifest) if reads_pictures else (None, "")
     snapshot = Snapshot(
         manifest,
         ProductStore(folder),
@@ -414,7 +407,7 @@ def _keyword(
 
 
 def _pictures(store: Store, manifest: Manifest) -> tuple[SearchedPictures | None, str]:
-    """The pictures of a version that has some, or the reason why they cannot be searched."""
+    """The pictures of a version, if it has some, or the reason why they cannot be searched."""
     if (info := manifest.pictures) is None:
         return None, ""
     try:
@@ -561,25 +554,3 @@ def unknown_product(snapshot: Snapshot, product_id: str) -> UnknownProductError:
 
 FILTERED_DEPTH = 1_000
 """Number of nearest products to which a filter is applied one by one, if no keyword index applies it to all."""
-
-
-def nearest_to(
-    snapshot: Snapshot,
-    vector: Vectors,
-    limit: int,
-    where: Condition | None,
-    *,
-    is_lost: bool,
-    among: PictureIndex | None = None,
-) -> NearestRows:
-    """The nearest vectors that pass a condition, or of the pictures in `among`; `is_lost` if the cluster cannot apply
-    it."""
-    search = among.nearest if among else snapshot.vectors.search
-    if where is None:
-        return search(vector, limit)
-    if not is_lost:
-        allowed = snapshot.keyword.select(Selection(where=where, everything=True))
-        return search(vector, limit, allowed)
-    nearest = search(vector, FILTERED_DEPTH)
-    kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
-    return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from shelfwise.retrieval.filters.conditions import AllOf, Condition, fields_of, 
 from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR, product_columns
 from shelfwise.retrieval.index.keyword import NO_ROWS
 from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.single_flight import SingleFlight
 from shelfwise.retrieval.store.manifest import WORDS_FOLDER
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.vocabulary import CatalogWords, Offsets, VocabularyEntries
 from shelfwise.service.answers.questions import is_question
 from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, TypoTolerance
 from shelfwise.service.curation.rule_matching import CompiledRules
-from shelfwise.service.engine.request import MAX_TEXT
 from shelfwise.service.engine.snapshot import Snapshot, id_at
 from shelfwise.service.engine.spelling import Completion, Correction, Corrector, Spans, TypedText, VisibleCatalog
 from shelfwise.service.events.hot_reload import ReloadedFile, follow_popular_queries
@@ -99,15 +99,6 @@ class Suggestions:
         return bool(self.queries or self.categories or self.brands or self.products)
 
 
-@dataclass(frozen=True, slots=True)
-class _VersionWords:
-    """The words of one version; None if it has none, and the reason."""
-
-    version: str = ""
-    words: CatalogWords | None = None
-    notices: tuple[str, ...] = ()
-
-
 class Suggester:
     """Suggests for one index directory. Threads may share it."""
 
@@ -115,13 +106,14 @@ class Suggester:
         self._store = Store(root)
         self._popular_queries = follow_popular_queries(root)
         self._popularity = popularity
-        self._lock = threading.Lock()
-        self._opened = _VersionWords()
+        self._opened: SingleFlight[str, CatalogWords | None] = SingleFlight(1)
+        """The words of the last version; None if it has none."""
+        self._problem: tuple[str, ...] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
         """Reasons why suggestions are incomplete."""
-        return (*self._opened.notices, *self._popular_queries.notices)
+        return (*self._problem, *self._popular_queries.notices)
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Loads another version's words, and tables that changed since the last check."""
@@ -139,7 +131,7 @@ class Suggester:
     ) -> Suggestions:
         """Suggestions for the text typed so far, from products that pass `where` and that no rule excludes, corrected
         as the settings allow; raises QueryError for an invalid text or size."""
-        _check(text, size)
+        _check(size)
         words, popular = self._words(snapshot), self._popular_queries.value
         visible = VisibleCatalog(snapshot, where)
         corrector = self._corrector(visible, snapshot, relevance.protected_words)
@@ -185,7 +177,7 @@ class Suggester:
 
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
         """The queries related to a query, nearest first: as shoppers moved between them; else those that contain it."""
-        _check(text, size)
+        _check(size)
         popular = self._popular_queries.value
         place = popular.places.get(query_key(text))
         found = _saying_more(popular, text) if place is None else popular.queries[place].related
@@ -201,20 +193,15 @@ class Suggester:
 
     def _words(self, snapshot: Snapshot) -> CatalogWords | None:
         version = snapshot.manifest.version
-        opened = self._opened
-        if opened.version != version:
-            with self._lock:
-                opened = self._opened
-                if opened.version != version:
-                    opened = self._opened = self._open(version)
-        return opened.words
+        return self._opened.get(version, partial(self._open, version))
 
-    def _open(self, version: str) -> _VersionWords:
-        folder = self._store.version_folder(version) / WORDS_FOLDER
+    def _open(self, version: str) -> CatalogWords | None:
+        self._problem = ()
         try:
-            return _VersionWords(version, CatalogWords.open(folder))
+            return CatalogWords.open(self._store.version_folder(version) / WORDS_FOLDER)
         except StoreDamagedError as error:
-            return _VersionWords(version, None, (f"suggestions and corrections do not use the catalog: {error}",))
+            self._problem = (f"suggestions and corrections do not use the catalog: {error}",)
+            return None
 
 
 def _saying_more(popular: PopularQueries, text: str) -> list[int]:
@@ -226,12 +213,7 @@ def _saying_more(popular: PopularQueries, text: str) -> list[int]:
     return [int(at) for at in popular.postings.matching(lookups)]
 
 
-def _check(text: str, size: int) -> None:
-    """Validates the arguments; the error names the argument."""
-    if not isinstance(text, str):
-        raise QueryError(f"text is {type(text).__name__}, it must be str")
-    if len(text) > MAX_TEXT:
-        raise QueryError(f"the text has {len(text)} characters, at most {MAX_TEXT} are allowed")
+def _check(size: int) -> None:
     if type(size) is not int:
         raise QueryError(f"size is {type(size).__name__}, it must be int")
     if not 0 <= size <= MAX_SUGGESTIONS:
@@ -328,7 +310,7 @@ class Completer:
 
     def _products(self, typed: TypedText, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
         """The matches that still exist under this title, and that no rule excludes."""
-        kept_out = RuleFilter(self.rules, typed, known, self.snapshot)
+        is_excluded = self._rule_filter(typed, known)
         ordered = self._popular_first(found)
         inside = self.visible.visible_rows(np.array(ordered, np.int64))
         for row in (row for row in ordered if row in inside):
@@ -337,8 +319,31 @@ class Completer:
             except IndexError:
                 # Deleted by a live change.
                 continue
-            if typed.spans_in(f"{product.title} {product.brand}") is not None and not kept_out.excludes(product):
+            if typed.spans_in(f"{product.title} {product.brand}") is not None and not is_excluded(product):
                 yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
+
+    def _rule_filter(self, typed: TypedText, known: str) -> Callable[[Product], bool]:
+        """Decides whether rules exclude a suggested product. Rules count that hide or filter products for the `known`
+        text in the search box, for its correction in `typed`, and for each query that it becomes by a product's own
+        words: for "cordless dri", the rules of "cordless drill" apply already."""
+        rules, now = self.rules, time.time()
+        if rules is None:
+            return lambda _: False
+
+        @cache  # many products complete a text in the same way
+        def condition_on(completed: tuple[str, ...]) -> tuple[AllOf, frozenset[str]]:
+            """The condition that a product must pass, with its fields."""
+            texts = map(self.snapshot.analyzer.analyze, (known, typed.text, *completed))
+            condition = AllOf(rules.effect(list(texts), None, now).where)
+            return condition, fields_of(condition)
+
+        def is_excluded(product: Product) -> bool:
+            condition, fields = condition_on(typed.completed_by(f"{product.title} {product.brand}"))
+            # Few fields are needed, and a product may have many.
+            roots = self.snapshot.catalog.category_roots
+            return bool(fields) and not matches(condition, product_columns(product, roots, fields))
+
+        return is_excluded
 
     def _popular_first(self, found: Offsets) -> list[int]:
         rows: list[int] = [] if self.words is None else self.words.rows[found[:_MAX_EXAMINED]].tolist()
@@ -355,34 +360,3 @@ def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[Suggest
         if (key := query_key(query.text)) not in seen:
             seen.add(key)
             yield query
-
-
-class RuleFilter:
-    """Decides whether rules exclude a suggested product. Rules count that hide or filter products for the text as
-    typed, for its correction, and for each query that it becomes by a product's own words: for "cordless dri", the
-    rules of "cordless drill" apply already."""
-
-    def __init__(self, rules: CompiledRules | None, typed: TypedText, known: str, snapshot: Snapshot) -> None:
-        """`typed` is the text to complete, `known` the text in the search box."""
-        self._rules = rules
-        self._typed = typed
-        self._known = known
-        self._analyzer = snapshot.analyzer
-        self._roots = snapshot.catalog.category_roots
-        self._now = time.time()
-        self._passing: dict[tuple[str, ...], tuple[AllOf, frozenset[str]]] = {}
-        """Condition that a product must pass, with the fields of the condition, by the queries that it completes."""
-
-    def excludes(self, product: Product) -> bool:
-        """Whether rules exclude this product."""
-        if self._rules is None:
-            return False
-        completed = self._typed.completed_by(f"{product.title} {product.brand}")
-        if completed not in self._passing:
-            # Many products complete a text in the same way.
-            texts = map(self._analyzer.analyze, (self._known, self._typed.text, *completed))
-            condition = AllOf(self._rules.effect(list(texts), None, self._now).where)
-            self._passing[completed] = condition, fields_of(condition)
-        condition, fields = self._passing[completed]
-        # Few fields are needed, and a product may have many.
-        return bool(fields) and not matches(condition, product_columns(product, self._roots, fields))

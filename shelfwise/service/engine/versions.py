@@ -120,13 +120,6 @@ def _info(store: Store, name: str, problem: str, *, serves: bool) -> VersionInfo
     return VersionInfo(name, serves, size, **copied, problem=problem)
 
 
-def versions_before(store: Store, name: str) -> list[str]:
-    """The versions older than this one, oldest first; all, if the index does not have it."""
-    store.check_ours()
-    names = store.versions()
-    return names[: names.index(name)] if name in names else names
-
-
 class Rollback(msgspec.Struct, frozen=True):
     """Result of a rollback."""
 
@@ -151,12 +144,14 @@ def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = No
     if name:
         return _rolled_back(before, _serve(store, name, cluster), ())
     passed_over: list[str] = []
-    for older in reversed(versions_before(store, before)):
+    store.check_ours()
+    names = store.versions()
+    for older in reversed(names[: names.index(before)] if before in names else names):
         try:
             return _rolled_back(before, _serve(store, older, cluster), tuple(passed_over))
         except (StoreDamagedError, StoreForeignError) as error:
             passed_over.append(str(error))
-    there = "; ".join(passed_over) or f"it holds {', '.join(store.versions()) or 'none'}"
+    there = "; ".join(passed_over) or f"it holds {', '.join(names) or 'none'}"
     raise UnknownVersionError(f"{store.root} has no intact version before {before or 'the current one'}: {there}")
 
 

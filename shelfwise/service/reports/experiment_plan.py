@@ -49,7 +49,6 @@ from shelfwise.service.training.derived_tables import catalog, memory_of, popula
 from shelfwise.service.training.ranker_dataset import best_products
 
 _QUERIES = 1_000
-_DEADLINE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +165,11 @@ def _last_stage(
         return None
     reranker = stack.enter_context(closing(Reranker(OnnxRanker(ranker))))
     if not _learned(ranker):
-        return Reranking(snapshot, reranker, _DEADLINE)
+        return Reranking(snapshot, reranker)
     before, products = lists.events.filter(pl.col("time") < lists.begins), catalog(root)
     memory = memory_of(derived.memory_of(before, lists.begins, products), products)
     popularity = Popularity.of_scores(popularity_scores(derived.popularity_before(lists.begins)))
-    return Reranking(snapshot, reranker, _DEADLINE, popularity=popularity, memory=memory)
+    return Reranking(snapshot, reranker, popularity=popularity, memory=memory)
 
 
 def _plan(

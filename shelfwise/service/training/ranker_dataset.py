@@ -28,9 +28,8 @@ from shelfwise.retrieval.index.token_states import StoredStates
 from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.store.products import encoder_text
 from shelfwise.service.engine.candidates import EncodedQuery, Encodings, Stages
-from shelfwise.service.engine.ranking import LastStage
 from shelfwise.service.engine.request import ResolvedRequest
-from shelfwise.service.engine.reranking import bonuses, candidate_features
+from shelfwise.service.engine.reranking import Reranking, bonuses, candidate_features
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import NO_POPULARITY, Popularity
 
@@ -70,7 +69,7 @@ def search_all(
     queries: Sequence[str],
     search: Callable[[Stages, str], _Made],
     progress: Callable[[int], None] = lambda _count: None,
-    last: LastStage | None = None,
+    last: Reranking | None = None,
     encodings: Encodings | None = None,
 ) -> list[_Made]:
     """The results of `search` for each query, computed on all cores. `last` is the ranker of the stage "ranked";
@@ -86,7 +85,7 @@ def search_all(
         return found
 
 
-def encode_all(snapshot: Snapshot, queries: Sequence[str], last: LastStage | None = None) -> Encodings:
+def encode_all(snapshot: Snapshot, queries: Sequence[str], last: Reranking | None = None) -> Encodings:
     """The queries encoded in batches, which is faster than one by one; if that fails, each search fails. `last` is the
     ranker that may read their tokens."""
     encoder, encodings, reads_tokens = snapshot.encoder, Encodings(), last is not None and last.reads_tokens
@@ -110,7 +109,7 @@ def best_products(
     stage: str,
     depth: int,
     advance: Callable[[int], None] = lambda _: None,
-    last: LastStage | None = None,
+    last: Reranking | None = None,
     encodings: Encodings | None = None,
     merge: Merge = METHODS[DEFAULT],
 ) -> dict[str, list[str]]:
@@ -128,7 +127,7 @@ def ndcg_of_searches(
     snapshot: Snapshot,
     gains: Mapping[str, Mapping[str, float]],
     stage: str,
-    last: LastStage | None = None,
+    last: Reranking | None = None,
     texts: Mapping[str, str] | None = None,
     encodings: Encodings | None = None,
 ) -> NDArray[np.float64]:

@@ -231,7 +231,7 @@ def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
     return float(np.average(values[counts], weights=traffic[counts])) if counts.any() else float("nan")
 
 
-EXAMPLES, _CHECKED, _DEADLINE = 3, 60, 60.0
+EXAMPLES, _CHECKED = 3, 60
 
 
 def changed_queries(
@@ -266,7 +266,7 @@ def _first_hits(
     if ranker is None:
         return best_products(snapshot, queries, "merged", EXAMPLES)
     with closing(Reranker(OnnxRanker(ranker))) as reranker:
-        last = Reranking(snapshot, reranker, _DEADLINE, popularity=popularity, memory=memory)
+        last = Reranking(snapshot, reranker, popularity=popularity, memory=memory)
         return best_products(snapshot, queries, "ranked", EXAMPLES, last=last)
 
 
@@ -284,7 +284,7 @@ def off_policy(made: ClickTrainingSet, challenger: StoredRanker, progress: Progr
     progress.begin("off-policy", len(queries), "queries")
     with closing(Reranker(OnnxRanker(challenger))) as reranker:
         known = trial.options.popularity, trial.options.memory
-        last = Reranking(snapshot, reranker, _DEADLINE, popularity=known[0], memory=known[1])
+        last = Reranking(snapshot, reranker, popularity=known[0], memory=known[1])
         ranking = best_products(snapshot, queries, "ranked", FIRST, progress.advance, last)
     periods = made.periods
     events = pl.concat([periods.training, periods.validation, periods.held_out])

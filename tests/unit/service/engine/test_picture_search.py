@@ -25,7 +25,7 @@ from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.app import create_app
 from shelfwise.service.demo.looks import STRIPES, Look
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.engine.explain import OF_PICTURE
+from shelfwise.service.engine.reasons import OF_PICTURE
 from shelfwise.service.settings import ServiceSettings
 from tests import pictured_store
 from tests.machine import build_once

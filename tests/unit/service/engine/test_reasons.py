@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,10 +16,8 @@ from shelfwise.retrieval.records import Contribution, Explanation, Hit, Product,
 from shelfwise.service.curation.relevance import Relevance, Signal
 from shelfwise.service.curation.rules import Boost, Bury, Pin, Rule
 from shelfwise.service.engine.engine import DEGRADED, SearchEngine
-from shelfwise.service.engine.explain import DESCRIPTIONS, OF_PREFERENCES, HitFacts
-from shelfwise.service.engine.reasons import reason_line
+from shelfwise.service.engine.reasons import DESCRIPTIONS, OF_PREFERENCES, HitFacts, reason_line
 from shelfwise.service.engine.request import STAGES
-from shelfwise.service.engine.reranking import Reranking
 from shelfwise.service.engine.search import EXPLANATION
 from shelfwise.service.events.signals import write_memory, write_popularity
 from tests.catalogs import ids
@@ -230,7 +227,7 @@ def test_a_measure_in_the_query_counts_as_a_preference(explaining: SearchEngine)
 def test_unranked_hit_has_no_explanation(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [explaining.search("drill", stage=stage, explain=True) for stage in STAGES[:3]]
     pages += [explaining.search(text, explain=True) for text in ("", "!!!")]
-    monkeypatch.setattr("shelfwise.service.engine.served_models.Reranking", partial(Reranking, depth=5))
+    monkeypatch.setattr("shelfwise.service.engine.reranking.DEPTH", 5)
     first, second = (explaining.search("steel", size=8, page=page, explain=True) for page in (1, 2))
     assert [hit.explanation is not None for hit in first.hits] == [True] * 5 + [False] * 3
     assert all(hit.explanation is None for page in (*pages, second) for hit in page.hits)

@@ -33,7 +33,7 @@ from shelfwise.service.curation.relations import RelationCorrection
 from shelfwise.service.curation.rules import Hide, Rule
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.recommendations import TOWER, _known
-from shelfwise.service.engine.related import RELATED_KINDS, WEIGHT, similar_products
+from shelfwise.service.engine.related import RELATED_KINDS, WEIGHT, ProductList, similar_products
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Relations, read_relations, type_node, write_popularity, write_relations
@@ -170,7 +170,7 @@ def product(snapshot: Snapshot) -> str:
 @pytest.fixture(scope="module")
 def texts(snapshot: Snapshot, product: str) -> list[str]:
     """All other products, nearest by text first."""
-    return ids(similar_products(snapshot, product, 599, ""))
+    return ids(similar_products(product, ProductList(snapshot, 599)))
 
 
 class TestFusion:
@@ -178,14 +178,14 @@ class TestFusion:
         self, snapshot: Snapshot, product: str, texts: list[str]
     ) -> None:
         coviews = coviews_of(product, **{texts[300]: 0.5, texts[2]: 0.25, "gone": 0.5, product: 0.9})
-        plain = {hit.product.id: hit.score for hit in similar_products(snapshot, product, 599, "").hits}
+        plain = {hit.product.id: hit.score for hit in similar_products(product, ProductList(snapshot, 599)).hits}
         nearest = snapshot.vectors.vector(snapshot.products.row_of(texts[0]) or 0)
         assert plain[texts[0]] == pytest.approx(float(snapshot.vectors.vector(ROW) @ nearest), abs=1e-6)
-        page = similar_products(snapshot, product, 599, "", coviews=coviews, weight=8.0)
+        page = similar_products(product, ProductList(snapshot, 599), coviews)
         deviation = snapshot.manifest.background.deviation
         expected = plain | {
-            texts[300]: plain[texts[300]] + 8 * 0.5 * deviation,
-            texts[2]: plain[texts[2]] + 8 * 0.25 * deviation,
+            texts[300]: plain[texts[300]] + WEIGHT * 0.5 * deviation,
+            texts[2]: plain[texts[2]] + WEIGHT * 0.25 * deviation,
         }
         assert {hit.product.id: hit.score for hit in page.hits} == pytest.approx(expected, rel=1e-6)
         rows = {name: snapshot.products.row_of(name) or 0 for name in expected}
@@ -194,19 +194,20 @@ class TestFusion:
         assert ids(page) == sorted(expected, key=lambda name: (name in foreign, -expected[name], rows[name]))
 
     def test_hits_have_their_score_components(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
-        coviews = coviews_of(product, **{texts[300]: 0.5, texts[0]: 0.25})
-        first, second, third = similar_products(snapshot, product, 3, "", coviews=coviews, weight=100.0).hits
+        coviews = coviews_of(product, **{texts[300]: 1.0, texts[0]: 0.25})
+        first, second, third = similar_products(product, ProductList(snapshot, 3), coviews).hits
         assert [each.product.id for each in (first, second, third)] == [texts[300], texts[0], texts[1]]
         assert first.stages["dense"].rank is None
-        assert first.stages["coviews"] == StageScore(1, 0.5)
+        assert first.stages["coviews"] == StageScore(1, 1.0)
         assert second.stages["dense"].rank == 1
         assert second.stages["coviews"] == StageScore(2, 0.25)
         assert third.stages == {"dense": StageScore(2, third.score)}
 
     def test_coviews_are_filtered_without_a_cluster(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
         coviews = coviews_of(product, **dict.fromkeys(texts[300:310], 0.9))
-        whole = similar_products(snapshot, product, 20, "price < 60", coviews=coviews)
-        page = similar_products(snapshot.without_cluster, product, 20, "price < 60", ("bm25",), coviews=coviews)
+        whole = similar_products(product, ProductList(snapshot, 20, "price < 60"), coviews)
+        lost = ProductList(snapshot.without_cluster, 20, "price < 60", ("bm25",))
+        page = similar_products(product, lost, coviews)
         assert ids(page) == ids(whole)
         assert 0 < sum("coviews" in hit.stages for hit in page.hits) < 10
         assert page.degraded == ("bm25",)

@@ -91,9 +91,9 @@ def test_waiting_requests_are_scored_in_one_batch(
     held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor
 ) -> None:
     asked = [candidates(count, seed=count) for count in range(1, 13)]
-    first = workers.submit(reranker.score, asked[0], LONG)
+    first = workers.submit(reranker.score, asked[0])
     assert held.busy.acquire(timeout=LONG)
-    others = [workers.submit(reranker.score, each, LONG) for each in asked[1:]]
+    others = [workers.submit(reranker.score, each) for each in asked[1:]]
     queued(reranker, len(others))
     held.released.set()
     found = [future.result() for future in (first, *others)]
@@ -105,23 +105,25 @@ def test_waiting_requests_are_scored_in_one_batch(
 
 def test_single_request_does_not_wait_for_a_batch(held: HeldRanker, reranker: Reranker) -> None:
     held.released.set()
-    assert len(reranker.score(candidates(5), LONG)) == 5
-    assert reranker.score(candidates(0), LONG).tolist() == []
+    assert len(reranker.score(candidates(5))) == 5
+    assert reranker.score(candidates(0)).tolist() == []
     assert held.together == [1, 1]
 
 
 def test_late_request_fails_and_is_not_scored(
-    held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor
+    held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = workers.submit(reranker.score, candidates(2), LONG)
+    first = workers.submit(reranker.score, candidates(2))
     assert held.busy.acquire(timeout=LONG)
+    monkeypatch.setattr(reranker, "deadline", 0.001)
     with pytest.raises(
         RankerLateError, match="ranker-0001 returned no scores within 1 ms; results keep the merged order"
     ):
-        reranker.score(candidates(3), 0.001)
+        reranker.score(candidates(3))
+    monkeypatch.undo()
     held.released.set()
     assert len(first.result()) == 2
-    assert len(reranker.score(candidates(4), LONG)) == 4
+    assert len(reranker.score(candidates(4))) == 4
     assert held.together == [1, 1]
 
 
@@ -130,16 +132,16 @@ def test_exception_reaches_all_waiting_requests(
     held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor, trouble: Exception
 ) -> None:
     held.trouble = trouble
-    first = workers.submit(reranker.score, candidates(2), LONG)
+    first = workers.submit(reranker.score, candidates(2))
     assert held.busy.acquire(timeout=LONG)
-    others = [workers.submit(reranker.score, candidates(2), LONG) for _ in range(3)]
+    others = [workers.submit(reranker.score, candidates(2)) for _ in range(3)]
     queued(reranker, 3)
     held.released.set()
     for future in (first, *others):
         with pytest.raises(ModelError):
             future.result()
     held.trouble = None
-    assert len(reranker.score(candidates(4), LONG)) == 4
+    assert len(reranker.score(candidates(4))) == 4
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -147,15 +149,15 @@ def test_close_completes_pending_requests(held: HeldRanker, workers: ThreadPoolE
     reranker = Reranker(held, threads=threads)
     asked = []
     for _ in range(threads):
-        asked.append(workers.submit(reranker.score, candidates(2), LONG))
+        asked.append(workers.submit(reranker.score, candidates(2)))
         assert held.busy.acquire(timeout=LONG)
-    asked += [workers.submit(reranker.score, candidates(2), LONG) for _ in range(18)]
+    asked += [workers.submit(reranker.score, candidates(2)) for _ in range(18)]
     queued(reranker, 18)
     closing = workers.submit(reranker.close)
     held.released.set()
     assert [len(future.result()) for future in asked] == [2] * len(asked)
     closing.result()
-    assert len(reranker.score(candidates(3), LONG)) == 3
+    assert len(reranker.score(candidates(3))) == 3
 
 
 QUERIES = ("cordless drill", "stainless pan", "steel", "无线 耳机")

@@ -142,7 +142,7 @@ class TestSuggest:
     @pytest.mark.parametrize(
         ("text", "size", "correction_of"),
         [
-            ("a" * 10_001, 8, "the text has 10001 characters, at most 10000"),
+            ("a" * 10_001, 8, "the query has 10001 characters, at most 10000"),
             ("a", -1, "size is -1, it can be 0 to 50"),
             ("a", True, "size is bool, it must be int"),
         ],
