@@ -325,7 +325,7 @@ class FeedPipeline:
     def _recount(self, counted: bytes | None, published: bytes | None) -> None:
         """Corrects the counts of fields if a product other than the feed's, or none, is published."""
         if counted is not None:
-            self.counts.fields.remove(product_from_json(counted))
+            self.counts.fields.add(product_from_json(counted), sign=-1)
         if published is not None:
             self.counts.fields.add(product_from_json(published))
 

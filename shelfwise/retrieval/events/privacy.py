@@ -310,7 +310,7 @@ class Pseudonyms:
             yield
 
     def _write(self, keys: tuple[PseudonymKey, ...]) -> None:
-        _write_keys(self.path, _KeyFile(self._keys.salt, keys))
+        _KEYS.write(self.path, _KeyFile(self._keys.salt, keys), datetime.now(UTC), private=True)
         self.reload_if_changed()
 
     def _load(self) -> None:
@@ -343,15 +343,12 @@ def _make(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock_folder(path.parent, None, "the keys"):
             if not path.exists():
-                _write_keys(path, _KeyFile(secrets.token_bytes(_SECRET_BYTES), (first,)))
+                keys = _KeyFile(secrets.token_bytes(_SECRET_BYTES), (first,))
+                _KEYS.write(path, keys, datetime.now(UTC), private=True)
     except OSError as error:
         raise StoreError(
             f"the keys {path} cannot be created ({error.strerror}); check the permissions of its folder"
         ) from error
-
-
-def _write_keys(path: Path, keys: _KeyFile) -> None:
-    _KEYS.write(path, keys, datetime.now(UTC), private=True)
 
 
 _BETWEEN = "\x1f"

@@ -2,8 +2,7 @@
 
 SQLite reads a log up to the first frame with a wrong checksum and drops the rest, committed or not, so the log is
 checked before SQLite opens it (https://www.sqlite.org/fileformat2.html, section 4). A checksum continues that of the
-frame before: s0 += x0 + s1, s1 += x1 + s0 for each pair of 32-bit words. It is linear modulo 2^32, so numpy computes
-the part that each frame contributes.
+frame before.
 """
 
 from __future__ import annotations
@@ -11,15 +10,9 @@ from __future__ import annotations
 import shutil
 import struct
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from shelfwise.retrieval.store.files import sync
 
@@ -27,7 +20,6 @@ _ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
 """The byte order under the checksums, by the first word of a log."""
 _VERSION = 3_007_000
 _HEADER_BYTES, _FRAME_HEADER_BYTES, _INDEX_HEADER_BYTES = 32, 24, 48
-_BLOCK_BYTES = 1 << 22
 _WORD = 0xFFFFFFFF
 _COPY = ".damaged"
 _CURE = "restore the events from a backup"
@@ -81,33 +73,22 @@ def unreadable_part(database: Path, log: Path | None = None) -> str:
             return ""
         if not _is_header(header):
             return "all"
-        salts, checksum = header[16:24], _pair(header[24:])
+        order, salts, checksum = _ORDERS[int.from_bytes(header[:4])], header[16:24], _pair(header[24:])
+        size = _FRAME_HEADER_BYTES + int.from_bytes(header[8:12])
         readable = committed = 0
         is_readable, rest = True, list[bool]()
-        for frame in _frames(file, header):
-            ends_transaction, is_of_log = any(frame.header[4:8]), frame.header[8:16] == salts
-            checksum = frame.checksum_after(checksum)
-            is_readable &= is_of_log and checksum == _pair(frame.header[16:])
+        file.seek(_HEADER_BYTES)
+        while len(frame := file.read(size)) == size:
+            ends_transaction, is_of_log = any(frame[4:8]), frame[8:16] == salts
+            if is_readable:
+                checksum = _checksum(checksum, frame[:8] + frame[_FRAME_HEADER_BYTES:], order)
+                is_readable = is_of_log and checksum == _pair(frame[16:_FRAME_HEADER_BYTES])
             if is_readable:
                 readable += 1
                 committed = readable if ends_transaction else committed
             elif is_of_log:
                 rest.append(ends_transaction)
     return _loss(committed, None if log else _known_frames(database, salts), rest)
-
-
-class _LogFrame(NamedTuple):
-    header: bytes
-    own: Sums
-    """The part of the checksum that the words of the frame contribute."""
-    power: tuple[int, int, int, int]
-    """The factors of the two sums before, by `_coefficients`."""
-
-    def checksum_after(self, before: Sums) -> Sums:
-        """The checksum of this frame after that of another one."""
-        a, b, c, d = self.power
-        first, second = a * before[0] + b * before[1] + self.own[0], c * before[0] + d * before[1] + self.own[1]
-        return first & _WORD, second & _WORD
 
 
 def _loss(committed: int, known: int | None, rest: list[bool]) -> str:
@@ -145,34 +126,13 @@ def _is_header(header: bytes) -> bool:
     magic, version, page = struct.unpack(">3I", header[:12])
     if magic not in _ORDERS or version != _VERSION or page.bit_count() != 1 or not 512 <= page <= 65_536:
         return False
-    first = second = 0
-    for word, following in struct.iter_unpack(f"{_ORDERS[magic]}2I", header[:24]):
+    return _checksum((0, 0), header[:24], _ORDERS[magic]) == _pair(header[24:])
+
+
+def _checksum(before: Sums, content: bytes, order: str) -> Sums:
+    """The checksum after another one: s0 += x0 + s1, s1 += x1 + s0 for each pair of 32-bit words of the content."""
+    first, second = before
+    for word, following in struct.iter_unpack(f"{order}2I", content):
         first = (first + word + second) & _WORD
         second = (second + following + first) & _WORD
-    return (first, second) == _pair(header[24:])
-
-
-def _frames(log: BinaryIO, header: bytes) -> Iterator[_LogFrame]:
-    """The whole frames of a log."""
-    page = int.from_bytes(header[8:12])
-    size = _FRAME_HEADER_BYTES + page
-    factors, power = _coefficients(page // 8 + 1)
-    log.seek(_HEADER_BYTES)
-    while count := len(block := log.read(_BLOCK_BYTES // size * size)) // size:
-        table = np.frombuffer(block, np.uint8, count * size).reshape(count, size)
-        covered = np.hstack([table[:, :8], table[:, _FRAME_HEADER_BYTES:]])
-        sums = covered.view(f"{_ORDERS[int.from_bytes(header[:4])]}u4").astype(np.uint32) @ factors
-        for row, (first, second) in zip(table, sums.tolist(), strict=True):
-            yield _LogFrame(row[:_FRAME_HEADER_BYTES].tobytes(), (first, second), power)
-
-
-@cache
-def _coefficients(rounds: int) -> tuple[NDArray[np.uint32], tuple[int, int, int, int]]:
-    """The factors of each word in the two sums, of shape (2 * rounds, 2), and those of the two sums before."""
-    factors = np.empty((2 * rounds, 2), np.uint32)
-    a, b, c, d = 1, 0, 0, 1  # a power of the matrix of one round, [[1, 1], [1, 2]]
-    for index in range(2 * rounds - 2, -1, -2):
-        factors[index] = (a + b) & _WORD, (c + d) & _WORD
-        factors[index + 1] = b, d
-        a, b, c, d = (a + b) & _WORD, (a + 2 * b) & _WORD, (c + d) & _WORD, (c + 2 * d) & _WORD
-    return factors, (a, b, c, d)
+    return first, second

@@ -354,15 +354,8 @@ class FieldCounter:
         self._products: Counter[str] = Counter()
         self._roots: Counter[str] = Counter()
 
-    def add(self, product: Product) -> None:
-        """Adds a product to the counts."""
-        self._count(product, 1)
-
-    def remove(self, product: Product) -> None:
-        """Removes an added product from the counts."""
-        self._count(product, -1)
-
-    def _count(self, product: Product, sign: int) -> None:
+    def add(self, product: Product, sign: int = 1) -> None:
+        """Adds a product to the counts; removes an added one if `sign` is -1."""
         pairs = {(name, kind) for name, kind, _ in field_values(product)}
         if product.places:
             pairs.add((PLACES, FieldKind.PLACE))

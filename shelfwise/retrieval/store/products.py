@@ -8,7 +8,6 @@ import mmap
 import os
 from array import array
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
@@ -145,20 +144,13 @@ _decoder = msgspec.json.Decoder(Product)
 
 
 def product_to_json(product: Product) -> bytes:
-    """One line of JSON without fields that have their default. Numbers are finite, as all readers ensure."""
-    changed: dict[str, Any] = {name: time.astimezone(UTC) for name, time in _odd_times(product)}
-    if product.variants:
-        changed["variants"] = tuple(_CompactVariant(*_variant_values(variant)) for variant in product.variants)
+    """One line of JSON without fields that have their default. Numbers are finite and times are in UTC, as all readers
+    ensure."""
     compact = _CompactProduct(*_product_values(product))
-    return _encoder.encode(msgspec.structs.replace(compact, **changed) if changed else compact)
-
-
-def _odd_times(product: Product) -> Iterator[tuple[str, datetime]]:
-    """Times whose offset has seconds, as in some historical time zones, which JSON does not allow."""
-    for name in ("created", "updated", "expires"):
-        time: datetime | None = getattr(product, name)
-        if time and (offset := time.utcoffset()) and offset % timedelta(minutes=1):
-            yield name, time
+    if product.variants:
+        variants = tuple(_CompactVariant(*_variant_values(variant)) for variant in product.variants)
+        compact = msgspec.structs.replace(compact, variants=variants)
+    return _encoder.encode(compact)
 
 
 def product_from_json(line: bytes) -> Product:

@@ -465,11 +465,6 @@ class Analyzer:
         return 0
 
 
-def phrase_key(phrase: str) -> tuple[tuple[str, ...], ...]:
-    """A key that is equal for phrases that are the same to a synonym; empty for a phrase without a word."""
-    return _typed(phrase)
-
-
 def _terms(text: str) -> list[str]:
     return [term for chunk in _read(text) for term in chunk.terms]
 
@@ -520,7 +515,7 @@ def _joints(found: Sequence[Chunk], start: int) -> Iterator[tuple[int, str]]:
 def _synonym_phrases(synonyms: Synonyms) -> _SynonymPhrases:
     table: dict[_Key, tuple[Phrase, ...]] = {}
     for rule in synonyms.rules:
-        key = _typed(rule.phrase)
+        key = phrase_key(rule.phrase)
         others = filter(None, chain.from_iterable(map(_phrases, rule.others)))
         table[key] = tuple(dict.fromkeys((*table.get(key, ()), *others)))
     return table
@@ -529,12 +524,13 @@ def _synonym_phrases(synonyms: Synonyms) -> _SynonymPhrases:
 def _phrases(text: str) -> Iterator[Phrase]:
     """The terms of a phrase as a query has them ("wifi router", for "wi-fi router") and, for several words, as a
     product has them ("20 20v volt drill"), where a quantity is several terms."""
-    yield tuple(chain.from_iterable(_typed(text)))
+    yield tuple(chain.from_iterable(phrase_key(text)))
     if len(found := list(_read(text))) > 1:
         yield tuple(term for chunk in found for term in chunk.terms if term not in chunk.characters)
 
 
-def _typed(phrase: str) -> _Key:
+def phrase_key(phrase: str) -> tuple[tuple[str, ...], ...]:
+    """A key that is equal for phrases that are the same to a synonym; empty for a phrase without a word."""
     return _key([group for chunk in _read(phrase) for group in chunk.groups])
 
 

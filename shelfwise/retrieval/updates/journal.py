@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from shelfwise.retrieval.errors import ChangeError, StoreDamagedError, StoreError, StoreLockedError
+from shelfwise.retrieval.store.files import file_stamp
 from shelfwise.retrieval.updates.changes import Change, change_from_json, change_to_json
 from shelfwise.retrieval.updates.journal_files import (
     COPY,
@@ -138,12 +139,12 @@ class Journal:
             self._known = self._checked = self._rewrite(up_to)
             return up_to - discarded
 
-    def changed_stamp(self) -> tuple[int, int]:
+    def changed_stamp(self) -> tuple[int, ...]:
         """A value that changes with every append or discard by any process; takes some microseconds."""
         self._check_open()
         # For the first copy, only whether it is the same file: during an append, nothing is new yet.
-        first, second = map(_identity, self._paths)
-        return first[0] if first else 0, hash(second) if second else 0
+        (_, first, _), second = map(file_stamp, self._paths)
+        return first, *second
 
     def problems(self, above: int = 0) -> list[str]:
         """Problems of the journal, for `shelfwise index verify`; reads both copies completely and changes nothing.
@@ -252,16 +253,6 @@ class Journal:
                 return read_frames(checked.sources, place, after, strict=False)
         with JournalCopies(self._root) as copies:
             return read_frames(copies.sources()[0], place, after)
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    """The identity of a file, which changes when it is replaced or written."""
-    try:
-        state = path.stat()
-    except OSError:
-        # The error is reported, or repaired from the other copy, when both are read.
-        return ()
-    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -341,7 +341,7 @@ class FollowedVersion:
         """Held while a new version is opened."""
         self._is_closed = False
         self._seen = file_stamp(store.root / CURRENT)
-        self._seen_changes: tuple[int, int] | None = None
+        self._seen_changes: tuple[int, ...] | None = None
         self._trouble: dict[str, str] = {}
         self._again = math.inf
         """Time of the next attempt to open a version that could not be opened, by the monotonic clock."""

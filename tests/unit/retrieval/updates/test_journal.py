@@ -138,7 +138,7 @@ class TestStamp:
         assert len(set(stamps)) == len(stamps)
 
     def test_nothing_is_made_before_the_first_change(self, journal: Journal, tmp_path: Path) -> None:
-        assert journal.changed_stamp() == (0, 0)
+        assert journal.changed_stamp() == (0, 0, 0, 0)
         assert journal.last() == journal.forget(5) == 0
         assert (journal.append([]), journal.problems()) == ([], [])
         assert not list(tmp_path.iterdir())
@@ -181,7 +181,7 @@ from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.retrieval.updates.changes import Delete
 with Journal(Path(sys.argv[1])) as journal:
     try:
-        print(journal.last(), [entry.seq for entry in journal.since(0)], journal.changed_stamp() == (0, 0))
+        print(journal.last(), [entry.seq for entry in journal.since(0)], journal.changed_stamp() == (0, 0, 0, 0))
         journal.append([Delete("x")])
     except StoreError as error:
         print(error)
