@@ -355,6 +355,14 @@ def _allowed_change(before: Experiment | None, after: Experiment | None, now: da
     return replace(after, starts=max(now, after.starts or now)) if after.enabled else after
 
 
+@dataclass(frozen=True, slots=True)
+class ExperimentState:
+    """The state of an experiment at one time."""
+
+    state: str
+    """draft, waiting, running or ended."""
+
+
 class EngineExperiments(DocumentEditor[Experiment]):
     """The experiments of an engine's index; searches over HTTP follow a change within a quarter of a second.
 
@@ -398,7 +406,7 @@ class EngineExperiments(DocumentEditor[Experiment]):
 
     def details(self, _product: str = "", /) -> Mapping[str, object]:
         now = self._clock()
-        return {"states": {each.id: {"state": each.state(now)} for each in self.list()}}
+        return {"states": {each.id: ExperimentState(each.state(now)) for each in self.list()}}
 
     def running(self) -> StoredExperiments:
         """The experiments in which searches take part now."""
