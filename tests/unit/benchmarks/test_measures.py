@@ -15,7 +15,7 @@ from ir_measures import RR, P, Qrel, R, ScoredDoc, nDCG
 from shelfwise.benchmarks import quality
 from shelfwise.benchmarks.commands import show_http
 from shelfwise.benchmarks.load import measure_http, serve_index
-from shelfwise.retrieval.errors import SettingError, StoreError
+from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.judgments import Judgments, read_judgments
 from shelfwise.service.engine.engine import SearchEngine
 
@@ -186,8 +186,3 @@ def test_every_request_of_a_load_is_counted(demo_index: Path, capsys: pytest.Cap
     assert report.loads[0].statuses == {"200": 20}
     show_http(report)
     assert "600 products" in capsys.readouterr().out
-
-
-def test_service_that_does_not_start_raises(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="did not start"), serve_index(tmp_path):
-        pass

@@ -9,7 +9,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shelfwise.rerank.click_models.labels import SIGNALS
 from shelfwise.rerank.ranker.memory import Scope, memory_key, memory_words
 from shelfwise.rerank.sessions.options import DeriveOptions
 from shelfwise.rerank.sessions.query_memory import QUERY_MEMORY
@@ -162,13 +161,6 @@ def test_repeated_query_ids_of_different_days_are_separate(tmp_path: Path) -> No
     table = derived(tmp_path, LABELS, events)
     counted = table.select("query", "product_id", "impressions", "clicks").rows()
     assert counted == [("lamp", "a", 1, 1), ("saw", "b", 1, 1)]
-
-
-def test_weights_report_acts_without_a_list(tmp_path: Path) -> None:
-    events = search("u1", BEGUN, "lamp", ["a"], ("click", "a"))
-    bought = stored("purchase", BEGUN + timedelta(minutes=1), shopper="u1", product_id="z", query_id=events[0].query_id)
-    weights = derived(tmp_path, LABELS, [*events, bought], table="label_weights")
-    assert weights["unattributed"].to_list() == [1] * len(SIGNALS)
 
 
 MEMORY_BEGUN = NOW - timedelta(days=2)

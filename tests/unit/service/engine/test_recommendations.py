@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from shelfwise.rerank.sessions.tables import open_derived
-from shelfwise.rerank.user_tower.files import SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.tower import OnnxEncoder, UserTower
-from shelfwise.retrieval.errors import ModelDamagedError, ModelError, QueryError, UnknownProductError
+from shelfwise.retrieval.errors import ModelError, QueryError, UnknownProductError
 from shelfwise.retrieval.records import (
     Event,
     EventKind,
@@ -27,7 +25,6 @@ from shelfwise.retrieval.records import (
     RelationKind,
     StageScore,
 )
-from shelfwise.retrieval.store.files import seal_folder
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.service.curation.relations import RelationCorrection
 from shelfwise.service.curation.rules import Hide, Rule
@@ -39,7 +36,6 @@ from shelfwise.service.events.event_log import DERIVED_FOLDER
 from shelfwise.service.events.signals import Relations, read_relations, type_node, write_popularity, write_relations
 from shelfwise.service.settings import RecommendSettings, Settings
 from tests.catalogs import ids
-from tests.rankers import rewrite
 from tests.unit.service.cli import commands
 from tests.unit.service.engine.demo_towers import publish, trained
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
@@ -359,12 +355,6 @@ def test_seen_products_are_hidden_unless_shown(live: SearchEngine, root: Path) -
         live.recommend(acts, include_seen="yes")  # type: ignore[arg-type]
 
 
-def test_history_keeps_the_newest_acts(live: SearchEngine) -> None:
-    acts = acts_on(live, *(number % 90 for number in range(1_000)))
-    assert shown(live, acts, include_seen=True) == shown(live, acts[-50:], include_seen=True)
-    assert shown(live, acts[::-1], include_seen=True) == shown(live, acts, include_seen=True)
-
-
 def test_popular_products_exclude_seen_ones(live: SearchEngine) -> None:
     products = live.snapshot.products
     brands = [products[row].brand for row in range(len(products))]
@@ -453,15 +443,6 @@ def test_most_chosen_products_are_first_if_training_chose_popularity(
         assert ids(engine.recommend([PastAct(seen)], size=2)) == near
 
 
-def test_new_tower_is_loaded_during_searches(live: SearchEngine, root: Path, tower: UserTower) -> None:
-    publish(root, live.snapshot, tower, reasons=("not better",))
-    live.reload_if_changed()
-    assert live.recommender.user_tower == "tower-0001"
-    publish(root, live.snapshot, tower)
-    live.reload_if_changed()
-    assert (live.recommender.user_tower, live.notices) == ("tower-0003", ())
-
-
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -491,18 +472,6 @@ def test_failing_tower_is_reported_as_degraded(root: Path, monkeypatch: pytest.M
         page = engine.recommend(acts_on(engine, 3))
         assert page.hits
         assert page.degraded == (TOWER,)
-
-
-def test_damaged_files_are_refused(published: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
-    tensors = load_file(folder / TABLE_FILE)
-    save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
-    seal_folder(folder, {})
-    with pytest.raises(ModelDamagedError, match="names neighbours that it does not have"):
-        read_table(USER_TOWERS.open(folder))
-    rewrite(folder / SPEC_FILE, dimension=7)
-    with pytest.raises(ModelDamagedError, match=r"of 384 columns, .* shelfwise train users"):
-        USER_TOWERS.open(folder)
 
 
 def test_towers_are_listed_with_the_rankers(live: SearchEngine, root: Path, tower: UserTower) -> None:

@@ -379,9 +379,10 @@ def visits(products: Sequence[str]) -> Iterator[Event]:
             yield from visit(who, "anna svensson", products[:1], at + timedelta(hours=5))
 
 
-@pytest.fixture
-def visited(root: Path, engine: SearchEngine) -> Path:
-    """An index with tables derived from `visits`."""
+@pytest.fixture(scope="module")
+def visited(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index with tables derived from `visits`, read-only."""
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("visited") / "index"))
     refresh_tables(root, visits([engine.snapshot.products.id_of(row) for row in range(4)]))
     return root
 
@@ -446,13 +447,13 @@ class TestPopularQueries:
             assert engine.related("anna svensson") == ()
             assert engine.related("") == ()
 
-    def test_word_of_a_successful_query_is_not_corrected(self, visited: Path) -> None:
+    def test_word_of_a_successful_query_is_not_corrected(self, root: Path) -> None:
         query = PopularQuery("wireles speeker", 9, has_purchases=True, is_suggested=True)
-        write_popular_queries(visited, [query], MADE)
-        with SearchEngine.open(visited) as engine:
+        write_popular_queries(root, [query], MADE)
+        with SearchEngine.open(root) as engine:
             page = engine.search("wireles speeker", size=1)
             assert (page.suggestion, page.corrected) == ("", False)
-            write_popular_queries(visited, [msgspec.structs.replace(query, has_purchases=False)], MADE)
+            write_popular_queries(root, [msgspec.structs.replace(query, has_purchases=False)], MADE)
             engine.reload_if_changed()
             page = engine.search("wireles speeker", size=1)
             assert (page.suggestion, page.corrected) == ("wireless speaker", True)
@@ -462,11 +463,11 @@ class TestPopularQueries:
                 "a misspelling is not taught"
             )
 
-    def test_misspelling_with_purchases_is_not_suggested_beside_its_correction(self, visited: Path) -> None:
+    def test_misspelling_with_purchases_is_not_suggested_beside_its_correction(self, root: Path) -> None:
         query = PopularQuery("wireles speeker", 9, has_purchases=True, is_suggested=True)
         right = PopularQuery("wireless speaker", 8, has_purchases=True, is_suggested=True)
         for stored, expected in (([query], {"wireles speeker"}), ([query, right], {"wireless speaker"})):
-            write_popular_queries(visited, stored, MADE)
-            with SearchEngine.open(visited) as engine:
+            write_popular_queries(root, stored, MADE)
+            with SearchEngine.open(root) as engine:
                 suggested = engine.suggest("wirel", size=8).queries
                 assert {each.text for each in suggested if each.source is QuerySource.POPULAR} == expected

@@ -198,15 +198,6 @@ def test_tasks_run_in_order_and_report_results(tmp_path: Path) -> None:
     assert first.created <= first.started <= first.ended
 
 
-def test_interrupted_task_is_restarted(tmp_path: Path) -> None:
-    book = TaskQueue(tmp_path)
-    identity = book.add("learn", {}).id
-    assert book.claim() is not None  # then the process is killed
-    runner = TaskRunner(tmp_path, lambda *_: "done")
-    assert over(book, identity).result == "done"
-    runner.close()
-
-
 def test_task_stopped_with_the_service_resumes_with_the_next(tmp_path: Path) -> None:
     book, begun = TaskQueue(tmp_path), threading.Event()
 

@@ -22,7 +22,7 @@ from shelfwise.service.events.event_log import EventLog
 from shelfwise.service.http import limits as workers_module
 from shelfwise.service.http.auth import KeyFile, Scope, new_key
 from shelfwise.service.http.errors import RequestError
-from shelfwise.service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
+from shelfwise.service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads
 from shelfwise.service.settings import ServiceSettings, Settings
 from tests.services import add_key, local_client, narrowed
 
@@ -166,19 +166,6 @@ def test_cancelled_work_waits_no_longer(held: threading.Event) -> None:
 
     assert asyncio.run(cancel()) == "done"
     workers.close()
-
-
-@pytest.mark.parametrize(
-    ("size", "page", "facets", "characters", "cost"),
-    [
-        (20, 1, 10, 30, 1),
-        (1_000, 1, 0, 0, 1 + 1_000 // 50),
-        (1_000, 100, 0, 0, 1 + (1_000 // 50 + 100_000 // 5_000)),
-        (0, 1, 50, 10_000, 1 + (50 // 25 + 10_000 // 1_000)),
-    ],
-)
-def test_large_search_counts_as_several(size: int, page: int, facets: int, characters: int, cost: int) -> None:
-    assert search_cost(hits=size, page=page, facets=facets, characters=characters) == cost
 
 
 def test_rate_slides_from_minute_to_minute(monkeypatch: pytest.MonkeyPatch) -> None:
