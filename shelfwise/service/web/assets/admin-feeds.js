@@ -1,8 +1,7 @@
 // Feeds: upload, check, publication, and the quality report of the last rebuild.
 
 import { call } from "./api.js";
-import { form } from "./admin-form.js";
-import { attempt, button, counts, field, figures, lineForm, listPart, moment, notice, number, percent, place, table, tag } from "./admin-ui.js";
+import { attempt, button, counts, field, figures, form, lineForm, listPart, moment, notice, number, percent, table, tag } from "./admin-ui.js";
 import { announce, el, fill } from "./dom.js";
 import { follow } from "./admin-service.js";
 
@@ -28,20 +27,20 @@ export const feedsPart = () => listPart({
 });
 
 function uploadOf(most, part) {
-  const { input, element } = field("File", { type: "file", required: true, wide: true });
+  const file = field("File", { type: "file", required: true, wide: true });
   const upload = async () => {
-    const [file] = input.files;
-    if (file.size > most) throw new Error(`The file has ${bytes(file.size)}; a feed can have at most ${bytes(most)}.`);
-    await part.change(`/v1/feeds/uploads/${encodeURIComponent(file.name)}`, { method: "PUT", file }, "The feed is uploaded and is being checked");
+    const [chosen] = file.input.files;
+    if (chosen.size > most) throw new Error(`The file has ${bytes(chosen.size)}; a feed can have at most ${bytes(most)}.`);
+    await part.change(`/v1/feeds/uploads/${encodeURIComponent(chosen.name)}`, { method: "PUT", file: chosen }, "The feed is uploaded and is being checked");
   };
   return el("section", { "aria-label": "Upload" }, el("h2", { text: "Upload a feed" }), el("p", { class: "hint", text: `${FORMATS}. At most ${bytes(most)}.` }),
-    lineForm(part.status, upload, "Upload and check", [element]));
+    lineForm(part.status, upload, "Upload and check", [file]));
 }
 
 /** A pending upload: its check, then the findings and the form to publish it. */
 function pendingOf({ file, check: task }, feeds, last, part) {
-  const status = place();
-  const shown = place();
+  const status = el("div");
+  const shown = el("div");
   const path = `/v1/feeds/uploads/${encodeURIComponent(file.name)}`;
   const discard = button("Discard the upload", () => confirm(`Delete the upload ${file.name}?`) && part.change(path, { method: "DELETE" }, "The upload is deleted"), "primary plain");
   let isFeed = false; // once it is published, whether or not the rebuild succeeded
@@ -61,7 +60,7 @@ function pendingOf({ file, check: task }, feeds, last, part) {
         throw error;
       }
     }), "primary");
-    return fill(shown, qualityOf(done.result, file.name), columns, others.element, el("div", { class: "buttons" }, publish, !isFeed && discard));
+    return fill(shown, qualityOf(done.result, file.name), columns, others, el("div", { class: "buttons" }, publish, !isFeed && discard));
   };
   if (!task) checked({ state: "lost" });
   else attempt(status, async () => checked(await follow(task.id, shown)));
@@ -88,13 +87,13 @@ function choiceOf(feeds, { names }, legend) {
 }
 
 function rebuildOf(feeds, last, part) {
-  const status = place();
-  const shown = place();
+  const status = el("div");
+  const shown = el("div");
   const choice = choiceOf(feeds, last, "Build the index from");
   const start = () => confirm("Build the index from these feeds and serve it?") && attempt(status, async () => {
     await rebuilt(await call("/v1/tasks", { method: "POST", body: { kind: "rebuild", ...choice.value(), map: last.map } }), shown, part);
   });
-  return el("details", {}, el("summary", { text: "Rebuild without an upload" }), choice.element, el("div", { class: "buttons" }, button("Rebuild", start, "primary")), shown, status);
+  return el("details", {}, el("summary", { text: "Rebuild without an upload" }), choice, el("div", { class: "buttons" }, button("Rebuild", start, "primary")), shown, status);
 }
 
 /** Follows a rebuild to its end; raises Error if it was not published. */

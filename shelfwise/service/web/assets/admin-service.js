@@ -1,8 +1,7 @@
 // The service itself: tasks, versions of the index, models, keys, and health.
 
 import { call } from "./api.js";
-import { form } from "./admin-form.js";
-import { button, counts, editor, figures, listPart, moment, notice, number, table, tag } from "./admin-ui.js";
+import { button, counts, editor, figures, form, listPart, moment, notice, number, table, tag } from "./admin-ui.js";
 import { announce, el, fill } from "./dom.js";
 
 const EVERY_MS = 1500;

@@ -3,14 +3,12 @@
 import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
 import { analyticsPart } from "./admin-analytics.js";
-import { experimentsPart } from "./admin-experiments.js";
+import { answersPart, experimentsPart, relevancePart, rulesPart, sponsoredPart, synonymsPart } from "./admin-documents.js";
 import { feedsPart } from "./admin-feeds.js";
-import { answersPart, relevancePart, rulesPart, sponsoredPart, synonymsPart } from "./admin-rules.js";
 import { productsPart, searchPart } from "./admin-search.js";
 import { healthPart, keysPart, modelsPart, tasksPart, versionsPart } from "./admin-service.js";
-import { field, head, lineForm, place } from "./admin-ui.js";
+import { field, head, lineForm } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
-import { tab } from "./storage.js";
 
 const PARTS = [
   ["search", "Search", searchPart],
@@ -58,14 +56,14 @@ function show() {
 function askKey(message = "") {
   const key = field("Key with the scope admin", { type: "password", required: true, wide: true });
   const take = async () => {
-    tab.write("admin-key", key.value());
+    sessionStorage.setItem("shelfwise.admin-key", key.value());
     await open();
   };
   fill(tabs);
   menu.hidden = true;
-  fill(view, ...head("This page needs a key", "Open the link that shelfwise serve printed at its start. Or enter a key (shelfwise keys create INDEX admin --scope admin) or the token in INDEX/admin.token; it is stored only in this tab."),
+  fill(view, head("This page needs a key", "Open the link that shelfwise serve printed at its start. Or enter a key (shelfwise keys create INDEX admin --scope admin) or the token in INDEX/admin.token; it is stored only in this tab."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
-    lineForm(place(), take, "Use this key", [key]));
+    lineForm(el("div"), take, "Use this key", [key]));
   key.input.focus();
 }
 
@@ -74,12 +72,12 @@ async function indexOf(base) {
   const indexes = await call("/v1/indexes");
   const others = el("nav", { class: "line", "aria-label": "Indexes" }, indexes.map(({ name }) => el("a", { href: `/stores/${encodeURIComponent(name)}/admin`, text: name })));
   const found = indexes.find(({ name }) => `/stores/${encodeURIComponent(name)}` === base);
-  if (!found) fill(view, ...head("Indexes", "Each index has its own admin page."), others);
+  if (!found) fill(view, head("Indexes", "Each index has its own admin page."), others);
   return found;
 }
 
 async function open() {
-  const key = tab.read("admin-key", "");
+  const key = sessionStorage.getItem("shelfwise.admin-key") || "";
   useKey(key);
   try {
     const health = await call("/health/ready");
@@ -90,7 +88,7 @@ async function open() {
     isValid = true;
   } catch (error) {
     if (error.status === 401 || error.status === 403) {
-      if (error.status === 401) tab.write("admin-key", ""); // the cookie may still be valid
+      if (error.status === 401) sessionStorage.removeItem("shelfwise.admin-key"); // the cookie may still be valid
       return askKey(key || error.code === "other_page" ? error.message : "");
     }
     return fill(view, el("p", { class: "notice faults", role: "alert", text: error.message }));

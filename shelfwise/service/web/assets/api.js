@@ -1,6 +1,6 @@
 // Client of this server's API.
 
-import { BASE, withParameters } from "./address.js";
+import { BASE, quoted, withParameters } from "./address.js";
 
 const MAX_KEPT_ALIVE = 60_000;
 const TRUSTED_MS = 3000;
@@ -79,7 +79,6 @@ export const api = {
   /** Products that look most like the picture in a file. */
   byPicture: async (file, size) => (await call(withParameters("/v1/search/picture", { size }), { method: "POST", file })).hits,
   suggest: (q, signal) => call(withParameters("/v1/suggest", { q, size: 6 }), { signal }),
-  product: async (id, signal) => (await call(productPath(id), { signal })).product,
   /** A product with the ids of its siblings. */
   productWithSiblings: (id, signal) => call(productPath(id), { signal }),
   similar: (id, size) => call(withParameters(`${productPath(id)}/similar`, { size, sponsored: true })),
@@ -87,3 +86,10 @@ export const api = {
   related: async (id, kind, size) => (await call(withParameters(`${productPath(id)}/related`, { kind, size }))).hits,
   recommend: async (history, size, language) => (await call("/v1/recommend", { method: "POST", body: { history, size, language } })).hits,
 };
+
+/** The products with these ids. */
+export async function productsOf(ids, signal) {
+  if (!ids.length) return [];
+  const { results } = await api.searches([{ q: "", size: ids.length, filters: `id IN (${ids.map(quoted).join(", ")})` }], signal);
+  return results[0].hits.map((hit) => hit.product);
+}

@@ -1,10 +1,10 @@
 // The basket view: quantities, total and a simulated purchase.
 
+import { productsOf } from "./api.js";
 import { MAX_OF_ONE, buy, lines, setQuantity } from "./basket.js";
 import { errorNotice, productAddress } from "./cards.js";
 import { announce, el, fill, keepFocus } from "./dom.js";
 import { mark } from "./picture.js";
-import { productsOf } from "./search-request.js";
 import { money, t } from "./words.js";
 
 /** The view of the basket. */

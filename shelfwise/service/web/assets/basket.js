@@ -1,15 +1,13 @@
 // The basket, stored in this browser; changes are recorded as events if the visitor has consented.
 
-import { note } from "./events.js";
-import { browser } from "./storage.js";
+import { browser, note } from "./visitor.js";
 
 const MAX_LINES = 100;
 export const MAX_OF_ONE = 99;
 
 /** The lines of the basket: product id, variant id, name and quantity. */
 export function lines() {
-  const kept = browser.read("basket", []);
-  return Array.isArray(kept) ? kept : [];
+  return browser.read("basket", []);
 }
 
 export function count() {

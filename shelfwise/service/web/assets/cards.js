@@ -4,8 +4,8 @@ import { add } from "./basket.js";
 import { addressOf } from "./address.js";
 import { ICONS, announce, el, icon } from "./dom.js";
 import { picture } from "./picture.js";
-import { noteSponsored } from "./events.js";
 import { optionsInShort } from "./variants.js";
+import { noteSponsored } from "./visitor.js";
 import { money, number, t } from "./words.js";
 
 /** The address of a product's page. */
@@ -35,19 +35,17 @@ export function grid(hits, { onchoose, onadd, more, className = "grid", level } 
   return el("ul", { class: className, role: "list" }, hits.map(item));
 }
 
-/** A row of products under a heading; null if there are none. */
-export function row(title, products) {
-  if (!products.length) return null;
-  return el("section", { class: "row", "aria-label": title }, el("h2", { text: title }),
-    grid(products.map((product) => ({ product })), { className: "grid strip" }));
+/** A row of hits under a heading; false if there are none. */
+export function row(title, hits) {
+  return hits.length > 0 && el("section", { class: "row", "aria-label": title }, el("h2", { text: title }), grid(hits, { className: "grid strip" }));
 }
 
-/** The sponsored products, separate from the others; null if there are none. */
+/** The sponsored products, separate from the others; false if there are none. */
 export function sponsoredStrip(hits) {
-  if (!hits.length) return null;
+  if (!hits.length) return false;
   const more = ({ advertiser }) => el("p", { class: "payer", text: t("paid by", { advertiser }) });
   return el("section", { class: "sponsored", "aria-labelledby": "sponsored-title" }, el("h2", { id: "sponsored-title", text: t("sponsored") }),
-    grid(hits, { onchoose: noteSponsored, more, className: "grid strip", level: "h3" }));
+    grid(hits, { onchoose: noteSponsored, more, className: "grid strip" }));
 }
 
 /** `count` empty cards of the same size. */

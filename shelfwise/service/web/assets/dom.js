@@ -4,7 +4,8 @@ const DRAWN = new Set(["svg", "path", "line", "text"]);
 const SHOWN_MS = 2600;
 let timer = 0;
 
-/** An element: `props` are attributes, `on…` listeners, `class`, `text` and `hue`; children are elements or texts. */
+/** An element: `props` are attributes, `on…` listeners, `class`, `text` and `hue`; children are elements, texts, or
+ * objects with an `element`. */
 export function el(tag, props = {}, ...children) {
   const made = DRAWN.has(tag)
     ? document.createElementNS("http://www.w3.org/2000/svg", tag)
@@ -26,7 +27,7 @@ export function fill(parent, ...children) {
 }
 
 function nodesOf(children) {
-  return children.flat(Infinity).filter(Boolean);
+  return children.flat(Infinity).filter(Boolean).map((each) => each.element ?? each);
 }
 
 /** Rebuilds parts of an element by `make`, and restores the focus by the key of the focused element. */

@@ -1,22 +1,22 @@
 // The product page: description, variants, related and similar products.
 
-import { api } from "./api.js";
+import { api, productsOf } from "./api.js";
 import { addButton, availability, errorNotice, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
 import { ALL, addressOf } from "./address.js";
 import { productQuestion } from "./answers.js";
 import { ICONS, el, fill, icon } from "./dom.js";
-import { note } from "./events.js";
 import { picture } from "./picture.js";
-import { productsOf } from "./search-request.js";
 import { siblingChoices, variantChoices } from "./variants.js";
-import { rememberSeen } from "./visitor.js";
+import { note, rememberSeen } from "./visitor.js";
 import { fieldName, money, t, valueName } from "./words.js";
 
 const SIMILAR = 8;
 
 /** The view of one product; `show` loads the product. */
 export function productView(shop, id) {
-  const element = el("div", { class: "product" }, skeleton());
+  const skeleton = el("div", { class: "product-main", "aria-hidden": "true" }, el("div", { class: "photo" }, el("div", { class: "picture" })),
+    el("div", { class: "product-text empty" }, el("p"), el("p"), el("p"), el("p")));
+  const element = el("div", { class: "product" }, skeleton);
   const request = new AbortController();
   let title = "";
 
@@ -35,8 +35,8 @@ export function productView(shop, id) {
       ]);
       const isShown = new Set();
       for (const [name, found] of [["goes with", goesWith], ["instead", instead], ["similar", hits], ["looks like it", looks]]) {
-        const others = found.map((hit) => hit.product).filter((each) => !isShown.has(each.id));
-        if (name !== "goes with") others.forEach((each) => isShown.add(each.id));
+        const others = found.filter((hit) => !isShown.has(hit.product.id));
+        if (name !== "goes with") others.forEach((hit) => isShown.add(hit.product.id));
         element.append(row(t(name), others) || "");
       }
       element.append(sponsoredStrip(sponsored) || "");
@@ -69,7 +69,7 @@ function page(product, shop, choices) {
     update();
   };
   const brand = product.brand && shop.facts.facets.includes("brand")
-    ? el("p", { class: "brand" }, el("a", { href: addressOf({ ...ALL, selected: { brand: [product.brand] } }), text: product.brand }))
+    ? el("p", { class: "brand" }, el("a", { href: addressOf({ ...ALL, filters: { brand: [product.brand] } }), text: product.brand }))
     : null;
   return [
     crumbs(product),
@@ -86,7 +86,7 @@ function crumbs(product) {
   const back = el("button", { type: "button", class: "quiet back", onclick: () => history.back() }, icon(ICONS.back), t("back"));
   const path = product.category.map((name, depth) => {
     const category = product.category.slice(0, depth + 1).join(" > ");
-    return el("li", {}, el("a", { href: addressOf({ ...ALL, category }), text: name, lang: product.language || undefined }));
+    return el("li", {}, el("a", { href: addressOf({ ...ALL, filters: { category: [category] } }), text: name, lang: product.language || undefined }));
   });
   const trail = path.length ? el("nav", { class: "crumbs", "aria-label": t("category") }, el("ol", { role: "list" }, path)) : null;
   return el("div", { class: "above" }, window.navigation?.canGoBack ? back : null, trail);
@@ -121,9 +121,4 @@ function details(product) {
 function gone() {
   return el("div", { class: "none" }, el("h1", { id: "view-title", tabindex: "-1", text: t("gone title") }),
     el("p", { text: t("gone advice") }), el("p", {}, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
-}
-
-function skeleton() {
-  return el("div", { class: "product-main", "aria-hidden": "true" }, el("div", { class: "photo" }, el("div", { class: "picture" })),
-    el("div", { class: "product-text empty" }, el("p"), el("p"), el("p"), el("p")));
 }

@@ -28,7 +28,7 @@ export function variantChoices(product, pick) {
   const render = () => fill(element, names.map((name, at) => {
     const radios = valuesOf(all, name).map((value) => {
       const wanted = { ...chosen.options, [name]: value };
-      const isThere = all.some(({ variant, options }) => isEqual(options, wanted, names) && variant.availability !== "out_of_stock");
+      const isThere = all.some(({ variant, options }) => names.every((each) => options[each] === wanted[each]) && variant.availability !== "out_of_stock");
       const box = el("input", { type: "radio", name: `option-${at}`, value, "data-key": `${name} ${value}`,
         checked: chosen.options[name] === value, onchange: () => choose(name, value) });
       return el("label", { class: isThere ? "variant" : "variant out" }, box, el("span", {}, swatch(name, value), value));
@@ -83,10 +83,6 @@ function valuesOf(all, name) {
 function nearest(all, wanted, name) {
   const fit = ({ options }) => Object.keys(wanted).filter((each) => options[each] === wanted[each]).length;
   return all.filter(({ options }) => options[name] === wanted[name]).reduce((best, each) => (fit(each) > fit(best) ? each : best));
-}
-
-function isEqual(options, wanted, names) {
-  return names.every((name) => options[name] === wanted[name]);
 }
 
 /** A few attributes that distinguish the products: colours and sizes first, then those that titles contain, then those

@@ -1,6 +1,6 @@
 // The page's texts, in English and Chinese; texts of the store are not translated.
 
-import { browser } from "./storage.js";
+import { browser } from "./visitor.js";
 import { TEXTS } from "./texts.js";
 
 const LOCALES = { en: "en", zh: "zh-CN" };
@@ -16,49 +16,39 @@ function preferred() {
   return (navigator.languages || []).map((each) => each.slice(0, 2)).find((each) => each in LOCALES) || "en";
 }
 
-let now = preferred();
+/** The language of the page, "en" or "zh". */
+export let language = preferred();
 /** Texts of the store that replace those of the page, by language. */
 let own = {};
-let isFixed = false;
 let hasPrices = true;
 
 /** Sets the texts of a store, its language if that is fixed, and whether any of its products has a price. */
-export function useLook({ texts, language: only }, isPriced) {
+export function useLook({ texts, language: fixed }, isPriced) {
   own = texts;
   hasPrices = isPriced;
-  isFixed = only in LOCALES;
-  if (isFixed) now = only;
+  language = fixed ?? language;
 }
 
-/** Whether visitors may change the language. */
-export function isChoice() {
-  return !isFixed;
+/** The language to which visitors can change the page. */
+export function otherLanguage() {
+  return language === "en" ? "zh" : "en";
 }
 
-export function language() {
-  return now;
-}
-
-/** The other languages of the page. */
-export function otherLanguages() {
-  return Object.keys(LOCALES).filter((each) => each !== now);
-}
-
-export function speak(wanted) {
-  now = wanted in LOCALES ? wanted : "en";
-  browser.write("language", now);
+export function changeLanguage() {
+  language = otherLanguage();
+  browser.write("language", language);
 }
 
 /** The text of a name in the page's language, else in English. */
 function textOf(name) {
   const [english, chinese] = TEXTS[name] || [];
-  return now === "zh" ? chinese ?? english : english;
+  return language === "zh" ? chinese ?? english : english;
 }
 
 /** The text of a name, with placeholders replaced; a count selects `name` or `name.one`. */
 export function t(name, values = {}) {
-  const one = values.count === 1 && now === "en" ? textOf(`${name}.one`) : undefined;
-  const text = one ?? own[now]?.[name] ?? textOf(name) ?? name;
+  const one = values.count === 1 && language === "en" ? textOf(`${name}.one`) : undefined;
+  const text = one ?? own[language]?.[name] ?? textOf(name) ?? name;
   return text.replace(/\{(\w+)\}/g, (whole, key) => {
     const value = values[key];
     return typeof value === "number" ? number(value) : String(value ?? whole);
@@ -66,19 +56,15 @@ export function t(name, values = {}) {
 }
 
 export function number(value) {
-  return value.toLocaleString(LOCALES[now]);
+  return value.toLocaleString(LOCALES[language]);
 }
 
-/** A price with its currency, formatted for the language; only the number if the currency is unknown. Empty for no price
+/** A price with its currency, formatted for the language; only the number if there is no currency. Empty for no price
  * in a store without prices. */
 export function money(price, currency) {
   if (price === null || price === undefined) return hasPrices ? t("no price") : "";
   const style = currency ? { style: "currency", currency } : { minimumFractionDigits: 2 };
-  try {
-    return price.toLocaleString(LOCALES[now], style);
-  } catch {
-    return `${number(price)} ${currency}`;
-  }
+  return price.toLocaleString(LOCALES[language], style);
 }
 
 /** The display name of a field; derived from its name if the page has no text for it. */
@@ -103,9 +89,9 @@ export function valueName(field, value) {
 }
 
 /** Inserts the page's texts into the elements that refer to them. */
-export function translate(root = document) {
-  document.documentElement.lang = LOCALES[now];
-  for (const each of root.querySelectorAll("[data-word]")) each.textContent = t(each.dataset.word);
-  for (const each of root.querySelectorAll("[data-label]")) each.setAttribute("aria-label", t(each.dataset.label));
-  for (const each of root.querySelectorAll("[data-hint]")) each.setAttribute("placeholder", t(each.dataset.hint));
+export function translate() {
+  document.documentElement.lang = LOCALES[language];
+  for (const each of document.querySelectorAll("[data-word]")) each.textContent = t(each.dataset.word);
+  for (const each of document.querySelectorAll("[data-label]")) each.setAttribute("aria-label", t(each.dataset.label));
+  for (const each of document.querySelectorAll("[data-hint]")) each.setAttribute("placeholder", t(each.dataset.hint));
 }
