@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request, Response
 
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
+from shelfwise.service.answers.questions import chinese_names
 from shelfwise.service.curation.relevance import is_hidden
 from shelfwise.service.http.context import Contextual, Indexes, RequestIndexes, SharedParts
 from shelfwise.service.http.errors import RequestError
@@ -106,7 +107,8 @@ async def facts(context: Contextual, request: Request) -> Response:
     look: StoreLook = request.app.state.look
     key = context.shared.page_key()
     return tagged_response(
-        request, StoreFacts(key, facets, sorts, look.facts, look.pictures, snapshot.pictures is not None)
+        request,
+        StoreFacts(key, facets, sorts, look.facts, look.pictures, snapshot.pictures is not None, chinese_names()),
     )
 
 
@@ -299,6 +301,8 @@ class StoreFacts:
     """Pictures of other servers that this server delivers itself."""
     searches_pictures: bool
     """Whether the index supports search by picture."""
+    chinese_names: Mapping[str, str]
+    """Names of fields, by the words in English that name them."""
 
 
 def used_fields(

@@ -16,14 +16,9 @@ export const ALL = { view: "search", q: "", filters: {}, sort: "", allTypes: fal
 
 /** A path with parameters; lists are repeated, empty values are omitted. */
 export function withParameters(path, parameters) {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(parameters)) {
-    for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== undefined && one !== null && one !== "") query.append(name, one);
-    }
-  }
-  const text = query.toString();
-  return text ? `${path}?${text}` : path;
+  const pairs = Object.entries(parameters).flatMap(([name, value]) => [value].flat().map((one) => [name, one ?? ""]));
+  const query = new URLSearchParams(pairs.filter(([, value]) => value !== "")).toString();
+  return query ? `${path}?${query}` : path;
 }
 
 /** The place of an address: view, query, page, order and filters. `facets` are the store's facet fields. */
@@ -56,6 +51,11 @@ export function addressOf({ view, product, ...place }) {
     q, ...filters, sort, types: sort && allTypes ? "all" : "", all: view === "search" && !isSearch(place) ? 1 : "",
     size: size > SIZES[0] ? size : "", page: page > 1 ? page : "",
   });
+}
+
+/** The address of a product's page. */
+export function productAddress(id) {
+  return addressOf({ view: "product", product: id });
 }
 
 function isSearch(place) {

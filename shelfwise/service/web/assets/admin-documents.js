@@ -1,9 +1,8 @@
 // Panels of documents, each a table, an editor with a preview and the history from a declaration: rules, synonyms, relevance settings,
 // texts for answers, sponsored campaigns and experiments.
 
-import { withParameters } from "./address.js";
 import { call } from "./api.js";
-import { attempt, button, counts, editor, field, formOrJson, lineForm, listPart, moment, notice, number, opener, pairsText, percent, table, tag } from "./admin-ui.js";
+import { attempt, button, editor, field, formOrJson, lineForm, listPart, moment, notice, number, opener, pairsText, percent, table, tag } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 
 const MAX_LISTED = 200;
@@ -11,7 +10,7 @@ const MAX_LISTED = 200;
 /**
  * A panel by its declaration:
  * - `kind`, the name in paths; `one`, the name of one document; `title` and `hint`;
- * - `lines` of its form (admin-form.js), or a function that returns a promise of them; `start`, the first values of a new document;
+ * - `lines` of its form, or a function that returns a promise of them; `start`, the first values of a new document;
  * - `nameOf(document)`; `columns`, or a function of a response that returns them;
  * - `above` and `below`, functions of a response and the panel that return elements around the table;
  * - `find`, the label of a field that searches the documents; `tries`, whether the kind has a preview;
@@ -47,7 +46,7 @@ export function documentsPart(declaration) {
     return editor({ title: name, form, send, close: isSingle ? undefined : part.close, others: declaration.tries ? tryForm(kind, () => form.value()) : [] });
   };
   const pastOf = (changes, part) => el("section", {}, el("h2", { text: "History" }), table("History", [
-    ["revision", ({ revision }) => number(revision), true], ["when", ({ time }) => moment(time)], ["by", ({ who }) => who],
+    "revision", ["when", ({ time }) => moment(time)], ["by", "who"],
     [one, ({ before, after }) => nameOf(after || before)], ["change", changeOf],
     ["", ({ revision }) => part.act("Restore", `revision ${revision}`, [`/v1/${kind}/restore`, "POST", { revision }],
       `Revision ${revision} is restored`, `Restore all ${title.toLowerCase()} of revision ${revision}?`)],
@@ -59,7 +58,7 @@ export function documentsPart(declaration) {
       words && lineForm(part.status, part.refresh, "Find", [words], { kind: "small", role: "search" })],
     async load(part) {
       part.edit = (document) => attempt(part.status, async () => part.show(await editorOf(document, part)));
-      const found = await call(withParameters(`/v1/${kind}`, { limit: MAX_LISTED, q: words?.value() }));
+      const found = await call(`/v1/${kind}`, { query: { limit: MAX_LISTED, q: words?.value() } });
       const { changes } = await call(`/v1/${kind}/history?limit=20`);
       fill(part.past, changes.length && pastOf(changes, part));
       return [await above?.(found, part), isSingle ? await editorOf(found.documents[0], part) : tableOf(found, part), below?.(found, part)];
@@ -80,10 +79,7 @@ function previewOf(found) {
   const text = `${number(found.total_before)} products before, ${number(found.total_after)} after.`;
   if (!rows.length) return el("p", { role: "status", text: `The first 20 hits do not change. ${text}` });
   return [el("p", { role: "status", text }), table("What would change", [
-    ["product", ({ title, product }) => title || product],
-    ["type", ({ product_type: type }) => type],
-    ...counts(["place before", "before"], ["place after", "after"]),
-    ["by rule", ({ rule }) => rule],
+    ["product", ({ title, product }) => title || product], ["type", "product_type"], ["place before", "before"], ["place after", "after"], ["by rule", "rule"],
   ], rows)];
 }
 
@@ -137,7 +133,7 @@ export const rulesPart = () => documentsPart({
     ["when", ({ when = {} }) => [when.query ? `${when.match} “${when.query}”` : "any query", when.filters, when.contexts && `in ${when.contexts.join(" or ")}`,
       when.starts && `from ${moment(when.starts)}`, when.ends && `until ${moment(when.ends)}`].filter(Boolean).join("; ")],
     ["actions", ({ actions }) => actions.map(({ kind }) => kind).join(", ")],
-    ...counts("priority"),
+    ["priority", ({ priority }) => number(priority), true],
   ],
   below: ({ details }) => goalsOf(details.exposure_goals),
   lines: [
@@ -155,9 +151,7 @@ function goalsOf(goals) {
   return goals.length && el("section", {}, el("h2", { text: "Exposure goals of rules today" }),
     el("p", { class: "hint", text: "The share of attention in the recorded searches of today (UTC) to which a rule applied. The strength is in standard deviations of the scores of the best hits." }),
     table("Exposure goals", [
-      ["rule", ({ rule }) => rule],
-      ["products", ({ filters }) => filters],
-      ...counts("searches"),
+      "rule", ["products", "filters"], "searches",
       ["share", ({ share, searches }) => (searches ? percent(share) : "–"), true],
       ["goal", ({ at_least: least, at_most: most }) => (least === null ? `at most ${percent(most)}` : `at least ${percent(least)}`), true],
       ["strength", ({ strength }) => `${strength > 0 ? "+" : ""}${number(strength, 2)}`, true],
@@ -224,12 +218,12 @@ export const answersPart = () => documentsPart({
   find: "Find a text",
   start: { source: "faq" },
   nameOf: ({ question, answer }) => question || answer.slice(0, 80),
-  columns: [["answer", ({ answer }) => answer], ["about", ({ products = [], product_type: type }) => [...products, type].filter(Boolean).join(", ") || "the whole store"], ["source", ({ source }) => source]],
+  columns: [["answer", ({ answer }) => answer], ["about", ({ products = [], product_type: type }) => [...products, type].filter(Boolean).join(", ") || "the whole store"], "source"],
   above: async (_, part) => {
     const { questions } = await call("/v1/answers/unanswered");
     return el("section", {}, el("h2", { text: "Questions without an answer" }), table("Questions without an answer", [
       ["question", ({ text, about }) => el("div", {}, text, el("p", { class: "hint", text: about.title || about.product_type || "" }))],
-      ...counts("times"),
+      "times",
       ["", ({ text, about }) => opener("Answer", text, () => part.edit({ source: "faq", question: text, products: [about.product_id].filter(Boolean), product_type: about.product_type || undefined }))],
     ], questions, "Every question of enough shoppers has an answer. A refresh of the derived tables counts them."));
   },
@@ -252,7 +246,7 @@ export const sponsoredPart = () => documentsPart({
     part.switchTo("sponsored", !enabled, enabled ? "Switch all sponsored hits off" : "Switch sponsored hits on")],
   columns: ({ details: { states } }) => [
     ["state", ({ id }) => tag(states[id].state, TAGS)],
-    ["advertiser", ({ advertiser }) => advertiser],
+    "advertiser",
     ["queries and types", ({ queries = [], types = [] }) => [...queries, ...types].slice(0, 4).join(", ") || "any query"],
     ["bid", ({ bid }) => number(bid, 2), true],
     ["spent today", ({ id }) => number(states[id].spent_today, 2), true],
@@ -260,8 +254,8 @@ export const sponsoredPart = () => documentsPart({
     ["budget", ({ budget, daily_budget: daily }) => [budget && number(budget, 2), daily && `${number(daily, 2)} a day`].filter(Boolean).join(", "), true],
   ],
   actions: ({ id: campaign }, part) => opener("Log", campaign, () => attempt(part.status, async () => {
-    const { days } = await call(withParameters("/v1/campaigns/report", { campaign }));
-    const { entries } = await call(withParameters("/v1/campaigns/log", { campaign, limit: 1000 }));
+    const { days } = await call("/v1/campaigns/report", { query: { campaign } });
+    const { entries } = await call("/v1/campaigns/log", { query: { campaign, limit: 1000 } });
     part.show(logOf(campaign, days, entries.reverse(), button("Close", part.close, "primary plain")));
   }), " of "),
   lines: [
@@ -277,16 +271,12 @@ export const sponsoredPart = () => documentsPart({
 function logOf(campaign, days, entries, close) {
   return el("section", { "aria-label": "Log" }, el("h2", { tabindex: "-1", text: `Log of ${campaign}` }),
     table("By day", [
-      ["day", ({ day }) => day],
-      ...counts(["impressions", "shown"], "clicks", "charged"),
+      "day", ["impressions", "shown"], "clicks", "charged",
       ["amount", ({ amount }) => number(amount, 2), true],
       ["not charged", ({ uncharged }) => Object.entries(uncharged).map(([reason, count]) => `${reason} ${number(count)}`).join(", ")],
     ], days, "No sponsored hits were shown in the last 30 days."),
     table("Clicks", [
-      ...counts(["entry", "id"]),
-      ["when", ({ time }) => moment(time)],
-      ["product", ({ product }) => product],
-      ...counts("place"),
+      ["entry", "id"], ["when", ({ time }) => moment(time)], "product", "place",
       ["price", ({ price }) => number(price, 4), true],
       ["amount", ({ amount }) => number(amount, 4), true],
       ["reason", ({ reason, refunds }) => (refunds ? `${reason}: refund of ${refunds}` : reason)],
@@ -361,13 +351,12 @@ function reportOf({ experiment, analysis, ...report }, close) {
     decisions.map(({ outcome, text }) => el("p", {}, el("b", { text: `${outcome}: ` }), text)),
     draft ? table("Wins", [
       ["wins of", ({ variant }) => `${variant} over ${experiment.variants[0].name}`],
-      ...counts("shoppers", "searches", "wins", "losses", "ties"),
+      "shoppers", "searches", "wins", "losses", "ties",
       ["share", (row) => percent(row.win_share), true],
       ["anytime-valid, 95%", ({ always }) => share(always), true],
       ["fixed-sample, 95%", ({ fixed }) => share(fixed), true],
     ], [draft]) : table("Variants", [
-      ["variant", ({ name }) => name],
-      ...counts("units", "shoppers", "searches"),
+      ["variant", "name"], "units", "shoppers", "searches",
       ...Object.entries(GOALS).map(([goal, words]) => [words, ({ figures }) => (RATES.has(goal) ? percent(figures[goal]) : number(figures[goal], 4)), true]),
     ], variants),
     table("Differences", [

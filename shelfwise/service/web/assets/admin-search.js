@@ -1,6 +1,5 @@
 // A search with explanations, and one product with a form to change its price and availability.
 
-import { withParameters } from "./address.js";
 import { call, productPath } from "./api.js";
 import { attempt, field, head, lineForm, moment, number, percent } from "./admin-ui.js";
 import { announce, el, fill } from "./dom.js";
@@ -15,7 +14,7 @@ export function searchPart() {
   const filters = field("Filter", { name: "filters", placeholder: "price < 100 AND brand = Bosch", wide: true });
   const size = field("Hits", { type: "number", min: 1, max: 100, value: 10 });
   const found = el("div");
-  const ask = async () => showHits(found, await call(withParameters("/v1/search", { q: query.value(), filters: filters.value(), size: size.value(), explain: "true" })));
+  const ask = async () => showHits(found, await call("/v1/search", { query: { q: query.value(), filters: filters.value(), size: size.value(), explain: "true" } }));
   return [head("Search, explained", "The scores of each hit by words (bm25), by vectors (dense), merged, and by the ranker."),
     lineForm(found, ask, "Search", [query, filters, size], { role: "search" }), found];
 }

@@ -1,6 +1,5 @@
 // Shared elements of the admin page: fields, forms of objects from declarations, tables and panels.
 
-import { withParameters } from "./address.js";
 import { call, productPath } from "./api.js";
 import { announce, el, fill, keepFocus } from "./dom.js";
 
@@ -47,7 +46,10 @@ const CONVERSIONS = {
  * returned as it was.
  */
 export function field(name, { wide, area, as, options, value, ...props } = {}) {
-  if (props.type === "checkbox") return check(name, value);
+  if (props.type === "checkbox") {
+    const box = el("input", { type: "checkbox", checked: value });
+    return { input: box, value: () => box.checked, element: el("label", { class: "check" }, box, name) };
+  }
   const id = `field-${(numbered += 1)}`;
   if (options && value !== undefined && !options.some(([each]) => each === value)) options = [...options, [value, value]];
   const input = options
@@ -69,33 +71,34 @@ export function field(name, { wide, area, as, options, value, ...props } = {}) {
 function showFault({ input, element }, text) {
   const id = `${input.id}-fault`;
   element.querySelector(`#${id}`)?.remove();
-  for (const [name, value] of [["aria-invalid", "true"], ["aria-describedby", id]]) {
-    if (text) input.setAttribute(name, value);
-    else input.removeAttribute(name);
-  }
+  input.ariaInvalid = text ? "true" : null;
+  input.setAttribute("aria-describedby", text ? id : "");
   if (text) element.append(el("p", { id, class: "faults", role: "alert", text }));
-}
-
-function check(name, isOn) {
-  const input = el("input", { type: "checkbox", checked: isOn });
-  return { input, value: () => input.checked, element: el("label", { class: "check" }, input, name) };
 }
 
 export function button(text, onclick, kind = "small", props = {}) {
   return el("button", { type: "button", class: kind, text, onclick, ...props });
 }
 
-/** A table; columns are [name, of(row), isNumber], where `of` returns a text or an element. Without rows, the text `empty`. */
+/** A table; columns are [title, of(row), isNumber], where `of` returns a text or an element, or names of fields of the rows, with a title
+ * or without. Without rows, the text `empty`. */
 export function table(caption, columns, rows, empty = "") {
   if (!rows.length) return empty && el("p", { text: empty });
-  const first = el("tr", {}, columns.map(([name, , isNumber]) => el(name ? "th" : "td", { scope: name ? "col" : undefined, class: isNumber && "number", text: name })));
-  const body = rows.map((row) => el("tr", {}, columns.map(([, of, isNumber]) => el("td", { class: isNumber && "number" }, of(row) ?? ""))));
+  const all = columns.map((column) => {
+    const [title, of = title, isNumber] = [column].flat();
+    if (typeof of === "function") return [title, of, isNumber];
+    const hasNumbers = rows.some((row) => typeof row[of] === "number");
+    return [title, (row) => (hasNumbers ? number(row[of]) : row[of]), hasNumbers];
+  });
+  const first = el("tr", {}, all.map(([title, , isNumber]) => el(title ? "th" : "td", { scope: title ? "col" : undefined, class: isNumber && "number", text: title })));
+  const body = rows.map((row) => el("tr", {}, all.map(([, of, isNumber]) => el("td", { class: isNumber && "number" }, of(row) ?? ""))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {}, el("caption", { class: "sr", text: caption }), el("thead", {}, first), el("tbody", {}, body)));
 }
 
-export function figures(pairs) {
-  return el("div", { class: "tiles" }, pairs.map(([name, value]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value }))));
+/** Figures, [name, value, note], with or without notes. */
+export function figures(all) {
+  return el("div", { class: "tiles" }, all.map(([name, value, note]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value }), note && el("span", { text: note }))));
 }
 
 export function number(value, digits = 0) {
@@ -131,22 +134,9 @@ export function notice(text) {
   return el("p", { class: "notice", text });
 }
 
-/** The listener of a form that does `work`, and shows an error in `status`. */
-function submission(status, work) {
-  return (event) => {
-    event.preventDefault();
-    return attempt(status, work);
-  };
-}
-
 /** A form in one line that does `work`, and shows an error in `status`. */
 export function lineForm(status, work, text, parts, { kind = "primary", ...props } = {}) {
-  return el("form", { class: "line", onsubmit: submission(status, work), ...props }, parts, el("button", { class: kind, text }));
-}
-
-/** Columns of counts: names of the rows' fields, or pairs of a title and such a name. */
-export function counts(...names) {
-  return names.map((each) => [each].flat()).map(([title, name = title]) => [title, (row) => number(row[name]), true]);
+  return el("form", { class: "line", method: "dialog", onsubmit: () => attempt(status, work), ...props }, parts, el("button", { class: kind, text }));
 }
 
 /** The state of a thing as a tag; `classes` are those of some states. */
@@ -176,7 +166,7 @@ export function editor({ title, label = "Editor", form, send, save = "Save", clo
     }
   };
   return el("section", { "aria-label": label }, el("h2", { tabindex: "-1", text: title }),
-    el("form", { id, class: "rule", onsubmit: submission(status, work), novalidate: true }, form, status), others,
+    el("form", { id, class: "rule", method: "dialog", onsubmit: () => attempt(status, work), novalidate: true }, form, status), others,
     el("div", { class: "buttons" }, el("button", { class: "primary", form: id, text: save }), close && button("Close", close, "primary plain")));
 }
 
@@ -257,7 +247,7 @@ export function form(lines, values = {}) {
 
 /** Checkboxes for the values of a list, by [value, text]. */
 function checks(label, options, values = []) {
-  const boxes = options.map(([value, text]) => [value, check(text, values.includes(value))]);
+  const boxes = options.map(([value, text]) => [value, field(text, { type: "checkbox", value: values.includes(value) })]);
   return {
     input: boxes[0]?.[1].input,
     element: el("fieldset", { class: "action scopes" }, el("legend", { text: label }), boxes.map(([, box]) => box)),
@@ -275,15 +265,13 @@ function productPicker(label, ids = []) {
   let waiting = 0;
   const show = (now) => {
     chosen = now;
-    const hadFocus = list.contains(document.activeElement);
     keepFocus(list, () => fill(list, chosen.map((id, at) => {
       const title = titles.get(id) || id;
       const others = chosen.toSpliced(at, 1);
       return el("li", {}, el("span", { class: "named", text: titles.has(id) ? `${title} (${id})` : id }),
         button("↑", () => show(others.toSpliced(at - 1, 0, id)), "small", { "aria-label": `Up: ${title}`, "data-key": id, disabled: !at }),
         button("Remove", () => show(others), "small", { "aria-label": `Remove: ${title}` }));
-    })));
-    if (hadFocus && !list.contains(document.activeElement)) input.focus();
+    })), input);
   };
   const learn = (id) => call(productPath(id)).then(({ product }) => titles.set(id, product.title) && show(chosen), () => {});
   const take = (id) => {
@@ -295,7 +283,7 @@ function productPicker(label, ids = []) {
   };
   const offer = async () => {
     const q = input.value.trim();
-    const hits = q && (await call(withParameters("/v1/search", { q, size: OFFERED, prefix: true }))).hits;
+    const hits = q && (await call("/v1/search", { query: { q, size: OFFERED, prefix: true } })).hits;
     if (input.value.trim() !== q) return;
     const found = q && hits.filter(({ product }) => !chosen.includes(product.id)).map(({ product: { id, title } }) => el("li", {}, button(`${title} (${id})`, () => take(id), "quiet")));
     fill(offers, found?.length === 0 ? el("li", { class: "hint", text: "No other product is found; press Enter to use the typed text as an id." }) : found);

@@ -4,51 +4,34 @@ import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
 import { analyticsPart } from "./admin-analytics.js";
 import { answersPart, experimentsPart, relevancePart, rulesPart, sponsoredPart, synonymsPart } from "./admin-documents.js";
-import { feedsPart } from "./admin-feeds.js";
 import { productsPart, searchPart } from "./admin-search.js";
-import { healthPart, keysPart, modelsPart, tasksPart, versionsPart } from "./admin-service.js";
+import { feedsPart, healthPart, keysPart, modelsPart, tasksPart, versionsPart } from "./admin-service.js";
 import { field, head, lineForm } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 
-const PARTS = [
-  ["search", "Search", searchPart],
-  ["analytics", "Analytics", analyticsPart],
-  ["rules", "Rules", rulesPart],
-  ["synonyms", "Synonyms", synonymsPart],
-  ["relevance", "Relevance", relevancePart],
-  ["answers", "Answers", answersPart],
-  ["sponsored", "Sponsored", sponsoredPart],
-  ["experiments", "Experiments", experimentsPart],
-  ["products", "Products", productsPart],
-  ["feeds", "Feeds", feedsPart],
-  ["versions", "Versions", versionsPart],
-  ["models", "Models", modelsPart],
-  ["tasks", "Tasks", tasksPart],
-  ["keys", "Keys", keysPart],
-  ["health", "Health", healthPart],
-];
+/** The parts by the addresses of their tabs. */
+const PARTS = {
+  search: searchPart, analytics: analyticsPart,
+  rules: rulesPart, synonyms: synonymsPart, relevance: relevancePart, answers: answersPart, sponsored: sponsoredPart, experiments: experimentsPart,
+  products: productsPart,
+  feeds: feedsPart, versions: versionsPart, models: modelsPart, tasks: tasksPart, keys: keysPart, health: healthPart,
+};
 const view = document.getElementById("view");
 const menu = document.getElementById("menu"); // on narrow pages, which have no room for the names of all parts
 const tabs = document.getElementById("tabs");
 let isValid = false; // whether the key is
 
-/** Opens or closes the menu. */
-function unfold(isOpen) {
-  menu.setAttribute("aria-expanded", String(isOpen));
-  tabs.classList.toggle("open", isOpen);
-}
-
 /** Shows the part in the address. */
 function show() {
   const [name, ...rest] = location.hash.slice(1).split("/");
-  const part = PARTS.find(([each]) => each === name) || PARTS[0];
-  fill(menu, part[1]);
-  menu.hidden = false;
-  unfold(false);
-  fill(tabs, PARTS.map(([each, title]) =>
-    el("a", { href: `#${each}`, "aria-current": each === part[0] ? "page" : undefined, text: title })));
-  document.title = `${part[1]} · Shelfwise admin`;
-  fill(view, part[2](decodeURIComponent(rest.join("/")))); // the address of a product contains its id
+  const all = [...tabs.children];
+  const current = all.find(({ hash }) => hash === `#${name}`) || all[0];
+  for (const each of all) each.ariaCurrent = each === current ? "page" : null;
+  for (const each of [menu, tabs]) each.hidden = false;
+  menu.textContent = current.text;
+  menu.ariaExpanded = "false";
+  document.title = `${current.text} · Shelfwise admin`;
+  fill(view, PARTS[current.hash.slice(1)](decodeURIComponent(rest.join("/")))); // the address of a product contains its id
   document.getElementById("view-title").focus({ preventScroll: true });
 }
 
@@ -59,8 +42,7 @@ function askKey(message = "") {
     sessionStorage.setItem("shelfwise.admin-key", key.value());
     await open();
   };
-  fill(tabs);
-  menu.hidden = true;
+  for (const each of [menu, tabs]) each.hidden = true;
   fill(view, head("This page needs a key", "Open the link that shelfwise serve printed at its start. Or enter a key (shelfwise keys create INDEX admin --scope admin) or the token in INDEX/admin.token; it is stored only in this tab."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
     lineForm(el("div"), take, "Use this key", [key]));
@@ -97,6 +79,6 @@ async function open() {
 }
 
 document.getElementById("key").addEventListener("click", () => askKey());
-menu.addEventListener("click", () => unfold(menu.getAttribute("aria-expanded") !== "true"));
+menu.addEventListener("click", () => (menu.ariaExpanded = String(menu.ariaExpanded === "false")));
 addEventListener("hashchange", () => isValid && location.hash !== "#view" && show());
 open();

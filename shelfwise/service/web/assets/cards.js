@@ -1,17 +1,12 @@
 // Product cards in a grid or a row, placeholders while they load, and the notice if they cannot.
 
 import { add } from "./basket.js";
-import { addressOf } from "./address.js";
+import { productAddress } from "./address.js";
 import { ICONS, announce, el, icon } from "./dom.js";
 import { picture } from "./picture.js";
 import { optionsInShort } from "./variants.js";
 import { noteSponsored } from "./visitor.js";
 import { money, number, t } from "./words.js";
-
-/** The address of a product's page. */
-export function productAddress(id) {
-  return addressOf({ view: "product", product: id });
-}
 
 /** The card of a product; `onchoose` is called before its page opens, `onadd` when it is added to the basket;
  * `more` is an additional element, `reason` the reason for its rank. */
@@ -87,8 +82,7 @@ export function addButton(product, { variantOf = () => null, onadd } = {}) {
     add(product, variantOf());
     announce(t("added", { name: product.title }));
   };
-  const props = { type: "button", class: "add", "aria-label": t("add named", { name: product.title }), onclick: press };
-  if (product.availability === "out_of_stock") props.disabled = true;
+  const props = { type: "button", class: "add", "aria-label": t("add named", { name: product.title }), onclick: press, disabled: product.availability === "out_of_stock" };
   return el("button", props, icon(ICONS.plus), el("span", { text: t("add") }));
 }
 

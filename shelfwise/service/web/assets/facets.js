@@ -163,11 +163,10 @@ function prices(place, facet, go) {
     type: "number", min: 0, step: "any", inputmode: "decimal", "data-key": key, value: range?.[at], placeholder: hint,
   }));
   const labels = [input(0, "price from", facet.minimum === null ? "" : Math.floor(facet.minimum)), input(1, "price to", facet.maximum === null ? "" : Math.ceil(facet.maximum))];
-  const submit = (event) => {
-    event.preventDefault();
+  const submit = () => {
     const bounds = labels.map((label) => label.querySelector("input").valueAsNumber);
     go(withRange(place, "price", ...bounds.map((value) => (value >= 0 ? value : null))));
   };
   const apply = el("button", { class: "small", text: t("price set"), "data-key": "price set" });
-  return group(t("price"), el("form", { class: "prices", onsubmit: submit }, labels, apply));
+  return group(t("price"), el("form", { class: "prices", method: "dialog", onsubmit: submit }, labels, apply));
 }

@@ -2,7 +2,7 @@
 
 import { ALL, addressOf } from "./address.js";
 import { api, productsOf } from "./api.js";
-import { errorNotice, row } from "./cards.js";
+import { row } from "./cards.js";
 import { el, fill } from "./dom.js";
 import { picture } from "./picture.js";
 import { history, stored } from "./visitor.js";
@@ -16,17 +16,13 @@ export function homeView(shop) {
   const lead = el("p", { class: "lead", text: "\u00a0" });
   const rows = el("div", { class: "rows" });
   const show = async () => {
-    try {
-      const [start, own, past] = await Promise.all([shop.start(), forYou(shop).catch(() => []), recent().catch(() => [])]);
-      lead.textContent = t("welcome more", { count: start.total });
-      fill(rows, row(t("for you"), own), row(t("seen"), past), popularRows(start).toReversed(),
-        el("p", { class: "after" }, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
-    } catch (error) {
-      fill(rows, errorNotice(error, show));
-    }
+    const [start, own, past] = await Promise.all([shop.start(), forYou(shop).catch(() => []), recent().catch(() => [])]);
+    lead.textContent = t("welcome more", { count: start.total });
+    fill(rows, row(t("for you"), own), row(t("seen"), past), popularRows(start).toReversed(),
+      el("p", { class: "after" }, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
   };
   const title = el("h1", { id: "view-title", tabindex: "-1", text: t("welcome") });
-  return { element: el("div", { class: "home" }, el("div", { class: "hero" }, title, lead), rows), title: () => "", show };
+  return { element: el("div", { class: "home" }, el("div", { class: "hero" }, title, lead), rows), content: rows, show };
 }
 
 /** Popular products and categories, as for searches without hits. */

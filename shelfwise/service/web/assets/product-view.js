@@ -1,7 +1,7 @@
 // The product page: description, variants, related and similar products.
 
 import { api, productsOf } from "./api.js";
-import { addButton, availability, errorNotice, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
+import { addButton, availability, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
 import { ALL, addressOf } from "./address.js";
 import { productQuestion } from "./answers.js";
 import { ICONS, el, fill, icon } from "./dom.js";
@@ -18,35 +18,34 @@ export function productView(shop, id) {
     el("div", { class: "product-text empty" }, el("p"), el("p"), el("p"), el("p")));
   const element = el("div", { class: "product" }, skeleton);
   const request = new AbortController();
-  let title = "";
-
-  const show = async ({ isBack = false } = {}) => {
-    try {
-      const { product, siblings } = await api.productWithSiblings(id, request.signal);
-      title = product.title;
-      const choices = el("div", { class: "choices" });
-      fill(element, page(product, shop, choices));
-      productsOf(siblings, request.signal).then((others) => others.length && fill(choices, siblingChoices(product, others))).catch(() => {});
-      if (!isBack) note("consultation", id);
-      rememberSeen(id);
-      const [goesWith, instead, { hits, sponsored }, looks] = await Promise.all([
-        api.related(id, "goes_with", SIMILAR), api.related(id, "substitute", SIMILAR), api.similar(id, SIMILAR),
-        shop.facts.searches_pictures ? api.looksLike(id, SIMILAR) : [],
-      ]);
-      const isShown = new Set();
-      for (const [name, found] of [["goes with", goesWith], ["instead", instead], ["similar", hits], ["looks like it", looks]]) {
-        const others = found.filter((hit) => !isShown.has(hit.product.id));
-        if (name !== "goes with") others.forEach((hit) => isShown.add(hit.product.id));
-        element.append(row(t(name), others) || "");
-      }
-      element.append(sponsoredStrip(sponsored) || "");
-    } catch (error) {
-      if (request.signal.aborted) return;
-      if (error.status === 404) fill(element, gone());
-      else if (!title) fill(element, errorNotice(error, () => show()));
-    }
+  const load = async (isBack) => {
+    const { product, siblings } = await api.product(id, request.signal);
+    const choices = el("div", { class: "choices" });
+    fill(element, page(product, shop, choices));
+    productsOf(siblings, request.signal).then((others) => others.length && fill(choices, siblingChoices(product, others))).catch(() => {});
+    if (!isBack) note("consultation", id);
+    rememberSeen(id);
+    await addRows().catch(() => {}); // the page is complete without them
   };
-  return { element, show, title: () => title, leave: () => request.abort() };
+  const addRows = async () => {
+    const [goesWith, instead, { hits, sponsored }, looks] = await Promise.all([
+      api.related(id, "goes_with", SIMILAR), api.related(id, "substitute", SIMILAR), api.similar(id, SIMILAR),
+      shop.facts.searches_pictures ? api.looksLike(id, SIMILAR) : [],
+    ]);
+    const isShown = new Set();
+    for (const [name, found] of [["goes with", goesWith], ["instead", instead], ["similar", hits], ["looks like it", looks]]) {
+      const others = found.filter((hit) => !isShown.has(hit.product.id));
+      if (name !== "goes with") others.forEach((hit) => isShown.add(hit.product.id));
+      element.append(row(t(name), others) || "");
+    }
+    element.append(sponsoredStrip(sponsored) || "");
+  };
+  const showGone = (error) => {
+    if (error.status !== 404) throw error;
+    fill(element, el("div", { class: "none" }, el("h1", { id: "view-title", tabindex: "-1", text: t("gone title") }),
+      el("p", { text: t("gone advice") }), el("p", {}, el("a", { class: "primary", href: "./?all=1", text: t("browse all") }))));
+  };
+  return { element, content: element, show: (_place, { isBack }) => load(isBack).catch(showGone), leave: () => request.abort() };
 }
 
 function page(product, shop, choices) {
@@ -116,9 +115,4 @@ function details(product) {
   if (!rows.length) return null;
   const lines = rows.slice(0, 60).map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: value })));
   return el("section", { class: "details", "aria-labelledby": "details" }, el("h2", { id: "details", text: t("details") }), el("dl", {}, lines));
-}
-
-function gone() {
-  return el("div", { class: "none" }, el("h1", { id: "view-title", tabindex: "-1", text: t("gone title") }),
-    el("p", { text: t("gone advice") }), el("p", {}, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
 }

@@ -1,8 +1,8 @@
 // The results view: filters, notices, hits and pages. It is updated in place, so nothing jumps while typing.
 
-import { SIZES, addressOf, filtersOf, isNarrowed, withRange, withValues } from "./address.js";
+import { SIZES, addressOf, filtersOf, isNarrowed, productAddress, withRange, withValues } from "./address.js";
 import { api } from "./api.js";
-import { errorNotice, grid, productAddress, skeletons, sponsoredStrip } from "./cards.js";
+import { errorNotice, grid, skeletons, sponsoredStrip } from "./cards.js";
 import { ICONS, announceCount, el, fill, icon, keepFocus, webUrl } from "./dom.js";
 import { activeFilters, chips, choices, facetGroups } from "./facets.js";
 import { answerBox } from "./answers.js";
@@ -18,6 +18,7 @@ const MAX_CHOICES = 3;
 const MAX_CACHED = 30;
 const cache = new Map();
 const WIDE = matchMedia("(min-width: 900px)");
+WIDE.addEventListener("change", () => document.querySelector(".filters")?.toggleAttribute("open", WIDE.matches));
 
 /** The view of search results. `shop` has `facts` and `go(place)`; `show` sets the place. */
 export function resultsView(shop) {
@@ -32,7 +33,7 @@ export function resultsView(shop) {
     head.focus();
   };
   const done = el("button", { type: "button", class: "primary done", onclick: fold });
-  const filters = el("details", { class: "filters" }, summary, groups, done);
+  const filters = el("details", { class: "filters", open: WIDE.matches }, summary, groups, done);
   const chosen = el("div", { class: "chosen" });
   const narrowing = el("nav", { class: "narrowing", "aria-label": t("narrow") });
   const notices = el("div", { class: "notices" });
@@ -46,10 +47,6 @@ export function resultsView(shop) {
   let place = null;
   let request = new AbortController();
   let looking = 0;
-
-  const fit = () => (filters.open = WIDE.matches);
-  fit();
-  WIDE.addEventListener("change", fit);
 
   const render = ({ answer, facets }, start, isTyping) => {
     head.textContent = titleOf(place, answer);
@@ -76,7 +73,7 @@ export function resultsView(shop) {
 
   return {
     element,
-    title: () => head.textContent,
+    content: hits,
     /** Shows a place; resolves when it is shown. `isTyping` while more input may come, `isBack` for a place shown before. */
     async show(next, { isTyping = false, isBack = false } = {}) {
       place = next;
@@ -97,15 +94,13 @@ export function resultsView(shop) {
         element.removeAttribute("aria-busy");
         head.textContent = t("results");
         for (const each of [chosen, narrowing, notices, sponsored]) fill(each);
-        fill(hits, errorNotice(error, () => shop.go(place)));
-        return undefined;
+        throw error;
       }
     },
     leave() {
       request.abort();
       answered.leave();
       clearTimeout(looking);
-      WIDE.removeEventListener("change", fit);
     },
   };
 }
@@ -180,7 +175,7 @@ export function pictureView(file) {
       fill(found, errorNotice(error, isRefused ? () => document.querySelector("#search .camera").click() : show));
     }
   };
-  return { element, show, title: () => head.textContent };
+  return { element, show };
 }
 
 function offers(place, answer) {

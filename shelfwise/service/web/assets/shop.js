@@ -2,8 +2,7 @@
 
 import { ALL, BASE, addressOf, placeOf } from "./address.js";
 import { api, useKey } from "./api.js";
-import { basketView } from "./basket-view.js";
-import { count } from "./basket.js";
+import { basketView, count } from "./basket.js";
 import { errorNotice } from "./cards.js";
 import { announce, fill, webUrl } from "./dom.js";
 import { homeView } from "./home.js";
@@ -11,7 +10,7 @@ import { productView } from "./product-view.js";
 import { usePictures } from "./picture.js";
 import { pictureView, resultsView } from "./results.js";
 import { searchBox } from "./search-box.js";
-import { changeLanguage, language, otherLanguage, t, translate, useLook } from "./words.js";
+import { changeLanguage, language, otherLanguage, t, translate, useFacts } from "./words.js";
 import { choice, choose, requestsPrivacy } from "./visitor.js";
 
 const main = document.getElementById("view");
@@ -45,7 +44,8 @@ function follow(event) {
 }
 
 /** Shows a place; with a `file`, the products that look like the picture in it, which have no address of their own. */
-async function show(next, { isTyping = false, isBack = false, isFirst = false, isSubmitted = false, file } = {}) {
+async function show(next, info = {}) {
+  const { isTyping = false, isBack = false, isFirst = false, isSubmitted = false, file } = info;
   const stays = view && place.view === "search" && next.view === "search";
   const isNew = !stays && !isTyping && !isBack && !isFirst;
   place = file ? { ...ALL, view: "picture" } : next;
@@ -57,12 +57,17 @@ async function show(next, { isTyping = false, isBack = false, isFirst = false, i
   if (!isTyping) box.set(place.view === "search" ? place.q : "");
   if (isNew) scrollTo(0, 0);
   const own = view;
-  const answer = await view.show(place, { isTyping, isBack });
-  const page = isSubmitted && answer?.redirect ? webUrl(answer.redirect) : "";
-  if (page) location.assign(page);
+  try {
+    const answer = await view.show(place, { isTyping, isBack });
+    const page = isSubmitted && answer?.redirect ? webUrl(answer.redirect) : "";
+    if (page) location.assign(page);
+  } catch (error) {
+    fill(own.content, errorNotice(error, () => show(next, info)));
+  }
   if (own !== view) return;
-  document.title = [view.title(), t("store")].filter(Boolean).join(" · ");
-  if (isNew) document.getElementById("view-title")?.focus({ preventScroll: true });
+  const title = document.getElementById("view-title");
+  document.title = [place.view !== "home" && title?.textContent, t("store")].filter(Boolean).join(" · ");
+  if (isNew) title?.focus({ preventScroll: true });
 }
 
 function viewOf({ view: name, product }, file) {
@@ -172,7 +177,7 @@ async function open() {
     translate();
     return fill(main, errorNotice(error, () => location.reload()));
   }
-  useLook(shop.facts.look, shop.facts.sorts.includes("price"));
+  useFacts(shop.facts);
   document.getElementById("language").hidden = shop.facts.look.language !== null;
   document.querySelector(".home-link").classList.toggle("with-logo", shop.facts.look.has_logo);
   translate();

@@ -1,6 +1,6 @@
 // The choices on a product page: options of its variants, and attributes in which its siblings differ.
 
-import { addressOf } from "./address.js";
+import { productAddress } from "./address.js";
 import { el, fill, keepFocus } from "./dom.js";
 import { paintOfWord } from "./picture.js";
 import { fieldName, t, valueName } from "./words.js";
@@ -46,8 +46,7 @@ export function siblingChoices(product, siblings) {
     const links = valuesOf(all, name).map((value) => {
       const other = nearest(all, { ...product.attributes, [name]: value }, name).product;
       const isOut = other.availability === "out_of_stock";
-      const address = addressOf({ view: "product", product: other.id });
-      const props = { class: isOut ? "variant out" : "variant", href: address, "aria-current": product.attributes[name] === value ? "true" : null };
+      const props = { class: isOut ? "variant out" : "variant", href: productAddress(other.id), "aria-current": product.attributes[name] === value ? "true" : null };
       return el("li", {}, el("a", props, el("span", {}, swatch(name, value), valueName(name, value))));
     });
     const label = fieldName(`attributes.${name}`);

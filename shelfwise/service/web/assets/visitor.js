@@ -14,7 +14,6 @@ const SOON_MS = 250;
 const MAX_WAITING = 1000;
 const MAX_TRIES = 5;
 const MAX_QUERY = 1000;
-const HISTORY = new Set(["click", "consultation", "cart", "purchase"]);
 /** The prefix of stored names includes the store, as there may be several. */
 const PREFIX = `shelfwise${BASE}.`;
 
@@ -116,7 +115,7 @@ export function rememberSearch(query) {
 
 /** Records an act on a product, with the answer by which the product was reached within the last day. */
 export function note(kind, productId, { quantity } = {}) {
-  if (HISTORY.has(kind)) remember(kind, productId);
+  if (kind !== "removal") remember(kind, productId);
   const origin = stored("origins").find(({ id, at }) => id === productId && Math.abs(Date.now() - at) < ORIGIN_MS);
   push({ kind, product_id: productId, quantity, ...origin?.answer, event_id: randomName() });
 }
