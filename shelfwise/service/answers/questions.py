@@ -377,7 +377,8 @@ class _Concepts:
     neutral: frozenset[str]
     same: Mapping[str, frozenset[str]]
     """Stems of all values with the same meaning, by stem."""
-    chinese: tuple[str, ...]
+    chinese: Mapping[str, str]
+    """Names of fields for Chinese shoppers, by the English words of their concepts."""
 
 
 @lru_cache(maxsize=1)
@@ -400,7 +401,7 @@ def _read_concepts() -> _Concepts:
         frozenset((*english, *map(word_term, english), *file.chinese_stop.split())),
         frozenset(map(word_term, file.neutral.split())),
         same,
-        tuple(concept.chinese for concept in concepts),
+        {concept.words: concept.chinese for concept in concepts if concept.chinese},
     )
 
 
@@ -454,16 +455,14 @@ def concept_terms(text: str) -> frozenset[str]:
 
 def chinese_label(label: str) -> str:
     """The usual Chinese name of a field, from its name in English; empty if there is none."""
-    concepts = _read_concepts()
     wanted = frozenset(content_terms(label))
-    return next(
-        (
-            name
-            for name, terms in zip(concepts.chinese, concepts.terms, strict=True)
-            if name and wanted and wanted <= terms
-        ),
-        "",
-    )
+    found = (name for words, name in chinese_names().items() if wanted <= frozenset(map(word_term, words.split())))
+    return next(found, "") if wanted else ""
+
+
+def chinese_names() -> Mapping[str, str]:
+    """The usual Chinese names of fields, by the words in English that name them: 容量 for "capacity volume"."""
+    return _read_concepts().chinese
 
 
 def quantities_in(text: str) -> list[tuple[str, float]]:

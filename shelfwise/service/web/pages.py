@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo
+from shelfwise.service.answers.questions import chinese_names
 from shelfwise.service.curation.relevance import is_hidden
 from shelfwise.service.http.context import Contextual, Indexes, RequestIndexes, SharedParts
 from shelfwise.service.http.errors import RequestError
@@ -116,7 +117,7 @@ async def facts(context: Contextual, request: Request) -> Response:
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products, hidden)
     look: StoreLook = request.app.state.look
     key = context.shared.page_key()
-    shown = StoreFacts(key, facets, sorts, look.facts, look.pictures, snapshot.pictures is not None)
+    shown = StoreFacts(key, facets, sorts, look.facts, look.pictures, snapshot.pictures is not None, chinese_names())
     return tagged_response(request, encode(shown))
 
 
@@ -326,6 +327,8 @@ class StoreFacts:
     """Pictures of other servers that this server delivers itself."""
     searches_pictures: bool
     """Whether the index supports search by picture."""
+    chinese_names: Mapping[str, str]
+    """Names of fields, by the words in English that name them."""
 
 
 def used_fields(

@@ -2,7 +2,7 @@
 
 import { withParameters } from "./address.js";
 import { call } from "./api.js";
-import { attempt, button, counts, field, lineForm, listPart, moment, notice, number, percent, table } from "./admin-ui.js";
+import { attempt, button, field, figures, lineForm, listPart, moment, notice, number, percent, table } from "./admin-ui.js";
 import { el } from "./dom.js";
 import { follow } from "./admin-service.js";
 
@@ -32,7 +32,7 @@ export function analyticsPart() {
       from, to,
     ], { kind: "small" }), work(part, "Count new events", () => renew(part))],
     async load(part) {
-      const found = await call(withParameters("/v1/reports/analytics", range));
+      const found = await call("/v1/reports/analytics", { query: range });
       from.input.value = found.first;
       to.input.value = found.last;
       return found.days.some((day) => day.sessions || day.purchases) ? partsOf(found)
@@ -44,10 +44,11 @@ export function analyticsPart() {
 
 function partsOf(found) {
   const { now, before, days, currency } = found;
-  const money = moneyOf(currency);
+  const style = currency && { style: "currency", currency, maximumFractionDigits: 0 };
+  const money = (value) => (style ? value.toLocaleString("en", style) : number(value, 2));
   const share = (of) => (row) => (row.searches ? of(row) / row.searches : null);
   const short = shortOf(found);
-  const named = (...names) => names.filter((name) => name !== "before" || !short);
+  const shares = [["with a click", ({ clicked, searches }) => percent(clicked / searches), true], ["with a purchase", ({ bought, searches }) => percent(bought / searches), true]];
   const rate = (name) => [share((row) => row[name])(now), share((row) => row[name])(before)];
   const tiles = [
     ["searches", now.searches, before.searches, number], ["without results", ...rate("empty"), percent], ["without clicks", ...rate("unclicked"), percent],
@@ -57,16 +58,16 @@ function partsOf(found) {
   ];
   return [
     el("p", { class: "hint", text: `${found.first} to ${found.last}, ${short ? `not compared with ${found.first_before} to ${found.last_before}: events of ${short} are in the tables` : `compared with ${found.first_before} to ${found.last_before}`}. Tables of ${moment(found.made)}. Revenue is at today's prices${currency ? ` in ${currency}` : ""}. Queries and products of fewer than ${found.least_shoppers} shoppers are not named.` }),
-    el("div", { class: "tiles" }, tiles.map(([name, value, earlier, write]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value === null ? "–" : write(value) }), el("span", { text: short || changeOf(value, earlier, write) })))),
+    figures(tiles.map(([name, value, earlier, write]) => [name, value === null ? "–" : write(value), short || changeOf(value, earlier, write)])),
     days.length > 1 ? el("div", { class: "charts" },
       chart("Searches a day", "searches", days, [["searches", (row) => row.searches], ["without results", (row) => row.empty], ["without clicks", (row) => row.unclicked]], number),
       chart("Clicks and purchases", "share of the searches", days, [["with a click", share((row) => row.clicked)], ["that led to a purchase", share((row) => row.bought)]], percent),
       chart("Revenue a day", currency || "revenue", days, [["all", (row) => row.revenue], ["by search", (row) => row.search_revenue]], money)) : null,
-    el("div", { class: "halves" }, queriesOf("Most searched", found.top, named("before", "shoppers", "clicked", "bought"), money),
-      queriesOf("Searches without results", found.empty, ["empty", "shoppers"], money),
-      queriesOf("Searches without clicks", found.unclicked, ["unclicked", "shoppers", "clicked"], money),
-      short ? null : queriesOf("Rising", found.rising, ["before", "shoppers", "clicked"], money),
-      queriesOf("Revenue by query", found.earning, ["revenue", "bought", "shoppers"], money),
+    el("div", { class: "halves" }, queriesOf("Most searched", found.top, [...(short ? [] : ["before"]), "shoppers", ...shares]),
+      queriesOf("Searches without results", found.empty, [["without results", "empty"], "shoppers"]),
+      queriesOf("Searches without clicks", found.unclicked, [["without clicks", "unclicked"], "shoppers", shares[0]]),
+      short ? null : queriesOf("Rising", found.rising, ["before", "shoppers", shares[0]]),
+      queriesOf("Revenue by query", found.earning, [["revenue", ({ revenue }) => money(revenue), true], shares[1], "shoppers"]),
       productsOf(found.products, money)),
   ];
 }
@@ -80,29 +81,15 @@ function shortOf({ first, last, first_before: firstBefore, last_before: lastBefo
   return now < all ? `${now} of ${all} days` : before < all ? `${before} of ${all} days before` : "";
 }
 
-const [before, shoppers, empty, unclicked] = counts("before", "shoppers", ["without results", "empty"], ["without clicks", "unclicked"]);
-const COLUMNS = {
-  before,
-  shoppers,
-  empty,
-  unclicked,
-  clicked: ["with a click", ({ clicked, searches }) => percent(clicked / searches), true],
-  bought: ["with a purchase", ({ bought, searches }) => percent(bought / searches), true],
-};
-
-function queriesOf(title, rows, names, money) {
-  const columns = { ...COLUMNS, revenue: ["revenue", ({ revenue }) => money(revenue), true] };
-  return el("section", {}, el("h2", { text: title }), table(title, [
-    ["query", ({ query }) => el("a", { href: withParameters("./", { q: query }), text: query })],
-    ...counts("searches"),
-    ...names.map((name) => columns[name]),
-  ], rows, "None."));
+function queriesOf(title, rows, columns) {
+  const query = ["query", (row) => el("a", { href: withParameters("./", { q: row.query }), text: row.query })];
+  return el("section", {}, el("h2", { text: title }), table(title, [query, "searches", ...columns], rows, "None."));
 }
 
 function productsOf(rows, money) {
   return el("section", {}, el("h2", { text: "Top products" }), table("Top products", [
     ["product", (row) => el("a", { href: `#products/${encodeURIComponent(row.product_id)}`, text: row.title || row.product_id })],
-    ...counts("impressions", "clicks", "carts", ["units sold", "units"]),
+    "impressions", "clicks", "carts", ["units sold", "units"],
     ["revenue", ({ revenue }) => money(revenue), true],
   ], rows, "None."));
 }
@@ -113,15 +100,6 @@ function changeOf(value, earlier, write) {
   const change = (value - earlier) / earlier;
   const sign = Math.abs(change) < 0.0005 ? "=" : change > 0 ? "▲" : "▼";
   return `${sign} ${percent(Math.abs(change))} (${write(earlier)} before)`;
-}
-
-function moneyOf(currency) {
-  try {
-    const format = new Intl.NumberFormat("en", { style: "currency", currency, maximumFractionDigits: 0 });
-    return (value) => format.format(value);
-  } catch {
-    return (value) => number(value, 2);
-  }
 }
 
 /** A chart of `series` ([name, of(row)]) over `rows` with their `day`; `write(value)` formats a value. */

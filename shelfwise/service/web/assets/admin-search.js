@@ -1,8 +1,7 @@
 // A search with explanations, and one product with a form to change its price and availability.
 
-import { withParameters } from "./address.js";
 import { call, productPath } from "./api.js";
-import { attempt, field, head, lineForm, moment, number, percent, place } from "./admin-ui.js";
+import { attempt, field, head, lineForm, moment, number, percent } from "./admin-ui.js";
 import { announce, el, fill } from "./dom.js";
 import { mark } from "./picture.js";
 
@@ -14,9 +13,9 @@ export function searchPart() {
   const query = field("Query", { name: "q", type: "search", maxlength: 1000, wide: true });
   const filters = field("Filter", { name: "filters", placeholder: "price < 100 AND brand = Bosch", wide: true });
   const size = field("Hits", { type: "number", min: 1, max: 100, value: 10 });
-  const found = place();
-  const ask = async () => showHits(found, await call(withParameters("/v1/search", { q: query.value(), filters: filters.value(), size: size.value(), explain: "true" })));
-  return [...head("Search, explained", "The scores of each hit by words (bm25), by vectors (dense), merged, and by the ranker."),
+  const found = el("div");
+  const ask = async () => showHits(found, await call("/v1/search", { query: { q: query.value(), filters: filters.value(), size: size.value(), explain: "true" } }));
+  return [head("Search, explained", "The scores of each hit by words (bm25), by vectors (dense), merged, and by the ranker."),
     lineForm(found, ask, "Search", [query, filters, size], { role: "search" }), found];
 }
 
@@ -61,16 +60,16 @@ function contributions({ contributions: parts, matches }) {
 
 export function productsPart(given) {
   const id = field("Product id", { name: "id", required: true, maxlength: 1000, value: given, wide: true });
-  const found = place();
+  const found = el("div");
   const lookUp = async () => showProduct(found, await call(productPath(id.value())));
   if (given) attempt(found, lookUp);
-  return [...head("Products", "A confirmed change is durable, and takes effect in searches immediately."), lineForm(found, lookUp, "Look up", [id]), found];
+  return [head("Products", "A confirmed change is durable, and takes effect in searches immediately."), lineForm(found, lookUp, "Look up", [id]), found];
 }
 
 function showProduct(found, { product, types }) {
   const price = field("Price", { type: "number", min: 0, step: "any", value: product.price });
   const stock = field("Availability", { value: product.availability, options: AVAILABLE });
-  const status = place();
+  const status = el("div");
   const named = Object.entries(SOURCES).filter(([name]) => types[name]).map(([name, source]) => `${types[name]} (${source})`);
   const change = async () => {
     const wanted = { price: price.value() ?? null, availability: stock.value() };

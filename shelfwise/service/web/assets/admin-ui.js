@@ -1,8 +1,10 @@
-// Shared elements of the admin page.
+// Shared elements of the admin page: fields, forms of objects from declarations, tables and panels.
 
-import { call } from "./api.js";
-import { announce, el, fill } from "./dom.js";
+import { call, productPath } from "./api.js";
+import { announce, el, fill, keepFocus } from "./dom.js";
 
+const OFFERED = 6;
+const PAUSE_MS = 200;
 let numbered = 0;
 
 /** A heading, with a hint below it. */
@@ -44,7 +46,10 @@ const CONVERSIONS = {
  * returned as it was.
  */
 export function field(name, { wide, area, as, options, value, ...props } = {}) {
-  if (props.type === "checkbox") return check(name, value);
+  if (props.type === "checkbox") {
+    const box = el("input", { type: "checkbox", checked: value });
+    return { input: box, value: () => box.checked, element: el("label", { class: "check" }, box, name) };
+  }
   const id = `field-${(numbered += 1)}`;
   if (options && value !== undefined && !options.some(([each]) => each === value)) options = [...options, [value, value]];
   const input = options
@@ -63,36 +68,37 @@ export function field(name, { wide, area, as, options, value, ...props } = {}) {
 }
 
 /** Shows the error of a field, or removes it if the text is empty. */
-export function showFault({ input, element }, text) {
+function showFault({ input, element }, text) {
   const id = `${input.id}-fault`;
   element.querySelector(`#${id}`)?.remove();
-  for (const [name, value] of [["aria-invalid", "true"], ["aria-describedby", id]]) {
-    if (text) input.setAttribute(name, value);
-    else input.removeAttribute(name);
-  }
+  input.ariaInvalid = text ? "true" : null;
+  input.setAttribute("aria-describedby", text ? id : "");
   if (text) element.append(el("p", { id, class: "faults", role: "alert", text }));
-}
-
-export function check(name, isOn) {
-  const input = el("input", { type: "checkbox", checked: isOn });
-  return { input, value: () => input.checked, element: el("label", { class: "check" }, input, name) };
 }
 
 export function button(text, onclick, kind = "small", props = {}) {
   return el("button", { type: "button", class: kind, text, onclick, ...props });
 }
 
-/** A table; columns are [name, of(row), isNumber], where `of` returns a text or an element. Without rows, the text `empty`. */
+/** A table; columns are [title, of(row), isNumber], where `of` returns a text or an element, or names of fields of the rows, with a title
+ * or without. Without rows, the text `empty`. */
 export function table(caption, columns, rows, empty = "") {
   if (!rows.length) return empty && el("p", { text: empty });
-  const first = el("tr", {}, columns.map(([name, , isNumber]) => el(name ? "th" : "td", { scope: name ? "col" : undefined, class: isNumber && "number", text: name })));
-  const body = rows.map((row) => el("tr", {}, columns.map(([, of, isNumber]) => el("td", { class: isNumber && "number" }, of(row) ?? ""))));
+  const all = columns.map((column) => {
+    const [title, of = title, isNumber] = [column].flat();
+    if (typeof of === "function") return [title, of, isNumber];
+    const hasNumbers = rows.some((row) => typeof row[of] === "number");
+    return [title, (row) => (hasNumbers ? number(row[of]) : row[of]), hasNumbers];
+  });
+  const first = el("tr", {}, all.map(([title, , isNumber]) => el(title ? "th" : "td", { scope: title ? "col" : undefined, class: isNumber && "number", text: title })));
+  const body = rows.map((row) => el("tr", {}, all.map(([, of, isNumber]) => el("td", { class: isNumber && "number" }, of(row) ?? ""))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {}, el("caption", { class: "sr", text: caption }), el("thead", {}, first), el("tbody", {}, body)));
 }
 
-export function figures(pairs) {
-  return el("div", { class: "tiles" }, pairs.map(([name, value]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value }))));
+/** Figures, [name, value, note], with or without notes. */
+export function figures(all) {
+  return el("div", { class: "tiles" }, all.map(([name, value, note]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value }), note && el("span", { text: note }))));
 }
 
 export function number(value, digits = 0) {
@@ -123,37 +129,14 @@ export async function attempt(place, work) {
   }
 }
 
-/** An empty element to be filled later. */
-export function place() {
-  return el("div");
-}
-
-/** A line of fields and elements. */
-export function line(...parts) {
-  return el("div", { class: "line" }, parts.map((part) => part.element || part));
-}
-
 /** A notice above what it concerns. */
 export function notice(text) {
   return el("p", { class: "notice", text });
 }
 
-/** The listener of a form that does `work`, and shows an error in `status`. */
-function submission(status, work) {
-  return (event) => {
-    event.preventDefault();
-    return attempt(status, work);
-  };
-}
-
 /** A form in one line that does `work`, and shows an error in `status`. */
 export function lineForm(status, work, text, parts, { kind = "primary", ...props } = {}) {
-  return el("form", { class: "line", onsubmit: submission(status, work), ...props }, parts.map((part) => part.element || part), el("button", { class: kind, text }));
-}
-
-/** Columns of counts: names of the rows' fields, or pairs of a title and such a name. */
-export function counts(...names) {
-  return names.map((each) => [each].flat()).map(([title, name = title]) => [title, (row) => number(row[name]), true]);
+  return el("form", { class: "line", method: "dialog", onsubmit: () => attempt(status, work), ...props }, parts, el("button", { class: kind, text }));
 }
 
 /** The state of a thing as a tag; `classes` are those of some states. */
@@ -166,7 +149,7 @@ export function tag(text, classes = {}) {
  * elements above the buttons.
  */
 export function editor({ title, label = "Editor", form, send, save = "Save", close, others = [] }) {
-  const status = place();
+  const status = el("div");
   const id = `form-${(numbered += 1)}`;
   let shown = null;
   const work = async () => {
@@ -183,7 +166,7 @@ export function editor({ title, label = "Editor", form, send, save = "Save", clo
     }
   };
   return el("section", { "aria-label": label }, el("h2", { tabindex: "-1", text: title }),
-    el("form", { id, class: "rule", onsubmit: submission(status, work), novalidate: true }, form.element, status), others,
+    el("form", { id, class: "rule", method: "dialog", onsubmit: () => attempt(status, work), novalidate: true }, form, status), others,
     el("div", { class: "buttons" }, el("button", { class: "primary", form: id, text: save }), close && button("Close", close, "primary plain")));
 }
 
@@ -193,7 +176,7 @@ export function editor({ title, label = "Editor", form, send, save = "Save", clo
  */
 export function listPart({ title, hint, load, above = () => [] }) {
   const part = {
-    ...Object.fromEntries(["status", "list", "below", "past"].map((name) => [name, place()])),
+    ...Object.fromEntries(["status", "list", "below", "past"].map((name) => [name, el("div")])),
     load: async () => fill(part.list, await load(part)),
     refresh: () => attempt(part.status, part.load),
     close: () => fill(part.below),
@@ -225,4 +208,151 @@ export function listPart({ title, hint, load, above = () => [] }) {
 /** A button in the row of `name`, with a label that contains it. */
 export function opener(verb, name, work, between = " ") {
   return button(verb, work, "small", { "aria-label": `${verb}${between}${name}` });
+}
+
+/**
+ * A form of an object. Each of `lines` is a list of fields, [name, label, props]: `props` are those of `field`, with `value` as the
+ * default; `as: "products"` is a picker; `lines` are those of a nested object; `each` or `kinds` those of the objects of a list.
+ * `value()` keeps what the form lacks; `faulty(error)` is the field that an error names.
+ */
+export function form(lines, values = {}) {
+  const fields = {};
+  const elementOf = ([name, label, { value, ...props } = {}]) => {
+    const now = values[name] ?? value;
+    if (props.lines) fields[name] = form(props.lines, now);
+    else if (props.each || props.kinds) fields[name] = listForm(name, label, props, now);
+    else if (props.as === "products") fields[name] = productPicker(label, now);
+    else if (props.as === "checks") fields[name] = checks(label, props.options, now);
+    else fields[name] = field(label, { ...props, value: now, readonly: name === "id" && Boolean(now) });
+    return [props.title && el("h2", { text: props.title }), props.hint && el("p", { class: "hint", text: props.hint }), fields[name]];
+  };
+  const isNested = ([, , props = {}]) => props.lines || props.each || props.kinds;
+  const shown = lines.map((each) => (each.some(isNested) ? each.map(elementOf) : el("div", { class: "line" }, each.map(elementOf))));
+  return {
+    element: el("div", { class: "rule" }, shown),
+    value() {
+      const own = Object.entries(fields).map(([name, part]) => [name, part.value()]);
+      const filled = own.filter(([name, value]) => value !== undefined && !(fields[name].faulty && JSON.stringify(value) === "{}"));
+      const others = Object.entries(values).filter(([name]) => !(name in fields));
+      return Object.fromEntries([...others, ...filled]);
+    },
+    faulty(error) {
+      const parts = Object.values(fields);
+      const inList = parts.filter((part) => part.isList).map((part) => part.faulty(error)).find(Boolean);
+      return inList || (fields[error.field]?.input && fields[error.field]) || parts.map((part) => part.faulty?.(error)).find(Boolean);
+    },
+    first: () => Object.values(fields).find(({ input }) => input),
+  };
+}
+
+/** Checkboxes for the values of a list, by [value, text]. */
+function checks(label, options, values = []) {
+  const boxes = options.map(([value, text]) => [value, field(text, { type: "checkbox", value: values.includes(value) })]);
+  return {
+    input: boxes[0]?.[1].input,
+    element: el("fieldset", { class: "action scopes" }, el("legend", { text: label }), boxes.map(([, box]) => box)),
+    value: () => boxes.filter(([, box]) => box.value()).map(([value]) => value),
+  };
+}
+
+/** An ordered list of products, which are added by a search for titles or by their ids; `value()` returns the ids. */
+function productPicker(label, ids = []) {
+  const titles = new Map();
+  const list = el("ol", { class: "chosen", "aria-label": label });
+  const offers = el("ul", { class: "offers", "aria-label": "Products found" });
+  const { input, element } = field(label, { placeholder: "Title, words or id", type: "search", wide: true });
+  let chosen = ids;
+  let waiting = 0;
+  const show = (now) => {
+    chosen = now;
+    keepFocus(list, () => fill(list, chosen.map((id, at) => {
+      const title = titles.get(id) || id;
+      const others = chosen.toSpliced(at, 1);
+      return el("li", {}, el("span", { class: "named", text: titles.has(id) ? `${title} (${id})` : id }),
+        button("↑", () => show(others.toSpliced(at - 1, 0, id)), "small", { "aria-label": `Up: ${title}`, "data-key": id, disabled: !at }),
+        button("Remove", () => show(others), "small", { "aria-label": `Remove: ${title}` }));
+    })), input);
+  };
+  const learn = (id) => call(productPath(id)).then(({ product }) => titles.set(id, product.title) && show(chosen), () => {});
+  const take = (id) => {
+    input.value = "";
+    fill(offers);
+    show([...new Set([...chosen, id])]);
+    learn(id);
+    input.focus();
+  };
+  const offer = async () => {
+    const q = input.value.trim();
+    const hits = q && (await call("/v1/search", { query: { q, size: OFFERED, prefix: true } })).hits;
+    if (input.value.trim() !== q) return;
+    const found = q && hits.filter(({ product }) => !chosen.includes(product.id)).map(({ product: { id, title } }) => el("li", {}, button(`${title} (${id})`, () => take(id), "quiet")));
+    fill(offers, found?.length === 0 ? el("li", { class: "hint", text: "No other product is found; press Enter to use the typed text as an id." }) : found);
+  };
+  input.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => offer().catch(() => fill(offers)), PAUSE_MS);
+  });
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    if (input.value.trim()) take(input.value.trim());
+  });
+  show(ids);
+  ids.forEach(learn);
+  return { element: el("div", { class: "picker" }, list, element, offers), input, value: () => chosen };
+}
+
+/** A form of a list of objects: all with the lines `each`, or with those of their kind, {kind: [name, lines]}. */
+function listForm(name, label, { each, kinds, one, start = {} }, values = []) {
+  const list = el("div");
+  let parts = [];
+  const value = () => parts.map((part) => part.value());
+  const show = (all) => {
+    parts = all.map((item, at) => {
+      const [title, lines] = kinds ? kinds[item.kind] || [item.kind, []] : [`${one} ${at + 1}`, each];
+      const part = form(lines, item);
+      const remove = () => show(value().toSpliced(at, 1));
+      part.element = el("fieldset", { class: "action" }, el("legend", { text: title }), part.element, button("Remove", remove, "small", { "aria-label": `Remove: ${title}` }));
+      return part;
+    });
+    fill(list, parts);
+  };
+  const kind = kinds && field(label, { options: Object.entries(kinds).map(([id, [title]]) => [id, title]) });
+  const add = button(kinds ? "Add" : label, () => {
+    show([...value(), kinds ? { kind: kind.value() } : start]);
+    parts.at(-1).first()?.input.focus();
+  });
+  show(values);
+  const element = el("div", { class: "rule" }, list, el("div", { class: "line" }, kind, add));
+  return {
+    isList: true,
+    element,
+    value,
+    /** The field that an error names in an item, such as in "variants[1]: ..."; for an error of the whole list, the one that adds an item. */
+    faulty(error) {
+      const at = new RegExp(`${name}\\[(\\d+)\\]`).exec(error.message)?.[1];
+      if (parts[at]) return parts[at].faulty(error) || parts[at].first();
+      return error.field === name ? { element, input: kind?.input || add } : undefined;
+    },
+  };
+}
+
+/** A form of an object by its lines, or its JSON. */
+export function formOrJson(lines, values, label) {
+  const element = el("div", { class: "rule" });
+  let current = null;
+  const show = (now, isJson) => {
+    const area = isJson && { ...field(label, { area: true, spellcheck: "false", value: JSON.stringify(now, null, 2) }), isJson };
+    const toggle = () => {
+      try {
+        show(current.value(), !isJson);
+      } catch (error) {
+        showFault(area, error.message);
+      }
+    };
+    current = isJson ? { element: area.element, value: () => JSON.parse(area.input.value), faulty: () => area } : form(lines, now);
+    fill(element, current, el("div", { class: "buttons" }, button(isJson ? "As a form" : "As JSON", toggle, "quiet")));
+  };
+  show(values, false);
+  return { element, value: () => current.value(), faulty: (error) => current.faulty(error) };
 }

@@ -3,54 +3,35 @@
 import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
 import { analyticsPart } from "./admin-analytics.js";
-import { experimentsPart } from "./admin-experiments.js";
-import { feedsPart } from "./admin-feeds.js";
-import { answersPart, relevancePart, rulesPart, sponsoredPart, synonymsPart } from "./admin-rules.js";
+import { answersPart, experimentsPart, relevancePart, rulesPart, sponsoredPart, synonymsPart } from "./admin-documents.js";
 import { productsPart, searchPart } from "./admin-search.js";
-import { healthPart, keysPart, modelsPart, tasksPart, versionsPart } from "./admin-service.js";
-import { field, head, lineForm, place } from "./admin-ui.js";
+import { feedsPart, healthPart, keysPart, modelsPart, tasksPart, versionsPart } from "./admin-service.js";
+import { field, head, lineForm } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
-import { tab } from "./storage.js";
 
-const PARTS = [
-  ["search", "Search", searchPart],
-  ["analytics", "Analytics", analyticsPart],
-  ["rules", "Rules", rulesPart],
-  ["synonyms", "Synonyms", synonymsPart],
-  ["relevance", "Relevance", relevancePart],
-  ["answers", "Answers", answersPart],
-  ["sponsored", "Sponsored", sponsoredPart],
-  ["experiments", "Experiments", experimentsPart],
-  ["products", "Products", productsPart],
-  ["feeds", "Feeds", feedsPart],
-  ["versions", "Versions", versionsPart],
-  ["models", "Models", modelsPart],
-  ["tasks", "Tasks", tasksPart],
-  ["keys", "Keys", keysPart],
-  ["health", "Health", healthPart],
-];
+/** The parts by the addresses of their tabs. */
+const PARTS = {
+  search: searchPart, analytics: analyticsPart,
+  rules: rulesPart, synonyms: synonymsPart, relevance: relevancePart, answers: answersPart, sponsored: sponsoredPart, experiments: experimentsPart,
+  products: productsPart,
+  feeds: feedsPart, versions: versionsPart, models: modelsPart, tasks: tasksPart, keys: keysPart, health: healthPart,
+};
 const view = document.getElementById("view");
 const menu = document.getElementById("menu"); // on narrow pages, which have no room for the names of all parts
 const tabs = document.getElementById("tabs");
 let isValid = false; // whether the key is
 
-/** Opens or closes the menu. */
-function unfold(isOpen) {
-  menu.setAttribute("aria-expanded", String(isOpen));
-  tabs.classList.toggle("open", isOpen);
-}
-
 /** Shows the part in the address. */
 function show() {
   const [name, ...rest] = location.hash.slice(1).split("/");
-  const part = PARTS.find(([each]) => each === name) || PARTS[0];
-  fill(menu, part[1]);
-  menu.hidden = false;
-  unfold(false);
-  fill(tabs, PARTS.map(([each, title]) =>
-    el("a", { href: `#${each}`, "aria-current": each === part[0] ? "page" : undefined, text: title })));
-  document.title = `${part[1]} · Shelfwise admin`;
-  fill(view, part[2](decodeURIComponent(rest.join("/")))); // the address of a product contains its id
+  const all = [...tabs.children];
+  const current = all.find(({ hash }) => hash === `#${name}`) || all[0];
+  for (const each of all) each.ariaCurrent = each === current ? "page" : null;
+  for (const each of [menu, tabs]) each.hidden = false;
+  menu.textContent = current.text;
+  menu.ariaExpanded = "false";
+  document.title = `${current.text} · Shelfwise admin`;
+  fill(view, PARTS[current.hash.slice(1)](decodeURIComponent(rest.join("/")))); // the address of a product contains its id
   document.getElementById("view-title").focus({ preventScroll: true });
 }
 
@@ -58,14 +39,13 @@ function show() {
 function askKey(message = "") {
   const key = field("Key with the scope admin", { type: "password", required: true, wide: true });
   const take = async () => {
-    tab.write("admin-key", key.value());
+    sessionStorage.setItem("shelfwise.admin-key", key.value());
     await open();
   };
-  fill(tabs);
-  menu.hidden = true;
-  fill(view, ...head("This page needs a key", "Open the link that shelfwise serve printed at its start. Or enter a key (shelfwise keys create INDEX admin --scope admin) or the token in INDEX/admin.token; it is stored only in this tab."),
+  for (const each of [menu, tabs]) each.hidden = true;
+  fill(view, head("This page needs a key", "Open the link that shelfwise serve printed at its start. Or enter a key (shelfwise keys create INDEX admin --scope admin) or the token in INDEX/admin.token; it is stored only in this tab."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
-    lineForm(place(), take, "Use this key", [key]));
+    lineForm(el("div"), take, "Use this key", [key]));
   key.input.focus();
 }
 
@@ -74,12 +54,12 @@ async function indexOf(base) {
   const indexes = await call("/v1/indexes");
   const others = el("nav", { class: "line", "aria-label": "Indexes" }, indexes.map(({ name }) => el("a", { href: `/stores/${encodeURIComponent(name)}/admin`, text: name })));
   const found = indexes.find(({ name }) => `/stores/${encodeURIComponent(name)}` === base);
-  if (!found) fill(view, ...head("Indexes", "Each index has its own admin page."), others);
+  if (!found) fill(view, head("Indexes", "Each index has its own admin page."), others);
   return found;
 }
 
 async function open() {
-  const key = tab.read("admin-key", "");
+  const key = sessionStorage.getItem("shelfwise.admin-key") || "";
   useKey(key);
   try {
     const health = await call("/health/ready");
@@ -90,7 +70,7 @@ async function open() {
     isValid = true;
   } catch (error) {
     if (error.status === 401 || error.status === 403) {
-      if (error.status === 401) tab.write("admin-key", ""); // the cookie may still be valid
+      if (error.status === 401) sessionStorage.removeItem("shelfwise.admin-key"); // the cookie may still be valid
       return askKey(key || error.code === "other_page" ? error.message : "");
     }
     return fill(view, el("p", { class: "notice faults", role: "alert", text: error.message }));
@@ -99,6 +79,6 @@ async function open() {
 }
 
 document.getElementById("key").addEventListener("click", () => askKey());
-menu.addEventListener("click", () => unfold(menu.getAttribute("aria-expanded") !== "true"));
+menu.addEventListener("click", () => (menu.ariaExpanded = String(menu.ariaExpanded === "false")));
 addEventListener("hashchange", () => isValid && location.hash !== "#view" && show());
 open();

@@ -1,6 +1,6 @@
 // Answers to questions: above the hits of a query that is a question, and on a product page.
 
-import { ALL, addressOf } from "./address.js";
+import { ALL, addressOf, productAddress } from "./address.js";
 import { api } from "./api.js";
 import { announce, el, fill } from "./dom.js";
 import { errorNotice } from "./cards.js";
@@ -27,12 +27,13 @@ export function answerBox() {
       const answer = await api.answer({ q: query, ...(before && { about: before }) }, signal);
       if (signal.aborted) return;
       const isQuestion = answer.status !== "no_question";
-      about = isQuestion && (answer.about.product_id || answer.about.product_type) ? answer.about : null;
+      const { product_id: product, product_type: type } = answer.about;
+      about = isQuestion && (product || type) ? answer.about : null;
       // The hits say more about a type of product than a note that no text does: "what laptop has 16gb ram".
-      if (!isQuestion || (answer.status === "not_said" && answer.about.product_type)) return;
+      if (!isQuestion || (answer.status === "not_said" && type)) return;
       const drop = before && about && el("button", { type: "button", class: "quiet", onclick: () => { about = null; show(query); } }, t("answer drop"));
       const related = answer.related.map((each) => el("a", { href: addressOf({ ...ALL, q: each }), text: each }));
-      fill(element, el("section", { class: "answer", "aria-label": t("answer") }, subject(answer.about), quotes(answer),
+      fill(element, el("section", { class: "answer", "aria-label": t("answer") }, about && el("p", { class: "brand" }, product ? linkTo(about) : type), quotes(answer),
         related.length ? el("p", { class: "related" }, related) : null, drop));
     } catch {
       // Hits are shown without an answer; the previous subject may no longer exist.
@@ -56,17 +57,8 @@ export function productQuestion(product) {
       fill(shown, errorNotice(error, () => ask(q)));
     }
   };
-  const onsubmit = (event) => {
-    event.preventDefault();
-    ask(field.value);
-  };
-  return el("form", { class: "answer", onsubmit }, el("label", { for: "question", text: t("question") }),
+  return el("form", { class: "answer", method: "dialog", onsubmit: () => ask(field.value) }, el("label", { for: "question", text: t("question") }),
     el("div", { class: "question" }, field, el("button", { type: "submit", class: "primary", text: t("ask") })), shown);
-}
-
-function subject({ product_id: id, product_type: type, title }) {
-  if (id) return el("p", { class: "brand" }, linkTo({ product_id: id, title }));
-  return type ? el("p", { class: "brand", text: type }) : null;
 }
 
 /** The quotes with their sources, or a message that no text answers. */
@@ -90,5 +82,5 @@ function source(quote, answer) {
 }
 
 function linkTo({ product_id: id, title }) {
-  return el("a", { href: addressOf({ view: "product", product: id }), text: title });
+  return el("a", { href: productAddress(id), text: title });
 }

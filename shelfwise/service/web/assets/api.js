@@ -1,6 +1,6 @@
 // Client of this server's API.
 
-import { BASE, withParameters } from "./address.js";
+import { BASE, quoted, withParameters } from "./address.js";
 
 const MAX_KEPT_ALIVE = 60_000;
 const TRUSTED_MS = 3000;
@@ -38,8 +38,8 @@ function pathOf(path) {
   return path.startsWith("/v1/") ? path.replace("/v1/", BASE.replace("/stores/", "/v1/indexes/") + "/") : path.startsWith("/assets/") ? BASE + path : path;
 }
 
-/** The JSON of a response; raises Refusal, or TypeError if the server cannot be reached. */
-export async function call(path, { method = "GET", body, file, signal, keepalive = false } = {}) {
+/** The JSON of a response to a request with the parameters `query`; raises Refusal, or TypeError if the server cannot be reached. */
+export async function call(path, { query = {}, method = "GET", body, file, signal, keepalive = false } = {}) {
   const headers = {};
   const sent = key;
   if (sent) headers["X-API-Key"] = sent;
@@ -48,7 +48,7 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
   const content = body === undefined ? file : JSON.stringify(body);
   // Requests that outlive the page are limited to 64 KiB by browsers.
   const outlives = keepalive && new Blob([content ?? ""]).size < MAX_KEPT_ALIVE;
-  const answer = await fetch(pathOf(path), { method, headers, body: content, signal, keepalive: outlives });
+  const answer = await fetch(withParameters(pathOf(path), query), { method, headers, body: content, signal, keepalive: outlives });
   const ahead = Date.parse(answer.headers.get("date")) - Date.now();
   // The header has whole seconds: times do not jump back by fractions.
   if (Math.abs(ahead - off) > TRUSTED_MS) off = ahead;
@@ -57,7 +57,7 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
   if (answer.status === 401) {
     // The store's first key, or a new one, came after this page was opened.
     if (key === sent) key = await renew();
-    if (key !== sent) return call(path, { method, body, file, signal, keepalive });
+    if (key !== sent) return call(path, { query, method, body, file, signal, keepalive });
   }
   throw new Refusal(answer.status, text);
 }
@@ -77,13 +77,19 @@ export const api = {
   searches: (searches, signal) => call("/v1/multi-search", { method: "POST", body: { searches }, signal }),
   answer: (body, signal) => call("/v1/answer", { method: "POST", body, signal }),
   /** Products that look most like the picture in a file. */
-  byPicture: async (file, size) => (await call(withParameters("/v1/search/picture", { size }), { method: "POST", file })).hits,
-  suggest: (q, signal) => call(withParameters("/v1/suggest", { q, size: 6 }), { signal }),
-  product: async (id, signal) => (await call(productPath(id), { signal })).product,
+  byPicture: async (file, size) => (await call("/v1/search/picture", { query: { size }, method: "POST", file })).hits,
+  suggest: (q, signal) => call("/v1/suggest", { query: { q, size: 6 }, signal }),
   /** A product with the ids of its siblings. */
-  productWithSiblings: (id, signal) => call(productPath(id), { signal }),
-  similar: (id, size) => call(withParameters(`${productPath(id)}/similar`, { size, sponsored: true })),
-  looksLike: async (id, size) => (await call(withParameters(`${productPath(id)}/similar`, { size, by: "looks" }))).hits,
-  related: async (id, kind, size) => (await call(withParameters(`${productPath(id)}/related`, { kind, size }))).hits,
+  product: (id, signal) => call(productPath(id), { signal }),
+  similar: (id, size) => call(`${productPath(id)}/similar`, { query: { size, sponsored: true } }),
+  looksLike: async (id, size) => (await call(`${productPath(id)}/similar`, { query: { size, by: "looks" } })).hits,
+  related: async (id, kind, size) => (await call(`${productPath(id)}/related`, { query: { kind, size } })).hits,
   recommend: async (history, size, language) => (await call("/v1/recommend", { method: "POST", body: { history, size, language } })).hits,
 };
+
+/** The products with these ids. */
+export async function productsOf(ids, signal) {
+  if (!ids.length) return [];
+  const { results } = await api.searches([{ q: "", size: ids.length, filters: `id IN (${ids.map(quoted).join(", ")})` }], signal);
+  return results[0].hits.map((hit) => hit.product);
+}

@@ -1,17 +1,12 @@
 // Product cards in a grid or a row, placeholders while they load, and the notice if they cannot.
 
 import { add } from "./basket.js";
-import { addressOf } from "./address.js";
+import { productAddress } from "./address.js";
 import { ICONS, announce, el, icon } from "./dom.js";
 import { picture } from "./picture.js";
-import { noteSponsored } from "./events.js";
 import { optionsInShort } from "./variants.js";
+import { noteSponsored } from "./visitor.js";
 import { money, number, t } from "./words.js";
-
-/** The address of a product's page. */
-export function productAddress(id) {
-  return addressOf({ view: "product", product: id });
-}
 
 /** The card of a product; `onchoose` is called before its page opens, `onadd` when it is added to the basket;
  * `more` is an additional element, `reason` the reason for its rank. */
@@ -35,19 +30,17 @@ export function grid(hits, { onchoose, onadd, more, className = "grid", level } 
   return el("ul", { class: className, role: "list" }, hits.map(item));
 }
 
-/** A row of products under a heading; null if there are none. */
-export function row(title, products) {
-  if (!products.length) return null;
-  return el("section", { class: "row", "aria-label": title }, el("h2", { text: title }),
-    grid(products.map((product) => ({ product })), { className: "grid strip" }));
+/** A row of hits under a heading; false if there are none. */
+export function row(title, hits) {
+  return hits.length > 0 && el("section", { class: "row", "aria-label": title }, el("h2", { text: title }), grid(hits, { className: "grid strip" }));
 }
 
-/** The sponsored products, separate from the others; null if there are none. */
+/** The sponsored products, separate from the others; false if there are none. */
 export function sponsoredStrip(hits) {
-  if (!hits.length) return null;
+  if (!hits.length) return false;
   const more = ({ advertiser }) => el("p", { class: "payer", text: t("paid by", { advertiser }) });
   return el("section", { class: "sponsored", "aria-labelledby": "sponsored-title" }, el("h2", { id: "sponsored-title", text: t("sponsored") }),
-    grid(hits, { onchoose: noteSponsored, more, className: "grid strip", level: "h3" }));
+    grid(hits, { onchoose: noteSponsored, more, className: "grid strip" }));
 }
 
 /** `count` empty cards of the same size. */
@@ -89,8 +82,7 @@ export function addButton(product, { variantOf = () => null, onadd } = {}) {
     add(product, variantOf());
     announce(t("added", { name: product.title }));
   };
-  const props = { type: "button", class: "add", "aria-label": t("add named", { name: product.title }), onclick: press };
-  if (product.availability === "out_of_stock") props.disabled = true;
+  const props = { type: "button", class: "add", "aria-label": t("add named", { name: product.title }), onclick: press, disabled: product.availability === "out_of_stock" };
   return el("button", props, icon(ICONS.plus), el("span", { text: t("add") }));
 }
 

@@ -4,7 +4,8 @@ const DRAWN = new Set(["svg", "path", "line", "text"]);
 const SHOWN_MS = 2600;
 let timer = 0;
 
-/** An element: `props` are attributes, `on…` listeners, `class`, `text` and `hue`; children are elements or texts. */
+/** An element: `props` are attributes, `on…` listeners, `class`, `text` and `hue`; children are elements, texts, or
+ * objects with an `element`. */
 export function el(tag, props = {}, ...children) {
   const made = DRAWN.has(tag)
     ? document.createElementNS("http://www.w3.org/2000/svg", tag)
@@ -26,14 +27,15 @@ export function fill(parent, ...children) {
 }
 
 function nodesOf(children) {
-  return children.flat(Infinity).filter(Boolean);
+  return children.flat(Infinity).filter(Boolean).map((each) => each.element ?? each);
 }
 
-/** Rebuilds parts of an element by `make`, and restores the focus by the key of the focused element. */
-export function keepFocus(element, make) {
-  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+/** Rebuilds parts of an element by `make`, and restores the focus by the key of the focused element; if that is gone, on `otherwise`. */
+export function keepFocus(element, make, otherwise) {
+  const focused = document.activeElement;
+  const hadFocus = element.contains(focused);
   make();
-  if (key) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  if (hadFocus && !element.contains(focused)) (element.querySelector(`[data-key="${CSS.escape(focused.dataset.key)}"]`) ?? otherwise)?.focus();
 }
 
 /** The address of a picture if it may be loaded (https, this server, inline data), else an empty text. The scheme http

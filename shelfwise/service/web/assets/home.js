@@ -1,12 +1,11 @@
 // The home view: recommendations, recently viewed products, categories and popular products.
 
 import { ALL, addressOf } from "./address.js";
-import { api } from "./api.js";
-import { errorNotice, row } from "./cards.js";
+import { api, productsOf } from "./api.js";
+import { row } from "./cards.js";
 import { el, fill } from "./dom.js";
 import { picture } from "./picture.js";
-import { productsOf } from "./search-request.js";
-import { history, seen } from "./visitor.js";
+import { history, stored } from "./visitor.js";
 import { number, t } from "./words.js";
 
 const IN_ROW = 8;
@@ -17,42 +16,30 @@ export function homeView(shop) {
   const lead = el("p", { class: "lead", text: "\u00a0" });
   const rows = el("div", { class: "rows" });
   const show = async () => {
-    try {
-      const [start, own, past] = await Promise.all([shop.start(), forYou(shop), recent()]);
-      lead.textContent = t("welcome more", { count: start.total });
-      fill(rows, row(t("for you"), own), row(t("seen"), past), tiles(start), row(t("popular"), popular(start)),
-        el("p", { class: "after" }, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
-    } catch (error) {
-      fill(rows, errorNotice(error, show));
-    }
+    const [start, own, past] = await Promise.all([shop.start(), forYou(shop).catch(() => []), recent().catch(() => [])]);
+    lead.textContent = t("welcome more", { count: start.total });
+    fill(rows, row(t("for you"), own), row(t("seen"), past), popularRows(start).toReversed(),
+      el("p", { class: "after" }, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
   };
   const title = el("h1", { id: "view-title", tabindex: "-1", text: t("welcome") });
-  return { element: el("div", { class: "home" }, el("div", { class: "hero" }, title, lead), rows), title: () => "", show };
+  return { element: el("div", { class: "home" }, el("div", { class: "hero" }, title, lead), rows), content: rows, show };
 }
 
-/** Popular products and categories, for searches without hits. */
+/** Popular products and categories, as for searches without hits. */
 export function popularRows(start) {
-  return [row(t("try popular"), popular(start)), tiles(start)];
-}
-
-function popular(start) {
-  return start.hits.slice(0, IN_ROW).map((hit) => hit.product);
+  return [row(t("popular"), start.hits.slice(0, IN_ROW)), tiles(start)];
 }
 
 async function forYou(shop) {
   if (!history().length) return [];
-  try {
-    const { language } = await shop.start();
-    return (await api.recommend(history(), IN_ROW, language)).map((hit) => hit.product);
-  } catch {
-    return [];
-  }
+  const { language } = await shop.start();
+  return api.recommend(history(), IN_ROW, language);
 }
 
 async function recent() {
-  const ids = seen().slice(0, IN_ROW);
-  const found = await productsOf(ids).catch(() => []);
-  return found.sort((one, other) => ids.indexOf(one.id) - ids.indexOf(other.id));
+  const ids = stored("seen").slice(0, IN_ROW);
+  const found = await productsOf(ids);
+  return found.sort((one, other) => ids.indexOf(one.id) - ids.indexOf(other.id)).map((product) => ({ product }));
 }
 
 function tiles(start) {
@@ -60,7 +47,7 @@ function tiles(start) {
   if (!roots.length) return null;
   const tile = ({ value, count }) => {
     const drawn = picture({ id: value, title: value, category: [value], images: [], attributes: {} });
-    return el("li", {}, el("a", { class: "tile", href: addressOf({ ...ALL, category: value }) }, drawn,
+    return el("li", {}, el("a", { class: "tile", href: addressOf({ ...ALL, filters: { category: [value] } }) }, drawn,
       el("span", { text: value }), el("small", { text: number(count) })));
   };
   return el("section", { class: "row", "aria-label": t("categories") }, el("h2", { text: t("categories") }),

@@ -29,7 +29,7 @@ const CONSENTS = new Map([
   ["furniture|shelf", /furniture|home|storage|家/],
 ].flatMap(([words, consent]) => words.split("|").map((word) => [word, consent])));
 
-const WORDS = DRAWINGS.flatMap(([words, ...parts]) => words.split("|").map((word) => ({ word, parts, find: finder(word) })));
+const WORDS = DRAWINGS.flatMap(([words, ...parts]) => words.split("|").map((word) => ({ word, parts, find: new RegExp(/[^\x00-\x7f]/.test(word) ? word : `(?<![\\w-])${word}(?:e?s)?(?![\\w-])`, "gi") })));
 /** The end of the head of a title's noun phrase. */
 const REST = /[,(（，]| - | (?:for|with|by|in|of) /i;
 
@@ -126,8 +126,4 @@ function named(text, path) {
     }
   }
   return best?.parts;
-}
-
-function finder(word) {
-  return /[^\x00-\x7f]/.test(word) ? new RegExp(word, "gi") : new RegExp(`(?<![\\w-])${word}(?:e?s)?(?![\\w-])`, "gi");
 }

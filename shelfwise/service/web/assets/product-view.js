@@ -1,52 +1,51 @@
 // The product page: description, variants, related and similar products.
 
-import { api } from "./api.js";
-import { addButton, availability, errorNotice, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
+import { api, productsOf } from "./api.js";
+import { addButton, availability, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
 import { ALL, addressOf } from "./address.js";
 import { productQuestion } from "./answers.js";
 import { ICONS, el, fill, icon } from "./dom.js";
-import { note } from "./events.js";
 import { picture } from "./picture.js";
-import { productsOf } from "./search-request.js";
 import { siblingChoices, variantChoices } from "./variants.js";
-import { rememberSeen } from "./visitor.js";
+import { note, rememberSeen } from "./visitor.js";
 import { fieldName, money, t, valueName } from "./words.js";
 
 const SIMILAR = 8;
 
 /** The view of one product; `show` loads the product. */
 export function productView(shop, id) {
-  const element = el("div", { class: "product" }, skeleton());
+  const skeleton = el("div", { class: "product-main", "aria-hidden": "true" }, el("div", { class: "photo" }, el("div", { class: "picture" })),
+    el("div", { class: "product-text empty" }, el("p"), el("p"), el("p"), el("p")));
+  const element = el("div", { class: "product" }, skeleton);
   const request = new AbortController();
-  let title = "";
-
-  const show = async ({ isBack = false } = {}) => {
-    try {
-      const { product, siblings } = await api.productWithSiblings(id, request.signal);
-      title = product.title;
-      const choices = el("div", { class: "choices" });
-      fill(element, page(product, shop, choices));
-      productsOf(siblings, request.signal).then((others) => others.length && fill(choices, siblingChoices(product, others))).catch(() => {});
-      if (!isBack) note("consultation", id);
-      rememberSeen(id);
-      const [goesWith, instead, { hits, sponsored }, looks] = await Promise.all([
-        api.related(id, "goes_with", SIMILAR), api.related(id, "substitute", SIMILAR), api.similar(id, SIMILAR),
-        shop.facts.searches_pictures ? api.looksLike(id, SIMILAR) : [],
-      ]);
-      const isShown = new Set();
-      for (const [name, found] of [["goes with", goesWith], ["instead", instead], ["similar", hits], ["looks like it", looks]]) {
-        const others = found.map((hit) => hit.product).filter((each) => !isShown.has(each.id));
-        if (name !== "goes with") others.forEach((each) => isShown.add(each.id));
-        element.append(row(t(name), others) || "");
-      }
-      element.append(sponsoredStrip(sponsored) || "");
-    } catch (error) {
-      if (request.signal.aborted) return;
-      if (error.status === 404) fill(element, gone());
-      else if (!title) fill(element, errorNotice(error, () => show()));
-    }
+  const load = async (isBack) => {
+    const { product, siblings } = await api.product(id, request.signal);
+    const choices = el("div", { class: "choices" });
+    fill(element, page(product, shop, choices));
+    productsOf(siblings, request.signal).then((others) => others.length && fill(choices, siblingChoices(product, others))).catch(() => {});
+    if (!isBack) note("consultation", id);
+    rememberSeen(id);
+    await addRows().catch(() => {}); // the page is complete without them
   };
-  return { element, show, title: () => title, leave: () => request.abort() };
+  const addRows = async () => {
+    const [goesWith, instead, { hits, sponsored }, looks] = await Promise.all([
+      api.related(id, "goes_with", SIMILAR), api.related(id, "substitute", SIMILAR), api.similar(id, SIMILAR),
+      shop.facts.searches_pictures ? api.looksLike(id, SIMILAR) : [],
+    ]);
+    const isShown = new Set();
+    for (const [name, found] of [["goes with", goesWith], ["instead", instead], ["similar", hits], ["looks like it", looks]]) {
+      const others = found.filter((hit) => !isShown.has(hit.product.id));
+      if (name !== "goes with") others.forEach((hit) => isShown.add(hit.product.id));
+      element.append(row(t(name), others) || "");
+    }
+    element.append(sponsoredStrip(sponsored) || "");
+  };
+  const showGone = (error) => {
+    if (error.status !== 404) throw error;
+    fill(element, el("div", { class: "none" }, el("h1", { id: "view-title", tabindex: "-1", text: t("gone title") }),
+      el("p", { text: t("gone advice") }), el("p", {}, el("a", { class: "primary", href: "./?all=1", text: t("browse all") }))));
+  };
+  return { element, content: element, show: (_place, { isBack }) => load(isBack).catch(showGone), leave: () => request.abort() };
 }
 
 function page(product, shop, choices) {
@@ -69,7 +68,7 @@ function page(product, shop, choices) {
     update();
   };
   const brand = product.brand && shop.facts.facets.includes("brand")
-    ? el("p", { class: "brand" }, el("a", { href: addressOf({ ...ALL, selected: { brand: [product.brand] } }), text: product.brand }))
+    ? el("p", { class: "brand" }, el("a", { href: addressOf({ ...ALL, filters: { brand: [product.brand] } }), text: product.brand }))
     : null;
   return [
     crumbs(product),
@@ -86,7 +85,7 @@ function crumbs(product) {
   const back = el("button", { type: "button", class: "quiet back", onclick: () => history.back() }, icon(ICONS.back), t("back"));
   const path = product.category.map((name, depth) => {
     const category = product.category.slice(0, depth + 1).join(" > ");
-    return el("li", {}, el("a", { href: addressOf({ ...ALL, category }), text: name, lang: product.language || undefined }));
+    return el("li", {}, el("a", { href: addressOf({ ...ALL, filters: { category: [category] } }), text: name, lang: product.language || undefined }));
   });
   const trail = path.length ? el("nav", { class: "crumbs", "aria-label": t("category") }, el("ol", { role: "list" }, path)) : null;
   return el("div", { class: "above" }, window.navigation?.canGoBack ? back : null, trail);
@@ -116,14 +115,4 @@ function details(product) {
   if (!rows.length) return null;
   const lines = rows.slice(0, 60).map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: value })));
   return el("section", { class: "details", "aria-labelledby": "details" }, el("h2", { id: "details", text: t("details") }), el("dl", {}, lines));
-}
-
-function gone() {
-  return el("div", { class: "none" }, el("h1", { id: "view-title", tabindex: "-1", text: t("gone title") }),
-    el("p", { text: t("gone advice") }), el("p", {}, el("a", { class: "primary", href: "./?all=1", text: t("browse all") })));
-}
-
-function skeleton() {
-  return el("div", { class: "product-main", "aria-hidden": "true" }, el("div", { class: "photo" }, el("div", { class: "picture" })),
-    el("div", { class: "product-text empty" }, el("p"), el("p"), el("p"), el("p")));
 }

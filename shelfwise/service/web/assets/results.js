@@ -1,59 +1,59 @@
 // The results view: filters, notices, hits and pages. It is updated in place, so nothing jumps while typing.
 
-import { SIZES, addressOf, isNarrowed, widened, withRange, withValues } from "./address.js";
+import { SIZES, addressOf, filtersOf, isNarrowed, productAddress, withRange, withValues } from "./address.js";
 import { api } from "./api.js";
-import { cachedResults, search } from "./search-request.js";
-import { errorNotice, grid, productAddress, skeletons, sponsoredStrip } from "./cards.js";
+import { errorNotice, grid, skeletons, sponsoredStrip } from "./cards.js";
 import { ICONS, announceCount, el, fill, icon, keepFocus, webUrl } from "./dom.js";
-import { noteClick, noteReached, noteShown } from "./events.js";
 import { activeFilters, chips, choices, facetGroups } from "./facets.js";
 import { answerBox } from "./answers.js";
-import { number, t } from "./words.js";
+import { popularRows } from "./home.js";
+import { history, names, noteClick, noteReached, noteShown, recorded } from "./visitor.js";
+import { language, number, t } from "./words.js";
 
 const LOOKED_AT_MS = 1500;
+/** Maximum number of values of a facet. */
+const MAX_VALUES = 1000;
+/** Maximum number of fields proposed as filters for a broad query. */
+const MAX_CHOICES = 3;
+const MAX_CACHED = 30;
+const cache = new Map();
 const WIDE = matchMedia("(min-width: 900px)");
+WIDE.addEventListener("change", () => document.querySelector(".filters")?.toggleAttribute("open", WIDE.matches));
 
 /** The view of search results. `shop` has `facts` and `go(place)`; `show` sets the place. */
 export function resultsView(shop) {
   const head = el("h1", { id: "view-title", tabindex: "-1", text: "\u00a0" });
-  const sort = el("select", { id: "sort" });
-  const summary = el("summary", {}, icon(ICONS.filter), el("span"));
+  const change = (changed) => shop.go({ ...place, ...changed, page: 1 });
+  const sorts = ["", ...shop.facts.sorts.flatMap((field) => (field === "price" ? ["price", "-price"] : [`-${field}`]))];
+  const sort = el("select", { id: "sort", onchange: () => change({ sort: sort.value }) }, sorts.map((each) => el("option", { value: each, text: t(`sort.${each}`) })));
+  const summary = el("summary", {}, icon(ICONS.filter), el("span", { text: t("filters") }));
   const groups = el("div", { class: "groups" });
-  const done = el("button", { type: "button", class: "primary done" });
-  const filters = el("details", { class: "filters" }, summary, groups, done);
+  const fold = () => {
+    filters.open = false;
+    head.focus();
+  };
+  const done = el("button", { type: "button", class: "primary done", onclick: fold });
+  const filters = el("details", { class: "filters", open: WIDE.matches }, summary, groups, done);
   const chosen = el("div", { class: "chosen" });
   const narrowing = el("nav", { class: "narrowing", "aria-label": t("narrow") });
   const notices = el("div", { class: "notices" });
   const sponsored = el("div");
   const answered = answerBox();
   const hits = el("div", { class: "hits" }, skeletons(12));
-  const size = el("select", { id: "size", "aria-label": t("per page") }, SIZES.map((each) => el("option", { value: each, text: t("hits per page", { size: number(each) }) })));
+  const size = el("select", { id: "size", "aria-label": t("per page"), onchange: () => change({ size: Number(size.value) }) }, SIZES.map((each) => el("option", { value: each, text: t("hits per page", { size: number(each) }) })));
   const order = el("div", { class: "order" }, el("label", { for: "sort", text: t("sort") }), sort, size);
   const element = el("div", { class: "results" }, el("div", { class: "results-head" }, head, order),
-    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, answered.element, chosen, narrowing, notices, sponsored, hits));
+    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, answered, chosen, narrowing, notices, sponsored, hits));
   let place = null;
   let request = new AbortController();
   let looking = 0;
 
-  const fit = () => (filters.open = WIDE.matches);
-  fit();
-  WIDE.addEventListener("change", fit);
-  done.addEventListener("click", () => {
-    filters.open = false;
-    head.focus();
-  });
-  sort.addEventListener("change", () => shop.go({ ...place, sort: sort.value, page: 1 }));
-  size.addEventListener("change", () => shop.go({ ...place, size: Number(size.value), page: 1 }));
-
-  const render = (found, isTyping) => {
-    const { answer, facets } = found;
-    const title = titleOf(place, answer);
-    head.textContent = title;
-    fill(sort, ["", ...sorts(shop.facts)].map((each) => el("option", { value: each, text: t(`sort.${each}`) })));
+  const render = ({ answer, facets }, start, isTyping) => {
+    head.textContent = titleOf(place, answer);
     sort.value = place.sort;
     size.value = String(place.size);
     const { length } = activeFilters(place);
-    summary.lastChild.textContent = length ? t("filters chosen", { count: length }) : t("filters");
+    summary.lastChild.textContent = t(length ? "filters chosen" : "filters", { count: length });
     done.textContent = t("show results", { count: answer.total });
     keepFocus(element, () => {
       fill(groups, facetGroups(place, facets, { fields: shop.facts.facets, isForeign: shop.isForeign }, shop.go));
@@ -62,19 +62,18 @@ export function resultsView(shop) {
     });
     fill(notices, noticesOf(place, answer, shop));
     fill(sponsored, sponsoredStrip(answer.sponsored));
-    fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : nothing(place), offers(place, answer), answer.hits.length ? null : popular(shop));
+    fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : nothing(place), offers(place, answer), answer.hits.length ? null : el("div", { class: "none" }, start && popularRows(start)));
     element.removeAttribute("aria-busy");
     performance.mark("results", { detail: place.q });
-    announceCount(title);
+    announceCount(head.textContent);
     clearTimeout(looking);
     answered.show(isTyping ? "" : place.q);
-    if (isTyping) looking = setTimeout(() => noteShown(answer), LOOKED_AT_MS);
-    else noteShown(answer);
+    looking = setTimeout(noteShown, isTyping ? LOOKED_AT_MS : 0, answer);
   };
 
   return {
     element,
-    title: () => head.textContent,
+    content: hits,
     /** Shows a place; resolves when it is shown. `isTyping` while more input may come, `isBack` for a place shown before. */
     async show(next, { isTyping = false, isBack = false } = {}) {
       place = next;
@@ -83,30 +82,56 @@ export function resultsView(shop) {
       request = new AbortController();
       const { signal } = request;
       const address = addressOf(place);
-      const before = isBack && cachedResults(address);
-      if (before) return render(before, false);
+      const cached = isBack && cache.get(address);
       element.setAttribute("aria-busy", "true");
       try {
         // Categories in other languages must be known before they are shown.
-        const [found] = await Promise.all([search(place, address, shop.facts, { signal, isTyping }), shop.start().catch(() => null)]);
-        if (!signal.aborted) render(found, isTyping);
+        const [found, start] = await Promise.all([cached || search(place, address, shop.facts, { signal, isTyping }), shop.start().catch(() => null)]);
+        if (!signal.aborted) render(found, start, isTyping);
         return found.answer;
       } catch (error) {
         if (signal.aborted) return undefined;
         element.removeAttribute("aria-busy");
         head.textContent = t("results");
         for (const each of [chosen, narrowing, notices, sponsored]) fill(each);
-        fill(hits, errorNotice(error, () => shop.go(place)));
-        return undefined;
+        throw error;
       }
     },
     leave() {
       request.abort();
       answered.leave();
       clearTimeout(looking);
-      WIDE.removeEventListener("change", fit);
     },
   };
+}
+
+/** The results for a place: `answer` with its hits, `facets` by field. Recent results are cached.
+ * The server records a search with the visitor's names; a search while typing has none. */
+async function search(place, address, facts, { signal, isTyping }) {
+  const who = isTyping ? {} : names();
+  const common = { q: place.q, sort: place.sort, prefix: isTyping, group: "variants", all_types: place.allTypes, facet_values: MAX_VALUES };
+  const whole = {
+    ...common,
+    page: place.page,
+    size: place.size,
+    filters: filtersOf(place),
+    facets: ["category", ...facts.facets],
+    choices: place.page === 1 && !isTyping ? MAX_CHOICES : 0,
+    history: history(),
+    reasons: facts.look.has_reasons ? language : "",
+    ...who,
+  };
+  // The other values of a filtered field are counted without its filter.
+  const fields = facts.facets.filter((field) => field in place.filters);
+  const others = fields.map((field) => ({ ...common, size: 0, filters: filtersOf(place, field), facets: [field] }));
+  const { results: [answer, ...counts] } = await api.searches([whole, ...others], signal);
+  if (who.shopper) recorded.add(answer.query_id);
+  const facets = Object.assign({}, answer.facets, ...counts.map((each) => each.facets));
+  const found = { answer, facets };
+  cache.delete(address);
+  cache.set(address, found);
+  if (cache.size > MAX_CACHED) cache.delete(cache.keys().next().value);
+  return found;
 }
 
 const BY_PICTURE = 24;
@@ -150,7 +175,7 @@ export function pictureView(file) {
       fill(found, errorNotice(error, isRefused ? () => document.querySelector("#search .camera").click() : show));
     }
   };
-  return { element, show, title: () => head.textContent };
+  return { element, show };
 }
 
 function offers(place, answer) {
@@ -172,13 +197,10 @@ function hitGrid(place, answer, hits, before = 0) {
 
 function titleOf(place, answer) {
   const query = place.q.trim();
-  if (!query) return place.category ? `${place.category.split(" > ").at(-1)} · ${t("found", { count: answer.total })}` : t("found", { count: answer.total });
+  const [category] = place.filters.category || [];
+  if (!query) return `${category ? `${category.split(" > ").at(-1)} · ` : ""}${t("found", { count: answer.total })}`;
   if (!answer.total) return t("found none", { query });
   return t(answer.doubtful ? "found like" : "found for", { count: answer.total, query });
-}
-
-function sorts(facts) {
-  return facts.sorts.flatMap((field) => (field === "price" ? ["price", "-price"] : [`-${field}`]));
 }
 
 function noticesOf(place, answer, shop) {
@@ -209,7 +231,7 @@ function preferenceText({ values, low, high }) {
 function preferenceLinks(named, place, fields) {
   const field = fields.find((each) => named.field === each || named.field === `attributes.${each}`);
   if (!field) return [];
-  const only = field === "price" ? withRange(place, field, [named.low, named.high]) : withValues(place, field, named.values);
+  const only = field === "price" ? withRange(place, field, named.low, named.high) : withValues(place, field, named.values);
   return [" · ", el("a", { href: addressOf(only), text: preferenceText(named) })];
 }
 
@@ -227,11 +249,5 @@ function pager(place, answer) {
 
 function nothing(place) {
   if (!isNarrowed(place)) return el("p", { class: "none", text: t("none advice") });
-  return el("div", { class: "none" }, el("p", { text: t("none filtered") }), el("p", {}, el("a", { class: "primary", href: addressOf(widened(place)), text: t("without filters") })));
-}
-
-function popular(shop) {
-  const made = el("div", { class: "none" });
-  shop.popular().then((rows) => fill(made, rows));
-  return made;
+  return el("div", { class: "none" }, el("p", { text: t("none filtered") }), el("p", {}, el("a", { class: "primary", href: addressOf({ ...place, filters: {}, page: 1 }), text: t("without filters") })));
 }

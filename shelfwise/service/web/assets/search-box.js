@@ -4,7 +4,7 @@ import { ALL } from "./address.js";
 import { api } from "./api.js";
 import { ICONS, el, fill, icon, marked } from "./dom.js";
 import { mark } from "./picture.js";
-import { forgetSearches, recentSearches, rememberSearch } from "./visitor.js";
+import { browser, rememberSearch, stored } from "./visitor.js";
 import { money, t } from "./words.js";
 
 const PAUSE_MS = 90;
@@ -14,7 +14,6 @@ const PAUSE_MS = 90;
 export function searchBox(form, on) {
   const field = form.querySelector("input");
   const list = form.querySelector("[role=listbox]");
-  const clear = form.querySelector(".clear");
   let options = [];
   let active = -1;
   let pause = 0;
@@ -23,52 +22,33 @@ export function searchBox(form, on) {
   const close = () => {
     request.abort();
     list.hidden = true;
-    field.setAttribute("aria-expanded", "false");
+    field.ariaExpanded = "false";
     activate(-1);
   };
   const activate = (index) => {
     active = index;
-    options.forEach(({ element }, at) => element.setAttribute("aria-selected", String(at === index)));
-    if (index < 0) field.removeAttribute("aria-activedescendant");
-    else {
-      field.setAttribute("aria-activedescendant", options[index].element.id);
-      options[index].element.scrollIntoView({ block: "nearest" });
-    }
+    options.forEach((option, at) => (option.ariaSelected = String(at === index)));
+    field.setAttribute("aria-activedescendant", options[index]?.id ?? "");
+    options[index]?.scrollIntoView({ block: "nearest" });
   };
-  const choose = (option) => {
-    close();
-    clearTimeout(pause);
-    if (option.forgets) forgetSearches();
-    else if (option.text !== undefined) {
-      field.value = option.text;
-      submit();
-    } else on.selected(option.place);
+  const submit = (text) => {
+    field.value = text;
+    rememberSearch(text);
+    on.submitted(text);
   };
-  const submit = () => {
-    shown();
-    rememberSearch(field.value);
-    on.submitted(field.value);
-  };
-  const shown = () => (clear.hidden = !field.value);
   const suggest = async (text) => {
     request.abort();
-    const recent = text.trim() ? [] : recentSearches();
     request = new AbortController();
     const { signal } = request;
     try {
       const found = await api.suggest(text, signal);
       if (signal.aborted || document.activeElement !== field) return;
-      const groups = groupsOf(found, recent, Boolean(text.trim()));
+      const groups = groupsOf(found, text.trim(), { submit, selected: on.selected });
       options = groups.flatMap(([, own]) => own);
-      options.forEach((option, at) => {
-        option.element.id = `option-${at}`;
-        option.element.addEventListener("pointerdown", (event) => event.preventDefault());
-        option.element.addEventListener("click", () => choose(option));
-      });
-      fill(list, groups.map(([name, own]) => el("div", { role: "group", "aria-label": t(name) },
-        el("div", { class: "head", "aria-hidden": "true", text: t(name) }), own.map(({ element }) => element))));
+      options.forEach((option, at) => (option.id = `option-${at}`));
+      fill(list, groups.map(([name, own]) => el("div", { role: "group", "aria-label": t(name) }, el("div", { class: "head", "aria-hidden": "true", text: t(name) }), own)));
       list.hidden = !options.length;
-      field.setAttribute("aria-expanded", String(options.length > 0));
+      field.ariaExpanded = String(!list.hidden);
       activate(-1);
     } catch {
       if (!signal.aborted) close();
@@ -76,7 +56,6 @@ export function searchBox(form, on) {
   };
 
   field.addEventListener("input", (event) => {
-    shown();
     if (event.isComposing) return;
     activate(-1);
     clearTimeout(pause);
@@ -99,7 +78,7 @@ export function searchBox(form, on) {
       activate(((active + 1 + step + options.length + 1) % (options.length + 1)) - 1);
     } else if (event.key === "Enter" && isOpen && active >= 0) {
       event.preventDefault();
-      choose(options[active]);
+      options[active].click();
     } else if (event.key === "Escape") {
       if (isOpen) event.preventDefault();
       close();
@@ -107,6 +86,11 @@ export function searchBox(form, on) {
   });
   field.addEventListener("blur", close);
   field.addEventListener("focus", () => field.value.trim() || suggest(""));
+  list.addEventListener("pointerdown", (event) => event.preventDefault()); // keeps the focus
+  list.addEventListener("click", () => {
+    clearTimeout(pause);
+    close();
+  });
   document.addEventListener("keydown", (event) => {
     const isWritten = event.target.closest?.("input, textarea, select, [contenteditable]");
     if (event.key !== "/" || isWritten || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -118,11 +102,10 @@ export function searchBox(form, on) {
     event.preventDefault();
     clearTimeout(pause);
     close();
-    submit();
+    submit(field.value);
   });
-  clear.addEventListener("click", () => {
+  form.querySelector(".clear").addEventListener("click", () => {
     field.value = "";
-    shown();
     close();
     on.typed("");
     field.focus();
@@ -131,25 +114,22 @@ export function searchBox(form, on) {
     close,
     set(text) {
       if (document.activeElement !== field || field.value.trim() !== text) field.value = text;
-      shown();
     },
   };
 }
 
-/** Groups of options, [name of the group, options]; an option has a `text` to search for, a `place` to go to, or `forgets` searches. */
-function groupsOf({ queries, categories, brands, products }, recent, isTyped) {
-  const option = (drawn, content, more) => ({ element: el("div", { role: "option", "aria-selected": "false" }, drawn, el("span", {}, content)), ...more });
-  const forget = option(icon(ICONS.close), t("forget searches"), { forgets: true });
-  const priced = ({ product, spans }) => {
-    const found = option(mark(product), marked(product.title, spans), { place: { view: "product", product: product.id } });
-    found.element.append(el("small", { text: product.price === null ? "" : money(product.price, product.currency) }));
-    return found;
-  };
+/** Groups of options, [name of the group, options]; an option searches for a text, goes to a place, or forgets recent searches. */
+function groupsOf({ queries, categories, brands, products }, typed, { submit, selected }) {
+  const option = (drawn, content, onclick, more) => el("div", { role: "option", "aria-selected": "false", onclick }, drawn, el("span", {}, content), more);
+  const query = (drawn, text, spans) => option(icon(drawn), marked(text, spans), () => submit(text));
+  const recent = typed ? [] : stored("recent");
+  const forget = option(icon(ICONS.close), t("forget searches"), () => browser.remove("recent"));
   return [
-    ["recent searches", recent.length ? [...recent.map((text) => option(icon(ICONS.clock), text, { text })), forget] : []],
-    [isTyped ? "suggested queries" : "popular searches", queries.slice(0, 5).map(({ text, spans }) => option(icon(ICONS.search), marked(text, spans), { text }))],
-    ["suggested categories", categories.slice(0, 2).map(({ path, text, spans }) => option(icon(ICONS.folder), marked(text, spans), { place: { ...ALL, category: path.join(" > ") } }))],
-    ["suggested brands", brands.slice(0, 2).map(({ name, spans }) => option(icon(ICONS.tag), marked(name, spans), { place: { ...ALL, selected: { brand: [name] } } }))],
-    ["suggested products", products.slice(0, 3).map(priced)],
+    ["recent searches", recent.length ? [...recent.map((text) => query(ICONS.clock, text)), forget] : []],
+    [typed ? "suggested queries" : "popular searches", queries.slice(0, 5).map(({ text, spans }) => query(ICONS.search, text, spans))],
+    ["categories", categories.slice(0, 2).map(({ path, text, spans }) => option(icon(ICONS.folder), marked(text, spans), () => selected({ ...ALL, filters: { category: [path.join(" > ")] } })))],
+    ["suggested brands", brands.slice(0, 2).map(({ name, spans }) => option(icon(ICONS.tag), marked(name, spans), () => selected({ ...ALL, filters: { brand: [name] } })))],
+    ["suggested products", products.slice(0, 3).map(({ product, spans }) => option(mark(product), marked(product.title, spans), () => selected({ ...ALL, view: "product", product: product.id }),
+      el("small", { text: product.price === null ? "" : money(product.price, product.currency) })))],
   ].filter(([, options]) => options.length);
 }

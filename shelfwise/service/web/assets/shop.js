@@ -2,19 +2,19 @@
 
 import { ALL, BASE, addressOf, placeOf } from "./address.js";
 import { api, useKey } from "./api.js";
-import { basketView } from "./basket-view.js";
-import { count } from "./basket.js";
+import { basketView, count } from "./basket.js";
 import { errorNotice } from "./cards.js";
-import { announce, el, fill, webUrl } from "./dom.js";
-import { homeView, popularRows } from "./home.js";
+import { announce, fill, webUrl } from "./dom.js";
+import { homeView } from "./home.js";
 import { productView } from "./product-view.js";
 import { usePictures } from "./picture.js";
 import { pictureView, resultsView } from "./results.js";
 import { searchBox } from "./search-box.js";
-import { isChoice, language, otherLanguages, speak, t, translate, useLook } from "./words.js";
+import { changeLanguage, language, otherLanguage, t, translate, useFacts } from "./words.js";
 import { choice, choose, requestsPrivacy } from "./visitor.js";
 
 const main = document.getElementById("view");
+const consent = document.getElementById("consent");
 let view = null;
 let place = null;
 let isTypingOn = false;
@@ -22,8 +22,7 @@ let box = null;
 let start = null;
 let roots = null;
 
-const popular = () => whatThereIs().then(popularRows, () => []);
-const shop = { facts: { key: "", facets: [], sorts: [] }, go, start: whatThereIs, popular, isForeign };
+const shop = { facts: null, go, start: whatThereIs, isForeign };
 
 /** Goes to a place and shows it. Consecutive typing is one history entry. A browser without the Navigation API keeps the address. */
 function go(next, info = {}) {
@@ -45,24 +44,30 @@ function follow(event) {
 }
 
 /** Shows a place; with a `file`, the products that look like the picture in it, which have no address of their own. */
-async function show(next, { isTyping = false, isBack = false, isFirst = false, isSubmitted = false, file } = {}) {
+async function show(next, info = {}) {
+  const { isTyping = false, isBack = false, isFirst = false, isSubmitted = false, file } = info;
   const stays = view && place.view === "search" && next.view === "search";
   const isNew = !stays && !isTyping && !isBack && !isFirst;
   place = file ? { ...ALL, view: "picture" } : next;
   if (!stays) {
     view?.leave?.();
     view = viewOf(place, file);
-    fill(main, view.element);
+    fill(main, view);
   }
   if (!isTyping) box.set(place.view === "search" ? place.q : "");
   if (isNew) scrollTo(0, 0);
   const own = view;
-  const answer = await view.show(place, { isTyping, isBack });
-  const page = isSubmitted && answer?.redirect ? webUrl(answer.redirect) : "";
-  if (page) location.assign(page);
+  try {
+    const answer = await view.show(place, { isTyping, isBack });
+    const page = isSubmitted && answer?.redirect ? webUrl(answer.redirect) : "";
+    if (page) location.assign(page);
+  } catch (error) {
+    fill(own.content, errorNotice(error, () => show(next, info)));
+  }
   if (own !== view) return;
-  document.title = [view.title(), t("store")].filter(Boolean).join(" · ");
-  if (isNew) document.getElementById("view-title")?.focus({ preventScroll: true });
+  const title = document.getElementById("view-title");
+  document.title = [place.view !== "home" && title?.textContent, t("store")].filter(Boolean).join(" · ");
+  if (isNew) title?.focus({ preventScroll: true });
 }
 
 function viewOf({ view: name, product }, file) {
@@ -82,14 +87,13 @@ function whatThereIs() {
 
 async function firstProducts() {
   const whole = { q: "", size: 12, facets: ["category"], group: "variants" };
-  const foreign = otherLanguages().map((each) => `NOT language = "${each}"`).join(" AND ");
   // The field language may be hidden from the key.
-  const both = api.searches([whole, { ...whole, filters: foreign }]).catch(() => api.searches([whole]));
+  const both = api.searches([whole, { ...whole, filters: `NOT language = "${otherLanguage()}"` }]).catch(() => api.searches([whole]));
   const [all, own] = (await both).results;
   const shown = own?.total ? own : all;
   roots = new Set((shown.facets.category?.counts || []).map(({ value }) => value.split(" > ")[0]));
   const isMixed = own?.total && own.total < all.total;
-  return { ...shown, total: all.total, language: isMixed ? language() : "" };
+  return { ...shown, total: all.total, language: isMixed ? language : "" };
 }
 
 /** Whether a category has only products in another language of the page. */
@@ -118,7 +122,6 @@ function askPictures() {
   const button = document.querySelector("#search .camera");
   const files = document.querySelector("#search .picture-file");
   button.hidden = !shop.facts.searches_pictures;
-  document.getElementById("search").classList.toggle("with-camera", !button.hidden);
   button.addEventListener("click", () => files.click());
   files.addEventListener("change", () => {
     const [file] = files.files;
@@ -145,41 +148,37 @@ async function again() {
   scrollTo(0, top);
 }
 
-/** Asks for consent unless it was decided; if the visitor asks for the question (`isRequested`), also afterwards. */
-function askConsent(isRequested = false) {
-  if (isRequested && requestsPrivacy()) return announce(t("privacy asked"));
-  document.getElementById("consent")?.remove();
-  if (choice() && !isRequested) return undefined;
-  const answer = (text, agreed, kind) => el("button", { type: "button", class: kind, text: t(text), onclick() {
-    choose(agreed);
-    banner.remove();
-    again();
-    document.getElementById("view-title")?.focus({ preventScroll: true });
-  } });
-  const banner = el("section", { id: "consent", "aria-labelledby": "consent-title" },
-    el("div", {}, el("h2", { id: "consent-title", tabindex: "-1", text: t("consent title") }), el("p", { text: t("consent") })),
-    el("div", { class: "answers" }, answer("consent no", false, "primary plain"), answer("consent yes", true, "primary")));
-  // Placed above the products in the page, so that it covers none.
-  document.getElementById("view").before(banner);
-  return isRequested && banner.querySelector("h2").focus();
+/** Asks for consent again, unless the browser has decided. */
+function askConsent() {
+  if (requestsPrivacy()) return announce(t("privacy asked"));
+  consent.hidden = false;
+  return document.getElementById("consent-title").focus();
+}
+
+function decide({ target }) {
+  if (!target.value) return;
+  choose(target.value === "yes");
+  consent.hidden = true;
+  again();
+  document.getElementById("view-title")?.focus({ preventScroll: true });
 }
 
 async function open() {
   for (const name of ["basket", "storage"]) addEventListener(name, tellBasket); // changes in this tab and in others
   document.getElementById("language").addEventListener("click", () => {
-    speak(language() === "en" ? "zh" : "en");
+    changeLanguage();
     again();
-    if (document.getElementById("consent")) askConsent();
   });
-  document.getElementById("privacy").addEventListener("click", () => askConsent(true));
+  document.getElementById("privacy").addEventListener("click", askConsent);
+  consent.addEventListener("click", decide);
   try {
     shop.facts = await api.facts();
   } catch (error) {
     translate();
     return fill(main, errorNotice(error, () => location.reload()));
   }
-  useLook(shop.facts.look, shop.facts.sorts.includes("price"));
-  document.getElementById("language").hidden = !isChoice();
+  useFacts(shop.facts);
+  document.getElementById("language").hidden = shop.facts.look.language !== null;
   document.querySelector(".home-link").classList.toggle("with-logo", shop.facts.look.has_logo);
   translate();
   tellBasket();
@@ -188,7 +187,7 @@ async function open() {
   box = searchBox(document.getElementById("search"), on);
   window.navigation?.addEventListener("navigate", follow);
   askPictures();
-  askConsent();
+  consent.hidden = Boolean(choice());
   // Text typed before the page was ready is kept.
   const field = document.querySelector("#search input");
   const isEarly = document.activeElement === field && field.value !== "";

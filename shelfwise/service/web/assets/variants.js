@@ -1,6 +1,6 @@
 // The choices on a product page: options of its variants, and attributes in which its siblings differ.
 
-import { addressOf } from "./address.js";
+import { productAddress } from "./address.js";
 import { el, fill, keepFocus } from "./dom.js";
 import { paintOfWord } from "./picture.js";
 import { fieldName, t, valueName } from "./words.js";
@@ -28,7 +28,7 @@ export function variantChoices(product, pick) {
   const render = () => fill(element, names.map((name, at) => {
     const radios = valuesOf(all, name).map((value) => {
       const wanted = { ...chosen.options, [name]: value };
-      const isThere = all.some(({ variant, options }) => isEqual(options, wanted, names) && variant.availability !== "out_of_stock");
+      const isThere = all.some(({ variant, options }) => names.every((each) => options[each] === wanted[each]) && variant.availability !== "out_of_stock");
       const box = el("input", { type: "radio", name: `option-${at}`, value, "data-key": `${name} ${value}`,
         checked: chosen.options[name] === value, onchange: () => choose(name, value) });
       return el("label", { class: isThere ? "variant" : "variant out" }, box, el("span", {}, swatch(name, value), value));
@@ -46,8 +46,7 @@ export function siblingChoices(product, siblings) {
     const links = valuesOf(all, name).map((value) => {
       const other = nearest(all, { ...product.attributes, [name]: value }, name).product;
       const isOut = other.availability === "out_of_stock";
-      const address = addressOf({ view: "product", product: other.id });
-      const props = { class: isOut ? "variant out" : "variant", href: address, "aria-current": product.attributes[name] === value ? "true" : null };
+      const props = { class: isOut ? "variant out" : "variant", href: productAddress(other.id), "aria-current": product.attributes[name] === value ? "true" : null };
       return el("li", {}, el("a", props, el("span", {}, swatch(name, value), valueName(name, value))));
     });
     const label = fieldName(`attributes.${name}`);
@@ -83,10 +82,6 @@ function valuesOf(all, name) {
 function nearest(all, wanted, name) {
   const fit = ({ options }) => Object.keys(wanted).filter((each) => options[each] === wanted[each]).length;
   return all.filter(({ options }) => options[name] === wanted[name]).reduce((best, each) => (fit(each) > fit(best) ? each : best));
-}
-
-function isEqual(options, wanted, names) {
-  return names.every((name) => options[name] === wanted[name]);
 }
 
 /** A few attributes that distinguish the products: colours and sizes first, then those that titles contain, then those

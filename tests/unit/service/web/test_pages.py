@@ -172,7 +172,7 @@ def rgb(text: str) -> tuple[float, float, float]:
 def texts() -> dict[str, tuple[str, str]]:
     """The English and the Chinese text of each name; the Chinese one is empty if there is none."""
     return {
-        name: (english, chinese) for name, english, chinese in _ENTRY.findall(page_files()["texts.js"].content.decode())
+        name: (english, chinese) for name, english, chinese in _ENTRY.findall(page_files()["words.js"].content.decode())
     }
 
 
