@@ -145,10 +145,6 @@ class TestAppend:
         assert store.append([event(2), differing, event(1), differing]) == AppendResult(1, 1, (1, 3))
         assert read(store).equals(table([event(1), event(2)]))
 
-    def test_rating_may_be_an_integer(self, store: EventStore) -> None:
-        store.append([event(1, kind="rating", rating=5)])
-        assert store.append([event(1, kind="rating", rating=5.0)]) == AppendResult(0, 1)
-
     def test_append_of_twenty_thousand_events(self, store: EventStore) -> None:
         kinds = [kind.value for kind in EventKind]
         events = [event(n, kind=kinds[n % len(kinds)], time=at(n % 3, n % 1_000)) for n in range(20_000)]

@@ -121,7 +121,7 @@ MAPPING: Mapping[str, Any] = {
 
 def document(event: StoredEvent, application: str) -> bytes:
     """The document of an event as JSON, without empty fields."""
-    digest = xxhash.xxh3_64_intdigest(msgspec.json.encode(_plain(event)))
+    digest = xxhash.xxh3_64_intdigest(msgspec.json.encode(event))
     ubi: dict[str, Any] = {
         "application": application,
         "timestamp": moment(event.time).isoformat(timespec="milliseconds"),
@@ -169,12 +169,7 @@ def row(key: str, time: int, source: Mapping[str, Any]) -> tuple[object, ...]:
 
 def content_digest(event: StoredEvent) -> str:
     """A digest of the content that the client sent; it distinguishes two events with the same key."""
-    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(_plain(event).content))
-
-
-def _plain(event: StoredEvent) -> StoredEvent:
-    """The event with its rating as a float, so that 5 and 5.0 are equal."""
-    return event if event.rating is None else event._replace(rating=float(event.rating))
+    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(event.content))
 
 
 def _attributes(event: StoredEvent) -> dict[str, Any]:

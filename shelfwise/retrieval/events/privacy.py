@@ -353,7 +353,6 @@ def _make(path: Path) -> None:
 
 _BETWEEN = "\x1f"
 """Separates the values of an event's content; ids do not contain it."""
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class EventIntake:
@@ -364,8 +363,6 @@ class EventIntake:
         self.pseudonyms = pseudonyms
         self.masker = masker
         self.addresses = addresses or AddressPseudonyms(pseudonyms.path.parent)
-        self._received = (_NEVER, 0)
-        """The last time of arrival and its milliseconds, since many events share it."""
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker process opens the same keys; caches are not copied.
@@ -376,15 +373,12 @@ class EventIntake:
         address can get no pseudonym."""
         event = validate_event(event, now)
         time = milliseconds(event.time or now)
-        received = self._received
-        if received[0] is not now:
-            received = self._received = (now, milliseconds(now))
         pseudonyms = self.pseudonyms
         return StoredEvent(
             pseudonyms.key(event.event_id or _content(event, time)),
             event.kind.value,
             time,
-            received[1],
+            milliseconds(now),
             pseudonyms.shopper(event.shopper),
             pseudonyms.session(event.session),
             event.query_id,
@@ -392,7 +386,7 @@ class EventIntake:
             event.product_id,
             event.position,
             event.quantity,
-            event.rating,
+            None if event.rating is None else float(event.rating),
             event.results,
             self.addresses.of(address_group(event.address), now),
         )

@@ -275,8 +275,6 @@ def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[Appe
 
 def row_checksum(event: StoredEvent) -> int:
     """XXH3 of an event as SQLite returns it: an integer of 63 bits."""
-    if event.rating is not None:  # it may be an integer before it is stored
-        event = event._replace(rating=float(event.rating))
     return xxh3_64_intdigest(msgspec.msgpack.encode(event)) >> 1
 
 

@@ -7,6 +7,7 @@ Checksums are XXH3.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import re
@@ -30,7 +31,6 @@ from shelfwise.retrieval.errors import StoreDamagedError, StoreError, StoreForei
 
 T = TypeVar("T")
 
-_CHUNK_BYTES = 1 << 20
 _POINTER_BYTES = 256
 _REMOVED = ".removed-"
 
@@ -208,11 +208,8 @@ def link_or_copy(source: str, target: str) -> None:
 
 def checksum(path: Path) -> str:
     """The XXH3 checksum of a file (128 bits, hexadecimal)."""
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def file_entry(path: Path) -> FileEntry:

@@ -174,7 +174,6 @@ class TestFiles:
             b'{"live":{"id":"a","title":"x"}}',
             b'{"live":{"id":"a"}}\n',
             b'{"live":{"id":"a","title":"x"},"base":{"id":"b","title":"x"}}\n',
-            b'{"live":{"id":"b","title":"x"}}\n{"live":{"id":"a","title":"x"}}\n',
         ],
     )
     def test_damaged_file_raises(self, tmp_path: Path, content: bytes) -> None:
