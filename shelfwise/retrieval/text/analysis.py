@@ -21,6 +21,7 @@ import Stemmer
 
 from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.text import units
+from shelfwise.retrieval.updates.validation import read_text
 
 # Ideographs, their compatibility forms and the iteration and zero signs, for use inside a character class.
 HAN = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -336,14 +337,7 @@ class Synonyms:
 
         Raises SettingError if the file cannot be read or a line is not a rule.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise SettingError(f"synonyms {path}: cannot be read ({error.strerror}); name a readable file") from error
-        except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            raise SettingError(f"synonyms {path}:{line}: not UTF-8; save the file as UTF-8") from error
-        return cls.parse(text.split("\n"), str(path))
+        return cls.parse(read_text(Path(path), SettingError).split("\n"), str(path))
 
     @classmethod
     def stored(cls, path: Path) -> Synonyms:

@@ -78,17 +78,32 @@ MAX_DOCUMENT_BYTES = 64 << 20
 def read_document(path: Path, error: Callable[..., InputError]) -> object:
     """The content of a JSON file, or of a TOML file, which does not begin with a brace; raises `error` if it cannot be
     read or is too large."""
+    content = _read_bytes(path, MAX_DOCUMENT_BYTES, error)
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_DOCUMENT_BYTES + 1).removeprefix(BOM_UTF8)
-        if len(content) > MAX_DOCUMENT_BYTES:
-            raise error(f"{path} has more than {MAX_DOCUMENT_BYTES:,} bytes; use a shorter file")
         is_json = path.suffix == ".json" or content.lstrip().startswith(b"{")
         return decode_json(content) if is_json else decode_toml(content)
-    except OSError as problem:
-        raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
     except ValueError as problem:
         raise error(f"{path} {problem}") from problem
+
+
+def read_text(path: Path, error: Callable[..., InputError], most_bytes: int = MAX_DOCUMENT_BYTES) -> str:
+    """The content of a UTF-8 file without its byte order mark; raises `error` if it cannot be read or is too large."""
+    try:
+        return _read_bytes(path, most_bytes, error).decode()
+    except UnicodeDecodeError as problem:
+        line = problem.object[: problem.start].count(b"\n") + 1
+        raise error(f"{path}:{line}: not UTF-8; save the file as UTF-8") from problem
+
+
+def _read_bytes(path: Path, most_bytes: int, error: Callable[..., InputError]) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except OSError as problem:
+        raise error(f"{path} cannot be read ({problem.strerror}); name a readable file") from problem
+    if len(content) > most_bytes:
+        raise error(f"{path} has more than {most_bytes:,} bytes; use a shorter file")
+    return content.removeprefix(BOM_UTF8)
 
 
 T = TypeVar("T")

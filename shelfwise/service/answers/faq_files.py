@@ -10,17 +10,17 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shelfwise.indexer.cleaning.text import clean_text, join_lines
 from shelfwise.retrieval.errors import FaqError
 from shelfwise.retrieval.events.privacy import Masker
 from shelfwise.retrieval.text.analysis import HAN
-from shelfwise.retrieval.updates.validation import decode_json
+from shelfwise.retrieval.updates.validation import decode_json, read_text
 from shelfwise.service.answers.facts import sentences_of
 from shelfwise.service.answers.faq import MAX_ANSWER, MAX_QUESTION, FaqEntry, FaqStore, entry_id
 
-MAX_BYTES = 64 << 20
 _LONGEST_LINE = 200_000
 _PASSAGE = 1_000
 """Maximum length in characters of a passage of a manual, unless a single sentence is longer."""
@@ -64,18 +64,7 @@ def read_faq(path: Path, masker: Masker, *, products: Sequence[str] = (), source
     """
     if path.suffix not in FAQ_SUFFIXES:
         raise FaqError(f"{path} has an unknown format; its name must end in {', '.join(FAQ_SUFFIXES)}", field="file")
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise FaqError(f"{path} cannot be read ({error.strerror})", field="file") from error
-    if len(content) > MAX_BYTES:
-        raise FaqError(f"{path} has more than {MAX_BYTES:,} bytes; split it", field="file")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise FaqError(f"{path}: line {line} is not UTF-8; save the file in UTF-8", field="file") from None
+    text = read_text(path, partial(FaqError, field="file"))
     entries: dict[str, FaqEntry] = {}
     rejected: list[RejectedLine] = []
     masked = named = 0

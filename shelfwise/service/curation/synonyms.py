@@ -13,6 +13,7 @@ from pathlib import Path
 from shelfwise.retrieval.errors import SynonymError
 from shelfwise.retrieval.text.analysis import SynonymRule, fold, phrase_key
 from shelfwise.retrieval.text.vocabulary import words_of
+from shelfwise.retrieval.updates.validation import read_text
 from shelfwise.service.curation.document_store import DocumentCodec, DocumentStore, check_text
 
 _LONGEST_NAME = 60
@@ -85,19 +86,8 @@ def parse_line(line: str) -> Synonym:
 def read_lines(path: Path) -> list[Synonym]:
     """The synonyms of a UTF-8 file; "#" starts a comment. Of lines with the same words in the same order, the first
     counts. Raises SynonymError, which names the line."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise SynonymError(f"{path} has more than {MAX_FILE_BYTES:,} bytes; split it into smaller files")
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise SynonymError(f"{path}: cannot be read ({error.strerror}); name a readable file") from error
-    except UnicodeDecodeError as error:
-        bad = error.object[: error.start].count(b"\n") + 1
-        raise SynonymError(f"{path}:{bad}: not UTF-8; save the file as UTF-8") from error
     found: dict[str, Synonym] = {}
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(path, SynonymError, MAX_FILE_BYTES).split("\n"), 1):
         if entry := line.split("#", 1)[0].strip():
             try:
                 synonym = parse_line(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,6 @@ MAX_WRITES = 1_000
 _ACTIONS = ("addObject", "updateObject", "partialUpdateObject", "partialUpdateObjectNoCreate", "deleteObject", "clear")
 """The actions of a batch."""
 _SAME = ("description", "brand", "price", "currency", "availability", "rating", "rating_count", "language")
-_TIMES = ("created", "updated", "expires")
 _PATHS = ("hierarchicalCategories", "categories", "category")
 _OF_RESPONSES = frozenset(
     {"_highlightResult", "_snippetResult", "_rankingInfo", "_distinctSeqID", "_groupSize", "_siblings", "_score"}
@@ -162,16 +161,10 @@ def patch_values(product_id: str, record: JsonObject, current: Product | None = 
     for name, value in record.items():
         if name in ("objectID", "name", "title", "image", "images", *_PATHS, *_OF_RESPONSES):
             continue
-        if name in _SAME:
-            values[name] = value
-        elif name in _TIMES:
-            values[name] = _moment(product_id, name, value)
-        elif name == "identifiers":
-            values[name] = _identifiers(product_id, value)
+        if name in _FIELDS:
+            values[name] = _FIELDS[name](product_id, name, value)
         elif name == "_geoloc":
             values["places"] = value
-        elif name == "variants":
-            values[name] = _variants(product_id, value)
         elif name != "url" or value not in (record.get(each) for each in ADDRESSES[1:]):
             values |= _attributes(product_id, name, value, current)
     names = {each: record[each] for each in ("name", "title") if each in record}
@@ -217,24 +210,33 @@ def _moment(product_id: str, name: str, value: object) -> object:
         ) from None
 
 
-def _identifiers(product_id: str, value: object) -> object:
+def _identifiers(product_id: str, name: str, value: object) -> object:
     if not isinstance(value, dict):
-        raise _fault(product_id, "identifiers", 'identifiers must be an object such as {"ean": ["0095205603217"]}')
+        raise _fault(product_id, name, 'identifiers must be an object such as {"ean": ["0095205603217"]}')
     return {kind: [each] if isinstance(each, str) else each for kind, each in value.items()}
 
 
-def _variants(product_id: str, value: object) -> list[dict[str, object]]:
-    names = ", ".join((*_VARIANT, "identifiers"))
+def _variants(product_id: str, name: str, value: object) -> list[dict[str, object]]:
+    fields = ", ".join((*_VARIANT, "identifiers"))
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise _fault(product_id, "variants", f"variants must be a list of objects with {names}")
+        raise _fault(product_id, name, f"variants must be a list of objects with {fields}")
     variants: list[dict[str, object]] = []
     for variant in value:
         if strange := sorted(set(variant) - {*_VARIANT, "identifiers"}):
-            raise _fault(product_id, "variants", f"a variant has no {strange[0]!r}; it can have {names}")
+            raise _fault(product_id, name, f"a variant has no {strange[0]!r}; it can have {fields}")
         document = {ours: variant[theirs] for theirs, ours in _VARIANT.items() if theirs in variant}
         document["id"] = object_id(variant, f"object {product_id!r}: variants[{len(variants)}]")
-        variants.append(document | {"identifiers": _identifiers(product_id, variant.get("identifiers", {}))})
+        variants.append(document | {"identifiers": _identifiers(product_id, name, variant.get("identifiers", {}))})
     return variants
+
+
+_FIELDS: Mapping[str, Callable[[str, str, object], object]] = {
+    **dict.fromkeys(_SAME, lambda _id, _name, value: value),
+    **dict.fromkeys(("created", "updated", "expires"), _moment),
+    "identifiers": _identifiers,
+    "variants": _variants,
+}
+"""The fields of products with the same names in records, and the functions that read them."""
 
 
 def _attributes(product_id: str, name: str, value: object, current: Product | None) -> dict[str, object]:

@@ -75,7 +75,7 @@ def test_a_file_that_is_missing_or_no_utf8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FaqError, match="cannot be read"):
         read_faq(tmp_path / "faq.csv", MASKER)
     (tmp_path / "faq.csv").write_bytes(b"answer\n\xff")
-    with pytest.raises(FaqError, match="line 2 is not UTF-8"):
+    with pytest.raises(FaqError, match=":2: not UTF-8"):
         read_faq(tmp_path / "faq.csv", MASKER)
 
 
