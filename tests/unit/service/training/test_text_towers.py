@@ -68,7 +68,7 @@ def test_encoder_that_learned_from_an_erased_shopper_is_not_trained_further(
     root: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / EVENTS_FOLDER / "erasures.json").write_text("2")
-    request = TextTowersRequest(cache=cache, options=TRAINING)
+    request = TextTowersRequest(cache=cache, options=replace(TRAINING, epochs=1))
     first = train_text_towers(root, SETTINGS, request, NullProgress())
     assert (first.spec.base, first.spec.trained_on[ERASURES]) == ("tiny", 2)
     feed = write_feed(tmp_path / "feed.jsonl", PRODUCTS)
